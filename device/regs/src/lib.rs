@@ -1,0 +1,23 @@
+//! The e3k GPU as software sees it: register map, page-table entries and ring
+//! packets, declared once. The model gives them behaviour, the driver uses them;
+//! neither repeats a layout.
+//!
+//! "Hardware reference N" in these docs names a section of the project's
+//! clean-room description of the chip. Its trust marks are kept in
+//! [`Mark`]: what is only inferred or unknown on silicon is listed with our
+//! choice in `docs/model-choices.md`.
+//!
+//! Left out: display, video cores, ROM, drawing and compute packets.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod chip;
+pub mod fields;
+pub mod packet;
+pub mod pte;
+pub mod register;
+
+pub use addr::{BusAddr, GpuVa, PAGE_SHIFT, PAGE_SIZE, VramOffset};
+pub use chip::Chip;
+pub use register::{Access, Mark, Reg, RegInfo};

@@ -1,0 +1,549 @@
+//! Every offset and bit position against literals typed from the hardware
+//! reference, independent of the declarations.
+
+use e3k_regs::addr::GpuVa;
+use e3k_regs::chip::{Chip, MemoryChannels};
+use e3k_regs::fields::{
+    AdapterControl, AdvancedInterrupts, BiuInterrupts, EngineReset, FaultClient, FaultStatus0,
+    InvalidateAddress, InvalidateTrigger, MmuMode, RingAddress, RingWord, TlbTarget, TopBusy,
+};
+use e3k_regs::packet::{
+    self, CspCommand, Dma, Fence, Range, RtFormat, RtMisc, RtSize, SetRegister, SgCommand, Skip,
+    SourceOffset, Wait, Writer, ff,
+};
+use e3k_regs::pte::{L2Entry, L3Entry, Ttbr};
+use e3k_regs::register::{BAR0_BYTES, REGISTERS};
+use e3k_regs::{Access, Reg};
+
+/// (name, first byte offset, width, how many, last byte offset, reset), sections 2 to 10.
+#[rustfmt::skip]
+const MAP: &[(&str, u32, u8, u32, u32, u32)] = &[
+    ("MEM_READY",               0x0D370, 4,    1, 0x0D370, 0xDEAD_BEAF),
+    ("MEM_CHANNELS",            0x0D374, 4,    1, 0x0D374, 0),
+    ("POSTED",                  0x08852, 1,    1, 0x08852, 0x0A),
+    ("BIU_RAW",                 0x08504, 4,    1, 0x08504, 0),
+    ("BIU_ENABLE",              0x08508, 4,    1, 0x08508, 0),
+    ("ENGINE_RESET",            0x08524, 4,    1, 0x08524, 0),
+    ("ADVANCED_RAW",            0x08548, 4,    1, 0x08548, 0),
+    ("ADVANCED_ENABLE",         0x0854C, 4,    1, 0x0854C, 0),
+    ("BIU_SHADOW",              0x08574, 4,    1, 0x08574, 0),
+    ("ADVANCED_SHADOW",         0x08578, 4,    1, 0x08578, 0),
+    ("ENGINE_RESET_HIGH",       0x085B4, 4,    1, 0x085B4, 0),
+    ("ADAPTER_CONTROL",         0x08AA0, 1,    1, 0x08AA0, 0),
+    ("TOP_BUSY",                0x30000, 4,    1, 0x30000, 0),
+    ("GPC_BUSY",                0x30004, 4,    6, 0x30018, 0),
+    ("RING",                    0x3001C, 4,   28, 0x30088, 0),
+    ("VIDEO_RING",              0x30600, 4,   12, 0x3062C, 0),
+    ("VIDEO_BUSY",              0x30630, 4,    1, 0x30630, 0),
+    ("MMU_MODE",                0x49004, 4,    1, 0x49004, 0),
+    ("PT_INV_ADDR",             0x49018, 4,    1, 0x49018, 0),
+    ("PT_INV_MASK",             0x4901C, 4,    1, 0x4901C, 0),
+    ("PT_INV_TRIG",             0x49020, 4,    1, 0x49020, 0),
+    ("MXU_INT_STATUS",          0x49038, 4,    1, 0x49038, 0),
+    ("MXU_INT_MASK",            0x4903C, 4,    1, 0x4903C, 0),
+    ("PAGE_FAULT_STATUS0",      0x49040, 4,    1, 0x49040, 0),
+    ("PAGE_FAULT_STATUS1",      0x49044, 4,    1, 0x49044, 0),
+    ("MEM_ADDR_FOR_PAGE_FAULT", 0x49048, 4,    1, 0x49048, 0),
+    ("LEVEL_1_FAULT_PAGE_ADDR", 0x4904C, 4,    1, 0x4904C, 0),
+    ("LEVEL_2_FAULT_PAGE_ADDR", 0x49050, 4,    1, 0x49050, 0),
+    ("PAGE_FAULT_LEVEL",        0x49068, 4,    1, 0x49068, 0),
+    ("TTBR",                    0x50000, 4, 4096, 0x53FFC, 0),
+];
+
+#[test]
+fn the_register_map_is_the_references() {
+    assert_eq!(REGISTERS.len(), MAP.len());
+    for (info, row) in REGISTERS.iter().zip(MAP) {
+        let last = info.offset + (info.count - 1) * info.stride;
+        let declared = (
+            info.name,
+            info.offset,
+            info.width,
+            info.count,
+            last,
+            info.reset,
+        );
+        assert_eq!(declared, *row);
+        assert_eq!(
+            info.reg.info().name,
+            info.name,
+            "the table is in the order of the enum"
+        );
+    }
+}
+
+#[test]
+fn no_two_registers_overlap_and_all_lie_in_bar0() {
+    let mut spans: Vec<(u32, u32)> = REGISTERS
+        .iter()
+        .flat_map(|i| {
+            (0..i.count)
+                .map(|n| i.reg.at(n))
+                .map(|at| (at, at + u32::from(i.width)))
+        })
+        .collect();
+    spans.sort_unstable();
+    assert!(spans.windows(2).all(|pair| pair[0].1 <= pair[1].0));
+    assert!(spans.iter().all(|(_, end)| *end <= BAR0_BYTES));
+}
+
+#[test]
+fn find_is_the_inverse_of_at() {
+    for info in REGISTERS {
+        for index in [0, info.count / 2, info.count - 1] {
+            assert_eq!(Reg::find(info.reg.at(index)), Some((info.reg, index)));
+        }
+    }
+    for hole in [
+        0, 0x8500, 0x8853, 0x8AA1, 0x3008C, 0x4FFFC, 0x54000, 0xFFFFC,
+    ] {
+        assert_eq!(Reg::find(hole), None, "{hole:#x}");
+    }
+}
+
+#[test]
+fn ring_words_are_where_section_10_1_puts_them() {
+    for (ring, base) in [
+        (0, 0x3001C),
+        (1, 0x3002C),
+        (2, 0x3003C),
+        (3, 0x3004C),
+        (6, 0x3007C),
+        (7, 0x30600),
+        (8, 0x30610),
+        (9, 0x30620),
+    ] {
+        assert_eq!(RingWord::Address.offset(ring), base);
+        assert_eq!(RingWord::Size.offset(ring), base + 4);
+        assert_eq!(RingWord::Head.offset(ring), base + 8);
+        assert_eq!(RingWord::Tail.offset(ring), base + 0xC);
+    }
+}
+
+#[test]
+fn access_modes_are_the_references() {
+    let mode = |reg: Reg| reg.info().access;
+    assert_eq!(mode(Reg::BiuEnable), Access::ReadWrite);
+    assert_eq!(mode(Reg::BiuShadow), Access::Trigger);
+    assert_eq!(mode(Reg::PtInvTrig), Access::Trigger);
+    assert_eq!(mode(Reg::MxuIntStatus), Access::WriteOneClear);
+    assert_eq!(mode(Reg::MemReady), Access::ReadOnly);
+}
+
+#[test]
+fn page_table_entries_have_the_bits_of_sections_4_2_to_4_4() {
+    assert_eq!(Ttbr::new().with_valid(true).into_bits(), 1 << 0);
+    assert_eq!(Ttbr::new().with_ns(true).into_bits(), 1 << 1);
+    assert_eq!(Ttbr::new().with_snoop(true).into_bits(), 1 << 2);
+    assert_eq!(Ttbr::new().with_segment(true).into_bits(), 1 << 3);
+    assert_eq!(Ttbr::new().with_page(0xFF_FFFF).into_bits(), 0x0FFF_FFF0);
+
+    assert_eq!(L2Entry::new().with_valid(true).into_bits(), 1 << 0);
+    assert_eq!(L2Entry::new().with_ns(true).into_bits(), 1 << 1);
+    assert_eq!(L2Entry::new().with_snoop(true).into_bits(), 1 << 2);
+    assert_eq!(L2Entry::new().with_segment(true).into_bits(), 1 << 3);
+    assert_eq!(
+        L2Entry::new().with_page(0x7FF_FFFF).into_bits(),
+        0x7FFF_FFF0
+    );
+    assert_eq!(L2Entry::new().with_large_page(true).into_bits(), 1 << 31);
+
+    assert_eq!(L3Entry::new().with_valid(true).into_bits(), 1 << 0);
+    assert_eq!(L3Entry::new().with_ns(true).into_bits(), 1 << 1);
+    assert_eq!(L3Entry::new().with_snoop(true).into_bits(), 1 << 2);
+    assert_eq!(L3Entry::new().with_segment(true).into_bits(), 1 << 3);
+    assert_eq!(
+        L3Entry::new().with_page(0xFFF_FFFF).into_bits(),
+        0xFFFF_FFF0
+    );
+}
+
+#[test]
+fn an_address_splits_8_10_10_12() {
+    let va = GpuVa(0xAB << 32 | 0x155 << 22 | 0x2AA << 12 | 0x123);
+    assert_eq!(va.l1_index(), 0xAB);
+    assert_eq!(va.l2_index(), 0x155);
+    assert_eq!(va.l3_index(), 0x2AA);
+    assert_eq!(va.in_page(), 0x123);
+    assert_eq!(GpuVa::from_parts(va.low(), va.high()), va);
+}
+
+#[test]
+fn mmu_registers_have_the_bits_of_sections_4_6_5_and_6() {
+    assert_eq!(MmuMode::new().with_va_mode(true).into_bits(), 1 << 0);
+    assert_eq!(MmuMode::new().with_bius_va(true).into_bits(), 1 << 4);
+    assert_eq!(MmuMode::new().with_video_size(0xFF).into_bits(), 0xFF00);
+    assert_eq!(
+        MmuMode::new().with_legacy_size(0xFF).into_bits(),
+        0x00FF_0000
+    );
+    assert_eq!(
+        MmuMode::new().with_legacy_offset(0xFF).into_bits(),
+        0xFF00_0000
+    );
+    assert_eq!(MmuMode::from_bits(0x300).video_bytes(), 1 << 30);
+
+    assert_eq!(
+        InvalidateAddress::new().with_page(0xFFF_FFFF).into_bits(),
+        0x0FFF_FFFF
+    );
+    assert_eq!(
+        InvalidateAddress::new().with_process_id(0xF).into_bits(),
+        0xF000_0000
+    );
+    assert_eq!(
+        InvalidateTrigger::new().with_process_id(0xF).into_bits(),
+        0xF
+    );
+    assert_eq!(
+        InvalidateTrigger::new().with_addr_valid(true).into_bits(),
+        1 << 4
+    );
+    assert_eq!(
+        InvalidateTrigger::new()
+            .with_target(TlbTarget::Utlb)
+            .into_bits(),
+        0x20
+    );
+    assert_eq!(
+        InvalidateTrigger::new()
+            .with_target(TlbTarget::Dtlb)
+            .into_bits(),
+        0x40
+    );
+
+    assert_eq!(FaultStatus0::new().with_level(3).into_bits(), 3 << 18);
+    assert_eq!(
+        FaultStatus0::new().with_process_id(0xF).into_bits(),
+        0xF << 20
+    );
+    assert_eq!(
+        FaultStatus0::new().with_va_high(0xFF).into_bits(),
+        0xFF00_0000
+    );
+    assert!(
+        FaultClient::Fence as u32 <= 29,
+        "one of the 30 Page_Fault bits"
+    );
+}
+
+#[test]
+fn interrupt_and_reset_bits_are_those_of_sections_7_and_9() {
+    assert_eq!(
+        BiuInterrupts::new().with_page_fault(true).into_bits(),
+        1 << 5
+    );
+    assert_eq!(
+        BiuInterrupts::new().with_master_abort(true).into_bits(),
+        1 << 10
+    );
+    assert_eq!(
+        AdvancedInterrupts::new().with_csp_timeout(true).into_bits(),
+        1 << 16
+    );
+    assert_eq!(
+        AdvancedInterrupts::new().with_fence(true).into_bits(),
+        1 << 27
+    );
+    assert_eq!(
+        AdapterControl::new()
+            .with_interrupt_enable(true)
+            .into_bits(),
+        1 << 0
+    );
+    assert_eq!(AdapterControl::new().with_linear(true).into_bits(), 1 << 4);
+    assert_eq!(EngineReset::new().with_all(true).into_bits(), 1 << 0);
+    assert_eq!(EngineReset::new().with_miu(true).into_bits(), 1 << 1);
+    assert_eq!(EngineReset::new().with_graphics(0xF).into_bits(), 0x3C);
+    assert_eq!(EngineReset::new().with_vpp(true).into_bits(), 1 << 6);
+    assert_eq!(EngineReset::new().with_vcp0(true).into_bits(), 1 << 7);
+    assert_eq!(EngineReset::new().with_vcp1(true).into_bits(), 1 << 8);
+    assert_eq!(TopBusy::new().with_csp(true).into_bits(), 1 << 0);
+    assert_eq!(TopBusy::new().with_mxu_a(true).into_bits(), 1 << 1);
+    assert_eq!(
+        RingAddress::new().with_page(0xFFF_FFFF).into_bits(),
+        0x0FFF_FFFF
+    );
+    assert_eq!(
+        RingAddress::new().with_l2_cachable(true).into_bits(),
+        1 << 28
+    );
+    assert_eq!(RingAddress::new().with_kickoff(true).into_bits(), 1 << 31);
+}
+
+#[test]
+fn packet_headers_have_the_bits_of_section_10() {
+    assert_eq!(Skip::new().with_dwords(0xFFFF).into_bits(), 0xFFFF);
+
+    assert_eq!(Dma::new().into_bits(), 0x1000_0000);
+    assert_eq!(
+        Dma::new().with_opcode(0).with_dwords(0xFFFF).into_bits(),
+        0xFFFF
+    );
+    assert_eq!(
+        Dma::new().with_opcode(0).with_special(true).into_bits(),
+        1 << 24
+    );
+    assert_eq!(
+        Dma::new().with_opcode(0).with_reset(true).into_bits(),
+        1 << 25
+    );
+    assert_eq!(Dma::new().with_opcode(0).with_mode(3).into_bits(), 3 << 26);
+
+    assert_eq!(Wait::new().into_bits(), 0x2000_0000);
+    assert_eq!(
+        Wait::new().with_opcode(0).with_value(0xFFFF).into_bits(),
+        0xFFFF
+    );
+    assert_eq!(Wait::new().with_opcode(0).with_mode(3).into_bits(), 3 << 16);
+    assert_eq!(
+        Wait::new().with_opcode(0).with_equal(true).into_bits(),
+        1 << 18
+    );
+    assert_eq!(
+        Wait::new().with_opcode(0).with_station(7).into_bits(),
+        7 << 19
+    );
+    assert_eq!(
+        Wait::new().with_opcode(0).with_slot(31).into_bits(),
+        31 << 22
+    );
+
+    assert_eq!(SetRegister::new().into_bits(), 0x4000_0000);
+    assert_eq!(
+        SetRegister::new()
+            .with_opcode(0)
+            .with_count(127)
+            .into_bits(),
+        0x7F
+    );
+    assert_eq!(
+        SetRegister::new()
+            .with_opcode(0)
+            .with_context_offset(true)
+            .into_bits(),
+        1 << 7
+    );
+    assert_eq!(
+        SetRegister::new()
+            .with_opcode(0)
+            .with_from_memory(true)
+            .into_bits(),
+        1 << 8
+    );
+    assert_eq!(
+        SetRegister::new()
+            .with_opcode(0)
+            .with_masked(true)
+            .into_bits(),
+        1 << 9
+    );
+    assert_eq!(
+        SetRegister::new()
+            .with_opcode(0)
+            .with_word(0x1FFF)
+            .into_bits(),
+        0x1FFF << 10
+    );
+    assert_eq!(
+        SetRegister::new().with_opcode(0).with_block(31).into_bits(),
+        31 << 23
+    );
+
+    assert_eq!(Fence::new().into_bits(), 0x8000_0000);
+    assert_eq!(Fence::new().with_opcode(0).with_count(7).into_bits(), 7);
+    assert_eq!(Fence::new().with_opcode(0).with_irq(3).into_bits(), 3 << 3);
+    assert_eq!(Fence::new().with_opcode(0).with_kind(3).into_bits(), 3 << 5);
+    assert_eq!(
+        Fence::new().with_opcode(0).with_slot(31).into_bits(),
+        31 << 7
+    );
+    assert_eq!(
+        Fence::new().with_opcode(0).with_or(true).into_bits(),
+        1 << 13
+    );
+    assert_eq!(
+        Fence::new().with_opcode(0).with_rb_type(3).into_bits(),
+        3 << 22
+    );
+    assert_eq!(
+        Fence::new().with_opcode(0).with_route(15).into_bits(),
+        15 << 24
+    );
+
+    assert_eq!(CspCommand::new().into_bits(), 0x9000_0000);
+    assert_eq!(
+        CspCommand::new().with_opcode(0).with_count(7).into_bits(),
+        7
+    );
+    assert_eq!(
+        CspCommand::new()
+            .with_opcode(0)
+            .with_process_id(15)
+            .into_bits(),
+        15 << 13
+    );
+    assert_eq!(
+        CspCommand::new().with_opcode(0).with_info(7).into_bits(),
+        7 << 17
+    );
+    assert_eq!(
+        CspCommand::new().with_opcode(0).with_kind(7).into_bits(),
+        7 << 20
+    );
+    assert_eq!(
+        CspCommand::new().with_opcode(0).with_block(31).into_bits(),
+        31 << 23
+    );
+
+    assert_eq!(SgCommand::new().into_bits(), 0x9000_0000);
+    assert_eq!(
+        SgCommand::new()
+            .with_opcode(0)
+            .with_count(0xFFF)
+            .into_bits(),
+        0xFFF
+    );
+    assert_eq!(
+        SgCommand::new().with_opcode(0).with_kind(3).into_bits(),
+        3 << 12
+    );
+    assert_eq!(
+        SgCommand::new().with_opcode(0).with_target(3).into_bits(),
+        3 << 14
+    );
+    assert_eq!(
+        SgCommand::new().with_opcode(0).with_action(7).into_bits(),
+        7 << 16
+    );
+    assert_eq!(
+        SgCommand::new().with_opcode(0).with_block(31).into_bits(),
+        31 << 23
+    );
+
+    assert_eq!(Range::new().with_min(0xFFFF).into_bits(), 0xFFFF);
+    assert_eq!(Range::new().with_max(0xFFFF).into_bits(), 0xFFFF_0000);
+    assert_eq!(SourceOffset::new().with_x(0x7FFF).into_bits(), 0x7FFF);
+    assert_eq!(SourceOffset::new().with_y(0x7FFF).into_bits(), 0x7FFF_0000);
+    assert_eq!(RtFormat::new().with_format(0x1FF).into_bits(), 0x1FF);
+    assert_eq!(
+        RtFormat::new().with_bl_slot(0x3_FFFF).into_bits(),
+        0x3_FFFF << 9
+    );
+    assert_eq!(RtSize::new().with_width(0x7FFF).into_bits(), 0x7FFF);
+    assert_eq!(RtSize::new().with_height(0x7FFF).into_bits(), 0x7FFF << 15);
+    assert_eq!(RtMisc::new().with_enable(true).into_bits(), 1 << 0);
+    assert_eq!(RtMisc::new().with_tiled(true).into_bits(), 1 << 1);
+    assert_eq!(RtMisc::new().with_write_mask(0xF).into_bits(), 0xF << 2);
+    assert_eq!(RtMisc::new().with_resource_type(0xF).into_bits(), 0xF << 20);
+}
+
+#[test]
+fn written_packets_are_the_dwords_of_sections_10_6_to_10_13() {
+    let mut dwords = [0xAAAA_AAAA; 96];
+    let mut writer = Writer::new(&mut dwords);
+    let at = GpuVa(0x12_3456_7800);
+    writer.indicator(3, 5);
+    writer.dma(at, 42);
+    writer.fence(at, 0x1122_3344_5566_7788, true);
+    writer.surface(0, at, 16384, 126);
+    writer.blit(16384, 126);
+    writer.clear(9216, 1, 0xC0FF_EE00);
+    writer.pad_to(16);
+    let len = writer.len();
+    #[rustfmt::skip]
+    let expected = [
+        0x9006_A001, 1,
+        0x1000_002A, 0x3456_7800, 0x12,
+        0x8200_006C, 0x3456_7800, 0x12, 0x5566_7788, 0x1122_3344,
+        0x4300_6003, 0x1234_5678, 1, 1,
+        0x4300_C003, 89, 126 << 15 | 16384, 0x0020_003D,
+        0x9302_A003, 16383 << 16, 125 << 16, 0,
+        0x4303_2004, 0xC0FF_EE00, 0xC0FF_EE00, 0xC0FF_EE00, 0xC0FF_EE00,
+        0x9301_A002, 9215 << 16, 0,
+        0, 0,
+    ];
+    assert_eq!(dwords[..len], expected);
+    assert_eq!(dwords[len], 0xAAAA_AAAA, "nothing beyond the padding");
+    assert_eq!(ff::rt_address(1), 0x1B);
+    assert_eq!(ff::rt_control(1), 0x33);
+    assert_eq!(ff::CLEAR_COLOUR, 0xC8);
+}
+
+#[test]
+fn a_writer_that_overflows_says_so_and_writes_nothing_outside() {
+    let mut dwords = [7; 4];
+    let mut writer = Writer::new(&mut dwords[..3]);
+    writer.fence(GpuVa(0), 1, false);
+    assert_eq!(writer.len(), 5);
+    assert_eq!(dwords[3], 7);
+}
+
+#[test]
+fn block_and_op_codes_are_those_of_sections_3_and_10_2() {
+    use packet::{block, opcode};
+    let ids = [block::CSP, block::FF, block::MXU, block::MMU];
+    assert_eq!(ids, [0, 6, 12, 18]);
+    let codes = [
+        opcode::SKIP,
+        opcode::DMA,
+        opcode::WAIT,
+        opcode::SET_REGISTER,
+        opcode::FENCE,
+        opcode::BLOCK,
+    ];
+    assert_eq!(codes, [0, 1, 2, 4, 8, 9]);
+}
+
+#[test]
+fn chips_have_the_ids_of_section_1_1() {
+    let ids: Vec<_> = Chip::ALL
+        .iter()
+        .map(|c| (c.name(), c.vendor_id(), c.device_id()))
+        .collect();
+    #[rustfmt::skip]
+    let expected = [
+        ("e3k", 0x1D17, 0x3D00), ("10c0", 0x6766, 0x3D00), ("10c0t", 0x6766, 0x3D06),
+        ("10d0", 0x6766, 0x3D0E), ("1040", 0x6766, 0x3D03), ("1020", 0x6766, 0x3D02),
+        ("1010", 0x6766, 0x3D04), ("2030", 0x6766, 0x3D07), ("2020", 0x6766, 0x3D08),
+    ];
+    assert_eq!(ids, expected);
+    assert_eq!(Chip::from_name("10C0T"), Some(Chip::Arise10c0t));
+    assert_eq!(Chip::from_name("10c1"), None);
+    assert_eq!(Chip::from_ids(0x6766, 0x3D08), Some(Chip::Arise2020));
+}
+
+#[test]
+fn the_channel_register_says_what_section_2_lists() {
+    const GIB: u64 = 1 << 30;
+    const MIB: u64 = 1 << 20;
+    for (bytes, register) in [
+        (GIB, 0x11),
+        (15 * GIB, 0x1F),
+        (16 * GIB, 0x28),
+        (30 * GIB, 0x2F),
+        (3 * GIB, 0x13),
+        (3 * GIB - 24 * MIB, 0x31),
+        (6 * GIB - 72 * MIB, 0x32),
+        (12 * GIB - 144 * MIB, 0x34),
+        (24 * GIB - 288 * MIB, 0x38),
+    ] {
+        let channels = MemoryChannels::for_vram(bytes).expect("a legal size");
+        assert_eq!(channels.to_register(), register);
+        assert_eq!(
+            MemoryChannels::from_register(0xFF00 | register),
+            Some(channels)
+        );
+        assert_eq!(channels.vram_bytes(), bytes);
+    }
+    for illegal in [0, 17 * GIB, 32 * GIB, GIB / 2, GIB + 1] {
+        assert_eq!(MemoryChannels::for_vram(illegal), None, "{illegal}");
+    }
+    for register in [0, 0x10, 0x30, 0x33, 0x41, 0xF1] {
+        assert_eq!(
+            MemoryChannels::from_register(register),
+            None,
+            "{register:#x}"
+        );
+    }
+}
