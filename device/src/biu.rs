@@ -1,0 +1,132 @@
+//! The bus interface unit: interrupts (hardware reference 7).
+
+use e3k_regs::Reg;
+use e3k_regs::fields::{AdapterControl, AdvancedInterrupts, BiuInterrupts};
+
+/// Who carries the interrupt to the machine.
+pub trait InterruptSink: Send {
+    /// The line has risen: an enabled source is pending and the gate is open.
+    /// Called while the GPU is in use: only wake somebody. Called again when
+    /// sources remain or arrive after a latch.
+    fn raise(&mut self);
+}
+
+/// The two status words, as a latch leaves them in the shadow registers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latched {
+    /// 0x8574.
+    pub biu: u32,
+    /// 0x8578.
+    pub advanced: u32,
+}
+
+pub(crate) struct Biu {
+    raw: BiuInterrupts,
+    enable: u32,
+    advanced_raw: AdvancedInterrupts,
+    advanced_enable: u32,
+    shadow: Latched,
+    control: AdapterControl,
+    /// The line, as the sink last heard of it.
+    asserted: bool,
+    sink: Box<dyn InterruptSink>,
+}
+
+impl Biu {
+    pub(crate) fn new(sink: Box<dyn InterruptSink>) -> Self {
+        Self {
+            raw: BiuInterrupts::new(),
+            enable: 0,
+            advanced_raw: AdvancedInterrupts::new(),
+            advanced_enable: 0,
+            shadow: Latched::default(),
+            control: AdapterControl::new(),
+            asserted: false,
+            sink,
+        }
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.raw = BiuInterrupts::new();
+        self.enable = 0;
+        self.advanced_raw = AdvancedInterrupts::new();
+        self.advanced_enable = 0;
+        self.shadow = Latched::default();
+        self.control = AdapterControl::new();
+        self.asserted = false;
+    }
+
+    pub(crate) fn page_fault(&mut self) {
+        self.raw.set_page_fault(true);
+    }
+
+    pub(crate) fn master_abort(&mut self) {
+        self.raw.set_master_abort(true);
+    }
+
+    pub(crate) fn fence(&mut self) {
+        self.advanced_raw.set_fence(true);
+    }
+
+    pub(crate) fn csp_timeout(&mut self) {
+        self.advanced_raw.set_csp_timeout(true);
+    }
+
+    pub(crate) fn pending(&self) -> bool {
+        let fired = self.raw.into_bits() & self.enable
+            | self.advanced_raw.into_bits() & self.advanced_enable;
+        self.control.interrupt_enable() && fired != 0
+    }
+
+    /// Tells the sink when the line rises. Returns whether it did.
+    pub(crate) fn settle(&mut self) -> bool {
+        let pending = self.pending();
+        let rises = pending && !self.asserted;
+        self.asserted = pending;
+        if rises {
+            self.sink.raise();
+        }
+        rises
+    }
+
+    /// Copies raw to shadow and clears raw. What arrives later raises anew.
+    pub(crate) fn latch(&mut self) -> Latched {
+        self.shadow = Latched {
+            biu: self.raw.into_bits(),
+            advanced: self.advanced_raw.into_bits(),
+        };
+        self.raw = BiuInterrupts::new();
+        self.advanced_raw = AdvancedInterrupts::new();
+        self.asserted = false;
+        self.shadow
+    }
+
+    pub(crate) fn read_register(&self, reg: Reg) -> Option<u32> {
+        Some(match reg {
+            Reg::BiuRaw => self.raw.into_bits(),
+            Reg::BiuEnable => self.enable,
+            Reg::AdvancedRaw => self.advanced_raw.into_bits(),
+            Reg::AdvancedEnable => self.advanced_enable,
+            Reg::BiuShadow => self.shadow.biu,
+            Reg::AdvancedShadow => self.shadow.advanced,
+            Reg::AdapterControl => self.control.into_bits().into(),
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn write_register(&mut self, reg: Reg, value: u32) -> bool {
+        match reg {
+            Reg::BiuEnable => self.enable = value,
+            Reg::AdvancedEnable => self.advanced_enable = value,
+            Reg::BiuShadow => {
+                self.latch();
+            }
+            Reg::AdapterControl => {
+                self.control = AdapterControl::from_bits(value.to_le_bytes()[0]);
+            }
+            Reg::BiuRaw | Reg::AdvancedRaw | Reg::AdvancedShadow => {}
+            _ => return false,
+        }
+        true
+    }
+}

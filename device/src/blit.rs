@@ -1,0 +1,263 @@
+//! The copy and fill paths of the fixed-function block: 2D blit and fast clear
+//! of linear surfaces (hardware reference 10.12, 10.13).
+//!
+//! Only 4-byte pixels. Pixels are moved in ascending order, rows from the top.
+
+use crate::config::Defects;
+use crate::csp::CspErrorKind;
+use crate::index;
+use crate::mmu::{Mxu, Request};
+use e3k_regs::packet::{Range, RtFormat, RtMisc, RtSize, SourceOffset, ff};
+use e3k_regs::{GpuVa, PAGE_SHIFT, PAGE_SIZE};
+
+const PIXEL_BYTES: u64 = 4;
+/// The most that is moved between two looks at the budget: one page.
+const PIECE_BYTES: usize = 1 << PAGE_SHIFT;
+/// The price of a piece besides its bytes, so that thin rows are not free.
+const PIECE_COST: u32 = 64;
+/// Bytes of the clear colour.
+const COLOUR_BYTES: usize = 16;
+
+/// A render target as its registers describe it.
+#[derive(Clone, Copy, Debug)]
+struct Surface {
+    base: GpuVa,
+    width: u32,
+    height: u32,
+}
+
+impl Surface {
+    fn pixel(&self, x: u32, y: u32) -> GpuVa {
+        let index = u64::from(y) * u64::from(self.width) + u64::from(x);
+        self.base.add(index * PIXEL_BYTES)
+    }
+
+    fn contains(&self, x: u32, y: u32) -> bool {
+        x < self.width && y < self.height
+    }
+}
+
+/// The rectangle of an operation on its destination, and how far it has come.
+#[derive(Clone, Copy, Debug)]
+struct Rectangle {
+    x: Range,
+    y: Range,
+    at_x: u32,
+    at_y: u32,
+}
+
+impl Rectangle {
+    fn parse(payload: &[u32]) -> Result<Self, CspErrorKind> {
+        let &[x, y, ..] = payload else {
+            return Err(crate::csp::too_short());
+        };
+        let (x, y) = (Range::from_bits(x), Range::from_bits(y));
+        if x.min() > x.max() || y.min() > y.max() {
+            return Err(CspErrorKind::Malformed {
+                what: "a rectangle whose first pixel is behind its last",
+            });
+        }
+        Ok(Self {
+            x,
+            y,
+            at_x: x.min().into(),
+            at_y: y.min().into(),
+        })
+    }
+
+    /// Bytes left in the current row.
+    fn row_left(&self) -> u64 {
+        (u64::from(self.x.max()) + 1 - u64::from(self.at_x)) * PIXEL_BYTES
+    }
+
+    /// Moves on by whole pixels inside the row; `true` at the end of the last one.
+    fn advance(&mut self, pixels: u32) -> bool {
+        self.at_x += pixels;
+        if self.at_x <= self.x.max().into() {
+            return false;
+        }
+        self.at_x = self.x.min().into();
+        self.at_y += 1;
+        self.at_y > self.y.max().into()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Clear,
+    Blit {
+        source: Surface,
+        offset: SourceOffset,
+        request: Request,
+    },
+}
+
+/// A blit or clear in flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operation {
+    kind: Kind,
+    destination: Surface,
+    request: Request,
+    rectangle: Rectangle,
+}
+
+/// The block's registers and its buffer.
+pub(crate) struct Ff {
+    words: [u32; ff::WORDS as usize],
+    /// Pixels on their way; for a clear the colour, repeated.
+    buffer: Box<[u8; PIECE_BYTES + COLOUR_BYTES]>,
+    defects: Defects,
+}
+
+impl Ff {
+    pub(crate) fn new(defects: Defects) -> Self {
+        Self {
+            words: [0; ff::WORDS as usize],
+            buffer: Box::new([0; PIECE_BYTES + COLOUR_BYTES]),
+            defects,
+        }
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.words.fill(0);
+    }
+
+    /// Writes a register of the block; those that no copy or fill uses are dropped.
+    pub(crate) fn set(&mut self, word: u32, value: u32) {
+        if let Some(register) = self.words.get_mut(word as usize) {
+            *register = value;
+        }
+    }
+
+    /// A fast clear as the registers and the packet's payload say it.
+    pub(crate) fn clear(
+        &mut self,
+        payload: &[u32],
+        request: Request,
+    ) -> Result<Operation, CspErrorKind> {
+        let operation = self.operation(payload, request, Kind::Clear)?;
+        for (chunk, at) in self.buffer.as_chunks_mut::<4>().0.iter_mut().zip(0_u16..) {
+            *chunk = self.words[usize::from(ff::CLEAR_COLOUR + at % 4)].to_le_bytes();
+        }
+        Ok(operation)
+    }
+
+    /// A blit as the registers and the packet's payload say it.
+    pub(crate) fn blit(
+        &mut self,
+        payload: &[u32],
+        source_request: Request,
+        request: Request,
+    ) -> Result<Operation, CspErrorKind> {
+        let &[_, _, offset, ..] = payload else {
+            return Err(crate::csp::too_short());
+        };
+        let offset = SourceOffset::from_bits(offset);
+        let source = self.surface(1)?;
+        let kind = Kind::Blit {
+            source,
+            offset,
+            request: source_request,
+        };
+        let operation = self.operation(payload, request, kind)?;
+        let last_x = u32::from(operation.rectangle.x.max()) + u32::from(offset.x());
+        let last_y = u32::from(operation.rectangle.y.max()) + u32::from(offset.y());
+        if !source.contains(last_x, last_y) {
+            return Err(CspErrorKind::Malformed {
+                what: "a blit that reads beyond its source surface",
+            });
+        }
+        Ok(operation)
+    }
+
+    /// Does one piece. Returns its price, and whether the operation is done.
+    /// A piece whose source or destination faults is dropped.
+    pub(crate) fn advance(&mut self, operation: &mut Operation, mxu: &mut Mxu) -> (u32, bool) {
+        let rectangle = &mut operation.rectangle;
+        let to = operation.destination.pixel(rectangle.at_x, rectangle.at_y);
+        let mut len = rectangle.row_left().min(PAGE_SIZE - to.in_page());
+        let written = match &operation.kind {
+            Kind::Clear => {
+                let phase = index(to.0) % COLOUR_BYTES;
+                let piece = &self.buffer[phase..phase + index(len)];
+                !self.defects.ignore_fills && mxu.write(operation.request, to, piece).is_ok()
+            }
+            Kind::Blit {
+                source,
+                offset,
+                request,
+            } => {
+                let x = rectangle.at_x + u32::from(offset.x());
+                let y = rectangle.at_y + u32::from(offset.y());
+                let from = source.pixel(x, y);
+                len = len.min(PAGE_SIZE - from.in_page());
+                let piece = &mut self.buffer[..index(len)];
+                !self.defects.ignore_copies
+                    && mxu.read(*request, from, piece).is_ok()
+                    && mxu.write(operation.request, to, piece).is_ok()
+            }
+        };
+        // A page is the most, so the conversions below lose nothing.
+        #[expect(clippy::cast_possible_truncation, reason = "at most one page")]
+        let done = rectangle.advance((len / PIXEL_BYTES) as u32);
+        let counters = &mut mxu.counters;
+        let (bytes, finished) = match operation.kind {
+            Kind::Clear => (&mut counters.bytes_filled, &mut counters.fills),
+            Kind::Blit { .. } => (&mut counters.bytes_copied, &mut counters.copies),
+        };
+        *bytes += if written { len } else { 0 };
+        *finished += u64::from(done);
+        #[expect(clippy::cast_possible_truncation, reason = "at most one page")]
+        (len as u32 + PIECE_COST, done)
+    }
+
+    fn operation(
+        &self,
+        payload: &[u32],
+        request: Request,
+        kind: Kind,
+    ) -> Result<Operation, CspErrorKind> {
+        let destination = self.surface(0)?;
+        let rectangle = Rectangle::parse(payload)?;
+        if !destination.contains(rectangle.x.max().into(), rectangle.y.max().into()) {
+            return Err(CspErrorKind::Malformed {
+                what: "a rectangle beyond its destination surface",
+            });
+        }
+        Ok(Operation {
+            kind,
+            destination,
+            request,
+            rectangle,
+        })
+    }
+
+    /// Render target `rt` from its registers.
+    fn surface(&self, rt: u16) -> Result<Surface, CspErrorKind> {
+        let word = |at: u16| self.words.get(usize::from(at)).copied().unwrap_or(0);
+        let control = ff::rt_control(rt);
+        let format = RtFormat::from_bits(word(control));
+        let size = RtSize::from_bits(word(control + 1));
+        let misc = RtMisc::from_bits(word(control + 2));
+        let unsupported = if !misc.enable() {
+            return Err(CspErrorKind::Malformed {
+                what: "a copy or fill with a render target that is not enabled",
+            });
+        } else if misc.tiled() {
+            "a tiled surface"
+        } else if format.bl_slot() != 0 {
+            "a compressed surface"
+        } else if format.format() != RtFormat::B8G8R8A8 {
+            "a surface format other than B8G8R8A8"
+        } else if misc.write_mask() != 0xf {
+            "a partial write mask"
+        } else {
+            return Ok(Surface {
+                base: GpuVa(u64::from(word(ff::rt_address(rt))) << 8),
+                width: size.width().into(),
+                height: size.height().into(),
+            });
+        };
+        Err(CspErrorKind::Unsupported { what: unsupported })
+    }
+}

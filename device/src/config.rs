@@ -1,0 +1,161 @@
+//! What can be chosen about a GPU, and which choices exist on silicon.
+
+use e3k_regs::Chip;
+use e3k_regs::chip::MemoryChannels;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+/// The unit of `Video_Size` (hardware reference 4.6): VRAM is a multiple of it.
+const VRAM_UNIT: u64 = 256 * MIB;
+const VRAM_MAX: u64 = 64 * GIB;
+const VISIBLE_MAX: u64 = 4 * GIB;
+const VISIBLE_MIN: u64 = MIB;
+
+/// Switches that break the model on purpose, for tests that must notice.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Defects {
+    /// Blits move nothing.
+    pub ignore_copies: bool,
+    /// Fast clears write nothing.
+    pub ignore_fills: bool,
+    /// Every page is taken to lie in VRAM, whatever its PTE says.
+    pub ignore_segments: bool,
+    /// TLB entries survive every invalidation.
+    pub ignore_invalidations: bool,
+}
+
+/// One GPU. Made by [`Config::new`], which refuses what cannot be.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which chip it says it is.
+    pub chip: Chip,
+    /// VRAM that software may use, in bytes.
+    pub vram_bytes: u64,
+    /// The part of it that the CPU sees, in bytes, from VRAM offset 0.
+    pub visible_bytes: u64,
+    /// What 0xD374 says; `None` when it cannot say this size.
+    pub channels: Option<MemoryChannels>,
+    /// Fill VRAM with the pattern of this seed at power-on; without it VRAM starts as zeros.
+    pub vram_seed: Option<u64>,
+    /// Deliberate faults.
+    pub defects: Defects,
+}
+
+/// A configuration that no chip has. The message lists what is legal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// VRAM size.
+    #[error(
+        "{bytes} bytes of VRAM cannot be: 0xD374 can say 1G to 15G, an even 16G to 30G, and with three channels \
+         3G-24M, 6G-72M, 12G-144M and 24G-288M{}",
+        if *.any_size { "; this door also takes any multiple of 256M up to 64G" } else { "" }
+    )]
+    Vram {
+        /// What was asked for.
+        bytes: u64,
+        /// Whether multiples of 256 MiB were allowed.
+        any_size: bool,
+    },
+    /// Size of the CPU-visible part.
+    #[error(
+        "{bytes} bytes of visible VRAM cannot be: legal is a power of two from 1M to {max} bytes, the lesser of VRAM and 4G"
+    )]
+    Visible {
+        /// What was asked for.
+        bytes: u64,
+        /// The most that this VRAM allows.
+        max: u64,
+    },
+}
+
+impl Config {
+    /// Checks the sizes (hardware reference 2). `any_size` allows multiples of
+    /// 256 MiB that the register cannot say, for doors that tell VRAM's size
+    /// in another way.
+    pub fn new(
+        chip: Chip,
+        vram_bytes: u64,
+        visible_bytes: u64,
+        any_size: bool,
+    ) -> Result<Self, ConfigError> {
+        let channels = MemoryChannels::for_vram(vram_bytes);
+        let multiple =
+            (VRAM_UNIT..=VRAM_MAX).contains(&vram_bytes) && vram_bytes.is_multiple_of(VRAM_UNIT);
+        if channels.is_none() && !(any_size && multiple) {
+            return Err(ConfigError::Vram {
+                bytes: vram_bytes,
+                any_size,
+            });
+        }
+        let max = vram_bytes.min(VISIBLE_MAX);
+        if !visible_bytes.is_power_of_two() || !(VISIBLE_MIN..=max).contains(&visible_bytes) {
+            return Err(ConfigError::Visible {
+                bytes: visible_bytes,
+                max,
+            });
+        }
+        Ok(Self {
+            chip,
+            vram_bytes,
+            visible_bytes,
+            channels,
+            vram_seed: None,
+            defects: Defects::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_configuration_is_one_channel_of_one_gib() {
+        let config = Config::new(Chip::Arise10c0, GIB, 512 * MIB, false).unwrap();
+        assert_eq!(
+            config.channels,
+            Some(MemoryChannels {
+                channels: 1,
+                gib_each: 1
+            })
+        );
+    }
+
+    #[test]
+    fn sizes_that_the_register_cannot_say_need_a_door_that_can() {
+        for bytes in [VRAM_UNIT, 5 * VRAM_UNIT, 31 * GIB, 64 * GIB] {
+            assert!(
+                Config::new(Chip::E3k, bytes, 256 * MIB, false).is_err(),
+                "{bytes}"
+            );
+            let config = Config::new(Chip::E3k, bytes, 256 * MIB, true).unwrap();
+            assert_eq!(config.channels, None);
+        }
+    }
+
+    #[test]
+    fn three_channels_lose_their_reserve() {
+        for (gib, reserve) in [(3, 24), (6, 72), (12, 144), (24, 288)] {
+            let usable = gib * GIB - reserve * MIB;
+            let config = Config::new(Chip::E3k, usable, 256 * MIB, false).unwrap();
+            assert_eq!(config.channels.unwrap().channels, 3);
+        }
+    }
+
+    #[test]
+    fn impossible_sizes_are_refused_with_the_legal_list() {
+        for bytes in [0, 1, GIB + 1, 65 * GIB, u64::MAX] {
+            let error = Config::new(Chip::E3k, bytes, 256 * MIB, true).unwrap_err();
+            assert!(error.to_string().contains("1G to 15G"), "{error}");
+        }
+        for visible in [0, 3 * MIB, 2 * GIB, 8 * GIB] {
+            let error = Config::new(Chip::E3k, GIB, visible, true).unwrap_err();
+            assert!(error.to_string().contains("power of two"), "{error}");
+        }
+        assert!(
+            Config::new(Chip::E3k, 8 * GIB, 8 * GIB, true).is_err(),
+            "the window ends at 4 GiB"
+        );
+    }
+}

@@ -1,0 +1,46 @@
+//! What has happened, in numbers, since power-on.
+
+use serde::Serialize;
+
+/// Counts since power-on; a function reset does not clear them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Register reads.
+    pub register_reads: u64,
+    /// Register writes.
+    pub register_writes: u64,
+    /// Accesses refused: misaligned or outside BAR0.
+    pub refused_accesses: u64,
+    /// Accesses to offsets that no declaration covers; they are plain storage.
+    pub undeclared_accesses: u64,
+    /// Packets executed.
+    pub packets: u64,
+    /// Waits passed without waiting.
+    pub waits: u64,
+    /// Blits finished.
+    pub copies: u64,
+    /// Fast clears finished.
+    pub fills: u64,
+    /// Bytes that blits wrote.
+    pub bytes_copied: u64,
+    /// Bytes that fast clears wrote.
+    pub bytes_filled: u64,
+    /// External fences written.
+    pub fences: u64,
+    /// Times the interrupt was raised.
+    pub interrupts: u64,
+    /// Translations answered by the TLB.
+    pub tlb_hits: u64,
+    /// Table walks.
+    pub walks: u64,
+    /// TLB invalidations.
+    pub invalidations: u64,
+    /// Translation faults.
+    pub faults: u64,
+    /// DMA accesses that nobody answered.
+    pub bus_errors: u64,
+    /// Ring errors; each halted its ring.
+    pub ring_errors: u64,
+    /// Function resets.
+    pub resets: u64,
+}

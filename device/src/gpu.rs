@@ -1,0 +1,149 @@
+//! The GPU as a whole: the blocks, and what a function reset does to them.
+
+use crate::biu::{Biu, InterruptSink, Latched};
+use crate::bus::Storage;
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::csp::{Csp, CspError};
+use crate::memory::{Memory, NoMemory, SystemMemory, Vram};
+use crate::mmu::{FaultRecord, Mxu, Walk};
+use e3k_regs::GpuVa;
+use e3k_regs::fields::EngineReset;
+use std::io;
+use std::sync::Arc;
+
+/// Whether the engines have something left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing until the next register access.
+    Idle,
+    /// Call [`Gpu::step`] again.
+    Pending,
+}
+
+/// One GPU, powered on.
+pub struct Gpu {
+    pub(crate) config: Config,
+    pub(crate) storage: Storage,
+    pub(crate) biu: Biu,
+    pub(crate) mxu: Mxu,
+    pub(crate) csp: Csp,
+}
+
+impl Gpu {
+    /// Powers a GPU on. It reaches no system memory until [`Self::set_memory`].
+    ///
+    /// # Errors
+    /// VRAM could not be made: no memory, or no address space for it.
+    pub fn new(config: &Config, interrupts: Box<dyn InterruptSink>) -> io::Result<Self> {
+        let vram = Vram::new(config.vram_bytes, config.visible_bytes, config.vram_seed)?;
+        let memory = Memory {
+            vram: Arc::new(vram),
+            system: Box::new(NoMemory),
+        };
+        Ok(Self {
+            config: config.clone(),
+            storage: Storage::new(),
+            biu: Biu::new(interrupts),
+            mxu: Mxu::new(memory, config.defects),
+            csp: Csp::new(config.defects),
+        })
+    }
+
+    /// Replaces the machine's memory. When this returns, the old one is not
+    /// used any more.
+    pub fn set_memory(&mut self, memory: Box<dyn SystemMemory>) {
+        self.mxu.memory.system = memory;
+    }
+
+    /// Lets the engines work for about `budget` bytes' worth: moved bytes, and
+    /// a fixed price for each packet and piece. At least one piece is done, so
+    /// repeated calls with any budget come to an end of any finite work.
+    pub fn step(&mut self, budget: u32) -> Progress {
+        let progress = self.csp.step(&mut self.mxu, &mut self.biu, budget);
+        self.settle();
+        progress
+    }
+
+    /// Whether [`Self::step`] would do anything.
+    pub fn has_work(&self) -> bool {
+        self.csp.has_work()
+    }
+
+    /// Function reset (FLR, virtio reset): registers, rings, TLB and interrupts
+    /// as after power-on. VRAM, fault history and counters stay.
+    pub fn reset(&mut self) {
+        self.mxu.counters.resets += 1;
+        self.storage.reset();
+        self.biu.reset();
+        self.mxu.reset();
+        self.csp.reset();
+    }
+
+    /// Whether the interrupt line is up.
+    pub fn interrupt_pending(&self) -> bool {
+        self.biu.pending()
+    }
+
+    /// Latches and clears the pending sources, as a write to 0x8574 does.
+    pub fn latch_interrupts(&mut self) -> Latched {
+        let latched = self.biu.latch();
+        self.settle();
+        latched
+    }
+
+    /// Local memory. It may be used while the GPU works.
+    pub fn vram(&self) -> &Arc<Vram> {
+        &self.mxu.memory.vram
+    }
+
+    /// What it was made from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What has happened since power-on.
+    pub fn counters(&self) -> Counters {
+        self.mxu.counters
+    }
+
+    /// The last 1024 faults, oldest first.
+    pub fn faults(&self) -> impl Iterator<Item = &FaultRecord> {
+        self.mxu.faults.history()
+    }
+
+    /// The last 1024 ring errors, oldest first.
+    pub fn ring_errors(&self) -> impl Iterator<Item = &CspError> {
+        self.csp.errors()
+    }
+
+    /// What the tables in memory say about an address now, without any effect
+    /// on the TLB, the counters or the fault registers.
+    pub fn walk(&self, process_id: u8, at: GpuVa) -> Walk {
+        self.mxu.inspect(process_id, at)
+    }
+
+    /// 0x8524: units with a one stop at once and lose their state; they run
+    /// again after a zero and new set-up.
+    pub(crate) fn engine_reset(&mut self, units: EngineReset) {
+        let graphics = units.all() || units.graphics() != 0;
+        self.csp.hold_in_reset(graphics);
+        if units.all() {
+            self.mxu.flush();
+        }
+    }
+
+    /// Turns what the blocks have signalled into interrupts.
+    pub(crate) fn settle(&mut self) {
+        let faults = &mut self.mxu.faults;
+        if std::mem::take(&mut faults.translation) {
+            self.biu.page_fault();
+        }
+        if std::mem::take(&mut faults.bus) {
+            self.biu.master_abort();
+        }
+        if self.biu.settle() {
+            self.mxu.counters.interrupts += 1;
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The e3k GPU as a pure model: what a PCI function offers, and nothing of how
+//! it is attached. No sockets, no threads, no clock of its own.
+//!
+//! [`Gpu`] takes register accesses and calls to [`Gpu::step`]; it reads and
+//! writes VRAM and, through [`SystemMemory`], the machine's memory; it answers
+//! by register values, memory contents and [`InterruptSink::raise`]. Nothing
+//! else goes in or out: the same inputs in the same order give the same outputs.
+//!
+//! Not modelled yet: rings 1 to 9, 64 KiB pages, the per-client UTLB, context
+//! save and restore, register dumps, tiled and compressed surfaces, timestamps.
+//! A packet that is not modelled halts its ring with a recorded error.
+#![forbid(unsafe_code)]
+
+mod biu;
+mod blit;
+mod bus;
+mod config;
+mod counters;
+mod csp;
+mod gpu;
+mod log_limit;
+mod memory;
+mod mmu;
+
+pub use biu::{InterruptSink, Latched};
+pub use bus::Width;
+pub use config::{Config, ConfigError, Defects};
+pub use counters::Counters;
+pub use csp::{CspError, CspErrorKind};
+pub use e3k_regs::fields::FaultClient;
+pub use e3k_regs::{BusAddr, Chip, GpuVa, VramOffset};
+pub use gpu::{Gpu, Progress};
+pub use memory::{BusError, DmaAccess, NoMemory, Snoop, SystemMemory, Target, Vram};
+pub use mmu::{FaultCause, FaultRecord, Walk};
+
+/// A number as an index. The model runs on 64-bit hosts only: VRAM is mapped whole.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "64-bit hosts only, checked below"
+)]
+const fn index(value: u64) -> usize {
+    value as usize
+}
+
+const _: () = assert!(usize::BITS == 64, "VRAM needs a 64-bit host");

@@ -1,0 +1,72 @@
+//! The machine's memory, as the device reaches it over PCIe.
+
+use e3k_regs::BusAddr;
+use e3k_regs::fields::FaultClient;
+
+/// Whether a PCIe access looks into the CPU's caches (hardware reference 4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Snoop {
+    /// Coherent with the caches.
+    Snooped,
+    /// Past the caches: what they hold is not seen.
+    Unsnooped,
+}
+
+impl Snoop {
+    /// From the Snoop bit of an entry.
+    pub(crate) fn from_bit(bit: bool) -> Self {
+        if bit { Self::Snooped } else { Self::Unsnooped }
+    }
+}
+
+/// Who accesses, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DmaAccess {
+    /// The unit on whose behalf it is done.
+    pub client: FaultClient,
+    /// The snoop attribute.
+    pub snoop: Snoop,
+}
+
+/// Nobody answered at the address, or not for the whole length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no memory answers at this bus address")]
+pub struct BusError;
+
+/// The machine's memory. An access that is not entirely inside it is a
+/// [`BusError`]; then nothing or a part of the buffer has been transferred.
+pub trait SystemMemory: Send {
+    /// Reads `buf.len()` bytes.
+    fn read(&self, at: BusAddr, buf: &mut [u8], access: DmaAccess) -> Result<(), BusError>;
+
+    /// Writes `buf.len()` bytes.
+    fn write(&self, at: BusAddr, buf: &[u8], access: DmaAccess) -> Result<(), BusError>;
+
+    /// One aligned atomic load with acquire order.
+    fn load_u32(&self, at: BusAddr, access: DmaAccess) -> Result<u32, BusError>;
+
+    /// One aligned atomic store with release order.
+    fn store_u64(&self, at: BusAddr, value: u64, access: DmaAccess) -> Result<(), BusError>;
+}
+
+/// A machine without memory: what a GPU sees that may not do DMA.
+#[derive(Clone, Copy, Debug)]
+pub struct NoMemory;
+
+impl SystemMemory for NoMemory {
+    fn read(&self, _: BusAddr, _: &mut [u8], _: DmaAccess) -> Result<(), BusError> {
+        Err(BusError)
+    }
+
+    fn write(&self, _: BusAddr, _: &[u8], _: DmaAccess) -> Result<(), BusError> {
+        Err(BusError)
+    }
+
+    fn load_u32(&self, _: BusAddr, _: DmaAccess) -> Result<u32, BusError> {
+        Err(BusError)
+    }
+
+    fn store_u64(&self, _: BusAddr, _: u64, _: DmaAccess) -> Result<(), BusError> {
+        Err(BusError)
+    }
+}

@@ -1,0 +1,156 @@
+//! Local memory: a sealed, sparse memfd, so that a door can map its beginning
+//! into the guest. Both sides use it at once; every access here is volatile
+//! or atomic.
+
+use super::system::BusError;
+use crate::index;
+use e3k_regs::VramOffset;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use vm_memory::mmap::MmapRegion;
+use vm_memory::{Bytes, FileOffset, VolatileMemory};
+
+/// Local memory.
+#[derive(Debug)]
+pub struct Vram {
+    region: MmapRegion,
+    visible_bytes: u64,
+    file: File,
+}
+
+impl Vram {
+    /// `bytes` of memory that nothing has touched, zeros that take no space;
+    /// with a seed, [`Vram::pattern`] everywhere.
+    pub(crate) fn new(bytes: u64, visible_bytes: u64, seed: Option<u64>) -> io::Result<Self> {
+        let fd = memfd_create(
+            "presil-vram",
+            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+        )?;
+        ftruncate(&fd, bytes)?;
+        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        let file = File::from(fd);
+        let region = MmapRegion::from_file(FileOffset::new(file.try_clone()?, 0), index(bytes))
+            .map_err(io::Error::other)?;
+        let vram = Self {
+            region,
+            visible_bytes,
+            file,
+        };
+        if let Some(seed) = seed {
+            vram.fill_with_pattern(seed)?;
+        }
+        Ok(vram)
+    }
+
+    /// The memfd behind it.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// All of it, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.region.size() as u64
+    }
+
+    /// The part the CPU sees, in bytes from offset 0.
+    pub fn visible_bytes(&self) -> u64 {
+        self.visible_bytes
+    }
+
+    /// The 64-bit word at byte `offset` (a multiple of 8) of VRAM that was
+    /// seeded with `seed`: a bit mixer, so that no two words are alike.
+    pub const fn pattern(seed: u64, offset: u64) -> u64 {
+        let mut x = seed ^ offset.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ x >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        x ^ x >> 32
+    }
+
+    /// Reads; the range must lie in VRAM.
+    pub fn read(&self, at: VramOffset, buf: &mut [u8]) -> Result<(), BusError> {
+        let slice = self.region.as_volatile_slice();
+        slice.read_slice(buf, index(at.0)).map_err(|_| BusError)
+    }
+
+    /// Writes; the range must lie in VRAM.
+    pub fn write(&self, at: VramOffset, buf: &[u8]) -> Result<(), BusError> {
+        let slice = self.region.as_volatile_slice();
+        slice.write_slice(buf, index(at.0)).map_err(|_| BusError)
+    }
+
+    /// One aligned atomic load.
+    pub fn load_u32(&self, at: VramOffset) -> Result<u32, BusError> {
+        let word = self
+            .region
+            .get_atomic_ref::<AtomicU32>(index(at.0))
+            .map_err(|_| BusError)?;
+        Ok(u32::from_le(word.load(Ordering::Acquire)))
+    }
+
+    /// One aligned atomic store.
+    pub fn store_u32(&self, at: VramOffset, value: u32) -> Result<(), BusError> {
+        let word = self
+            .region
+            .get_atomic_ref::<AtomicU32>(index(at.0))
+            .map_err(|_| BusError)?;
+        word.store(value.to_le(), Ordering::Release);
+        Ok(())
+    }
+
+    /// One aligned atomic store.
+    pub fn store_u64(&self, at: VramOffset, value: u64) -> Result<(), BusError> {
+        let word = self
+            .region
+            .get_atomic_ref::<AtomicU64>(index(at.0))
+            .map_err(|_| BusError)?;
+        word.store(value.to_le(), Ordering::Release);
+        Ok(())
+    }
+
+    fn fill_with_pattern(&self, seed: u64) -> io::Result<()> {
+        let mut chunk = vec![0_u8; 1 << 20];
+        for start in (0..self.bytes()).step_by(chunk.len()) {
+            for (word, at) in chunk.chunks_exact_mut(8).zip((start..).step_by(8)) {
+                word.copy_from_slice(&Self::pattern(seed, at).to_le_bytes());
+            }
+            self.write(VramOffset(start), &chunk)
+                .map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_cannot_be_resized_under_a_guest() {
+        let vram = Vram::new(1 << 20, 1 << 20, None).unwrap();
+        assert!(vram.file().set_len(1 << 21).is_err());
+        assert!(vram.file().set_len(1 << 19).is_err());
+    }
+
+    #[test]
+    fn accesses_beyond_the_end_are_errors() {
+        let vram = Vram::new(1 << 20, 1 << 20, None).unwrap();
+        let end = 1 << 20;
+        assert!(vram.read(VramOffset(end - 4), &mut [0; 4]).is_ok());
+        assert!(vram.read(VramOffset(end - 3), &mut [0; 4]).is_err());
+        assert!(vram.write(VramOffset(u64::MAX), &[0; 4]).is_err());
+        assert!(vram.load_u32(VramOffset(end)).is_err());
+        assert!(vram.load_u32(VramOffset(2)).is_err(), "misaligned");
+        assert!(vram.store_u64(VramOffset(end - 4), 0).is_err());
+    }
+
+    #[test]
+    fn a_seed_fills_every_word_with_its_pattern() {
+        let vram = Vram::new(2 << 20, 1 << 20, Some(7)).unwrap();
+        for at in [0, 8, (1 << 20) - 8, 1 << 20, (2 << 20) - 8] {
+            let mut word = [0; 8];
+            vram.read(VramOffset(at), &mut word).unwrap();
+            assert_eq!(u64::from_le_bytes(word), Vram::pattern(7, at));
+        }
+    }
+}

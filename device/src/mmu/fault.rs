@@ -1,0 +1,270 @@
+//! Faults: the chip's registers carry what the hardware reference lists (6),
+//! the model's log the rest: client, direction, cause, ring position.
+
+use super::Request;
+use crate::log_limit::worth_a_line;
+use crate::memory::Target;
+use e3k_regs::fields::{FaultClient, FaultStatus0};
+use e3k_regs::{GpuVa, Reg};
+use serde::{Serialize, Serializer};
+use std::collections::VecDeque;
+use std::fmt;
+
+/// Records kept; older ones are dropped and counted.
+const HISTORY: usize = 1024;
+
+/// Why an access could not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultCause {
+    /// Bits above 39 are set.
+    AddressTooWide,
+    /// The L1 register is not valid.
+    InvalidL1,
+    /// The L2 entry is not valid.
+    InvalidL2,
+    /// The L3 entry is not valid.
+    InvalidL3,
+    /// The L2 entry has its `LargePage` bit, which is not modelled.
+    LargePage,
+    /// A table or page lies beyond the end of VRAM.
+    OutsideVram,
+    /// Nobody answered at the bus address.
+    Bus,
+}
+
+impl fmt::Display for FaultCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AddressTooWide => "the address has more than 40 bits",
+            Self::InvalidL1 => "the L1 register is not valid",
+            Self::InvalidL2 => "the L2 entry is not valid",
+            Self::InvalidL3 => "the L3 entry is not valid",
+            Self::LargePage => "the L2 entry asks for a large page, which is not modelled",
+            Self::OutsideVram => "beyond the end of VRAM",
+            Self::Bus => "no memory answers at the bus address",
+        })
+    }
+}
+
+/// How far the walk came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FaultPlace {
+    level: u8,
+    l1_at: u32,
+    l2_at: Option<Target>,
+    target: Option<Target>,
+}
+
+impl FaultPlace {
+    pub(super) fn level(level: u8) -> Self {
+        Self {
+            level,
+            ..Self::default()
+        }
+    }
+
+    /// The data access itself failed.
+    pub(super) fn page(target: Target) -> Self {
+        Self::default().with_target(target)
+    }
+
+    pub(super) fn with_l1(self, l1_at: u32) -> Self {
+        Self { l1_at, ..self }
+    }
+
+    pub(super) fn with_l2(self, at: Target) -> Self {
+        Self {
+            l2_at: Some(at),
+            ..self
+        }
+    }
+
+    pub(super) fn with_target(self, target: Target) -> Self {
+        Self {
+            target: Some(target),
+            ..self
+        }
+    }
+}
+
+/// One failed access.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FaultRecord {
+    /// Who accessed.
+    #[serde(serialize_with = "client_name")]
+    pub client: FaultClient,
+    /// Whether it was a write.
+    pub write: bool,
+    /// For which process id.
+    pub process_id: u8,
+    /// The address.
+    #[serde(serialize_with = "text")]
+    pub va: GpuVa,
+    /// Why it failed.
+    pub cause: FaultCause,
+    /// The level of the entry that failed, 1 to 3; 0: no entry, the access itself.
+    pub level: u8,
+    /// What it led to, where that is what failed.
+    pub target: Option<String>,
+    /// Byte offset in ring 0 of the packet that was being executed.
+    pub ring_offset: u32,
+}
+
+impl fmt::Display for FaultRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direction = if self.write { "write" } else { "read" };
+        write!(
+            f,
+            "{} {direction} at {} (process {}, level {}, ring 0 offset {:#x}): {}",
+            self.client.name(),
+            self.va,
+            self.process_id,
+            self.level,
+            self.ring_offset,
+            self.cause
+        )?;
+        match &self.target {
+            Some(target) => write!(f, " ({target})"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+fn client_name<S: Serializer>(client: &FaultClient, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(client.name())
+}
+
+/// The fault registers and the history.
+#[derive(Debug, Default)]
+pub(crate) struct FaultLog {
+    history: VecDeque<FaultRecord>,
+    total: u64,
+    status: u32,
+    status0: FaultStatus0,
+    status1: u32,
+    level1_at: u32,
+    level2_at: u32,
+    level: u32,
+    mask: u32,
+    /// Offset in ring 0 of the packet in execution.
+    pub(crate) ring_offset: u32,
+    /// A translation fault since the last look.
+    pub(crate) translation: bool,
+    /// A bus error since the last look.
+    pub(crate) bus: bool,
+}
+
+impl FaultLog {
+    pub(crate) fn history(&self) -> impl Iterator<Item = &FaultRecord> {
+        self.history.iter()
+    }
+
+    /// The registers to their reset values; the history stays.
+    pub(super) fn reset_registers(&mut self) {
+        let history = std::mem::take(&mut self.history);
+        *self = Self {
+            history,
+            total: self.total,
+            ..Self::default()
+        };
+    }
+
+    pub(super) fn record(
+        &mut self,
+        request: Request,
+        va: GpuVa,
+        cause: FaultCause,
+        place: FaultPlace,
+    ) {
+        let record = FaultRecord {
+            client: request.client,
+            write: request.write,
+            process_id: request.process_id,
+            va,
+            cause,
+            level: place.level,
+            target: place.target.map(|target| target.to_string()),
+            ring_offset: self.ring_offset,
+        };
+        self.total += 1;
+        if worth_a_line(self.total) {
+            tracing::warn!(count = self.total, "fault: {record}");
+        }
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(record);
+        // The data access itself is the bus's affair, a table entry the MMU's.
+        if cause == FaultCause::Bus && place.level == 0 {
+            self.bus = true;
+        } else {
+            self.latch(request, va, cause, place);
+        }
+    }
+
+    /// The first fault fills the registers; until software has cleared every
+    /// status bit, later ones only set theirs.
+    fn latch(&mut self, request: Request, va: GpuVa, cause: FaultCause, place: FaultPlace) {
+        self.translation = true;
+        let first = self.status == 0;
+        self.status |= 1 << request.client as u32;
+        if !first {
+            return;
+        }
+        let [low, high] = e3k_regs::packet::halves(va.0);
+        self.status0 = FaultStatus0::new()
+            .with_level(place.level)
+            .with_process_id(request.process_id & 0xf)
+            .with_va_high(high.to_le_bytes()[0]);
+        self.status1 = low;
+        self.level1_at = place.l1_at & !3;
+        self.level2_at = match place.l2_at {
+            Some(Target::Vram(at)) => e3k_regs::packet::halves(at.0)[0] & !3,
+            Some(Target::System(at, _)) => e3k_regs::packet::halves(at.0)[0] & !3,
+            None => 0,
+        };
+        self.level = match cause {
+            FaultCause::InvalidL1 => 1,
+            FaultCause::InvalidL2 => 4,
+            _ => 0,
+        };
+    }
+
+    pub(super) fn read_register(&self, reg: Reg) -> Option<u32> {
+        Some(match reg {
+            Reg::MxuIntStatus => self.status,
+            Reg::MxuIntMask => self.mask,
+            Reg::FaultStatus0 => self.status0.into_bits(),
+            Reg::FaultStatus1 => self.status1,
+            Reg::FaultMemAddr => self.status1 & !3,
+            Reg::FaultLevel1Addr => self.level1_at,
+            Reg::FaultLevel2Addr => self.level2_at,
+            Reg::FaultLevel => self.level,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn write_register(&mut self, reg: Reg, value: u32) -> bool {
+        match reg {
+            Reg::MxuIntStatus => self.status &= !value,
+            Reg::MxuIntMask => self.mask = value,
+            Reg::FaultStatus0
+            | Reg::FaultStatus1
+            | Reg::FaultMemAddr
+            | Reg::FaultLevel1Addr
+            | Reg::FaultLevel2Addr
+            | Reg::FaultLevel => {}
+            _ => return false,
+        }
+        true
+    }
+}
