@@ -1,0 +1,422 @@
+//! The driver's front: what the kernel module and the tests call.
+
+use crate::Error;
+use crate::bo::{Backing, Bo, BoId, Kind};
+use crate::gart::Gart;
+use crate::init::{self, InitError, Options};
+use crate::memory::Memory;
+use crate::placement::{self, CreateRequest};
+use crate::platform::{Caching, Os, SystemInfo};
+use crate::report::InitReport;
+use crate::ring::Ring;
+use crate::segments::{Bus, SegmentId, SegmentInfo};
+use crate::submit::{self, BASE_ALIGN, SIZE_ALIGN};
+use crate::timeline::Timeline;
+use alloc::sync::Arc;
+use core::fmt;
+use e3k_regs::packet::Writer;
+use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
+
+pub use crate::memory::Leftovers;
+
+/// One GPU. Used under one device lock, which the caller holds.
+pub struct Adapter<O: Os> {
+    pub(crate) memory: Memory<O>,
+    pub(crate) gart: Gart,
+    ring: Ring,
+    timeline: Arc<Timeline<O>>,
+    options: Options,
+    /// Destroyed BOs whose memory is not given back yet.
+    zombies: usize,
+}
+
+/// A page for the CPU's page table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Page frame number.
+    pub pfn: u64,
+    /// How to map it.
+    pub caching: Caching,
+    /// Device memory, not RAM.
+    pub io: bool,
+}
+
+/// Where a BO is and in what state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The segment it was placed in.
+    pub segment: SegmentId,
+    /// First page, counted from the segment's start.
+    pub start_page: u64,
+    /// Its pages.
+    pub pages: u64,
+    /// Size as asked for.
+    pub bytes: u64,
+    /// Where the GPU finds it.
+    pub gpu_va: GpuVa,
+    /// Which bus the CPU takes.
+    pub bus: Bus,
+    /// It has RAM pages.
+    pub populated: bool,
+    /// The GART points at them.
+    pub bound: bool,
+    /// The page-table entry of its first page, as the CPU reads it.
+    pub first_pte: u32,
+    /// It is pinned.
+    pub pinned: bool,
+}
+
+impl<O: Os> Adapter<O> {
+    /// `vidmm_init`, its five steps, then interrupts, fences and ring 0.
+    ///
+    /// # Errors
+    /// The step that failed and why. `report` has the steps before it; memory
+    /// and registers are as they were.
+    pub fn init(os: O, options: Options, report: &mut InitReport) -> Result<Self, InitError> {
+        init::init(os, options, report)
+    }
+
+    pub(crate) fn new(
+        memory: Memory<O>,
+        gart: Gart,
+        ring: Ring,
+        timeline: Arc<Timeline<O>>,
+        options: Options,
+    ) -> Self {
+        Self {
+            memory,
+            gart,
+            ring,
+            timeline,
+            options,
+            zombies: 0,
+        }
+    }
+
+    /// The world it runs in.
+    pub fn os(&self) -> &O {
+        &self.memory.os
+    }
+
+    /// What the machine had when the driver started.
+    pub fn system_info(&self) -> SystemInfo {
+        self.memory.mm_mgr.sysinfo
+    }
+
+    /// Ring 0's fences; used without the device lock. Drop it before [`Self::fini`].
+    pub fn timeline(&self) -> Arc<Timeline<O>> {
+        Arc::clone(&self.timeline)
+    }
+
+    /// Makes a BO: chooses places by the flags, books a range at the first that
+    /// has room. Local memory is cleared by the GPU before anybody sees it
+    /// (R-7.8, [`Self::ready_fence`]); RAM pages come later, at the first touch.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for size 0 or bad flags or windows, [`Error::NoMemory`]
+    /// when no place has room, [`Error::Busy`] when the ring is full.
+    pub fn create(&mut self, request: &CreateRequest<'_>) -> Result<BoId, Error> {
+        let places = placement::places(request)?;
+        if request.bytes == 0 {
+            return Err(Error::Invalid);
+        }
+        self.reap();
+        let id = self.memory.book(Kind::Device, request.bytes, &places)?;
+        self.clear(id).inspect_err(|_| self.memory.release(id))?;
+        Ok(id)
+    }
+
+    /// The last reference is gone. Idle memory is free when this returns
+    /// busy memory is freed by [`Self::reap`] once its fence is done.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn destroy(&mut self, bo: BoId) -> Result<(), Error> {
+        self.user_bo(bo)?;
+        self.memory.bos.get_mut(bo)?.zombie = true;
+        self.zombies += 1;
+        self.reap();
+        Ok(())
+    }
+
+    /// The CPU touches page `page` for the first time. In the PCIe segments
+    /// the BO gets its RAM pages and its GART binding now, then the page is
+    /// found. Never changes the placement.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while a fresh BO is still being cleared (wait for
+    /// [`Self::ready_fence`] and call again), [`Error::Fault`] beyond the BO's
+    /// end and for memory the CPU cannot reach, [`Error::NoMemory`],
+    /// [`Error::Lost`].
+    pub fn fault(&mut self, bo: BoId, page: u64) -> Result<Frame, Error> {
+        let resource = self.user_bo(bo)?.resource.ok_or(Error::Fault)?;
+        if page >= self.user_bo(bo)?.pages {
+            return Err(Error::Fault);
+        }
+        if self.ready_fence(bo).is_some() {
+            let lost = self.timeline.is_lost();
+            return Err(if lost { Error::Lost } else { Error::Busy });
+        }
+        let os = &self.memory.os;
+        let pfn = match resource.segment {
+            SegmentId::LocalVisible => {
+                let offset = VramOffset::from_page(resource.first_page + page);
+                os.cpu_address(offset) / PAGE_SIZE
+            }
+            SegmentId::LocalInvisible => return Err(Error::Fault),
+            SegmentId::PcieSnoop | SegmentId::PcieUnsnoop => {
+                let pages = self.make_resident(bo)?.ok_or(Error::Fault)?;
+                let index = usize::try_from(page).map_err(|_| Error::Fault)?;
+                self.os().frame(&pages, index).ok_or(Error::Fault)?
+            }
+        };
+        Ok(Frame {
+            pfn,
+            caching: resource.segment.caching(),
+            io: resource.segment.bus() == Bus::Io,
+        })
+    }
+
+    /// The fence after which a BO's contents are in place (its KERNEL fence),
+    /// if that is still to come.
+    pub fn ready_fence(&self, bo: BoId) -> Option<u64> {
+        let ready = self.user_bo(bo).ok()?.ready;
+        (ready > self.timeline.completed()).then_some(ready)
+    }
+
+    /// Lets the GPU write `pattern` to every 4 bytes of a range; `offset` is a
+    /// multiple of 256, `bytes` of 4. Returns the fence.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a range that is empty, misaligned or not inside
+    /// the BO, [`Error::Busy`] when the ring is full, [`Error::NoMemory`],
+    /// [`Error::Lost`].
+    pub fn fill(&mut self, bo: BoId, offset: u64, bytes: u64, pattern: u32) -> Result<u64, Error> {
+        let at = self.gpu_range(bo, offset, bytes)?;
+        self.make_resident(bo)?;
+        self.submit(&[bo], |out| submit::fill(out, at, bytes, pattern))
+    }
+
+    /// Lets the GPU copy `bytes` (a multiple of 4) from one BO to another, or
+    /// inside one; both offsets are multiples of 256. Returns the fence.
+    ///
+    /// # Errors
+    /// As for [`Self::fill`]; also [`Error::Invalid`] for ranges that overlap.
+    pub fn copy(
+        &mut self,
+        dst: BoId,
+        dst_offset: u64,
+        src: BoId,
+        src_offset: u64,
+        bytes: u64,
+    ) -> Result<u64, Error> {
+        let to = self.gpu_range(dst, dst_offset, bytes)?;
+        let from = self.gpu_range(src, src_offset, bytes)?;
+        if dst == src && dst_offset.abs_diff(src_offset) < bytes {
+            return Err(Error::Invalid);
+        }
+        self.make_resident(src)?;
+        self.make_resident(dst)?;
+        self.submit(&[dst, src], |out| submit::copy(out, to, from, bytes))
+    }
+
+    /// Where a BO is and in what state.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn describe(&self, bo: BoId) -> Result<Description, Error> {
+        let gpu_va = self.user_bo(bo).and_then(|_| self.memory.va(bo))?;
+        let bo = self.user_bo(bo)?;
+        let resource = bo.resource.ok_or(Error::NotFound)?;
+        Ok(Description {
+            segment: resource.segment,
+            start_page: resource.first_page,
+            pages: bo.pages,
+            bytes: bo.bytes,
+            gpu_va,
+            bus: resource.segment.bus(),
+            populated: bo.backing.pages().is_some(),
+            bound: bo.backing.is_bound(),
+            first_pte: self.os().load_u32(self.gart.tables.l3_entry(gpu_va)),
+            pinned: bo.pins > 0,
+        })
+    }
+
+    /// The four segments' figures.
+    pub fn segments(&self) -> [SegmentInfo; 4] {
+        self.memory.mm_mgr.segments.infos()
+    }
+
+    /// Gives back the memory of destroyed BOs whose fences are done.
+    pub fn reap(&mut self) {
+        while self.zombies > 0 && !self.timeline.is_lost() {
+            let completed = self.timeline.completed();
+            let idle = |bo: &Bo<O::Pages>| bo.zombie && bo.last_use <= completed;
+            let Some(id) = self.memory.bos.find(idle) else {
+                return;
+            };
+            // What cannot be unbound stays a zombie: the BO list and fini show it.
+            if self.give_back(id).is_err() {
+                return;
+            }
+            self.zombies -= 1;
+        }
+    }
+
+    /// One line for each BO: place, state, owner.
+    ///
+    /// # Errors
+    /// Those of `w`.
+    pub fn write_bo_list(&self, w: &mut dyn fmt::Write) -> fmt::Result {
+        writeln!(
+            w,
+            "id kind segment start_page pages gpu_va state pins last_use"
+        )?;
+        for (id, bo) in self.memory.bos.iter() {
+            let kind = match bo.kind {
+                Kind::Kernel => "kernel",
+                Kind::Device if bo.zombie => "zombie",
+                Kind::Device => "device",
+            };
+            let state = match (&bo.backing, bo.is_on(Bus::Io)) {
+                (_, true) => "local",
+                (Backing::Empty, _) => "empty",
+                (Backing::Populated(_), _) => "populated",
+                (Backing::Bound(_), _) => "bound",
+            };
+            write!(w, "{:#x} {kind} ", id.to_bits())?;
+            match bo.resource {
+                Some(at) => {
+                    let va = self
+                        .memory
+                        .mm_mgr
+                        .segments
+                        .get(at.segment)
+                        .va(at.first_page);
+                    let (name, first) = (at.segment.name(), at.first_page);
+                    write!(w, "{name} {first} {} {:#x}", bo.pages, va.0)?;
+                }
+                None => write!(w, "system - {} -", bo.pages)?,
+            }
+            writeln!(w, " {state} {} {}", bo.pins, bo.last_use)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the driver: waits (bounded) for the ring, then undoes `vidmm_init`
+    /// in reverse. If the GPU cannot be shown idle, the pages it may reach are
+    /// lost, never freed.
+    ///
+    /// # Errors
+    /// What was left behind.
+    pub fn fini(self) -> Result<(), Leftovers> {
+        let idle = self.drain();
+        // The timeline shares the fence page, which is given back below.
+        drop(self.timeline);
+        let left = self.memory.unwind(idle);
+        if left.is_any() { Err(left) } else { Ok(()) }
+    }
+
+    /// Stops the ring. True if the GPU is shown to do nothing: every fence is
+    /// done, or nothing is busy after the engine was reset.
+    fn drain(&self) -> bool {
+        let newest = self.timeline.submitted();
+        let done = self.timeline.wait(newest, self.options.idle_timeout_ns);
+        let chip = self.memory.mm_mgr.chip;
+        let stopped = self.os().access(&mut [chip.stop_ring(self.ring.va)]);
+        if stopped.is_ok() && done.is_err() {
+            let mut reset = chip.reset_engine();
+            return self.os().access(&mut reset).is_ok() && reset[2].value == 0;
+        }
+        stopped.is_ok()
+    }
+
+    /// A BO that its user may still name.
+    fn user_bo(&self, id: BoId) -> Result<&Bo<O::Pages>, Error> {
+        let bo = self.memory.bos.get(id)?;
+        let usable = bo.kind == Kind::Device && !bo.zombie;
+        usable.then_some(bo).ok_or(Error::NotFound)
+    }
+
+    /// The GPU address of a range that a packet can name.
+    fn gpu_range(&self, id: BoId, offset: u64, bytes: u64) -> Result<GpuVa, Error> {
+        let bo = self.user_bo(id)?;
+        let end = offset.checked_add(bytes).ok_or(Error::Invalid)?;
+        let aligned = offset.is_multiple_of(BASE_ALIGN) && bytes.is_multiple_of(SIZE_ALIGN);
+        if bytes == 0 || end > bo.bytes || !aligned {
+            return Err(Error::Invalid);
+        }
+        Ok(self.memory.va(id)?.add(offset))
+    }
+
+    /// Makes the GPU able to reach a BO: RAM pages exist and are bound.
+    /// Returns the pages, `None` for local memory. On an error the BO is as it was.
+    fn make_resident(&mut self, id: BoId) -> Result<Option<Arc<O::Pages>>, Error> {
+        let bo = self.memory.bos.get(id)?;
+        let Some(segment) = bo.resource.map(|resource| resource.segment) else {
+            return Err(Error::Fault);
+        };
+        if segment.bus() == Bus::Io {
+            return Ok(None);
+        }
+        if let Backing::Bound(pages) = &bo.backing {
+            return Ok(Some(Arc::clone(pages)));
+        }
+        let count = bo.pages;
+        let va = self.memory.va(id)?;
+        let pages = self.memory.populate(id, segment.caching())?;
+        let snoop = segment == SegmentId::PcieSnoop;
+        let chip = self.memory.mm_mgr.chip;
+        let bound = self
+            .gart
+            .bind(&*self.memory.os, chip, va, &pages, count, snoop);
+        if let Err(error) = bound {
+            drop(pages);
+            // While the GPU may still reach the pages they stay the BO's.
+            if self.gart.unbind(&*self.memory.os, chip, va, count).is_ok() {
+                self.memory.unpopulate(id);
+            }
+            return Err(error);
+        }
+        self.memory.bos.get_mut(id)?.backing = Backing::Bound(Arc::clone(&pages));
+        Ok(Some(pages))
+    }
+
+    /// Clears a fresh local BO. RAM pages come zeroed.
+    fn clear(&mut self, id: BoId) -> Result<(), Error> {
+        let bo = self.memory.bos.get(id)?;
+        if !bo.is_on(Bus::Io) {
+            return Ok(());
+        }
+        let bytes = bo.booked_bytes();
+        let at = self.memory.va(id)?;
+        let fence = self.submit(&[id], |out| submit::fill(out, at, bytes, 0))?;
+        self.memory.bos.get_mut(id)?.ready = fence;
+        Ok(())
+    }
+
+    /// Submits work and adds its fence to the BOs it uses.
+    fn submit(&mut self, uses: &[BoId], work: impl Fn(&mut Writer<'_>)) -> Result<u64, Error> {
+        let os = &*self.memory.os;
+        let chip = self.memory.mm_mgr.chip;
+        let fence = self.ring.submit(os, chip, &self.timeline, work)?;
+        for id in uses {
+            self.memory.bos.get_mut(*id)?.last_use = fence;
+        }
+        Ok(fence)
+    }
+
+    /// Frees an idle zombie: out of the GART first.
+    fn give_back(&mut self, id: BoId) -> Result<(), Error> {
+        let bo = self.memory.bos.get_mut(id)?;
+        bo.backing = core::mem::take(&mut bo.backing).unbound();
+        let count = bo.pages;
+        if bo.backing.pages().is_some() {
+            let va = self.memory.va(id)?;
+            let chip = self.memory.mm_mgr.chip;
+            self.gart.unbind(&*self.memory.os, chip, va, count)?;
+        }
+        self.memory.release(id);
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! Why a call was refused.
+
+use alloc::collections::TryReserveError;
+use core::fmt;
+
+/// Errors of the memory manager, with the Linux errno each corresponds to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// A manager has no room in the window; freeing something could help.
+    NoSpace,
+    /// Larger than the window or the segment; nothing can help.
+    NeverFits,
+    /// No place, or no bookkeeping memory, or no RAM pages.
+    NoMemory,
+    /// It would have to wait: the ring is full, or the contents are not in place yet.
+    Busy,
+    /// The caller has a signal to handle; call again.
+    Interrupted,
+    /// The caller's mistake.
+    Invalid,
+    /// The CPU or the GPU cannot reach that page.
+    Fault,
+    /// The device refused a register access or did not keep its value.
+    Io,
+    /// No such BO.
+    NotFound,
+    /// The GPU is gone or has given up.
+    Lost,
+    /// The deadline passed.
+    TimedOut,
+}
+
+impl Error {
+    /// The positive Linux errno.
+    pub const fn errno(self) -> i32 {
+        match self {
+            Self::NotFound => 2,
+            Self::Interrupted => 4,
+            Self::Io => 5,
+            Self::NoMemory => 12,
+            Self::Fault => 14,
+            Self::Busy => 16,
+            Self::Lost => 19,
+            Self::Invalid | Self::NeverFits => 22,
+            Self::NoSpace => 28,
+            Self::TimedOut => 110,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSpace => "no room in the window",
+            Self::NeverFits => "larger than the window",
+            Self::NoMemory => "out of memory",
+            Self::Busy => "busy",
+            Self::Interrupted => "interrupted",
+            Self::Invalid => "invalid request",
+            Self::Fault => "page not reachable",
+            Self::Io => "device access failed",
+            Self::NotFound => "no such buffer object",
+            Self::Lost => "the GPU is lost",
+            Self::TimedOut => "timed out",
+        })
+    }
+}
+
+impl core::error::Error for Error {}
+
+impl From<TryReserveError> for Error {
+    fn from(_: TryReserveError) -> Self {
+        Self::NoMemory
+    }
+}

@@ -1,0 +1,145 @@
+//! Ring 0: packets in VRAM, a fence after each, and the doorbell.
+
+use crate::Error;
+use crate::chip::ChipOps;
+use crate::platform::Os;
+use crate::registers::{read, write};
+use crate::timeline::Timeline;
+use alloc::vec::Vec;
+use e3k_regs::packet::{CspCommand, Writer};
+use e3k_regs::{GpuVa, VramOffset};
+
+/// Bytes of the ring.
+pub(crate) const RING_BYTES: u32 = 256 << 10;
+/// Submissions are padded to this many dwords (hardware reference 10.1).
+const PAD_DWORDS: usize = 16;
+const DWORD_BYTES: u32 = 4;
+/// Ring fetch, fences and the kernel's own work use this process id.
+const KERNEL_PROCESS: u8 = 0;
+
+/// Ring 0 as software keeps it.
+pub(crate) struct Ring {
+    /// Where the CPU writes it.
+    pub(crate) at: VramOffset,
+    /// Where the GPU reads it.
+    pub(crate) va: GpuVa,
+    /// Where its fences go.
+    pub(crate) fence: GpuVa,
+    /// The GPU's read pointer when it was last asked.
+    head: u32,
+    tail: u32,
+}
+
+impl Ring {
+    pub(crate) const fn new(at: VramOffset, va: GpuVa, fence: GpuVa) -> Self {
+        Self {
+            at,
+            va,
+            fence,
+            head: 0,
+            tail: 0,
+        }
+    }
+
+    /// Submits what `work` writes, followed by a fence with an interrupt.
+    /// Returns the fence's number.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when the ring is full: wait for a fence and try again.
+    /// [`Error::Lost`] when the doorbell failed; whether the work runs is
+    /// unknown then. Others: nothing was submitted.
+    pub(crate) fn submit<O: Os>(
+        &mut self,
+        os: &O,
+        chip: &dyn ChipOps,
+        timeline: &Timeline<O>,
+        work: impl Fn(&mut Writer<'_>),
+    ) -> Result<u64, Error> {
+        if timeline.is_lost() {
+            return Err(Error::Lost);
+        }
+        let fence = timeline.submitted() + 1;
+        let packet = self.assemble(fence, work)?;
+        let dwords = u32::try_from(packet.len()).map_err(|_| Error::Invalid)?;
+        let bytes = dwords.checked_mul(DWORD_BYTES).ok_or(Error::Invalid)?;
+        let at = self.make_room(os, chip, bytes)?;
+        if at == 0 {
+            self.skip_to_end(os);
+        }
+        os.store_u32(self.at.add(u64::from(at)), &packet);
+        os.write_barrier();
+        self.tail = at + bytes;
+        timeline.submit(fence);
+        self.kick(os, chip).inspect_err(|_| timeline.mark_lost())?;
+        Ok(fence)
+    }
+
+    fn assemble(&self, fence: u64, work: impl Fn(&mut Writer<'_>)) -> Result<Vec<u32>, Error> {
+        let write = |out: &mut Writer<'_>| {
+            out.indicator(CspCommand::INFO_3D, KERNEL_PROCESS);
+            work(out);
+            out.fence(self.fence, fence, true);
+            out.indicator(CspCommand::INFO_OFF, KERNEL_PROCESS);
+            out.pad_to(PAD_DWORDS);
+        };
+        let mut measure = Writer::new(&mut []);
+        write(&mut measure);
+        let dwords = measure.len();
+        let mut packet = Vec::new();
+        packet.try_reserve_exact(dwords)?;
+        packet.resize(dwords, 0);
+        write(&mut Writer::new(&mut packet));
+        Ok(packet)
+    }
+
+    /// Finds room for `bytes` in one piece; returns where. A full ring asks
+    /// the GPU how far it is, and never waits.
+    fn make_room<O: Os>(&mut self, os: &O, chip: &dyn ChipOps, bytes: u32) -> Result<u32, Error> {
+        if bytes > RING_BYTES / 4 {
+            return Err(Error::Invalid);
+        }
+        // A packet is never split: what is left of the ring is skipped (hardware reference 10.1).
+        let wraps = self.tail + bytes >= RING_BYTES;
+        let (at, needed) = if wraps {
+            (0, RING_BYTES - self.tail + bytes)
+        } else {
+            (self.tail, bytes)
+        };
+        if self.used() + needed >= RING_BYTES {
+            let head = os.read(chip.ring_head())?;
+            if head >= RING_BYTES || !head.is_multiple_of(DWORD_BYTES) {
+                return Err(Error::Lost);
+            }
+            self.head = head;
+        }
+        // Head equal to tail means empty, so the ring is never filled completely.
+        if self.used() + needed >= RING_BYTES {
+            return Err(Error::Busy);
+        }
+        Ok(at)
+    }
+
+    fn used(&self) -> u32 {
+        (self.tail + RING_BYTES - self.head) % RING_BYTES
+    }
+
+    /// Zero dwords from the tail to the end of the ring.
+    fn skip_to_end<O: Os>(&self, os: &O) {
+        const ZEROS: [u32; 64] = [0; 64];
+        let mut at = self.tail;
+        while at < RING_BYTES {
+            let dwords = ((RING_BYTES - at) / DWORD_BYTES).min(64);
+            os.store_u32(self.at.add(u64::from(at)), &ZEROS[..dwords as usize]);
+            at += dwords * DWORD_BYTES;
+        }
+    }
+
+    /// Rings the doorbell and checks that the chip took it.
+    fn kick<O: Os>(&self, os: &O, chip: &dyn ChipOps) -> Result<(), Error> {
+        let mut ops = [write(chip.ring_tail(), self.tail), read(chip.ring_tail())];
+        match os.access(&mut ops) {
+            Ok(()) if ops[1].value == self.tail => Ok(()),
+            _ => Err(Error::Lost),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The memory manager on a scripted machine: every platform call can be made
+//! to fail. What a real GPU does with it is tested against the model, in the
+//! workspace's `tests`.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "small numbers on a 64-bit host"
+)]
+
+mod bos;
+mod fake;
+mod fences;
+mod init;

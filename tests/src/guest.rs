@@ -1,0 +1,168 @@
+//! A running driver with a user: BOs, and the CPU's view of them.
+
+use crate::machine::{Machine, WINDOW_AT};
+use e3k_regs::VramOffset;
+use presil_device::Config;
+use std::sync::Arc;
+use vidmm::{
+    Adapter, BoId, CreateFlags, CreateRequest, Error, InitReport, Leftovers, Options, Timeline,
+    Window,
+};
+
+const PAGE: u64 = 4096;
+const SECOND: u64 = 1_000_000_000;
+
+/// A machine whose driver is loaded.
+pub struct Guest {
+    /// The machine.
+    pub machine: Machine,
+    /// The driver.
+    pub adapter: Adapter<Machine>,
+    /// What `vidmm_init` said.
+    pub report: InitReport,
+}
+
+impl Guest {
+    /// A fresh machine, and the driver on it.
+    ///
+    /// # Errors
+    /// As text: no memory for VRAM, or what `vidmm_init` says.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let machine = Machine::new(config).map_err(|e| e.to_string())?;
+        Self::load(machine)
+    }
+
+    /// The driver on a machine that exists.
+    ///
+    /// # Errors
+    /// What `vidmm_init` says, as text.
+    pub fn load(machine: Machine) -> Result<Self, String> {
+        let mut report = InitReport::default();
+        let adapter = Adapter::init(machine.clone(), Options::default(), &mut report)
+            .map_err(|e| format!("{e}; {:?}", machine.log_lines()))?;
+        machine.connect(&adapter.timeline());
+        Ok(Self {
+            machine,
+            adapter,
+            report,
+        })
+    }
+
+    /// Ends the driver; the machine stays.
+    ///
+    /// # Errors
+    /// What was left behind.
+    pub fn unload(self) -> Result<Machine, Leftovers> {
+        self.adapter.fini()?;
+        Ok(self.machine)
+    }
+
+    /// The driver's fences.
+    pub fn timeline(&self) -> Arc<Timeline<Machine>> {
+        self.adapter.timeline()
+    }
+
+    /// A BO by flags.
+    ///
+    /// # Errors
+    /// Those of [`Adapter::create`].
+    pub fn create(&mut self, bytes: u64, flags: CreateFlags) -> Result<BoId, Error> {
+        self.create_in(bytes, flags, &[])
+    }
+
+    /// A BO by flags and windows. A full ring is waited for, as the kernel
+    /// module does.
+    ///
+    /// # Errors
+    /// Those of [`Adapter::create`].
+    pub fn create_in(
+        &mut self,
+        bytes: u64,
+        flags: CreateFlags,
+        windows: &[Window],
+    ) -> Result<BoId, Error> {
+        let request = CreateRequest {
+            bytes,
+            flags: flags.0,
+            windows,
+        };
+        match self.adapter.create(&request) {
+            Err(Error::Busy) => {
+                self.machine.run();
+                self.adapter.create(&request)
+            }
+            result => result,
+        }
+    }
+
+    /// Waits for a fence of the GPU, a minute at most.
+    ///
+    /// # Errors
+    /// Those of [`Timeline::wait`].
+    pub fn wait(&self, fence: u64) -> Result<(), Error> {
+        self.timeline().wait(fence, 60 * SECOND)
+    }
+
+    /// The CPU reads a BO, touching its pages as it goes.
+    ///
+    /// # Errors
+    /// Those of [`Adapter::fault`].
+    pub fn read(&mut self, bo: BoId, offset: u64, bytes: usize) -> Result<Vec<u8>, Error> {
+        let mut data = vec![0; bytes];
+        self.pieces(bo, offset, bytes, |machine, at, piece| {
+            let buf = &mut data[piece];
+            match at.checked_sub(WINDOW_AT) {
+                Some(at) => _ = machine.vram().read(VramOffset(at), buf),
+                None => machine.ram().cpu_read(at, buf),
+            }
+        })?;
+        Ok(data)
+    }
+
+    /// The CPU writes a BO, touching its pages as it goes.
+    ///
+    /// # Errors
+    /// Those of [`Adapter::fault`].
+    pub fn write(&mut self, bo: BoId, offset: u64, data: &[u8]) -> Result<(), Error> {
+        self.pieces(bo, offset, data.len(), |machine, at, piece| {
+            let buf = &data[piece];
+            match at.checked_sub(WINDOW_AT) {
+                Some(at) => _ = machine.vram().write(VramOffset(at), buf),
+                None => machine.ram().cpu_write(at, buf),
+            }
+        })
+    }
+
+    /// The page frame behind a page, waiting while the BO is being cleared.
+    ///
+    /// # Errors
+    /// Those of [`Adapter::fault`] and [`Timeline::wait`].
+    pub fn touch(&mut self, bo: BoId, page: u64) -> Result<u64, Error> {
+        if let Some(fence) = self.adapter.ready_fence(bo) {
+            self.wait(fence)?;
+        }
+        Ok(self.adapter.fault(bo, page)?.pfn)
+    }
+
+    /// Calls `access` with the physical address of each piece of a range that
+    /// lies in one page.
+    fn pieces(
+        &mut self,
+        bo: BoId,
+        offset: u64,
+        bytes: usize,
+        mut access: impl FnMut(&Machine, u64, std::ops::Range<usize>),
+    ) -> Result<(), Error> {
+        let mut done = 0;
+        while done < bytes {
+            let at = offset + done as u64;
+            let in_page = at % PAGE;
+            let to_end = usize::try_from(PAGE - in_page).unwrap_or(bytes);
+            let len = to_end.min(bytes - done);
+            let frame = self.touch(bo, at / PAGE)?;
+            access(&self.machine, frame * PAGE + in_page, done..done + len);
+            done += len;
+        }
+        Ok(())
+    }
+}

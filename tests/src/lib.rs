@@ -1,0 +1,14 @@
+//! A machine in one process: the real driver (`vidmm`) on the real model
+//! (`presil-device`), joined by nothing but register accesses, VRAM, RAM and
+//! an interrupt. No threads, no clock: the GPU works while the driver waits.
+#![forbid(unsafe_code)]
+
+mod checks;
+mod guest;
+mod machine;
+mod ram;
+
+pub use checks::{Check, data_checks, failed};
+pub use guest::Guest;
+pub use machine::{Machine, WINDOW_AT};
+pub use ram::Ram;

@@ -1,0 +1,281 @@
+//! What the driver runs on: its platform traits, implemented on a [`Gpu`] and
+//! a [`Ram`]. Time passes only when nothing else can happen.
+
+use crate::ram::Ram;
+use presil_device::{BusAddr, Config, Gpu, InterruptSink, Progress, Vram, VramOffset, Width};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use vidmm::{
+    Caching, Error, Interrupts, LogLevel, Platform, RegisterOp, Registers, SystemInfo, Timeline,
+    VramWindow, Wake,
+};
+
+/// The CPU's physical address of VRAM's first byte.
+pub const WINDOW_AT: u64 = 0x20_0000_0000;
+const STEP_BYTES: u32 = 65536;
+
+/// The machine; clones are the same machine.
+#[derive(Clone)]
+pub struct Machine(Rc<State>);
+
+struct State {
+    gpu: RefCell<Gpu>,
+    vram: Arc<Vram>,
+    ram: Ram,
+    line: Arc<AtomicBool>,
+    timeline: RefCell<Option<Weak<Timeline<Machine>>>>,
+    now_ns: Cell<u64>,
+    log: RefCell<Vec<String>>,
+    deaf: Cell<bool>,
+    fallible_calls: Cell<u64>,
+    fail_call: Cell<Option<u64>>,
+}
+
+/// The interrupt line: wakes somebody, does nothing else.
+struct Line(Arc<AtomicBool>);
+
+impl InterruptSink for Line {
+    fn raise(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Frames by bus address, which is their physical address.
+#[derive(Debug)]
+pub struct Pages(Vec<u64>);
+
+impl Machine {
+    /// A machine with this GPU in it.
+    ///
+    /// # Errors
+    /// No memory for VRAM.
+    pub fn new(config: &Config) -> io::Result<Self> {
+        let line = Arc::new(AtomicBool::new(false));
+        let mut gpu = Gpu::new(config, Box::new(Line(Arc::clone(&line))))?;
+        let ram = Ram::new();
+        gpu.set_memory(Box::new(ram.clone()));
+        Ok(Self(Rc::new(State {
+            vram: Arc::clone(gpu.vram()),
+            gpu: RefCell::new(gpu),
+            ram,
+            line,
+            timeline: RefCell::default(),
+            now_ns: Cell::new(0),
+            log: RefCell::default(),
+            deaf: Cell::new(false),
+            fallible_calls: Cell::new(0),
+            fail_call: Cell::new(None),
+        })))
+    }
+
+    /// The RAM.
+    pub fn ram(&self) -> &Ram {
+        &self.0.ram
+    }
+
+    /// Local memory, all of it, as only a test can see it.
+    pub fn vram(&self) -> &Vram {
+        &self.0.vram
+    }
+
+    /// Looks at the GPU from outside.
+    pub fn gpu<T>(&self, look: impl FnOnce(&mut Gpu) -> T) -> T {
+        look(&mut self.0.gpu.borrow_mut())
+    }
+
+    /// Where interrupts go from now on.
+    pub fn connect(&self, timeline: &Arc<Timeline<Self>>) {
+        *self.0.timeline.borrow_mut() = Some(Arc::downgrade(timeline));
+    }
+
+    /// While true, interrupts are latched and thrown away.
+    pub fn set_deaf(&self, deaf: bool) {
+        self.0.deaf.set(deaf);
+    }
+
+    /// Lets the `n`-th fallible platform call from now on fail, counting from 1.
+    pub fn fail_call(&self, n: Option<u64>) {
+        self.0.fallible_calls.set(0);
+        self.0.fail_call.set(n);
+    }
+
+    /// True if the call that was to fail has come.
+    pub fn has_failed(&self) -> bool {
+        let calls = self.0.fallible_calls.get();
+        self.0.fail_call.get().is_some_and(|n| calls >= n)
+    }
+
+    /// Every log line so far.
+    pub fn log_lines(&self) -> Vec<String> {
+        self.0.log.borrow().clone()
+    }
+
+    /// Nanoseconds that somebody slept in vain.
+    pub fn slept_ns(&self) -> u64 {
+        self.0.now_ns.get()
+    }
+
+    /// The machine restarts: the function is reset, RAM has no owners. VRAM and
+    /// RAM contents stay.
+    pub fn reboot(&self) {
+        self.gpu(Gpu::reset);
+        self.0.line.store(false, Ordering::Release);
+        *self.0.timeline.borrow_mut() = None;
+        self.0.ram.reboot();
+    }
+
+    /// The GPU works until it has nothing to do; interrupts are delivered.
+    pub fn run(&self) {
+        while self.advance() {}
+    }
+
+    /// One slice of work and its interrupt. False if nothing happened.
+    fn advance(&self) -> bool {
+        let progress = {
+            let mut gpu = self.0.gpu.borrow_mut();
+            let had_work = gpu.has_work();
+            gpu.step(STEP_BYTES) == Progress::Pending || had_work
+        };
+        self.deliver() || progress
+    }
+
+    /// The interrupt handler, as the door would call it.
+    fn deliver(&self) -> bool {
+        if !self.0.line.swap(false, Ordering::AcqRel) {
+            return false;
+        }
+        let latched = self.0.gpu.borrow_mut().latch_interrupts();
+        let timeline = self.0.timeline.borrow().as_ref().and_then(Weak::upgrade);
+        if let Some(timeline) = timeline.filter(|_| !self.0.deaf.get()) {
+            timeline.interrupt(latched.biu, latched.advanced);
+        }
+        true
+    }
+
+    fn may_fail(&self) -> bool {
+        let calls = self.0.fallible_calls.get() + 1;
+        self.0.fallible_calls.set(calls);
+        self.0.fail_call.get() == Some(calls)
+    }
+}
+
+impl Platform for Machine {
+    type Pages = Pages;
+
+    fn system_info(&self) -> SystemInfo {
+        SystemInfo {
+            total_bytes: 32 << 20,
+            free_bytes: 32 << 20,
+            page_bytes: 4096,
+        }
+    }
+
+    fn alloc_pages(&self, count: usize, caching: Caching) -> Result<Pages, Error> {
+        if self.may_fail() {
+            return Err(Error::NoMemory);
+        }
+        let frames = self.0.ram.alloc(count, caching);
+        frames.map(Pages).ok_or(Error::NoMemory)
+    }
+
+    fn free_pages(&self, pages: Pages) {
+        self.0.ram.free(pages.0);
+    }
+
+    fn bus_addr(&self, pages: &Pages, index: usize) -> Option<BusAddr> {
+        pages
+            .0
+            .get(index)
+            .filter(|_| !self.may_fail())
+            .map(|at| BusAddr(*at))
+    }
+
+    fn frame(&self, pages: &Pages, index: usize) -> Option<u64> {
+        pages
+            .0
+            .get(index)
+            .filter(|_| !self.may_fail())
+            .map(|at| at >> 12)
+    }
+
+    fn load_u64(&self, pages: &Pages, offset: usize) -> u64 {
+        let mut word = [0; 8];
+        if let Some(at) = pages.0.get(offset / 4096) {
+            self.0.ram.cpu_read(at + (offset % 4096) as u64, &mut word);
+        }
+        u64::from_le_bytes(word)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.0.now_ns.get()
+    }
+
+    fn log(&self, level: LogLevel, line: fmt::Arguments<'_>) {
+        self.0.log.borrow_mut().push(format!("{level:?}: {line}"));
+    }
+}
+
+impl Registers for Machine {
+    fn access(&self, ops: &mut [RegisterOp]) -> Result<(), Error> {
+        if self.may_fail() {
+            return Err(Error::Io);
+        }
+        let mut gpu = self.0.gpu.borrow_mut();
+        for op in ops {
+            if op.write {
+                gpu.write(op.offset, Width::B4, op.value.into());
+            } else {
+                let value = gpu.read(op.offset, Width::B4);
+                op.value = u32::try_from(value).map_err(|_| Error::Io)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl VramWindow for Machine {
+    fn vram_bytes(&self) -> Option<u64> {
+        Some(self.0.vram.bytes())
+    }
+
+    fn visible_bytes(&self) -> u64 {
+        self.0.vram.visible_bytes()
+    }
+
+    fn cpu_address(&self, at: VramOffset) -> u64 {
+        WINDOW_AT + at.0
+    }
+
+    fn load_u32(&self, at: VramOffset) -> u32 {
+        let inside = at.0 < self.visible_bytes();
+        let word = self.0.vram.load_u32(at);
+        word.ok().filter(|_| inside).unwrap_or(0)
+    }
+
+    fn store_u32(&self, at: VramOffset, values: &[u32]) {
+        for (word, value) in (0..).zip(values) {
+            let at = at.add(word * 4);
+            if at.0 < self.visible_bytes() {
+                _ = self.0.vram.store_u32(at, *value);
+            }
+        }
+    }
+
+    fn write_barrier(&self) {}
+}
+
+impl Interrupts for Machine {
+    fn wait(&self, timeout_ns: u64, ready: &mut dyn FnMut() -> bool) -> Wake {
+        while !ready() {
+            if !self.advance() {
+                self.0.now_ns.set(self.0.now_ns.get() + timeout_ns);
+                return Wake::TimedOut;
+            }
+        }
+        Wake::Ready
+    }
+}
