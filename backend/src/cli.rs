@@ -1,0 +1,217 @@
+//! The command line.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use e3k_regs::Chip;
+use presil_device::{Config, Defects};
+use tracing_subscriber::EnvFilter;
+
+use crate::server::{self, Options};
+use crate::{control, qemu_args, query, size};
+
+const GUIDE: &str = "\
+Examples:
+  presil serve --vhost-user /tmp/gpu.sock
+        a 10C0 with 1G of VRAM, half of it visible to the CPU
+  presil serve --vhost-user /tmp/gpu.sock --print-qemu-args
+        how to start a QEMU (11.1 or newer) that uses it
+  presil query /tmp/ctl.sock counters
+        ask a server that was started with --control /tmp/ctl.sock
+
+Environment:
+  PRESIL_LOG (or RUST_LOG)   what is logged to stderr: error, warn, info, debug,
+                             or per module, as in presil=debug
+
+Exit codes:
+  0  normal: QEMU left, a signal while no guest was attached, a query answered
+  1  failure: the message says what and why
+  2  the command line is wrong";
+
+const SERVE_GUIDE: &str = "\
+Life of a server:
+  QEMU leaving ends it with exit code 0; with --keep it listens again, with a
+  GPU that was power-cycled. SIGINT or SIGTERM ends it when no guest is
+  attached; with a guest the first one waits for QEMU to leave, since QEMU
+  aborts without its server, and a second one ends at once with exit code 1.
+
+Guest RAM must be shared with this process (share=on): --print-qemu-args shows
+how. QEMU 11.1 or newer is needed.";
+
+/// A GPU to bring your driver up on before the silicon exists.
+///
+/// presil runs a register-level model of an e3k-class GPU and attaches it to a
+/// QEMU guest.
+#[derive(Debug, Parser)]
+#[command(name = "presil", version, after_help = GUIDE)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a GPU and wait for QEMU.
+    #[command(after_help = SERVE_GUIDE)]
+    Serve(ServeArgs),
+    /// Ask a running server a question; prints one line of JSON.
+    #[command(after_help = question_guide())]
+    Query(QueryArgs),
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Unix socket on which QEMU finds the GPU.
+    #[arg(long, value_name = "SOCKET")]
+    vhost_user: PathBuf,
+
+    /// VRAM that software may use: what 0xD374 can say, or a multiple of 256M up to 64G.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size::parse)]
+    vram: u64,
+
+    /// Part of VRAM that the CPU sees: a power of two, at most VRAM and 4G.
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size::parse)]
+    visible: u64,
+
+    /// Chip to be.
+    #[arg(long, value_name = "CHIP", default_value = "10c0", value_parser = chip)]
+    chip: Chip,
+
+    /// Listen again when QEMU leaves, with a power-cycled GPU.
+    #[arg(long)]
+    keep: bool,
+
+    /// Unix socket on which questions are answered (see `presil query`).
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
+
+    /// Fill VRAM with the pattern of this number at power-on, instead of zeros.
+    #[arg(long, value_name = "N")]
+    vram_seed: Option<u64>,
+
+    /// Break the model on purpose, to see that tests notice. May be repeated.
+    #[arg(long, value_name = "WHAT")]
+    defect: Vec<Defect>,
+
+    /// Print QEMU's options for this server as one shell-quoted line, and end.
+    #[arg(long)]
+    print_qemu_args: bool,
+
+    /// RAM of the guest in the printed options.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size::parse, requires = "print_qemu_args")]
+    guest_ram: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Defect {
+    /// Copies move nothing.
+    Copies,
+    /// Fills write nothing.
+    Fills,
+    /// Every page is taken to lie in VRAM.
+    Segments,
+    /// TLB entries survive every invalidation.
+    Invalidations,
+}
+
+#[derive(Debug, Args)]
+struct QueryArgs {
+    /// The server's --control socket.
+    socket: PathBuf,
+    /// The question.
+    #[arg(required = true, trailing_var_arg = true)]
+    words: Vec<String>,
+}
+
+/// Runs the command line; the process's exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log();
+    let outcome = match cli.command {
+        Command::Serve(args) => serve(&args),
+        Command::Query(args) => query::ask(&args.socket, &args.words)
+            .map(|answer| println!("{answer}"))
+            .map_err(Into::into),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("presil: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
+    let config = config(args);
+    if args.print_qemu_args {
+        println!("{}", qemu_args::line(&args.vhost_user, args.guest_ram));
+        return Ok(());
+    }
+    server::serve(Options {
+        config,
+        vhost_user: args.vhost_user.clone(),
+        control: args.control.clone(),
+        keep: args.keep,
+    })?;
+    Ok(())
+}
+
+/// The GPU that was asked for. Ends the process as a usage error where there is none.
+fn config(args: &ServeArgs) -> Config {
+    match Config::new(args.chip, args.vram, args.visible, true) {
+        Ok(mut config) => {
+            config.vram_seed = args.vram_seed;
+            config.defects = defects(&args.defect);
+            config
+        }
+        Err(error) => Cli::command()
+            .error(ErrorKind::ValueValidation, error)
+            .exit(),
+    }
+}
+
+fn defects(chosen: &[Defect]) -> Defects {
+    let mut defects = Defects::default();
+    for defect in chosen {
+        let switch = match defect {
+            Defect::Copies => &mut defects.ignore_copies,
+            Defect::Fills => &mut defects.ignore_fills,
+            Defect::Segments => &mut defects.ignore_segments,
+            Defect::Invalidations => &mut defects.ignore_invalidations,
+        };
+        *switch = true;
+    }
+    defects
+}
+
+fn chip(name: &str) -> Result<Chip, String> {
+    Chip::from_name(name).ok_or_else(|| {
+        let names: Vec<&str> = Chip::ALL.iter().map(|chip| chip.name()).collect();
+        format!("no such chip; there are {}", names.join(", "))
+    })
+}
+
+fn question_guide() -> String {
+    let lines = control::HELP
+        .iter()
+        .map(|(command, does)| format!("  {command:<16} {does}"));
+    format!("Questions:\n{}", lines.collect::<Vec<_>>().join("\n"))
+}
+
+fn start_log() {
+    // The queue crate logs every mistake of a guest as an error; the door says it once.
+    let default = "info,virtio_queue=off";
+    let filter = EnvFilter::try_from_env("PRESIL_LOG")
+        .or_else(|_| EnvFilter::try_from_default_env())
+        .unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}

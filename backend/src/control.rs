@@ -1,0 +1,404 @@
+//! The control socket: a command a line in, a JSON object a line out.
+//!
+//! A guest's serial port may be joined to it, so line ends may be CR, LF or
+//! both, nothing is said that was not asked for, and a line that begins with
+//! `{` is passed over: it is an answer that a terminal echoed.
+
+use std::fmt::Write as _;
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use e3k_regs::register::BAR0_BYTES;
+use e3k_regs::{GpuVa, Reg, VramOffset};
+use presil_device::Width;
+use serde_json::{Value, json};
+
+use crate::life::Life;
+use crate::shared_gpu::{Lost, SharedGpu};
+use crate::thread;
+use crate::vhost_user::DoorCounters;
+
+/// Bytes of the longest command line.
+const MAX_LINE: usize = 256;
+/// Clients at a time.
+const MAX_CLIENTS: usize = 32;
+/// Most bytes of VRAM in one answer.
+const MAX_VRAM_READ: u64 = 4096;
+
+/// What `help` answers; also part of `presil query --help`.
+pub const HELP: &[(&str, &str)] = &[
+    ("info", "what this GPU is, and whether a guest is attached"),
+    ("counters", "what has happened since power-on"),
+    (
+        "walk PID VA",
+        "what the page tables of process id PID say about GPU address VA now",
+    ),
+    (
+        "reg OFFSET",
+        "the 32-bit register at BAR0 offset OFFSET, with a read's side effects",
+    ),
+    ("faults", "the fault log and the ring errors, oldest first"),
+    ("vram OFFSET LEN", "LEN (at most 4096) bytes of VRAM in hex"),
+    ("help", "this list"),
+];
+
+/// What questions are about.
+#[derive(Clone)]
+pub struct Questions {
+    /// The GPU.
+    pub gpu: Arc<SharedGpu>,
+    /// Of the server.
+    pub life: Arc<Life>,
+    /// Of the door.
+    pub door: Arc<DoorCounters>,
+}
+
+/// Why a command has no answer.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("unknown command '{0}': say help")]
+    Unknown(String),
+    #[error("usage: {0}")]
+    Usage(&'static str),
+    #[error("'{0}' is not a number: write it in decimal or, with 0x, in hexadecimal")]
+    NotANumber(String),
+    #[error("{what} {value:#x} cannot be: expected {expected}")]
+    OutOfRange {
+        what: &'static str,
+        value: u64,
+        expected: String,
+    },
+    #[error("the line is longer than {MAX_LINE} bytes")]
+    TooLong,
+    #[error("{MAX_CLIENTS} clients are connected already")]
+    TooManyClients,
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    #[error("the answer could not be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Answers clients of `listener` as long as the process lives.
+pub fn start(listener: &UnixListener, questions: Questions) -> io::Result<()> {
+    let listener = listener.try_clone()?;
+    let clients = Arc::new(AtomicUsize::new(0));
+    thread::spawn("control", move || {
+        for client in listener.incoming() {
+            match client {
+                Ok(client) => admit(client, &questions, &clients),
+                Err(error) => tracing::warn!("control socket: {error}"),
+            }
+        }
+    })
+}
+
+fn admit(mut client: UnixStream, questions: &Questions, clients: &Arc<AtomicUsize>) {
+    if clients.fetch_add(1, Ordering::Relaxed) >= MAX_CLIENTS {
+        clients.fetch_sub(1, Ordering::Relaxed);
+        // The client may be gone already.
+        let _ = say(&mut client, &refused(&Refusal::TooManyClients));
+        return;
+    }
+    let leave = Leave(Arc::clone(clients));
+    let questions = questions.clone();
+    let started = thread::spawn("control client", move || {
+        let _leave = leave;
+        if let Err(error) = converse(client, &questions) {
+            tracing::debug!("control client: {error}");
+        }
+    });
+    if let Err(error) = started {
+        tracing::warn!("control socket: no thread for a client: {error}");
+    }
+}
+
+struct Leave(Arc<AtomicUsize>);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn converse(client: UnixStream, questions: &Questions) -> io::Result<()> {
+    let mut writer = client.try_clone()?;
+    let mut line = Vec::new();
+    let mut too_long = false;
+    for byte in BufReader::new(client).bytes() {
+        let byte = byte?;
+        if !matches!(byte, b'\n' | b'\r') {
+            if line.len() < MAX_LINE {
+                line.push(byte);
+            } else {
+                too_long = true;
+            }
+            continue;
+        }
+        let text = String::from_utf8_lossy(&line);
+        if let Some(answer) = respond(&text, too_long, questions) {
+            say(&mut writer, &answer)?;
+        }
+        line.clear();
+        too_long = false;
+    }
+    Ok(())
+}
+
+fn say(client: &mut UnixStream, answer: &Value) -> io::Result<()> {
+    client.write_all(format!("{answer}\n").as_bytes())
+}
+
+fn refused(refusal: &Refusal) -> Value {
+    json!({ "error": refusal.to_string() })
+}
+
+/// The answer to one line; `None` where nothing was asked.
+fn respond(line: &str, too_long: bool, questions: &Questions) -> Option<Value> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('{') {
+        return None;
+    }
+    let answer = if too_long {
+        Err(Refusal::TooLong)
+    } else {
+        answer(line, questions)
+    };
+    Some(answer.unwrap_or_else(|refusal| refused(&refusal)))
+}
+
+fn answer(line: &str, questions: &Questions) -> Result<Value, Refusal> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match *words.as_slice() {
+        ["help"] => Ok(HELP
+            .iter()
+            .map(|(command, does)| (*command, *does))
+            .collect()),
+        ["info"] => Ok(info(questions)),
+        ["counters"] => counters(questions),
+        ["faults"] => faults(&questions.gpu),
+        ["walk", pid, va] => walk(&questions.gpu, number(pid)?, number(va)?),
+        ["walk", ..] => Err(Refusal::Usage("walk PID VA")),
+        ["reg", offset] => register(&questions.gpu, number(offset)?),
+        ["reg", ..] => Err(Refusal::Usage("reg OFFSET")),
+        ["vram", offset, len] => vram(&questions.gpu, number(offset)?, number(len)?),
+        ["vram", ..] => Err(Refusal::Usage("vram OFFSET LEN")),
+        _ => Err(Refusal::Unknown(line.to_owned())),
+    }
+}
+
+fn number(word: &str) -> Result<u64, Refusal> {
+    let parsed = match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => word.parse(),
+    };
+    parsed.map_err(|_| Refusal::NotANumber(word.to_owned()))
+}
+
+fn out_of_range(what: &'static str, value: u64, expected: impl Into<String>) -> Refusal {
+    Refusal::OutOfRange {
+        what,
+        value,
+        expected: expected.into(),
+    }
+}
+
+fn info(questions: &Questions) -> Value {
+    let config = questions.gpu.config();
+    json!({
+        "presil": env!("CARGO_PKG_VERSION"),
+        "door": "vhost-user",
+        "chip": config.chip.name(),
+        "vendor_id": config.chip.vendor_id(),
+        "device_id": config.chip.device_id(),
+        "vram_bytes": config.vram_bytes,
+        "visible_bytes": config.visible_bytes,
+        "vram_seed": config.vram_seed,
+        "attached": questions.life.is_attached(),
+        "lost": questions.gpu.is_lost(),
+    })
+}
+
+fn counters(questions: &Questions) -> Result<Value, Refusal> {
+    let device = questions.gpu.enter().run(|gpu| gpu.counters())?;
+    Ok(
+        json!({ "device": serde_json::to_value(device)?, "door": serde_json::to_value(&*questions.door)? }),
+    )
+}
+
+fn faults(gpu: &SharedGpu) -> Result<Value, Refusal> {
+    gpu.enter().run(|gpu| {
+        let faults: Vec<_> = gpu.faults().collect();
+        let ring_errors: Vec<_> = gpu.ring_errors().collect();
+        Ok(json!({
+            "faults": serde_json::to_value(faults)?,
+            "ring_errors": serde_json::to_value(ring_errors)?,
+        }))
+    })?
+}
+
+fn walk(gpu: &SharedGpu, process_id: u64, va: u64) -> Result<Value, Refusal> {
+    let process_id = u8::try_from(process_id)
+        .ok()
+        .filter(|id| u32::from(*id) < e3k_regs::register::PROCESS_IDS)
+        .ok_or_else(|| out_of_range("process id", process_id, "0 to 15"))?;
+    let walk = gpu.enter().run(|gpu| gpu.walk(process_id, GpuVa(va)))?;
+    Ok(serde_json::to_value(walk)?)
+}
+
+fn register(gpu: &SharedGpu, offset: u64) -> Result<Value, Refusal> {
+    let offset = u32::try_from(offset)
+        .ok()
+        .filter(|offset| *offset < BAR0_BYTES && offset.is_multiple_of(4))
+        .ok_or_else(|| {
+            out_of_range(
+                "offset",
+                offset,
+                format!("a multiple of 4 below {BAR0_BYTES:#x}"),
+            )
+        })?;
+    let value = gpu.enter().run(|gpu| gpu.read(offset, Width::B4))?;
+    let name = Reg::find(offset).map(|(reg, _)| reg.info().name);
+    Ok(json!({ "offset": offset, "name": name, "value": value, "hex": format!("{value:#010x}") }))
+}
+
+fn vram(gpu: &SharedGpu, offset: u64, len: u64) -> Result<Value, Refusal> {
+    let vram = gpu.vram();
+    if len == 0 || len > MAX_VRAM_READ {
+        return Err(out_of_range("length", len, format!("1 to {MAX_VRAM_READ}")));
+    }
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    vram.read(VramOffset(offset), &mut bytes).map_err(|_| {
+        out_of_range(
+            "offset",
+            offset,
+            format!("below {:#x} with its length", vram.bytes()),
+        )
+    })?;
+    let mut hex = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    Ok(json!({ "offset": offset, "len": len, "hex": hex }))
+}
+
+#[cfg(test)]
+mod tests {
+    use presil_device::{Chip, Config};
+
+    use super::*;
+
+    fn questions() -> Questions {
+        let config = Config::new(Chip::Arise10c0, 1 << 30, 512 << 20, true).unwrap();
+        Questions {
+            gpu: SharedGpu::start(config).unwrap(),
+            life: Arc::default(),
+            door: Arc::default(),
+        }
+    }
+
+    fn ask(questions: &Questions, line: &str) -> Value {
+        respond(line, false, questions).expect(line)
+    }
+
+    #[test]
+    fn every_command_of_the_help_is_answered() {
+        let questions = questions();
+        for (command, _) in HELP {
+            let line = command
+                .replace("PID VA", "0 0x1000")
+                .replace("OFFSET LEN", "0 16");
+            let answer = ask(&questions, &line.replace("OFFSET", "0xD370"));
+            assert!(answer.get("error").is_none(), "{command}: {answer}");
+        }
+    }
+
+    #[test]
+    fn a_register_is_told_with_its_name() {
+        let answer = ask(&questions(), "reg 0xd370");
+        assert_eq!(answer["name"], "MEM_READY");
+        assert_eq!(answer["hex"], "0xdeadbeaf");
+        assert_eq!(answer["value"], 0xdead_beaf_u32);
+    }
+
+    #[test]
+    fn vram_is_told_in_hex() {
+        let questions = questions();
+        questions
+            .gpu
+            .vram()
+            .write(VramOffset(0x1000), &[0xAB, 0x01])
+            .unwrap();
+        assert_eq!(ask(&questions, "vram 4096 3")["hex"], "ab0100");
+    }
+
+    #[test]
+    fn mistakes_are_told_what_was_expected() {
+        let questions = questions();
+        for (line, expected) in [
+            ("frobnicate", "say help"),
+            ("reg", "usage: reg OFFSET"),
+            ("reg zero", "not a number"),
+            ("reg 2", "multiple of 4"),
+            ("reg 0x100000", "below 0x100000"),
+            ("walk 16 0", "0 to 15"),
+            ("walk 1", "usage: walk PID VA"),
+            ("vram 0 4097", "1 to 4096"),
+            ("vram 0 0", "1 to 4096"),
+            ("vram 0x3fffffff 2", "below 0x40000000"),
+            ("vram 0xffffffffffffffff 2", "below"),
+        ] {
+            let answer = ask(&questions, line);
+            let error = answer["error"].as_str().unwrap_or_default();
+            assert!(error.contains(expected), "{line}: {answer}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_unasked() {
+        let questions = questions();
+        for line in ["", "  ", "{\"error\":\"echoed\"}", " { "] {
+            assert_eq!(respond(line, false, &questions), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_gpu_is_told() {
+        let questions = questions();
+        let _ = questions.gpu.enter().run(|_| panic!("on purpose"));
+        assert_eq!(ask(&questions, "info")["lost"], true);
+        assert!(
+            ask(&questions, "reg 0")["error"]
+                .as_str()
+                .unwrap()
+                .contains("lost")
+        );
+        assert!(
+            ask(&questions, "vram 0 4").get("hex").is_some(),
+            "VRAM is still there"
+        );
+    }
+
+    #[test]
+    fn lines_end_with_cr_lf_or_both_and_long_ones_are_refused_whole() {
+        let questions = questions();
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        std::thread::spawn(move || converse(theirs, &questions));
+        let long = "x".repeat(10 * MAX_LINE);
+        write!(ours, "reg 0\rreg 0\r\nreg 0\n{long}\nreg 0\n").unwrap();
+        ours.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answers = String::new();
+        ours.read_to_string(&mut answers).unwrap();
+        let answers: Vec<Value> = answers.lines().map(|line| line.parse().unwrap()).collect();
+        assert_eq!(answers.len(), 5, "{answers:?}");
+        assert!(
+            answers[3]["error"]
+                .as_str()
+                .unwrap()
+                .contains("longer than")
+        );
+        assert_eq!(answers[4]["offset"], 0);
+    }
+}

@@ -1,0 +1,106 @@
+//! Listening on a socket file, and leaving nothing behind.
+
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// The longest socket path in bytes: what `sockaddr_un` holds, less its final zero.
+const MAX_PATH: usize = 107;
+
+/// Why a socket cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// The kernel has no room for the name.
+    #[error(
+        "socket path {} is {} bytes long, at most {MAX_PATH} are possible: use a shorter directory, such as one made by mktemp -d",
+        .0.display(), .0.as_os_str().len()
+    )]
+    TooLong(PathBuf),
+    /// A server runs there.
+    #[error("socket {} is in use by another server: end that one or choose another path", .0.display())]
+    InUse(PathBuf),
+    /// Something else lies there.
+    #[error("{} exists and is not a socket: it is not replaced, choose another path", .0.display())]
+    NotASocket(PathBuf),
+    /// Anything else.
+    #[error("cannot listen on {}: {error}", .path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+}
+
+/// A listening socket whose file is removed when it is dropped.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Listens on `path`. A socket file on which nobody listens any more is replaced.
+    pub fn listen(path: &Path) -> Result<Self, SocketError> {
+        if path.as_os_str().len() > MAX_PATH {
+            return Err(SocketError::TooLong(path.to_owned()));
+        }
+        let failed = |error| SocketError::Io {
+            path: path.to_owned(),
+            error,
+        };
+        let listener = match UnixListener::bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_stale(path)?;
+                UnixListener::bind(path)
+            }
+            other => other,
+        };
+        let listener = listener.map_err(failed)?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
+    }
+
+    /// The listening end.
+    pub fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+
+    /// The socket's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // It may be gone already, with its directory.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn remove_stale(path: &Path) -> Result<(), SocketError> {
+    let failed = |error| SocketError::Io {
+        path: path.to_owned(),
+        error,
+    };
+    if !path
+        .symlink_metadata()
+        .map_err(failed)?
+        .file_type()
+        .is_socket()
+    {
+        return Err(SocketError::NotASocket(path.to_owned()));
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(SocketError::InUse(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            tracing::info!("replacing the stale socket {}", path.display());
+            std::fs::remove_file(path).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}

@@ -1,0 +1,136 @@
+//! Guest RAM as the GPU's bus reaches it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use e3k_regs::BusAddr;
+use e3k_regs::addr::ADDRESS_BITS;
+use presil_device::{BusError, DmaAccess, SystemMemory};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+/// One table of the guest memory that QEMU shares with us. It keeps its
+/// mappings alive, so it is replaced under the GPU's lock and never while a
+/// transfer runs.
+pub struct GuestRam(Arc<GuestMemoryMmap>);
+
+impl GuestRam {
+    /// Bus addresses are guest-physical addresses in `memory`.
+    pub fn new(memory: Arc<GuestMemoryMmap>) -> Self {
+        Self(memory)
+    }
+}
+
+/// The guest address of `bytes` bytes at `at`, if the bus has that many wires.
+fn on_bus(at: BusAddr, bytes: usize) -> Result<GuestAddress, BusError> {
+    let end = u64::try_from(bytes)
+        .ok()
+        .and_then(|bytes| at.0.checked_add(bytes));
+    if end.is_some_and(|end| end <= 1 << ADDRESS_BITS) {
+        Ok(GuestAddress(at.0))
+    } else {
+        Err(BusError)
+    }
+}
+
+impl SystemMemory for GuestRam {
+    fn read(&self, at: BusAddr, buf: &mut [u8], _: DmaAccess) -> Result<(), BusError> {
+        let at = on_bus(at, buf.len())?;
+        self.0.read_slice(buf, at).map_err(|_| BusError)
+    }
+
+    fn write(&self, at: BusAddr, buf: &[u8], _: DmaAccess) -> Result<(), BusError> {
+        let at = on_bus(at, buf.len())?;
+        self.0.write_slice(buf, at).map_err(|_| BusError)
+    }
+
+    fn load_u32(&self, at: BusAddr, _: DmaAccess) -> Result<u32, BusError> {
+        let at = on_bus(at, size_of::<u32>())?;
+        self.0
+            .load(at, Ordering::Acquire)
+            .map(u32::from_le)
+            .map_err(|_| BusError)
+    }
+
+    fn store_u64(&self, at: BusAddr, value: u64, _: DmaAccess) -> Result<(), BusError> {
+        let at = on_bus(at, size_of::<u64>())?;
+        self.0
+            .store(value.to_le(), at, Ordering::Release)
+            .map_err(|_| BusError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use e3k_regs::fields::FaultClient;
+    use presil_device::Snoop;
+
+    use super::*;
+
+    /// RAM at 0..64K and 1M..1M+64K, a hole between them.
+    fn ram() -> GuestRam {
+        let ranges = [
+            (GuestAddress(0), 0x1_0000),
+            (GuestAddress(0x10_0000), 0x1_0000),
+        ];
+        GuestRam::new(Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap()))
+    }
+
+    fn access() -> DmaAccess {
+        DmaAccess {
+            client: FaultClient::RingFetch,
+            snoop: Snoop::Snooped,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let ram = ram();
+        ram.write(BusAddr(0xFFF0), &[7; 16], access()).unwrap();
+        let mut buf = [0; 16];
+        ram.read(BusAddr(0xFFF0), &mut buf, access()).unwrap();
+        assert_eq!(buf, [7; 16]);
+        ram.store_u64(BusAddr(0x10_0008), 0x1122_3344_5566_7788, access())
+            .unwrap();
+        assert_eq!(
+            ram.load_u32(BusAddr(0x10_0008), access()).unwrap(),
+            0x5566_7788
+        );
+    }
+
+    #[test]
+    fn an_access_that_touches_a_hole_is_a_bus_error() {
+        let ram = ram();
+        let mut buf = [0; 16];
+        for at in [0xFFF8, 0x1_0000, 0xF_FFF8, 0x11_0000 - 8, 0x11_0000] {
+            assert!(
+                ram.read(BusAddr(at), &mut buf, access()).is_err(),
+                "read {at:#x}"
+            );
+            assert!(
+                ram.write(BusAddr(at), &buf, access()).is_err(),
+                "write {at:#x}"
+            );
+        }
+        assert!(ram.load_u32(BusAddr(0x1_0000), access()).is_err());
+        assert!(ram.store_u64(BusAddr(0x1_0000), 1, access()).is_err());
+    }
+
+    #[test]
+    fn a_misaligned_atomic_is_a_bus_error() {
+        let ram = ram();
+        assert!(ram.load_u32(BusAddr(2), access()).is_err());
+        assert!(ram.store_u64(BusAddr(4), 1, access()).is_err());
+    }
+
+    #[test]
+    fn an_address_beyond_40_bits_is_a_bus_error_even_where_there_is_ram() {
+        let at = 1 << ADDRESS_BITS;
+        let ranges = [(GuestAddress(at - 0x1000), 0x2000)];
+        let ram = GuestRam::new(Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap()));
+        let mut buf = [0; 16];
+        assert!(ram.read(BusAddr(at - 16), &mut buf, access()).is_ok());
+        assert!(ram.read(BusAddr(at - 8), &mut buf, access()).is_err());
+        assert!(ram.load_u32(BusAddr(at), access()).is_err());
+        assert!(ram.write(BusAddr(u64::MAX), &buf, access()).is_err());
+    }
+}

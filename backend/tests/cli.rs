@@ -1,0 +1,181 @@
+//! What `presil` says on the command line, and its exit codes.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::process::Output;
+
+use support::server::{Server, presil, run, stderr};
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn help_teaches_by_examples_and_names_the_exit_codes() {
+    let output = run(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = stdout(&output);
+    for part in [
+        "Examples:",
+        "presil serve --vhost-user",
+        "Exit codes:",
+        "PRESIL_LOG",
+    ] {
+        assert!(help.contains(part), "{part} is missing in {help}");
+    }
+    let help = stdout(&run(&["serve", "--help"]));
+    for part in [
+        "--vram",
+        "--visible",
+        "--chip",
+        "--keep",
+        "--defect",
+        "SIGTERM",
+        "share=on",
+    ] {
+        assert!(help.contains(part), "{part} is missing in {help}");
+    }
+    assert!(stdout(&run(&["query", "--help"])).contains("walk PID VA"));
+}
+
+#[test]
+fn a_wrong_command_line_is_refused_with_what_was_expected() {
+    let serve = ["serve", "--vhost-user", "gpu"];
+    for (more, expected) in [
+        (&["--vram", "1.5G"][..], "512M, 1G or 1GiB"),
+        (&["--vram", "17M"], "1G to 15G"),
+        (&["--vram", "65G"], "multiple of 256M up to 64G"),
+        (&["--visible", "3M"], "power of two"),
+        (&["--visible", "2G"], "the lesser of VRAM and 4G"),
+        (&["--chip", "voodoo"], "10c0"),
+        (&["--defect", "everything"], "invalidations"),
+        (&["--vram-seed", "x"], "--vram-seed"),
+        (&["--guest-ram", "2G"], "--print-qemu-args"),
+    ] {
+        let output = run(&[&serve[..], more].concat());
+        assert_eq!(output.status.code(), Some(2), "{more:?}");
+        assert!(
+            stderr(&output).contains(expected),
+            "{more:?}: {}",
+            stderr(&output)
+        );
+    }
+    for args in [&[][..], &["serve"], &["query"], &["query", "ctl"], &["fly"]] {
+        assert_eq!(run(args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn every_chip_of_the_family_is_known_and_the_refusal_lists_them() {
+    let refusal = stderr(&run(&["serve", "--vhost-user", "gpu", "--chip", "none"]));
+    for chip in e3k_regs::Chip::ALL {
+        assert!(
+            refusal.contains(chip.name()),
+            "{chip} is missing in {refusal}"
+        );
+        let output = run(&[
+            "serve",
+            "--vhost-user",
+            "gpu",
+            "--chip",
+            chip.name(),
+            "--print-qemu-args",
+        ]);
+        assert_eq!(output.status.code(), Some(0), "{chip}");
+    }
+}
+
+#[test]
+fn qemus_options_are_one_line_and_nothing_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = presil()
+        .args([
+            "serve",
+            "--vhost-user",
+            "my gpu",
+            "--print-qemu-args",
+            "--guest-ram",
+            "768M",
+        ])
+        .current_dir(&dir)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let line = stdout(&output);
+    assert_eq!(line.lines().count(), 1);
+    for part in [
+        "memory-backend-memfd,id=presil-ram,size=768M,share=on",
+        "pcie-root-port,",
+        "'socket,id=presil-gpu,path=my gpu'",
+        "virtio-id=38,num_vqs=2,vq_size=1024,config_size=256",
+    ] {
+        assert!(line.contains(part), "{part} is missing in {line}");
+    }
+    assert!(!dir.path().join("my gpu").exists());
+}
+
+#[test]
+fn a_socket_path_that_the_kernel_has_no_room_for_is_refused() {
+    let path = format!("/tmp/{}", "x".repeat(110));
+    let output = run(&["serve", "--vhost-user", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("at most 107"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_query_prints_one_line_of_json() {
+    let server = Server::start(&["--chip", "2030", "--vram", "3G"]);
+    let info = server.query(&["info"]);
+    assert_eq!(info["chip"], "2030");
+    assert_eq!(info["vram_bytes"], 3_u64 << 30);
+    assert_eq!(info["attached"], false);
+    assert_eq!(server.query(&["counters"])["device"]["copies"], 0);
+    assert_eq!(server.query(&["faults"])["faults"], serde_json::json!([]));
+    assert_eq!(server.query(&["walk", "3", "0x1000"])["l1"], 0);
+    assert_eq!(server.query(&["reg", "0xD370"])["hex"], "0xdeadbeaf");
+}
+
+#[test]
+fn a_query_without_an_answer_fails_and_says_why() {
+    let server = Server::start(&[]);
+    let control = server.control();
+    let control = control.to_str().unwrap();
+    for (args, expected) in [
+        (&["query", control, "frobnicate"][..], "say help"),
+        (&["query", control, "reg", "3"], "multiple of 4"),
+        (&["query", "/nonexistent/ctl", "info"], "no server answers"),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(
+            stderr(&output).contains(expected),
+            "{args:?}: {}",
+            stderr(&output)
+        );
+        assert_eq!(stdout(&output), "", "{args:?}");
+    }
+}
+
+#[test]
+fn several_clients_talk_to_the_control_socket_at_once() {
+    let server = Server::start(&[]);
+    let mut clients: Vec<_> = (0..8)
+        .map(|_| BufReader::new(UnixStream::connect(server.control()).unwrap()))
+        .collect();
+    for round in 0..3 {
+        for client in &mut clients {
+            client.get_mut().write_all(b"reg 0xD370\r\n").unwrap();
+        }
+        for client in &mut clients {
+            let mut line = String::new();
+            client.read_line(&mut line).unwrap();
+            assert!(line.contains("MEM_READY"), "round {round}: {line}");
+        }
+    }
+}

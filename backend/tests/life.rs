@@ -1,0 +1,166 @@
+//! When a server ends, how, and what it leaves behind.
+
+mod support;
+
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use rustix::process::Signal;
+use support::gpu;
+use support::qemu::Qemu;
+use support::server::{Server, run, stderr};
+
+#[test]
+fn a_server_ends_well_when_qemu_leaves_and_leaves_no_socket_behind() {
+    let mut server = Server::start(&[]);
+    let mut qemu = Qemu::attach(&server.socket());
+    qemu.start();
+    gpu::read(&mut qemu, 0xD370);
+    drop(qemu);
+    assert_eq!(server.wait().code(), Some(0));
+    let log = server.whole_log();
+    assert!(
+        log.contains("QEMU left: 1 register accesses in 1 requests"),
+        "{log}"
+    );
+    assert!(!server.socket().exists());
+    assert!(!server.control().exists());
+}
+
+#[test]
+fn somebody_who_only_looks_is_not_qemu() {
+    let mut server = Server::start(&[]);
+    drop(UnixStream::connect(server.socket()).unwrap());
+    let mut qemu = Qemu::attach(&server.socket());
+    qemu.start();
+    assert!(server.is_running());
+    assert_eq!(server.query(&["info"])["attached"], true);
+}
+
+#[test]
+fn with_keep_the_next_qemu_finds_a_power_cycled_gpu() {
+    let mut server = Server::start(&[
+        "--keep",
+        "--vram-seed",
+        "7",
+        "--vram",
+        "256M",
+        "--visible",
+        "256M",
+    ]);
+    let pattern = server.query(&["vram", "0x1000", "8"])["hex"].clone();
+    assert_ne!(pattern, "0000000000000000");
+    for _ in 0..3 {
+        let mut qemu = Qemu::attach(&server.socket());
+        let vram = qemu.start();
+        assert_eq!(qemu.ready(), 1);
+        gpu::bring_up(&mut qemu, &vram);
+        vram.write(0x1000, b"changed!");
+        drop(qemu);
+        server.await_log("GPU power-cycled");
+        assert_eq!(server.query(&["vram", "0x1000", "8"])["hex"], pattern);
+        assert_eq!(server.query(&["reg", "0x50000"])["value"], 0, "registers");
+        assert_eq!(server.query(&["info"])["attached"], false);
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_signal_without_guest_ends_at_once_and_well() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut server = Server::start(&["--keep"]);
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(0));
+        assert!(!server.socket().exists());
+        assert!(!server.control().exists());
+    }
+}
+
+#[test]
+fn a_signal_with_a_guest_waits_for_qemu_to_leave() {
+    let mut server = Server::start(&["--keep"]);
+    let mut qemu = Qemu::attach(&server.socket());
+    qemu.start();
+    server.signal(Signal::TERM);
+    server.await_log("it ends when QEMU leaves");
+    assert_eq!(
+        gpu::read(&mut qemu, 0xD370),
+        0xDEAD_BEAF,
+        "the guest is still served"
+    );
+    drop(qemu);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_under_the_guest() {
+    let mut server = Server::start(&[]);
+    let mut qemu = Qemu::attach(&server.socket());
+    qemu.start();
+    server.signal(Signal::INT);
+    server.await_log("Signal again to end at once");
+    server.signal(Signal::INT);
+    assert_eq!(server.wait().code(), Some(1));
+    assert!(!server.socket().exists());
+}
+
+#[test]
+fn a_stale_socket_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    // A listener that is gone leaves its file.
+    drop(UnixListener::bind(dir.path().join("gpu")).unwrap());
+    let server = Server::start_in(dir, &[]);
+    Qemu::attach(&server.socket()).start();
+}
+
+#[test]
+fn a_socket_in_use_is_refused_and_its_server_lives_on() {
+    let mut server = Server::start(&[]);
+    let path = server.socket();
+    let output = run(&["serve", "--vhost-user", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("is in use by another server"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(path.exists());
+    assert!(server.is_running());
+    Qemu::attach(&path).start();
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_refused_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("precious");
+    std::fs::write(&path, "data").unwrap();
+    let output = run(&["serve", "--vhost-user", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("is not a socket"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
+}
+
+#[test]
+fn a_control_socket_that_cannot_be_leaves_no_door_socket_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let door = dir.path().join("gpu");
+    let control = dir.path().join("missing").join("ctl");
+    let output = run(&[
+        "serve",
+        "--vhost-user",
+        door.to_str().unwrap(),
+        "--control",
+        control.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("cannot listen on"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!door.exists());
+}

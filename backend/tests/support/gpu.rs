@@ -1,0 +1,143 @@
+//! What a driver does with the GPU: register accesses, tables, ring 0.
+
+use e3k_regs::fields::{AdvancedInterrupts, MmuMode, RingAddress, RingWord};
+use e3k_regs::packet::Writer;
+use e3k_regs::pte::{L2Entry, L3Entry, Ttbr};
+use e3k_regs::{GpuVa, Reg};
+
+use super::guest::{DATA, readable, writable};
+use super::qemu::{Map, Qemu};
+
+const RESULTS: u64 = DATA + 0x8_0000;
+
+/// Layout of VRAM in these tests.
+pub const RING_AT: u64 = 0;
+const L2_AT: u64 = 0x4_0000;
+const L3_AT: u64 = 0x4_1000;
+pub const RING_BYTES: u32 = 0x4_0000;
+/// GPU address of guest-physical address 0: the second L2 entry.
+pub const RAM_VA: u64 = 1 << 22;
+
+/// An operation of a request.
+pub fn operation(op: u8, width: u8, offset: u32, value: u64) -> [u8; 16] {
+    let mut raw = [0; 16];
+    raw[0] = op;
+    raw[1] = width;
+    raw[4..8].copy_from_slice(&offset.to_le_bytes());
+    raw[8..].copy_from_slice(&value.to_le_bytes());
+    raw
+}
+
+/// Sends a request; (value, status) of each result.
+pub fn request(qemu: &mut Qemu, operations: &[[u8; 16]]) -> Vec<(u64, u32)> {
+    let bytes = u32::try_from(16 * operations.len()).unwrap();
+    qemu.guest.write(DATA, &operations.concat());
+    let used = qemu.exchange(0, &[readable(DATA, bytes), writable(RESULTS, bytes)]);
+    let raw = qemu.guest.read(RESULTS, used as usize);
+    raw.chunks_exact(16)
+        .map(|r| {
+            let value = u64::from_le_bytes(r[..8].try_into().unwrap());
+            (value, u32::from_le_bytes(r[8..12].try_into().unwrap()))
+        })
+        .collect()
+}
+
+pub fn read(qemu: &mut Qemu, offset: u32) -> u32 {
+    let results = request(qemu, &[operation(1, 4, offset, 0)]);
+    assert_eq!(results.len(), 1);
+    assert_eq!(results[0].1, 0, "status of reading {offset:#x}");
+    u32::try_from(results[0].0).unwrap()
+}
+
+pub fn write(qemu: &mut Qemu, offset: u32, value: u32) {
+    let results = request(qemu, &[operation(2, 4, offset, value.into())]);
+    assert_eq!(results, [(0, 0)], "writing {offset:#x}");
+}
+
+/// VA mode with 4 MiB of VRAM at 0 and 4 MiB of guest RAM at [`RAM_VA`],
+/// fence interrupts, ring 0 at the beginning of VRAM.
+pub fn bring_up(qemu: &mut Qemu, vram: &Map) {
+    let page = |at: u64| u32::try_from(at >> 12).unwrap();
+    let l2 = L2Entry::new().with_valid(true).with_segment(true);
+    let tables = [l2.with_page(page(L3_AT)), l2.with_page(page(L3_AT) + 1)];
+    let raw: Vec<u8> = tables
+        .iter()
+        .flat_map(|entry| entry.into_bits().to_le_bytes())
+        .collect();
+    vram.write(L2_AT, &raw);
+    for (table, segment) in [(0, true), (1, false)] {
+        let entries = (0..1024).flat_map(|number| {
+            let entry = L3Entry::new().with_valid(true).with_snoop(true);
+            entry
+                .with_segment(segment)
+                .with_page(number)
+                .into_bits()
+                .to_le_bytes()
+        });
+        vram.write(L3_AT + 0x1000 * table, &entries.collect::<Vec<u8>>());
+    }
+    let l1 = Ttbr::new()
+        .with_valid(true)
+        .with_segment(true)
+        .with_page(page(L2_AT));
+    let fence = AdvancedInterrupts::new().with_fence(true);
+    for (offset, value) in [
+        (Reg::Ttbr.offset(), l1.into_bits()),
+        (
+            Reg::MmuMode.offset(),
+            MmuMode::new()
+                .with_va_mode(true)
+                .with_video_size(3)
+                .into_bits(),
+        ),
+        (Reg::AdvancedEnable.offset(), fence.into_bits()),
+        (Reg::AdapterControl.offset(), 1),
+        (RingWord::Size.offset(0), RING_BYTES),
+        (RingWord::Head.offset(0), 0),
+        (RingWord::Tail.offset(0), 0),
+        (
+            RingWord::Address.offset(0),
+            RingAddress::new().with_kickoff(true).into_bits(),
+        ),
+    ] {
+        write(qemu, offset, value);
+    }
+}
+
+/// Appends to ring 0 what `build` writes, and rings the doorbell.
+pub fn submit(qemu: &mut Qemu, vram: &Map, build: impl Fn(&mut Writer<'_>)) {
+    let tail = read(qemu, RingWord::Tail.offset(0));
+    let mut buffer = vec![0; (RING_BYTES / 4) as usize];
+    let mut writer = Writer::new(&mut buffer);
+    build(&mut writer);
+    let dwords = writer.len();
+    let raw: Vec<u8> = buffer[..dwords]
+        .iter()
+        .flat_map(|dword| dword.to_le_bytes())
+        .collect();
+    vram.write(RING_AT + u64::from(tail), &raw);
+    let end = tail + u32::try_from(raw.len()).unwrap();
+    assert!(end < RING_BYTES, "these tests do not wrap");
+    write(qemu, RingWord::Tail.offset(0), end);
+}
+
+/// A fence to guest-physical address `at`.
+pub fn fence(writer: &mut Writer<'_>, at: u64, value: u64, interrupt: bool) {
+    writer.fence(GpuVa(RAM_VA + at), value, interrupt);
+}
+
+/// Submits one fence with an interrupt.
+pub fn submit_fence(qemu: &mut Qemu, vram: &Map, at: u64, value: u64) {
+    submit(qemu, vram, |writer| fence(writer, at, value, true));
+}
+
+/// The event in the buffer at `at`: (0x8574, 0x8578, sequence).
+pub fn event(qemu: &Qemu, at: u64) -> (u32, u32, u64) {
+    let raw = qemu.guest.read(at, 16);
+    let word = |at: usize| u32::from_le_bytes(raw[at..at + 4].try_into().unwrap());
+    (
+        word(0),
+        word(4),
+        u64::from_le_bytes(raw[8..].try_into().unwrap()),
+    )
+}

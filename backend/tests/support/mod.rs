@@ -1,0 +1,21 @@
+//! What the tests of the running server share: the server as a process, and a
+//! stand-in for QEMU and its guest.
+#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(unreachable_pub, missing_docs, reason = "modules of a test program")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+pub mod gpu;
+pub mod guest;
+pub mod qemu;
+pub mod qtest;
+pub mod server;
+
+use std::time::Duration;
+
+/// Longer than anything here takes, also on a crowded machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
