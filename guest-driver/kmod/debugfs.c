@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/* debugfs: bos, vidmm_init, counters. */
+#include <linux/seq_file.h>
+#include <drm/drm_debugfs.h>
+#include "presil.h"
+
+static int list(struct seq_file *to, enum presil_listing what)
+{
+	struct drm_debugfs_entry *entry = to->private;
+	struct presil_device *presil = to_presil(entry->dev);
+	int ret = presil_lock(presil);
+
+	if (ret)
+		return ret;
+	ret = presil_rs_list(presil->adapter, what, to);
+	mutex_unlock(&presil->lock);
+	return ret;
+}
+
+static int show_bos(struct seq_file *to, void *unused)
+{
+	return list(to, PRESIL_LIST_BOS);
+}
+
+static int show_vidmm_init(struct seq_file *to, void *unused)
+{
+	return list(to, PRESIL_LIST_INIT);
+}
+
+/* The shim's own figures first, then the fences'. */
+static int show_counters(struct seq_file *to, void *unused)
+{
+	struct drm_debugfs_entry *entry = to->private;
+	const struct presil_device *presil = to_presil(entry->dev);
+
+	seq_printf(to, "{\"requests\":%llu,\"register_accesses\":%llu,"
+		   "\"events\":%llu,\"malformed_events\":%llu,\"timeline\":",
+		   presil->requests.chains, presil->requests.accesses,
+		   presil->events.received, presil->events.malformed);
+	if (list(to, PRESIL_LIST_COUNTERS))
+		seq_puts(to, "null");
+	seq_puts(to, "}\n");
+	return 0;
+}
+
+static const struct drm_debugfs_info files[] = {
+	{ .name = "bos", .show = show_bos },
+	{ .name = "vidmm_init", .show = show_vidmm_init },
+	{ .name = "counters", .show = show_counters },
+};
+
+void presil_debugfs_init(struct drm_minor *minor)
+{
+	drm_debugfs_add_files(minor->dev, files, ARRAY_SIZE(files));
+}

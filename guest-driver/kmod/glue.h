@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * Everything that the C shim and the Rust object say to each other.
+ * src/glue.rs is the same in Rust. Errors are negative errno values.
+ */
+#ifndef PRESIL_GLUE_H
+#define PRESIL_GLUE_H
+
+#include <linux/types.h>
+#include "presil_drm.h"
+
+struct presil_device;	/* C's */
+struct presil_pages;
+struct presil_adapter;	/* Rust's */
+struct presil_timeline;
+struct seq_file;
+
+/* One 32-bit register access; value is the result of a read. */
+struct presil_op {
+	u32 offset;
+	u32 value;
+	u32 write;
+};
+
+struct presil_system_info {
+	u64 total_bytes;
+	u64 free_bytes;
+	u64 page_bytes;
+};
+
+/* What the bus tells of the GPU. */
+struct presil_board {
+	u64 vram_bytes;		/* 0 when only the chip knows */
+	u64 visible_bytes;	/* of the VRAM window */
+	u64 cpu_address;	/* of the window, physical */
+	u16 vendor_id;
+	u16 device_id;
+	u32 pad;
+};
+
+/* One page for a user mapping. */
+struct presil_frame {
+	u64 pfn;
+	u32 write_combined;
+	u32 pad;
+	u64 fence;		/* with -EBUSY: wait for it, then ask again */
+};
+
+enum presil_level { PRESIL_ERROR, PRESIL_WARNING, PRESIL_INFORM };
+enum presil_wake { PRESIL_READY, PRESIL_TIMED_OUT, PRESIL_INTERRUPTED };
+enum presil_listing { PRESIL_LIST_BOS, PRESIL_LIST_INIT, PRESIL_LIST_COUNTERS };
+
+/* C functions. Those marked "atomic" are called from interrupt handlers too. */
+void *presil_alloc(size_t bytes, bool zeroed);
+void *presil_realloc(void *memory, size_t bytes);
+void presil_free(void *memory);
+void presil_log(enum presil_level level, const char *text, size_t bytes);	/* atomic */
+void __noreturn presil_bug(void);
+u64 presil_now_ns(void);							/* atomic */
+void presil_query_system(struct presil_system_info *info);
+enum presil_wake presil_sleep(struct presil_device *presil, u64 timeout_ns,
+			      bool (*ready)(void *context), void *context);
+void presil_print(struct seq_file *to, const char *text, size_t bytes);
+
+struct presil_pages *presil_pages_alloc(size_t count, bool write_combined);
+void presil_pages_free(struct presil_pages *pages);
+u64 presil_page_frame(const struct presil_pages *pages, size_t index);		/* 0: no such page */
+u64 presil_pages_load(const struct presil_pages *pages, size_t offset);	/* atomic */
+
+int presil_access(struct presil_device *presil, struct presil_op *ops, size_t count);
+u32 presil_window_load(struct presil_device *presil, u64 offset);
+void presil_window_store(struct presil_device *presil, u64 offset, const u32 *values, size_t count);
+void presil_write_barrier(void);
+
+/*
+ * Rust functions. Those with an adapter are called under the device lock;
+ * those with a timeline need no lock, and presil_rs_interrupt no process.
+ */
+int presil_rs_start(struct presil_device *presil, const struct presil_board *board,
+		    struct presil_adapter **adapter, const struct presil_timeline **timeline);
+void presil_rs_stop(struct presil_adapter *adapter);
+int presil_rs_create(struct presil_adapter *adapter, const struct drm_presil_create *request,
+		     u64 *bo);
+void presil_rs_destroy(struct presil_adapter *adapter, u64 bo);
+int presil_rs_fault(struct presil_adapter *adapter, u64 bo, u64 page, struct presil_frame *frame);
+int presil_rs_fill(struct presil_adapter *adapter, u64 bo, struct drm_presil_fill *request);
+int presil_rs_copy(struct presil_adapter *adapter, u64 dst, u64 src,
+		   struct drm_presil_copy *request);
+int presil_rs_describe(struct presil_adapter *adapter, u64 bo,
+		       struct drm_presil_describe *description);
+void presil_rs_info(struct presil_adapter *adapter, struct drm_presil_info *info);
+bool presil_rs_reap(struct presil_adapter *adapter);	/* true: the GPU still runs */
+int presil_rs_list(struct presil_adapter *adapter, enum presil_listing what, struct seq_file *to);
+
+void presil_rs_interrupt(const struct presil_timeline *timeline, u32 biu, u32 advanced);
+u64 presil_rs_completed(const struct presil_timeline *timeline);
+int presil_rs_wait(const struct presil_timeline *timeline, u64 fence, u64 timeout_ns);
+void presil_rs_drain(const struct presil_timeline *timeline, u64 timeout_ns);
+void presil_rs_release(const struct presil_timeline *timeline);
+
+#endif

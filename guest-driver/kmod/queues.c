@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/* The two virtqueues: register accesses and interrupts (docs/virtio-binding.md 4 and 5). */
+#include <linux/jiffies.h>
+#include <linux/scatterlist.h>
+#include <linux/slab.h>
+#include <linux/virtio_config.h>
+#include "presil.h"
+
+#define OPS_PER_REQUEST 256
+#define EVENT_BUFFERS 64
+#define ANSWER_DEADLINE (10 * HZ)
+
+enum { WIRE_READ = 1, WIRE_WRITE = 2 };
+enum { WIRE_OK = 0, WIRE_LOST = 6 };
+
+struct presil_wire_op {
+	u8 op;
+	u8 width;
+	__le16 reserved;
+	__le32 offset;
+	__le64 value;
+};
+static_assert(sizeof(struct presil_wire_op) == 16);
+
+struct presil_wire_result {
+	__le64 value;
+	__le32 status;
+	__le32 reserved;
+};
+static_assert(sizeof(struct presil_wire_result) == 16);
+
+struct presil_event {
+	__le32 biu_status;
+	__le32 advanced_status;
+	__le64 sequence;
+};
+static_assert(sizeof(struct presil_event) == 16);
+
+static void request_answered(struct virtqueue *queue)
+{
+	struct presil_device *presil = queue->vdev->priv;
+	struct presil_requests *requests = &presil->requests;
+	unsigned long flags;
+	bool answered;
+	u32 bytes;
+
+	spin_lock_irqsave(&requests->lock, flags);
+	answered = virtqueue_get_buf(queue, &bytes);
+	if (answered)
+		requests->result_bytes = bytes;
+	spin_unlock_irqrestore(&requests->lock, flags);
+	if (answered)
+		complete(&requests->done);
+}
+
+static int post_event_buffer(struct presil_events *events, struct presil_event *buffer)
+{
+	struct scatterlist sg;
+
+	sg_init_one(&sg, buffer, sizeof(*buffer));
+	return virtqueue_add_inbuf(events->queue, &sg, 1, buffer, GFP_ATOMIC);
+}
+
+/* The only user of the event queue once the device runs, so it needs no lock. */
+static void events_arrived(struct virtqueue *queue)
+{
+	struct presil_device *presil = queue->vdev->priv;
+	struct presil_events *events = &presil->events;
+	const struct presil_timeline *timeline = smp_load_acquire(&presil->timeline);
+	struct presil_event *event;
+	u64 before = events->received;
+	u32 bytes;
+
+	while ((event = virtqueue_get_buf(queue, &bytes))) {
+		events->received++;
+		if (bytes != sizeof(*event))
+			events->malformed++;
+		else if (timeline)
+			presil_rs_interrupt(timeline, le32_to_cpu(event->biu_status),
+					    le32_to_cpu(event->advanced_status));
+		post_event_buffer(events, event);
+	}
+	if (events->received == before)
+		return;
+	virtqueue_kick(queue);
+	wake_up_all(&presil->interrupted);
+	if (READ_ONCE(presil->zombies))
+		schedule_work(&presil->reaper);
+}
+
+/*
+ * Finds the queues and fills the event queue. The buffers are kmalloc memory,
+ * which the device can address, and outlive the device's use of them.
+ */
+int presil_queues_start(struct presil_device *presil, u32 max_ops)
+{
+	struct virtqueue_info info[] = {
+		{ .name = "requests", .callback = request_answered },
+		{ .name = "events", .callback = events_arrived },
+	};
+	struct presil_requests *requests = &presil->requests;
+	struct presil_events *events = &presil->events;
+	struct device *dev = &presil->vdev->dev;
+	struct virtqueue *queues[2];
+	size_t posted;
+	int ret;
+
+	spin_lock_init(&requests->lock);
+	init_completion(&requests->done);
+	requests->max_ops = min_t(u32, max_ops, OPS_PER_REQUEST);
+	requests->ops = devm_kcalloc(dev, requests->max_ops, sizeof(*requests->ops), GFP_KERNEL);
+	requests->results =
+		devm_kcalloc(dev, requests->max_ops, sizeof(*requests->results), GFP_KERNEL);
+	events->buffers = devm_kcalloc(dev, EVENT_BUFFERS, sizeof(*events->buffers), GFP_KERNEL);
+	if (!requests->ops || !requests->results || !events->buffers)
+		return -ENOMEM;
+
+	ret = virtio_find_vqs(presil->vdev, 2, queues, info, NULL);
+	if (ret)
+		return ret;
+	requests->queue = queues[0];
+	events->queue = queues[1];
+	for (posted = 0; posted < EVENT_BUFFERS; posted++)
+		if (post_event_buffer(events, &events->buffers[posted]))
+			break;
+	if (posted)
+		return 0;
+	presil->vdev->config->del_vqs(presil->vdev);
+	return -ENOSPC;
+}
+
+/* Shows the event buffers to the device; to be called once it is ready. */
+void presil_queues_kick(struct presil_device *presil)
+{
+	virtqueue_kick(presil->events.queue);
+}
+
+static void encode(struct presil_wire_op *wire, const struct presil_op *op)
+{
+	wire->op = op->write ? WIRE_WRITE : WIRE_READ;
+	wire->width = sizeof(op->value);
+	wire->reserved = 0;
+	wire->offset = cpu_to_le32(op->offset);
+	wire->value = cpu_to_le64(op->write ? op->value : 0);
+}
+
+static int send_request(struct presil_requests *requests, size_t count)
+{
+	struct scatterlist ops, results, *both[] = { &ops, &results };
+	bool notify;
+	int ret;
+
+	sg_init_one(&ops, requests->ops, count * sizeof(*requests->ops));
+	sg_init_one(&results, requests->results, count * sizeof(*requests->results));
+	spin_lock_irq(&requests->lock);
+	ret = virtqueue_add_sgs(requests->queue, both, 1, 1, requests, GFP_ATOMIC);
+	notify = !ret && virtqueue_kick_prepare(requests->queue);
+	spin_unlock_irq(&requests->lock);
+	if (ret)
+		return ret;
+	if (notify && !virtqueue_notify(requests->queue))
+		return -ENODEV;
+	return wait_for_completion_timeout(&requests->done, ANSWER_DEADLINE) ? 0 : -ENODEV;
+}
+
+static int read_results(struct presil_device *presil, struct presil_op *ops, size_t count)
+{
+	const struct presil_requests *requests = &presil->requests;
+	size_t i;
+
+	if (requests->result_bytes != count * sizeof(*requests->results)) {
+		dev_err(&presil->vdev->dev, "%u result bytes for %zu register accesses\n",
+			requests->result_bytes, count);
+		return -EIO;
+	}
+	for (i = 0; i < count; i++) {
+		u32 status = le32_to_cpu(requests->results[i].status);
+
+		if (status == WIRE_LOST)
+			return -ENODEV;
+		if (status != WIRE_OK) {
+			dev_err(&presil->vdev->dev, "%s of register %#x refused: status %u\n",
+				ops[i].write ? "write" : "read", ops[i].offset, status);
+			return -EIO;
+		}
+		if (!ops[i].write)
+			ops[i].value = lower_32_bits(le64_to_cpu(requests->results[i].value));
+	}
+	return 0;
+}
+
+static int run_request(struct presil_device *presil, struct presil_op *ops, size_t count)
+{
+	struct presil_requests *requests = &presil->requests;
+	size_t i;
+	int ret;
+
+	if (requests->lost)
+		return -ENODEV;
+	for (i = 0; i < count; i++)
+		encode(&requests->ops[i], &ops[i]);
+	requests->chains++;
+	requests->accesses += count;
+	ret = send_request(requests, count);
+	if (ret) {
+		requests->lost = true;
+		dev_err(&presil->vdev->dev, "no answer to %zu register accesses\n", count);
+		return ret;
+	}
+	return read_results(presil, ops, count);
+}
+
+int presil_access(struct presil_device *presil, struct presil_op *ops, size_t count)
+{
+	int ret = 0;
+
+	lockdep_assert_held(&presil->lock);
+	while (count && !ret) {
+		size_t part = min(count, presil->requests.max_ops);
+
+		ret = run_request(presil, ops, part);
+		ops += part;
+		count -= part;
+	}
+	return ret;
+}

@@ -1,0 +1,242 @@
+//! What the C shim calls. The shim's promises, which every SAFETY line below
+//! stands on: pointers it passes are valid for the call, an adapter is used
+//! under the device lock and not after `presil_rs_stop`, a timeline not after
+//! `presil_rs_release`.
+
+use crate::glue::{Board, Device, Level, RawFrame, SeqFile, listing};
+use crate::log::{self, Listing};
+use crate::os::Kernel;
+use crate::report;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::ptr::NonNull;
+use presil_uapi as uapi;
+use vidmm::{Adapter, BoId, Bus, Caching, CreateRequest, Error, InitReport, Options, Window};
+
+/// `struct presil_adapter`.
+pub(crate) struct Driver {
+    adapter: Adapter<Kernel>,
+    report: InitReport,
+}
+
+/// `struct presil_timeline`.
+type Timeline = vidmm::Timeline<Kernel>;
+
+/// As C functions report: 0 or a negative errno.
+fn status(result: Result<(), Error>) -> i32 {
+    match result {
+        Ok(()) => 0,
+        Err(error) => -error.errno(),
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_start(
+    device: NonNull<Device>,
+    board: &Board,
+    driver: &mut *mut Driver,
+    timeline: &mut *const Timeline,
+) -> i32 {
+    // SAFETY: the shim frees the device after the adapter and the timeline.
+    let kernel = unsafe { Kernel::new(device, *board) };
+    let mut report = InitReport::default();
+    match Adapter::init(kernel, Options::default(), &mut report) {
+        Ok(adapter) => {
+            *timeline = Arc::into_raw(adapter.timeline());
+            *driver = Box::into_raw(Box::new(Driver { adapter, report }));
+            0
+        }
+        Err(error) => {
+            log::line(Level::Error, format_args!("{error}"));
+            -error.error.errno()
+        }
+    }
+}
+
+/// What could not be given back is in the log.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_stop(driver: *mut Driver) {
+    // SAFETY: it came from `presil_rs_start` and ends here.
+    let driver = unsafe { Box::from_raw(driver) };
+    let _ = driver.adapter.fini();
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_create(
+    driver: &mut Driver,
+    request: &uapi::Create,
+    bo: &mut u64,
+) -> i32 {
+    let windows = request.windows.map(|window| Window {
+        first_page: window.first_page,
+        last_page: window.last_page,
+    });
+    let count = usize::try_from(request.window_count).ok();
+    let Some(windows) = count.and_then(|count| windows.get(..count)) else {
+        return -Error::Invalid.errno();
+    };
+    let created = driver.adapter.create(&CreateRequest {
+        bytes: request.bytes,
+        flags: request.flags,
+        windows,
+    });
+    status(created.map(|id| *bo = id.to_bits()))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_destroy(driver: &mut Driver, bo: u64) {
+    if let Err(error) = driver.adapter.destroy(BoId::from_bits(bo)) {
+        log::line(
+            Level::Warning,
+            format_args!("buffer {bo:#x} not destroyed: {error}"),
+        );
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_fault(
+    driver: &mut Driver,
+    bo: u64,
+    page: u64,
+    frame: &mut RawFrame,
+) -> i32 {
+    let bo = BoId::from_bits(bo);
+    let found = driver.adapter.fault(bo, page);
+    if found == Err(Error::Busy) {
+        frame.fence = driver.adapter.ready_fence(bo).unwrap_or(0);
+    }
+    status(found.map(|found| {
+        frame.pfn = found.pfn;
+        frame.write_combined = (found.caching == Caching::WriteCombined).into();
+    }))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_fill(driver: &mut Driver, bo: u64, request: &mut uapi::Fill) -> i32 {
+    let bo = BoId::from_bits(bo);
+    let filled = driver
+        .adapter
+        .fill(bo, request.offset, request.bytes, request.pattern);
+    status(filled.map(|fence| request.fence = fence))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_copy(
+    driver: &mut Driver,
+    dst: u64,
+    src: u64,
+    request: &mut uapi::Copy,
+) -> i32 {
+    let copied = driver.adapter.copy(
+        BoId::from_bits(dst),
+        request.dst_offset,
+        BoId::from_bits(src),
+        request.src_offset,
+        request.bytes,
+    );
+    status(copied.map(|fence| request.fence = fence))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_describe(driver: &Driver, bo: u64, out: &mut uapi::Describe) -> i32 {
+    let described = driver.adapter.describe(BoId::from_bits(bo));
+    status(described.map(|bo| {
+        let states = [
+            (bo.populated, uapi::STATE_POPULATED),
+            (bo.bound, uapi::STATE_BOUND),
+            (bo.pinned, uapi::STATE_PINNED),
+        ];
+        *out = uapi::Describe {
+            handle: out.handle,
+            flags: 0,
+            segment: bo.segment as u32,
+            bus: match bo.bus {
+                Bus::Io => uapi::BUS_IO,
+                Bus::Sys => uapi::BUS_MEM,
+            },
+            state: states
+                .iter()
+                .filter(|state| state.0)
+                .map(|state| state.1)
+                .sum(),
+            first_pte: bo.first_pte,
+            start_page: bo.start_page,
+            pages: bo.pages,
+            gpu_va: bo.gpu_va.0,
+        };
+    }))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_info(driver: &mut Driver, info: &mut uapi::Info) {
+    driver.adapter.reap();
+    let board = driver.adapter.os().board();
+    let fences = driver.adapter.timeline().counters();
+    *info = uapi::Info {
+        flags: 0,
+        vendor_id: board.vendor_id,
+        device_id: board.device_id,
+        vram_bytes: driver.report.chip.map_or(0, |chip| chip.vram_bytes),
+        visible_bytes: board.visible_bytes,
+        fence_submitted: fences.submitted,
+        fence_completed: fences.completed,
+        interrupts: fences.interrupts,
+        fallbacks: fences.fallbacks,
+        page_faults: fences.page_faults,
+        segments: driver.adapter.segments().map(|segment| uapi::Segment {
+            gpu_va: segment.start.0,
+            bytes: segment.bytes,
+            used_bytes: segment.usage,
+            pinned_bytes: segment.pinned,
+        }),
+    };
+}
+
+/// True while the GPU still works, so that more may be reaped later.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_reap(driver: &mut Driver) -> bool {
+    driver.adapter.reap();
+    let fences = driver.adapter.timeline().counters();
+    fences.completed < fences.submitted
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_list(driver: &Driver, what: u32, to: *mut SeqFile) -> i32 {
+    let mut to = Listing(to);
+    let written = match what {
+        listing::BOS => driver.adapter.write_bo_list(&mut to),
+        listing::INIT => report::init(&mut to, &driver.report),
+        listing::COUNTERS => report::counters(&mut to, driver.adapter.timeline().counters()),
+        _ => return -Error::Invalid.errno(),
+    };
+    status(written.map_err(|_| Error::Io))
+}
+
+/// Called by the interrupt handler.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_interrupt(timeline: &Timeline, biu: u32, advanced: u32) {
+    timeline.interrupt(biu, advanced);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_completed(timeline: &Timeline) -> u64 {
+    timeline.completed()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_wait(timeline: &Timeline, fence: u64, timeout_ns: u64) -> i32 {
+    status(timeline.wait(fence, timeout_ns))
+}
+
+/// Waits for everything that was submitted.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_drain(timeline: &Timeline, timeout_ns: u64) {
+    // A GPU that hangs is dealt with when the adapter stops.
+    let _ = timeline.wait(timeline.submitted(), timeout_ns);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_release(timeline: *const Timeline) {
+    // SAFETY: it came from `presil_rs_start` and ends here.
+    drop(unsafe { Arc::from_raw(timeline) });
+}

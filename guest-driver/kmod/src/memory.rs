@@ -1,0 +1,42 @@
+//! The allocator: kernel memory, which is never to be asked for in an
+//! interrupt handler or under a spinlock.
+
+use crate::glue::{presil_alloc, presil_free, presil_realloc};
+use core::alloc::{GlobalAlloc, Layout};
+
+struct KernelMemory;
+
+#[global_allocator]
+static KERNEL_MEMORY: KernelMemory = KernelMemory;
+
+/// The kernel aligns to the largest power of two that divides the size, so
+/// that a padded size aligns.
+fn padded(layout: Layout) -> usize {
+    layout.pad_to_align().size()
+}
+
+// SAFETY: kvmalloc memory is the caller's until kvfree; a failure is null; `padded` aligns it.
+unsafe impl GlobalAlloc for KernelMemory {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: any size may be asked for.
+        unsafe { presil_alloc(padded(layout), false) }.cast()
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: any size may be asked for.
+        unsafe { presil_alloc(padded(layout), true) }.cast()
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, _: Layout) {
+        // SAFETY: the caller gives back what `alloc` returned.
+        unsafe { presil_free(memory.cast()) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        let Ok(layout) = Layout::from_size_align(bytes, layout.align()) else {
+            return core::ptr::null_mut();
+        };
+        // SAFETY: the caller owns `memory`; on failure it still does.
+        unsafe { presil_realloc(memory.cast(), padded(layout)) }.cast()
+    }
+}

@@ -1,0 +1,180 @@
+//! Fills and copies, byte by byte: nothing missing, nothing beside the target.
+
+use super::{Check, Context, INVISIBLE, Kind, SNOOPED, UNSNOOPED, VISIBLE};
+use crate::device::Buffer;
+use crate::error::{Result, ensure};
+use crate::noise::noise;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        name: "fresh VRAM reads zero",
+        run: fresh,
+    },
+    Check {
+        name: "fill visible VRAM",
+        run: |c| fill(c, VISIBLE),
+    },
+    Check {
+        name: "fill snooped RAM",
+        run: |c| fill(c, SNOOPED),
+    },
+    Check {
+        name: "fill unsnooped RAM",
+        run: |c| fill(c, UNSNOOPED),
+    },
+    Check {
+        name: "copy VRAM to VRAM",
+        run: |c| copy(c, VISIBLE, VISIBLE),
+    },
+    Check {
+        name: "copy VRAM to snooped RAM",
+        run: |c| copy(c, VISIBLE, SNOOPED),
+    },
+    Check {
+        name: "copy snooped RAM to VRAM",
+        run: |c| copy(c, SNOOPED, VISIBLE),
+    },
+    Check {
+        name: "copy VRAM to unsnooped RAM",
+        run: |c| copy(c, VISIBLE, UNSNOOPED),
+    },
+    Check {
+        name: "copy unsnooped RAM to VRAM",
+        run: |c| copy(c, UNSNOOPED, VISIBLE),
+    },
+    Check {
+        name: "copy through invisible VRAM",
+        run: through_invisible,
+    },
+];
+
+/// Bytes: one word; less than a 64 KiB row; a row; rows and a part of one; many rows.
+const SIZES: [u64; 6] = [4, 1020, 65_532, 65_536, 65_540 + 65_536, (1 << 20) + 52];
+/// Where the target begins; what is before and behind it must not change. Not a whole page.
+const GUARD: u64 = 1280;
+/// Where the source begins.
+const SOURCE: u64 = 768;
+const PATTERN: u32 = 0xC0DE_1234;
+
+fn fill(context: &Context, kind: Kind) -> Result<String> {
+    for bytes in SIZES {
+        let buffer = kind.create(context, GUARD + bytes + GUARD)?;
+        let mapping = buffer.map()?;
+        let mut expected = noise(bytes, length(GUARD + bytes + GUARD));
+        mapping.write(&expected)?;
+        buffer.fill(GUARD, bytes, PATTERN)?;
+        for word in target(&mut expected, bytes).chunks_mut(4) {
+            word.copy_from_slice(&PATTERN.to_le_bytes());
+        }
+        same(&mapping.read()?, &expected, || {
+            format!("{bytes} bytes of {}", kind.name)
+        })?;
+    }
+    Ok(format!(
+        "{} sizes up to {} bytes, guards intact",
+        SIZES.len(),
+        SIZES[SIZES.len() - 1]
+    ))
+}
+
+fn copy(context: &Context, from: Kind, to: Kind) -> Result<String> {
+    for bytes in SIZES {
+        let source = from.create(context, SOURCE + bytes)?;
+        let dst = to.create(context, GUARD + bytes + GUARD)?;
+        let (source_map, dst_map) = (source.map()?, dst.map()?);
+        let data = noise(!bytes, length(SOURCE + bytes));
+        let mut expected = noise(bytes, length(GUARD + bytes + GUARD));
+        source_map.write(&data)?;
+        dst_map.write(&expected)?;
+        dst.copy_from(GUARD, &source, SOURCE, bytes)?;
+        target(&mut expected, bytes).copy_from_slice(&data[length(SOURCE)..]);
+        let what = || format!("{bytes} bytes from {} to {}", from.name, to.name);
+        same(&dst_map.read()?, &expected, what)?;
+        same(&source_map.read()?, &data, || {
+            format!("the source of {}", what())
+        })?;
+    }
+    Ok(format!(
+        "{} sizes up to {} bytes, guards intact",
+        SIZES.len(),
+        SIZES[SIZES.len() - 1]
+    ))
+}
+
+/// Out of the CPU's sight and back.
+fn through_invisible(context: &Context) -> Result<String> {
+    const BYTES: u64 = 200 * 1024 + 4;
+    let hidden: Buffer = INVISIBLE.create(context, BYTES)?;
+    let (source, back) = (
+        UNSNOOPED.create(context, BYTES)?,
+        SNOOPED.create(context, BYTES)?,
+    );
+    let data = noise(7, length(BYTES));
+    source.map()?.write(&data)?;
+    hidden.copy_from(0, &source, 0, BYTES)?;
+    back.copy_from(0, &hidden, 0, BYTES)?;
+    same(&back.map()?.read()?, &data, || {
+        "the way through invisible VRAM".into()
+    })?;
+    Ok(format!("{BYTES} bytes there and back"))
+}
+
+/// Nobody sees what a buffer's memory held before.
+fn fresh(context: &Context) -> Result<String> {
+    const BYTES: u64 = 256 * 1024;
+    let old = VISIBLE.create(context, BYTES)?;
+    let place = old.describe()?.start_page;
+    old.map()?.write(&noise(9, length(BYTES)))?;
+    drop(old);
+    let new = VISIBLE.create(context, BYTES)?;
+    let again = new.describe()?.start_page;
+    ensure!(
+        place == again,
+        "the freed place is page {place}, the new buffer at {again}"
+    );
+    same(&new.map()?.read()?, &vec![0; length(BYTES)], || {
+        "a fresh buffer".into()
+    })?;
+    Ok(format!(
+        "{BYTES} bytes at page {again}, which held other data before"
+    ))
+}
+
+fn length(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// The part of a buffer between the guards.
+fn target(buffer: &mut [u8], bytes: u64) -> &mut [u8] {
+    &mut buffer[length(GUARD)..length(GUARD + bytes)]
+}
+
+/// Compares and says where the first difference is.
+fn same(got: &[u8], expected: &[u8], what: impl Fn() -> String) -> Result<()> {
+    ensure!(
+        got.len() == expected.len(),
+        "{}: {} bytes, expected {}",
+        what(),
+        got.len(),
+        expected.len()
+    );
+    let differs = got
+        .iter()
+        .zip(expected)
+        .position(|(got, expected)| got != expected);
+    if let Some(at) = differs {
+        let count = got
+            .iter()
+            .zip(expected)
+            .filter(|(got, expected)| got != expected)
+            .count();
+        ensure!(
+            false,
+            "{}: {count} bytes differ, the first at {at}: {:#04x}, expected {:#04x}",
+            what(),
+            got[at],
+            expected[at]
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! What must hold of a GPU that works, each as a function with a name.
+
+mod data;
+mod fences;
+mod placement;
+mod refusals;
+mod removal;
+mod story;
+mod stress;
+mod tables;
+
+use crate::device::{Buffer, Device};
+use crate::error::{Error, Result, ensure};
+use crate::model::Model;
+use crate::pages::Scattered;
+use presil_uapi as uapi;
+
+/// What checks work with.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The GPU.
+    pub(crate) device: Device,
+    /// What the model says of itself, where there is a line to it.
+    pub(crate) model: Option<Model>,
+    /// The segments before anything was made.
+    pub(crate) empty: [uapi::Segment; uapi::SEGMENTS],
+    /// The segments before the first check.
+    pub(crate) at_start: [uapi::Segment; uapi::SEGMENTS],
+    /// Makes RAM pages lie apart.
+    _scattered: Scattered,
+}
+
+impl Context {
+    /// Remembers how things are before the first check.
+    pub(crate) fn new(device: Device, model: Option<Model>) -> Result<Self> {
+        let empty = device.info()?.segments;
+        let scattered = Scattered::new(&device)?;
+        let at_start = device.info()?.segments;
+        Ok(Self {
+            empty,
+            device,
+            model,
+            at_start,
+            _scattered: scattered,
+        })
+    }
+
+    /// The model.
+    ///
+    /// # Errors
+    /// [`Error::Skipped`] where there is no line to it.
+    fn model(&self) -> Result<&Model> {
+        let none = || Error::Skipped("there is no line to the model (--model)".into());
+        self.model.as_ref().ok_or_else(none)
+    }
+}
+
+/// A named condition; says in words what was seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Check {
+    /// Its name.
+    pub(crate) name: &'static str,
+    run: fn(&Context) -> Result<String>,
+}
+
+/// How a check ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Passed(String),
+    Failed(String),
+    Skipped(String),
+}
+
+/// Runs checks one after another and tells how each ended. After a failure
+/// that leaves the GPU with unfinished work the others would only wait: they
+/// fail unrun. True if none failed.
+pub(crate) fn run(
+    checks: &[Check],
+    context: &Context,
+    mut tell: impl FnMut(&Check, &Outcome),
+) -> bool {
+    let mut passed = true;
+    let mut hangs = false;
+    for check in checks {
+        let result = if hangs {
+            Err(Error::Wrong(
+                "not run: the GPU does not finish its work".into(),
+            ))
+        } else {
+            (check.run)(context)
+        };
+        let outcome = match result {
+            Ok(detail) => Outcome::Passed(detail),
+            Err(Error::Skipped(reason)) => Outcome::Skipped(reason),
+            Err(error) => {
+                hangs = context
+                    .device
+                    .info()
+                    .is_ok_and(|i| i.fence_completed < i.fence_submitted);
+                Outcome::Failed(error.to_string())
+            }
+        };
+        passed &= !matches!(outcome, Outcome::Failed(_));
+        tell(check, &outcome);
+    }
+    passed
+}
+
+/// What the demonstration checks: an allocation that is told as it goes, then
+/// tables, data, placement and the books.
+pub(crate) fn of_demo() -> Vec<Check> {
+    [
+        story::CHECKS,
+        tables::CHECKS,
+        data::CHECKS,
+        placement::CHECKS,
+        fences::CHECKS,
+    ]
+    .concat()
+}
+
+/// Everything: also refusals, and many threads at once.
+pub(crate) fn all() -> Vec<Check> {
+    [
+        refusals::CHECKS,
+        tables::CHECKS,
+        data::CHECKS,
+        stress::CHECKS,
+        placement::CHECKS,
+        fences::CHECKS,
+        removal::CHECKS,
+    ]
+    .concat()
+}
+
+/// A kind of memory that a buffer can be in.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    name: &'static str,
+    flags: u32,
+    segment: u32,
+}
+
+/// VRAM in the CPU's window.
+const VISIBLE: Kind = Kind {
+    name: "visible VRAM",
+    flags: uapi::CREATE_GPU_MOSTLY,
+    segment: 0,
+};
+/// VRAM behind it.
+const INVISIBLE: Kind = Kind {
+    name: "invisible VRAM",
+    flags: uapi::CREATE_GPU_ONLY,
+    segment: 1,
+};
+/// Cached RAM.
+const SNOOPED: Kind = Kind {
+    name: "snooped RAM",
+    flags: uapi::CREATE_READBACK,
+    segment: 2,
+};
+/// Write-combined RAM.
+const UNSNOOPED: Kind = Kind {
+    name: "unsnooped RAM",
+    flags: uapi::CREATE_UPLOAD,
+    segment: 3,
+};
+
+impl Kind {
+    /// A buffer of this kind, which must be where it belongs.
+    fn create(&self, context: &Context, bytes: u64) -> Result<Buffer> {
+        let buffer = context.device.create(self.flags, bytes, &[])?;
+        let segment = buffer.describe()?.segment;
+        ensure!(
+            segment == self.segment,
+            "a buffer for {} is in segment {segment}, expected {}",
+            self.name,
+            self.segment
+        );
+        Ok(buffer)
+    }
+}

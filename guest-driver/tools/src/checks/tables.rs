@@ -1,0 +1,182 @@
+//! What the driver wrote against what the model reads: L1 registers and PTEs.
+
+use super::{Check, Context, Kind, SNOOPED, UNSNOOPED, VISIBLE};
+use crate::debugfs;
+use crate::device::PAGE;
+use crate::error::{Result, ensure};
+use e3k_regs::pte::L3Entry;
+use presil_uapi as uapi;
+use serde_json::Value;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        name: "L1 registers of every process id",
+        run: l1_registers,
+    },
+    Check {
+        name: "VRAM is mapped one to one",
+        run: local_pte,
+    },
+    Check {
+        name: "first touch binds snooped RAM",
+        run: |c| first_touch(c, SNOOPED),
+    },
+    Check {
+        name: "first touch binds unsnooped RAM",
+        run: |c| first_touch(c, UNSNOOPED),
+    },
+    Check {
+        name: "GPU and CPU find the same scattered pages",
+        run: each_page,
+    },
+];
+
+const PROCESS_IDS: usize = 16;
+
+/// The model holds what the driver wrote, in every process id's bank.
+fn l1_registers(context: &Context) -> Result<String> {
+    let model = context.model()?;
+    let vma = debugfs::reserved_vma(&context.device)?;
+    let rows = vma["l1"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut seen = [false; PROCESS_IDS];
+    for row in rows {
+        let register = debugfs::word(row, "register_addr")?;
+        let written = debugfs::word(row, "written_value")?;
+        let held = model.register(register)?;
+        ensure!(
+            held == written && written & 1 == 1,
+            "register {register:#x}: the driver wrote {written:#x}, the model holds {held:#x}"
+        );
+        let id = usize::try_from(debugfs::number(row, "process_id")?).ok();
+        if let Some(seen) = id.and_then(|id| seen.get_mut(id)) {
+            *seen = true;
+        }
+    }
+    ensure!(
+        seen == [true; PROCESS_IDS],
+        "some process id has no L1 register: {seen:?}"
+    );
+    Ok(format!(
+        "{} registers, {PROCESS_IDS} process ids",
+        rows.len()
+    ))
+}
+
+fn local_pte(context: &Context) -> Result<String> {
+    let model = context.model()?;
+    let buffer = VISIBLE.create(context, PAGE)?;
+    let at = buffer.describe()?;
+    let entry = L3Entry::from_bits(model.pte(at.gpu_va)?);
+    ensure!(
+        entry.valid() && entry.segment() && u64::from(entry.page()) == at.start_page,
+        "VRAM page {} has the PTE {entry:?}",
+        at.start_page
+    );
+    Ok(format!(
+        "page {} at {:#x}: PTE {:#010x}",
+        at.start_page,
+        at.gpu_va,
+        entry.into_bits()
+    ))
+}
+
+/// Before the first touch the dummy page's PTE, after it the bound page's,
+/// after the end the dummy page's again; always as the model reads it.
+fn first_touch(context: &Context, kind: Kind) -> Result<String> {
+    let model = context.model()?;
+    let dummy = dummy_page(&debugfs::reserved_vma(&context.device)?)?;
+    let buffer = kind.create(context, 16 * PAGE)?;
+
+    let before = buffer.describe()?;
+    let unbound = model.pte(before.gpu_va)?;
+    ensure!(
+        before.state & uapi::STATE_BOUND == 0,
+        "bound before the first touch"
+    );
+    ensure!(
+        unbound == before.first_pte,
+        "the CPU reads {:#x}, the model {unbound:#x}",
+        before.first_pte
+    );
+    ensure!(
+        page_of(unbound) == Some(dummy),
+        "PTE {unbound:#x} is not that of the dummy page {dummy:#x}"
+    );
+
+    let mapping = buffer.map()?;
+    ensure!(mapping.touch()? == 0, "RAM pages do not begin as zeros");
+    let after = buffer.describe()?;
+    let bound = model.pte(after.gpu_va)?;
+    ensure!(
+        after.state & uapi::STATE_BOUND != 0,
+        "not bound after the first touch"
+    );
+    ensure!(
+        bound == after.first_pte,
+        "the CPU reads {:#x}, the model {bound:#x}",
+        after.first_pte
+    );
+    ensure!(
+        page_of(bound).is_some_and(|page| page != dummy),
+        "PTE {bound:#x} is that of no page, or of the dummy page {dummy:#x}"
+    );
+    let snoops = L3Entry::from_bits(bound).snoop();
+    ensure!(
+        snoops == (kind.segment == SNOOPED.segment),
+        "PTE {bound:#x} has the wrong snoop bit"
+    );
+
+    drop((mapping, buffer));
+    let freed = model.pte(after.gpu_va)?;
+    ensure!(
+        freed == unbound,
+        "PTE {freed:#x} after the end, expected {unbound:#x}"
+    );
+    Ok(format!(
+        "PTE {unbound:#010x} (dummy), {bound:#010x} (bound), {freed:#010x} (freed)"
+    ))
+}
+
+/// Page by page: the GPU fills one that the model's PTEs say is apart from its
+/// neighbours, and the CPU finds the value there and nowhere else.
+fn each_page(context: &Context) -> Result<String> {
+    const PAGES: u32 = 16;
+    let model = context.model()?;
+    let buffer = SNOOPED.create(context, u64::from(PAGES) * PAGE)?;
+    let mapping = buffer.map()?;
+    mapping.touch()?;
+    let at = buffer.describe()?.gpu_va;
+    let mut pages = Vec::new();
+    for number in 0..PAGES {
+        let offset = u64::from(number) * PAGE;
+        pages.push(page_of(model.pte(at + offset)?));
+        buffer.fill(offset, PAGE, number + 1)?;
+    }
+    let data = mapping.read()?;
+    let words = data
+        .chunks_exact(4)
+        .zip((1..=PAGES).flat_map(|page| [page; 1024]));
+    for (index, (word, expected)) in words.enumerate() {
+        ensure!(
+            word == expected.to_le_bytes(),
+            "word {index} is {word:x?}, expected {expected}"
+        );
+    }
+    let apart = |pair: &&[Option<u64>]| pair[1] != pair[0].map(|page| page + 1);
+    let pieces = 1 + pages.windows(2).filter(apart).count();
+    ensure!(
+        pieces > 2,
+        "{PAGES} pages lie in {pieces} pieces: they are not scattered"
+    );
+    Ok(format!("{PAGES} pages in {pieces} pieces of RAM"))
+}
+
+fn dummy_page(vma: &Value) -> Result<u64> {
+    debugfs::number(vma, "dummy_page_addr").map(|address| address / PAGE)
+}
+
+/// The system page that a PTE names.
+fn page_of(pte: u32) -> Option<u64> {
+    let entry = L3Entry::from_bits(pte);
+    (entry.valid() && !entry.segment()).then(|| u64::from(entry.page()))
+}

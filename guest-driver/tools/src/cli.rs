@@ -1,0 +1,139 @@
+//! The command line.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use presil_uapi as uapi;
+use std::path::PathBuf;
+
+/// Asks, exercises and checks a presil GPU.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  presilctl info
+  presilctl alloc --for upload --bytes 4M --touch
+  presilctl alloc --for gpu-mostly --bytes 4M --window 65536..69632
+  presilctl demo --model /dev/ttyS1
+  presilctl selftest
+
+Exit status: 0 when all is well, 1 when something failed, 2 for a wrong command line.
+The driver's own view is in /sys/kernel/debug/dri/128: bos, vidmm_init, counters."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Says what GPU this is, how full its memory is and what its fences did
+    Info,
+    /// Makes one buffer and says where it went
+    Alloc {
+        /// What the buffer is for
+        #[arg(long = "for", value_enum)]
+        purpose: Purpose,
+        /// Its size: bytes, or with K, M or G
+        #[arg(long, value_parser = size)]
+        bytes: u64,
+        /// Pages FIRST..LAST of the visible VRAM where it may be; in order of preference
+        #[arg(long = "window", value_name = "FIRST..LAST", value_parser = window)]
+        windows: Vec<uapi::Window>,
+        /// Touches it once by the CPU, and says where it is then
+        #[arg(long)]
+        touch: bool,
+    },
+    /// Tells how the memory came up and how an allocation goes, and checks both and the data
+    ///
+    /// Lines that begin with "@presil " are for the program that started the guest.
+    Demo {
+        /// A serial line to the model's control socket, to compare what the driver
+        /// wrote with what the model reads
+        #[arg(long, value_name = "TTY")]
+        model: Option<PathBuf>,
+    },
+    /// Runs all checks, refusals and threads included, and reports in TAP
+    Selftest {
+        /// As for demo; without it the checks that ask the model are skipped
+        #[arg(long, value_name = "TTY")]
+        model: Option<PathBuf>,
+    },
+}
+
+/// What a buffer is for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Purpose {
+    /// The GPU alone
+    GpuOnly,
+    /// The GPU mostly, the CPU sometimes
+    GpuMostly,
+    /// The CPU writes, the GPU reads
+    Upload,
+    /// The GPU writes, the CPU reads
+    Readback,
+}
+
+impl Purpose {
+    /// The bit that says so to the driver.
+    pub(crate) const fn flags(self) -> u32 {
+        match self {
+            Self::GpuOnly => uapi::CREATE_GPU_ONLY,
+            Self::GpuMostly => uapi::CREATE_GPU_MOSTLY,
+            Self::Upload => uapi::CREATE_UPLOAD,
+            Self::Readback => uapi::CREATE_READBACK,
+        }
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(digits) if text.ends_with('K') => (digits, 10),
+        Some(digits) if text.ends_with('M') => (digits, 20),
+        Some(digits) => (digits, 30),
+        None => (text, 0),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    let bytes = number.and_then(|number| number.checked_mul(1 << shift));
+    bytes.ok_or_else(|| format!("'{text}' is not a size: write 4096, 64K, 4M or 1G"))
+}
+
+fn window(text: &str) -> Result<uapi::Window, String> {
+    let numbers = text.split_once("..").and_then(|(first, last)| {
+        Some(uapi::Window {
+            first_page: first.parse().ok()?,
+            last_page: last.parse().ok()?,
+        })
+    });
+    numbers.ok_or_else(|| format!("'{text}' is not a window: write pages as 65536..69632"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units_and_limits() {
+        assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(size("64K"), Ok(64 << 10));
+        assert_eq!(size("3M"), Ok(3 << 20));
+        assert_eq!(size("2G"), Ok(2 << 30));
+        for wrong in ["", "M", "4T", "-1", "4 M", "99999999999G"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn windows_are_two_page_numbers() {
+        let window = window("65536..69632").unwrap();
+        assert_eq!((window.first_page, window.last_page), (65536, 69632));
+        for wrong in ["", "1", "1..", "..2", "a..b", "1-2"] {
+            assert!(super::window(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `presilctl info` and `presilctl alloc`.
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::names;
+use presil_uapi as uapi;
+
+/// Prints what the GPU is and how it is doing.
+pub(crate) fn info(device: &Device) -> Result<()> {
+    let info = device.info()?;
+    println!("node     {}", device.path().display());
+    println!("chip     {:04x}:{:04x}", info.vendor_id, info.device_id);
+    println!(
+        "VRAM     {} MiB, {} MiB visible",
+        info.vram_bytes >> 20,
+        info.visible_bytes >> 20
+    );
+    println!();
+    println!("segment            GPU address        size MiB      used KiB    pinned KiB");
+    for (index, segment) in (0..).zip(&info.segments) {
+        println!(
+            "{:<16} {:#014x} {:>13} {:>13} {:>13}",
+            names::segment(index),
+            segment.gpu_va,
+            segment.bytes >> 20,
+            segment.used_bytes >> 10,
+            segment.pinned_bytes >> 10
+        );
+    }
+    println!();
+    println!(
+        "fences   {} submitted, {} completed; {} interrupts, {} found by polling; {} page faults",
+        info.fence_submitted,
+        info.fence_completed,
+        info.interrupts,
+        info.fallbacks,
+        info.page_faults
+    );
+    Ok(())
+}
+
+/// Makes a buffer and prints where it is.
+pub(crate) fn alloc(
+    device: &Device,
+    flags: u32,
+    bytes: u64,
+    windows: &[uapi::Window],
+    touch: bool,
+) -> Result<()> {
+    let buffer = device.create(flags, bytes, windows)?;
+    println!("handle      {}", buffer.handle());
+    describe(&buffer.describe()?);
+    if touch {
+        let value = buffer.map()?.touch()?;
+        println!("touched: the first byte is {value:#04x}");
+        describe(&buffer.describe()?);
+    }
+    Ok(())
+}
+
+fn describe(at: &uapi::Describe) {
+    println!(
+        "segment     {}, bus {}",
+        names::segment(at.segment),
+        names::bus(at.bus)
+    );
+    println!("pages       {} from page {}", at.pages, at.start_page);
+    println!("GPU address {:#x}", at.gpu_va);
+    println!("first PTE   {:#010x}", at.first_pte);
+    println!("state       {}", names::states(at.state));
+}

@@ -1,0 +1,53 @@
+//! `presilctl`: asks, exercises and checks a presil GPU inside the guest.
+
+mod checks;
+mod cli;
+mod debugfs;
+mod demo;
+mod device;
+mod error;
+mod info;
+mod messages;
+mod model;
+mod names;
+mod noise;
+mod pages;
+mod selftest;
+
+use clap::Parser as _;
+use cli::{Arguments, Command};
+use device::Device;
+use error::Result;
+use model::Model;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("presilctl: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<bool> {
+    let device = Device::open()?;
+    match command {
+        Command::Info => info::info(&device).map(|()| true),
+        Command::Alloc {
+            purpose,
+            bytes,
+            windows,
+            touch,
+        } => info::alloc(&device, purpose.flags(), bytes, &windows, touch).map(|()| true),
+        Command::Demo { model } => demo::run(device, open_model(model.as_deref())?),
+        Command::Selftest { model } => selftest::run(device, open_model(model.as_deref())?),
+    }
+}
+
+fn open_model(path: Option<&Path>) -> Result<Option<Model>> {
+    path.map(Model::open).transpose()
+}

@@ -1,0 +1,97 @@
+//! The model's side of the story: a serial line that leads to its control socket.
+
+use crate::error::{Error, Result};
+use e3k_regs::GpuVa;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{OptionalActions, QueueSelector, tcflush, tcgetattr, tcsetattr};
+use serde_json::Value;
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const ANSWER_SECONDS: u64 = 5;
+
+/// An open line.
+#[derive(Debug)]
+pub(crate) struct Model {
+    line: RefCell<File>,
+}
+
+impl Model {
+    /// Opens the line and makes it pass bytes as they are.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let failed = |source: io::Error| Error::File {
+            path: path.to_owned(),
+            source,
+        };
+        let line = File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(failed)?;
+        let mut settings = tcgetattr(&line).map_err(|e| failed(e.into()))?;
+        settings.make_raw();
+        tcsetattr(&line, OptionalActions::Now, &settings).map_err(|e| failed(e.into()))?;
+        tcflush(&line, QueueSelector::IOFlush).map_err(|e| failed(e.into()))?;
+        Ok(Self { line: line.into() })
+    }
+
+    /// The L3 entry of an address of process id 0, as the model reads it.
+    pub(crate) fn pte(&self, at: u64) -> Result<u32> {
+        let question = format!("walk 0 {:#x}", GpuVa(at).0);
+        self.number(&question, "l3")
+    }
+
+    /// A 32-bit register.
+    pub(crate) fn register(&self, offset: u32) -> Result<u32> {
+        self.number(&format!("reg {offset:#x}"), "value")
+    }
+
+    fn number(&self, question: &str, field: &str) -> Result<u32> {
+        let answer = self.ask(question)?;
+        let parsed = serde_json::from_str::<Value>(&answer).ok();
+        let number = parsed.as_ref().and_then(|answer| answer[field].as_u64());
+        number
+            .and_then(|n| u32::try_from(n).ok())
+            .ok_or_else(|| Error::ModelAnswer {
+                question: question.to_owned(),
+                answer,
+            })
+    }
+
+    fn ask(&self, question: &str) -> Result<String> {
+        let mut line = self.line.borrow_mut();
+        let silent = |_| Error::ModelSilent {
+            question: question.to_owned(),
+            seconds: ANSWER_SECONDS,
+        };
+        line.write_all(format!("{question}\n").as_bytes())
+            .map_err(silent)?;
+        read_line(&mut line, Duration::from_secs(ANSWER_SECONDS)).map_err(silent)
+    }
+}
+
+/// One line without its end; an error when it is not whole in time.
+fn read_line(line: &mut File, limit: Duration) -> io::Result<String> {
+    let deadline = Instant::now() + limit;
+    let mut text = Vec::new();
+    let mut part = [0; 256];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        if poll(&mut [PollFd::new(line, PollFlags::IN)], Some(&left))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let got = line.read(&mut part)?;
+        if got == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        text.extend(part.iter().take(got));
+        if let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+            text.truncate(end);
+            return Ok(String::from_utf8_lossy(&text).trim().to_owned());
+        }
+    }
+}
