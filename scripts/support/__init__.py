@@ -1,0 +1,1 @@
+"""What `scripts/run` and `scripts/test` stand on. Python standard library only."""

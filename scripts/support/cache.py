@@ -1,0 +1,73 @@
+"""The cache directory: what was downloaded or built once and is kept."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import Refused
+from .progress import Progress
+
+REPO = Path(__file__).resolve().parents[2]
+STAMP = ".done"
+
+
+class Cache:
+    """`$PRESIL_CACHE`, or `.cache` in the checkout."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.root = Path(os.environ.get("PRESIL_CACHE") or REPO / ".cache").resolve()
+        self.progress = progress
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refused(f"cache directory {self.root}: {error.strerror}") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the cache alone; a second run waits for the first."""
+        with open(self.root / "lock", "w", encoding="ascii") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.progress.note(f"waiting for another run that is using {self.root}")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def entry(self, name: str, key: str, make: Callable[[Path], None]) -> Path:
+        """The directory `name`, made by `make` unless it is there for `key`.
+
+        `make` gets the final, empty directory (what it makes may hold its own
+        path). The stamp is written last, by a rename: a directory without the
+        stamp, or with another key in it, is thrown away and made again.
+        """
+        directory = self.root / name
+        if self.key_of(name) == key:
+            return directory
+        if directory.exists():
+            shutil.rmtree(directory)
+        directory.mkdir(parents=True)
+        make(directory)
+        write_atomically(directory / STAMP, json.dumps({"key": key}))
+        return directory
+
+    def key_of(self, name: str) -> str | None:
+        """The key under which the directory `name` was completed, if it was."""
+        try:
+            stamp = json.loads((self.root / name / STAMP).read_text("utf-8"))
+            return str(stamp["key"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that is either whole or absent after a crash."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    partial.replace(path)

@@ -1,0 +1,64 @@
+"""From a checkout and an empty cache to everything that a run starts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import busybox, commands, compiler, guest_image, host, kernel, module, qemu, sysroot
+from .cache import Cache
+from .debian import Debian
+from .progress import Progress
+
+SERVER_PACKAGE = "presil"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What one run needs, ready to start."""
+
+    qemu: qemu.Qemu
+    kernel: kernel.Kernel
+    initramfs: Path
+    server: Path
+    accel: str
+    versions: dict[str, str]
+
+
+def prepare(progress: Progress, which_kernel: str, refresh: bool = False) -> Prepared:
+    """Fetch what is missing, build what has changed; a warm call takes seconds."""
+    cache = Cache(progress)
+    host.check(cache.root)
+    with cache.locked():
+        debian = Debian(cache)
+        chosen_qemu = qemu.ensure(cache, debian, refresh)
+        chosen_kernel = kernel.ensure(cache, debian, which_kernel, refresh)
+        progress.note(f"kernel {chosen_kernel.release} ({chosen_kernel.origin})")
+        progress.note(f"QEMU {chosen_qemu.version}")
+        userland = busybox.ensure(cache, debian)
+        rust_sysroot = sysroot.ensure(cache, debian)
+        cc = compiler.ensure(cache, debian)
+        with progress.phase("build", "the model's server and presilctl"):
+            server = build_server(progress)
+            tool = guest_image.build_tool(progress)
+        driver = module.build(progress, chosen_kernel, rust_sysroot, cc)
+        initramfs = module.target_directory() / "kmod" / chosen_kernel.release / "initramfs.cpio"
+        guest_image.write(initramfs, chosen_kernel, userland, driver, tool)
+    versions = {
+        "presil": checkout_version(server),
+        "kernel": chosen_kernel.release,
+        "qemu": chosen_qemu.version,
+        "rustc": sysroot.rustc("--version").strip(),
+    }
+    accel = "kvm" if host.kvm_works() else "tcg"
+    return Prepared(chosen_qemu, chosen_kernel, initramfs, server, accel, versions)
+
+
+def build_server(progress: Progress) -> Path:
+    """Compile the model's daemon."""
+    arguments = ["build", "--release", "--package", SERVER_PACKAGE]
+    commands.cargo(arguments, SERVER_PACKAGE, progress.detail)
+    return module.target_directory() / "release" / SERVER_PACKAGE
+
+
+def checkout_version(server: Path) -> str:
+    """What the server calls its version."""
+    return commands.run([server, "--version"]).output.strip() or "unknown"

@@ -1,0 +1,159 @@
+"""The whole-stack tests in virtual machines: which guests, and how each is judged."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import session
+from .console import Transcript
+from .errors import Refused
+from .progress import Progress
+from .session import Guest
+from .setup import Prepared
+
+VRAM_SEED = "20261122"
+TAP_LINE = re.compile(r"^(not ok|ok) (\d+)\b(?: - )?(.*?)(?: # (SKIP|skip)\b\s*(.*))?$")
+TAP_PLAN = re.compile(r"^1\.\.(\d+)")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One guest, and what must come of it."""
+
+    name: str
+    guest: Guest
+    fails: tuple[str, ...] = ()
+    """Checks that must fail, by the beginning of their names: a negative control."""
+    tap: bool = False
+    """Whether the guest prints TAP whose lines count as tests."""
+
+
+def cases() -> list[Case]:
+    """Every case, for any kernel."""
+    seeded = ["--vram-seed", VRAM_SEED]
+
+    def guest(action: str, **options: object) -> Guest:
+        return Guest(action, server_options=seeded, **options)  # type: ignore[arg-type]
+
+    def defective(name: str) -> Guest:
+        return Guest("demo", server_options=[*seeded, "--defect", name])
+
+    return [
+        Case("demo", guest("demo")),
+        Case("selftest", guest("selftest"), tap=True),
+        Case("small window", guest("demo", vram="2G", visible="1G")),
+        Case("driver reloaded 20 times", guest("reload")),
+        Case("reboot, then everything again", guest("reboot", boots=2)),
+        Case("retbleed=unret", guest(
+            "demo", cpu="EPYC-Rome", kernel_arguments=["mitigations=auto", "retbleed=unret"])),
+        Case("retbleed=stuff", guest(
+            "demo", cpu="Skylake-Server-v1", kernel_arguments=["mitigations=auto", "retbleed=stuff"])),
+        Case("a model that ignores copies is noticed", defective("copies"), fails=("copy ",)),
+        Case("a model that ignores fills is noticed", defective("fills"), fails=("fill ",)),
+    ]
+
+
+@dataclass
+class Result:
+    """One test that ran, or could not."""
+
+    suite: str
+    name: str
+    problem: str = ""
+    skipped: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Results:
+    """All of them."""
+
+    rows: list[Result] = field(default_factory=list)
+
+    def count(self) -> tuple[int, int, int]:
+        """Passed, failed, skipped."""
+        skipped = sum(bool(row.skipped) for row in self.rows)
+        failed = sum(bool(row.problem) for row in self.rows)
+        return len(self.rows) - skipped - failed, failed, skipped
+
+    def closing_line(self) -> str:
+        """The line that ends the suite."""
+        passed, failed, skipped = self.count()
+        return f"{passed} passed, {failed} failed, {skipped} skipped"
+
+    def write_junit(self, path: Path) -> None:
+        """The results in the form that CI systems read."""
+        passed, failed, skipped = self.count()
+        root = ElementTree.Element(
+            "testsuite", name="vm", tests=str(passed + failed + skipped),
+            failures=str(failed), skipped=str(skipped),
+        )
+        for row in self.rows:
+            case = ElementTree.SubElement(
+                root, "testcase", classname=row.suite, name=row.name, time=f"{row.seconds:.3f}"
+            )
+            if row.problem:
+                ElementTree.SubElement(case, "failure", message=row.problem)
+            if row.skipped:
+                ElementTree.SubElement(case, "skipped", message=row.skipped)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def run(progress: Progress, prepared: Prepared, logs: Path) -> list[Result]:
+    """Every case on one kernel."""
+    suite = prepared.versions["kernel"]
+    results = []
+    for case in cases():
+        directory = logs / suite / re.sub(r"\W+", "-", case.name)
+        before = progress.seconds.get("guest", 0.0)
+        try:
+            outcome = session.run(progress, prepared, case.guest, directory)
+        except Refused as refusal:
+            results.append(Result(suite, case.name, problem=str(refusal)))
+            continue
+        seconds = progress.seconds.get("guest", 0.0) - before
+        problem = judge(case, outcome)
+        if problem:
+            problem += f" (logs in {directory})"
+        results.append(Result(suite, case.name, problem, seconds=seconds))
+        if case.tap:
+            results += tap_results(suite, (directory / "console.log").read_text("utf-8"))
+    return results
+
+
+def judge(case: Case, outcome: session.Outcome) -> str:
+    """Why the case failed; empty when it passed."""
+    failed = [check for check in outcome.checks if check.get("ok") is not True]
+    if not case.fails:
+        if not outcome.checks:
+            return f"no check was made; messages: {kinds(outcome.transcript)}"
+        return "; ".join(f"{check.get('name')}: {check.get('detail')}" for check in failed)
+    names = [str(check.get("name")) for check in failed]
+    missed = [want for want in case.fails if not any(name.startswith(want) for name in names)]
+    if missed:
+        return f"no check {missed} failed; failed were {names}"
+    return ""
+
+
+def kinds(transcript: Transcript) -> str:
+    """What the guest said at all."""
+    return ", ".join(transcript.messages) or "none"
+
+
+def tap_results(suite: str, text: str) -> list[Result]:
+    """A guest's TAP as results; a missing or broken plan is a failure."""
+    results = []
+    planned = None
+    for line in text.splitlines():
+        if plan := TAP_PLAN.match(line):
+            planned = int(plan[1])
+        elif found := TAP_LINE.match(line):
+            problem = "" if found[1] == "ok" else "not ok"
+            skipped = (found[5] or "no reason given") if found[4] else ""
+            results.append(Result(f"{suite}.selftest", found[3], problem, skipped))
+    if planned != len(results):
+        problem = f"{planned} tests planned, {len(results)} reported"
+        results.append(Result(f"{suite}.selftest", "plan", problem))
+    return results
