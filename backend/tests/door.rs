@@ -187,12 +187,13 @@ fn an_event_buffer_that_cannot_hold_one_is_returned_empty() {
     gpu::bring_up(&mut qemu, &vram);
     gpu::submit_fence(&mut qemu, &vram, FENCE_AT, 1);
     let outside = support::guest::RAM_BYTES;
-    for buffer in [
-        writable(EVENT_AT, 15),
-        readable(EVENT_AT, 16),
-        writable(outside, 16),
+    for buffers in [
+        &[writable(EVENT_AT, 15)][..],
+        &[readable(EVENT_AT, 16)],
+        &[readable(DATA, 16), writable(EVENT_AT, 16)],
+        &[writable(outside, 16)],
     ] {
-        let used = qemu.guest.offer(1, &[buffer]);
+        let used = qemu.guest.offer(1, buffers);
         qemu.kick(1);
         qemu.await_used(1, used);
         assert_eq!(qemu.guest.used_bytes(1, used), 0);
@@ -231,17 +232,21 @@ fn every_start_is_an_epoch_with_fresh_registers_and_event_numbers() {
 #[test]
 fn after_a_stop_is_answered_guest_memory_is_left_alone() {
     let (_server, mut qemu) = attach(&[]);
-    let vram = qemu.start();
-    for round in 0..20 {
+    for round in 0..10 {
+        let vram = qemu.start();
         gpu::bring_up(&mut qemu, &vram);
-        gpu::submit(&mut qemu, &vram, |writer| {
-            for value in 1..=10_000 {
-                gpu::fence(writer, FENCE_AT, value, false);
-            }
-        });
+        gpu::submit_long_work(&mut qemu, &vram, FENCE_AT);
+        while qemu.guest.word(FENCE_AT) == 0 {
+            std::thread::yield_now();
+        }
         qemu.stop();
         let at_stop = qemu.guest.word(FENCE_AT);
-        for _ in 0..50 {
+        assert_ne!(
+            at_stop,
+            gpu::LONG_WORK_ENDS,
+            "the work ended before the stop"
+        );
+        for _ in 0..100 {
             assert_eq!(qemu.ready(), 0);
             assert_eq!(
                 qemu.guest.word(FENCE_AT),
@@ -249,7 +254,7 @@ fn after_a_stop_is_answered_guest_memory_is_left_alone() {
                 "round {round}: written after the stop"
             );
         }
-        qemu.start();
+        qemu.guest.write(FENCE_AT, &[0; 8]);
     }
 }
 
@@ -277,19 +282,14 @@ fn work_that_a_pause_interrupts_is_finished_after_it() {
     let (_server, mut qemu) = attach(&[]);
     let vram = qemu.start();
     gpu::bring_up(&mut qemu, &vram);
-    gpu::submit(&mut qemu, &vram, |writer| {
-        for value in 1..=10_000 {
-            gpu::fence(writer, FENCE_AT, value, false);
-        }
-        gpu::fence(writer, FENCE_AT, 10_001, true);
-    });
+    gpu::submit_long_work(&mut qemu, &vram, FENCE_AT);
     qemu.stop();
     qemu.begin();
     qemu.set_memory(Some(&vram));
     qemu.start_queues();
     let used = post(&mut qemu, 16);
     qemu.await_used(1, used);
-    assert_eq!(qemu.guest.word(FENCE_AT), 10_001);
+    assert_eq!(qemu.guest.word(FENCE_AT), gpu::LONG_WORK_ENDS);
     assert_eq!(event(&qemu), (0, fence_bit(), 1));
 }
 

@@ -391,7 +391,7 @@ fn is_writable(chain: &[Descriptor], at: u64) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
     fn any_chain_over_any_memory_is_served_within_bounds(

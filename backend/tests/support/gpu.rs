@@ -141,3 +141,18 @@ pub fn event(qemu: &Qemu, at: u64) -> (u32, u32, u64) {
         u64::from_le_bytes(raw[8..].try_into().unwrap()),
     )
 }
+
+/// Value of the last fence of [`submit_long_work`].
+pub const LONG_WORK_ENDS: u64 = 1000;
+
+/// Submits fills of VRAM, 64 KiB each, a counting fence at `at` after each,
+/// and an interrupt after the last: tens of milliseconds of work.
+pub fn submit_long_work(qemu: &mut Qemu, vram: &Map, at: u64) {
+    submit(qemu, vram, |writer| {
+        for value in 1..=LONG_WORK_ENDS {
+            writer.surface(0, GpuVa(0x10_0000), 16384, 1);
+            writer.clear(16384, 1, 0x1234_5678);
+            fence(writer, at, value, value == LONG_WORK_ENDS);
+        }
+    });
+}

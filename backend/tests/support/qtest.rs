@@ -2,6 +2,7 @@
 //! plays firmware (bus numbers, BARs) and virtio driver.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
@@ -62,7 +63,7 @@ impl Machine {
         let options = edit(String::from_utf8(printed.stdout).unwrap());
         let qemu = std::env::var("PRESIL_QEMU").expect("PRESIL_QEMU is QEMU's command");
         let mut words = qemu.split_whitespace();
-        let child = Command::new(words.next().expect("a command"))
+        let mut child = Command::new(words.next().expect("a command"))
             .args(words)
             .args(options.split_whitespace())
             .args([
@@ -82,10 +83,11 @@ impl Machine {
             ])
             .current_dir(dir)
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("QEMU starts");
-        let (stream, _) = listener.accept().unwrap();
+        let stream = accept(&listener, &mut child);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut machine = Self {
             child,
@@ -143,7 +145,10 @@ impl Machine {
     }
 
     pub fn write(&mut self, at: u64, bytes: &[u8]) {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut hex = String::new();
+        for byte in bytes {
+            write!(hex, "{byte:02x}").unwrap();
+        }
         self.command(&format!("write {at:#x} {:#x} 0x{hex}", bytes.len()));
     }
 
@@ -376,6 +381,22 @@ impl Machine {
         // It may be gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// QEMU's connection; a QEMU that ends instead is told.
+fn accept(listener: &UnixListener, qemu: &mut Child) -> UnixStream {
+    listener.set_nonblocking(true).unwrap();
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(false).unwrap();
+            return stream;
+        }
+        let ended = qemu.try_wait().unwrap();
+        assert!(ended.is_none(), "QEMU does not start: {ended:?}");
+        assert!(Instant::now() < end, "QEMU does not connect");
+        std::thread::yield_now();
     }
 }
 

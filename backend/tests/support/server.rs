@@ -19,13 +19,24 @@ pub fn presil() -> Command {
     command
 }
 
-/// Runs `presil` with `args` to its end.
+/// Runs `presil` with `args` to its end, which must come soon.
 pub fn run(args: &[&str]) -> Output {
-    presil()
+    let mut child = presil()
         .args(args)
         .stdin(Stdio::null())
-        .output()
-        .expect("presil runs")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("presil starts");
+    let end = Instant::now() + PATIENCE;
+    while child.try_wait().expect("a child").is_none() {
+        if Instant::now() > end {
+            child.kill().expect("a child");
+            panic!("{args:?} does not end");
+        }
+        std::thread::yield_now();
+    }
+    child.wait_with_output().expect("output")
 }
 
 /// Standard error as text.
