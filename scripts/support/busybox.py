@@ -1,7 +1,10 @@
-"""The guest's small userland: Debian's static busybox."""
+"""The guest's small userland: a static busybox, Debian's or the host's own."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
+from . import host
 from .cache import Cache
 from .debian import RELEASE, Debian
 from .errors import Refused
@@ -9,6 +12,8 @@ from .errors import Refused
 
 def ensure(cache: Cache, debian: Debian) -> Path:
     """The busybox program, which needs nothing but a kernel."""
+    if not host.has_debian_packages():
+        return of_host()
     name, key = "busybox", "busybox-static"
     if cache.key_of(name) != key:
         with cache.progress.phase("busybox", "busybox for the guest"):
@@ -19,3 +24,15 @@ def ensure(cache: Cache, debian: Debian) -> Path:
         if (cache.root / name / program).exists():
             return cache.root / name / program
     raise Refused(f"{cache.root / name} has no busybox: remove the directory and run again")
+
+
+def of_host() -> Path:
+    """The host's busybox, where Debian's cannot be fetched."""
+    program = shutil.which("busybox")
+    if not program:
+        raise Refused("no busybox for the guest: install a static busybox")
+    command = ["readelf", "--program-headers", "--wide", program]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "INTERP" in listing:
+        raise Refused(f"{program} needs shared libraries: install a static busybox")
+    return Path(program)

@@ -26,17 +26,6 @@ class Cache:
         except OSError as error:
             raise Refused(f"cache directory {self.root}: {error.strerror}") from error
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the cache alone; a second run waits for the first."""
-        with open(self.root / "lock", "w", encoding="ascii") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self.progress.note(f"waiting for another run that is using {self.root}")
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-
     def entry(self, name: str, key: str, make: Callable[[Path], None]) -> Path:
         """The directory `name`, made by `make` unless it is there for `key`.
 
@@ -61,6 +50,19 @@ class Cache:
             return str(stamp["key"])
         except (OSError, ValueError, KeyError):
             return None
+
+
+@contextmanager
+def locked(directory: Path, progress: Progress) -> Iterator[None]:
+    """Hold a directory alone; a second run waits for the first."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".presil-lock", "w", encoding="ascii") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.note(f"waiting for another run that is using {directory}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def write_atomically(path: Path, text: str) -> None:

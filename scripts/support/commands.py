@@ -60,12 +60,10 @@ def cargo(
     arguments: Sequence[str],
     what: str,
     on_line: Callable[[str], None],
-    *,
-    cwd: Path = REPO,
     environment: dict[str, str] | None = None,
 ) -> None:
     """Run cargo in the checkout; a failure shows all that the compiler said."""
-    result = run(["cargo", *arguments], cwd=cwd, environment=environment, on_line=on_line)
+    result = run(["cargo", *arguments], environment=environment, on_line=on_line)
     if result.status != 0:
         raise Refused(f"{what} does not build:\n{complaints(result.output)}")
 

@@ -68,8 +68,10 @@ class Package:
 class Debian:
     """The private apt directory; made at first need, so that a warm run needs no network."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, refresh: bool = False) -> None:
+        """With `refresh` the package lists are fetched even if they are of today."""
         self._cache = cache
+        self._refresh = refresh
         self._root = cache.root / "apt"
         self._debs = self._root / "debs"
         self._ready = False
@@ -155,6 +157,7 @@ class Debian:
         try:
             age = time.time() - stamp.stat().st_mtime
             fresh = age < LISTS_MAX_AGE_SECONDS and stamp.read_text("utf-8") == wanted
+            fresh = fresh and not self._refresh
         except OSError:
             fresh = False
         if not fresh:
@@ -192,6 +195,8 @@ class Debian:
             os.close(status_write)
             watcher.join()
         if result.status != 0:
+            # What the lists name may be gone from the mirror: the next run fetches them anew.
+            (self._root / "updated").unlink(missing_ok=True)
             raise Refused(self._explain(command, result.errors))
         return result.output
 

@@ -10,6 +10,7 @@ from .cache import REPO
 PROGRAMS = ("scripts/run", "scripts/test", "presil", "presilctl")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 FENCE = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ASSIGNMENT = re.compile(r"\w+=")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -38,10 +39,10 @@ def commands(text: str) -> list[list[str]]:
     found = []
     for block in FENCE.findall(text):
         for line in block.replace("\\\n", " ").splitlines():
-            words = line.removeprefix("$ ").split("#")[0].split()
-            names = [i for i, word in enumerate(words) if program(word)]
-            if names:
-                found.append(words[names[0]:])
+            for command in line.removeprefix("$ ").split("#")[0].split("&&"):
+                words = [word for word in command.split() if not ASSIGNMENT.match(word)]
+                if words and program(words[0]):
+                    found.append(words)
     return found
 
 

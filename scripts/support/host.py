@@ -23,6 +23,7 @@ NEEDED = {
     "timeout": "coreutils",
 }
 NEEDED_FOR_PACKAGES = {"apt-get": "apt", "apt-cache": "apt", "dpkg-deb": "dpkg"}
+NEEDED_ELSEWHERE = {"busybox": "busybox (static)", "zstd": "zstd"}
 DEBIAN_RELEASES = {"12", "13"}
 OWN = ["PRESIL_QEMU", "PRESIL_KERNEL", "PRESIL_HEADERS"]
 
@@ -32,8 +33,8 @@ def check(cache_root: Path) -> None:
     machine = platform.machine()
     if platform.system() != "Linux" or machine not in {"x86_64", "amd64"}:
         raise Refused(f"this host is {platform.system()} on {machine}; x86-64 Linux is needed")
-    packages = has_apt()
-    tools = {**NEEDED, **(NEEDED_FOR_PACKAGES if packages else {})}
+    packages = has_debian_packages()
+    tools = {**NEEDED, **(NEEDED_FOR_PACKAGES if packages else NEEDED_ELSEWHERE)}
     missing = {tool: package for tool, package in tools.items() if not shutil.which(tool)}
     if missing:
         wanted = ", ".join(sorted(set(missing.values())))
@@ -50,8 +51,8 @@ def check(cache_root: Path) -> None:
             raise Refused(f"the path {str(path)!r} has a blank or a colon: Kbuild cannot take it")
 
 
-def has_apt() -> bool:
-    """Whether Debian's packages can be fetched: this is Debian, of a release that was tried."""
+def has_debian_packages() -> bool:
+    """Whether Debian's packages can be used: this is Debian, of a release that was tried."""
     release = os_release()
     return release.get("ID") == "debian" and release.get("VERSION_ID") in DEBIAN_RELEASES
 

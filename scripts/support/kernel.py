@@ -59,11 +59,15 @@ def ensure(cache: Cache, debian: Debian, which: str, refresh: bool = False) -> K
 
 
 def resolve(cache: Cache, debian: Debian, which: str, refresh: bool) -> dict[str, list[str]]:
-    """The package specs behind the metapackages: `image` and `headers`, each name=version."""
+    """The package specs behind the metapackages: `image` and `headers`, each name=version.
+
+    What is in the cache whole stays; an answer of which nothing came is asked again.
+    """
     answer = cache.root / f"kernel-{which}.json"
     if answer.exists() and not refresh:
         kept: dict[str, list[str]] = json.loads(answer.read_text("utf-8"))
-        return kept
+        if cache.key_of(f"kernel-{which}") == " ".join(kept["image"]):
+            return kept
     suite = SUITES[which]
     with cache.progress.phase("resolve", f"which kernel Debian {suite} has"):
         found = {

@@ -13,6 +13,8 @@ from .kernel import Kernel
 from .progress import Progress
 
 PACKAGE = "presil-kmod"
+ARCHIVE = "libpresil_kmod.a"
+OBJECT_PREFIX = "presil_kmod-"
 MODULE = "presil.ko"
 SOURCES = REPO / "guest-driver/kmod"
 RUST_OBJECT = "rustcore.prebuilt"
@@ -26,48 +28,38 @@ def target_directory() -> Path:
     return Path(os.environ.get("CARGO_TARGET_DIR") or REPO / "target").resolve()
 
 
-def build(
-    progress: Progress,
-    kernel: Kernel,
-    rust_sysroot: Path,
-    compiler: str,
-    package: str = PACKAGE,
-    sources: Path = SOURCES,
-) -> Path:
+def build(progress: Progress, kernel: Kernel, rust_sysroot: Path, compiler: str) -> Path:
     """The module for one kernel; a second build with nothing changed takes seconds."""
     work = target_directory() / "kmod" / kernel.release
     work.mkdir(parents=True, exist_ok=True)
     with progress.phase("module", f"kernel module for {kernel.release}"):
-        archive = build_rust(progress, package, rust_sysroot, sources)
-        copy_if_changed(rust_object(archive, package), work / RUST_OBJECT)
-        for source in [sources / "Kbuild", *sources.glob("*.[ch]")]:
+        archive = build_rust(progress, rust_sysroot)
+        copy_if_changed(rust_object(archive), work / RUST_OBJECT)
+        for source in [SOURCES / "Kbuild", *SOURCES.glob("*.[ch]")]:
             copy_if_changed(source.read_bytes(), work / source.name)
         return link(progress, kernel, work, compiler)
 
 
-def build_rust(progress: Progress, package: str, rust_sysroot: Path, sources: Path) -> Path:
+def build_rust(progress: Progress, rust_sysroot: Path) -> Path:
     """Compile the Rust half to a static library, for no operating system."""
     target = target_directory() / "kmod" / "rust"
     flags = [f"--sysroot={rust_sysroot}", *sysroot.flags()]
     environment = {**sysroot.ENVIRONMENT, "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags)}
     arguments = [
-        "build", "--package", package, "--profile", "kernel",
+        "build", "--package", PACKAGE, "--profile", "kernel",
         "--target", sysroot.TARGET, "--target-dir", str(target),
     ]
-    commands.cargo(
-        arguments, "the kernel module's Rust half", progress.detail,
-        cwd=sources, environment=environment,
-    )
-    return target / sysroot.TARGET / "kernel" / f"lib{package.replace('-', '_')}.a"
+    what = "the kernel module's Rust half"
+    commands.cargo(arguments, what, progress.detail, environment=environment)
+    return target / sysroot.TARGET / "kernel" / ARCHIVE
 
 
-def rust_object(archive: Path, package: str) -> bytes:
+def rust_object(archive: Path) -> bytes:
     """The one object of the crate in its static library; what else is there stays out."""
     listing = subprocess.run(["ar", "t", archive], capture_output=True, text=True, check=True)
-    crate = package.replace("-", "_")
-    members = [name for name in listing.stdout.split() if name.startswith(f"{crate}-")]
+    members = [name for name in listing.stdout.split() if name.startswith(OBJECT_PREFIX)]
     if len(members) != 1:
-        raise Refused(f"{archive} holds {len(members)} objects of {crate}; expected one")
+        raise Refused(f"{archive} holds {len(members)} objects of {PACKAGE}; expected one")
     command = ["ar", "p", str(archive), members[0]]
     return subprocess.run(command, capture_output=True, check=True).stdout
 

@@ -18,8 +18,10 @@ from .vm import GUEST_MEMORY, Machine
 
 GUEST_LIMIT_SECONDS = 180
 TIMEOUT_STATUS = 124
+DEFAULT_VRAM, DEFAULT_VISIBLE = "1G", "512M"
 SEEDED = ("--vram-seed", "1")
-"""VRAM begins as a known pattern: what was never written is not by chance zero."""
+"""VRAM begins as a known pattern: what was never written is not by chance zero.
+It then takes as much of the host's memory as it has; otherwise it is sparse."""
 SOCKET_PATH_LIMIT = 90
 """A unix socket's path has 107 bytes."""
 
@@ -29,8 +31,8 @@ class Guest:
     """What a run asks for."""
 
     action: str
-    vram: str = "1G"
-    visible: str = "512M"
+    vram: str = DEFAULT_VRAM
+    visible: str = DEFAULT_VISIBLE
     chip: str = "10c0"
     boots: int = 1
     """How often the guest is to come up: more than one where it reboots."""

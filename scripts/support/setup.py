@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import busybox, commands, compiler, guest_image, host, kernel, module, qemu, sysroot
-from .cache import Cache
+from .cache import Cache, locked
 from .debian import Debian
 from .progress import Progress
 
@@ -27,8 +27,8 @@ def prepare(progress: Progress, which_kernel: str, refresh: bool = False) -> Pre
     """Fetch what is missing, build what has changed; a warm call takes seconds."""
     cache = Cache(progress)
     host.check(cache.root)
-    with cache.locked():
-        debian = Debian(cache)
+    with locked(cache.root, progress):
+        debian = Debian(cache, refresh)
         chosen_qemu = qemu.ensure(cache, debian, refresh)
         chosen_kernel = kernel.ensure(cache, debian, which_kernel, refresh)
         progress.note(f"kernel {chosen_kernel.release} ({chosen_kernel.origin})")
@@ -36,6 +36,7 @@ def prepare(progress: Progress, which_kernel: str, refresh: bool = False) -> Pre
         userland = busybox.ensure(cache, debian)
         rust_sysroot = sysroot.ensure(cache, debian)
         cc = compiler.ensure(cache, debian)
+    with locked(module.target_directory(), progress):
         with progress.phase("build", "the model's server and presilctl"):
             server = build_server(progress)
             tool = guest_image.build_tool(progress)

@@ -370,7 +370,10 @@ fn packet_headers_have_the_bits_of_section_10() {
         Fence::new().with_opcode(0).with_route(15).into_bits(),
         15 << 24
     );
+}
 
+#[test]
+fn block_command_fields_have_the_bits_of_sections_10_6_and_10_12() {
     assert_eq!(CspCommand::new().into_bits(), 0x9000_0000);
     assert_eq!(
         CspCommand::new().with_opcode(0).with_count(7).into_bits(),
