@@ -62,14 +62,13 @@ static vm_fault_t fault_wait(struct vm_fault *vmf, struct presil_device *presil,
 	if (fault_flag_allow_retry_first(vmf->flags)) {
 		if (!(vmf->flags & FAULT_FLAG_RETRY_NOWAIT)) {
 			/*
-			 * Without mmap_lock the mapping may go, and all that it holds.
 			 * mmap_read_unlock() is this with a trace point, whose static
-			 * key is a relocation that we keep out of the module.
+			 * key is a relocation that we keep out of the module. From
+			 * here on the mapping may go, and all that it holds; the
+			 * device stays, since a removal waits for us.
 			 */
-			drm_dev_get(&presil->drm);
 			up_read(&vmf->vma->vm_mm->mmap_lock);
 			wait(presil, argument);
-			drm_dev_put(&presil->drm);
 		}
 		return VM_FAULT_RETRY;
 	}

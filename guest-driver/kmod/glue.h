@@ -94,6 +94,7 @@ int presil_rs_list(struct presil_adapter *adapter, enum presil_listing what, str
 
 void presil_rs_interrupt(const struct presil_timeline *timeline, u32 biu, u32 advanced);
 u64 presil_rs_completed(const struct presil_timeline *timeline);
+u64 presil_rs_submitted(const struct presil_timeline *timeline);
 int presil_rs_wait(const struct presil_timeline *timeline, u64 fence, u64 timeout_ns);
 void presil_rs_drain(const struct presil_timeline *timeline, u64 timeout_ns);
 void presil_rs_release(const struct presil_timeline *timeline);

@@ -6,7 +6,7 @@
 
 /* A removal of the device waits no longer than this for a waiter. */
 #define SLICE_NS ((s64)NSEC_PER_SEC)
-/* How long a call waits for room in the ring. */
+/* How long a call waits for what the GPU is to give back. */
 #define ROOM_DEADLINE_NS (10LL * NSEC_PER_SEC)
 
 /* Takes the lock of a device that is there. */
@@ -38,9 +38,16 @@ int presil_wait(struct presil_device *presil, u64 fence, s64 deadline_ns)
 	}
 }
 
+/* Whether a call that failed may succeed when the GPU has come further. */
+static bool may_succeed_later(const struct presil_device *presil, int error)
+{
+	/* The ring is full, or memory belongs to what was freed while the GPU uses it. */
+	return error == -EBUSY || (error == -ENOMEM && presil->zombies);
+}
+
 /*
- * Runs a call of the adapter under the lock. Where the ring is full, waits for
- * the next fence, which makes room, and runs it again.
+ * Runs a call of the adapter under the lock. Where it lacks what the GPU is
+ * about to give back, waits for the next fence and runs it again.
  */
 int presil_call(struct presil_device *presil,
 		int (*call)(struct presil_adapter *adapter, void *argument), void *argument)
@@ -48,18 +55,21 @@ int presil_call(struct presil_device *presil,
 	s64 deadline = ktime_get_ns() + ROOM_DEADLINE_NS;
 
 	for (;;) {
+		int waited, ret = presil_lock(presil);
+		bool again;
 		u64 next;
-		int ret = presil_lock(presil);
 
 		if (ret)
 			return ret;
 		next = presil_rs_completed(presil->timeline) + 1;
 		ret = call(presil->adapter, argument);
+		again = may_succeed_later(presil, ret) &&
+			next <= presil_rs_submitted(presil->timeline);
 		mutex_unlock(&presil->lock);
-		if (ret != -EBUSY)
+		if (!again)
 			return ret;
-		ret = presil_wait(presil, next, deadline);
-		if (ret)
-			return ret == -ETIMEDOUT ? -EBUSY : ret;
+		waited = presil_wait(presil, next, deadline);
+		if (waited)
+			return waited == -ETIMEDOUT ? ret : waited;
 	}
 }

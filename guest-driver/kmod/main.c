@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-/* The module and its virtio driver: start-up and end of a device (docs/virtio-binding.md 3 and 6). */
+/* The module and its virtio driver: a device's start and end (docs/virtio-binding.md 3 and 6). */
 #include <linux/delay.h>
 #include <linux/io.h>
 #include <linux/ktime.h>
@@ -239,6 +239,13 @@ static void presil_remove(struct virtio_device *vdev)
 	stop_device(presil);
 }
 
+/* A GPU that slept has lost its registers, and nothing here could restore them. */
+static int presil_freeze(struct virtio_device *vdev)
+{
+	dev_err(&vdev->dev, "suspending is not supported\n");
+	return -EBUSY;
+}
+
 static const struct virtio_device_id presil_ids[] = {
 	{ VIRTIO_ID_PRESIL, VIRTIO_DEV_ANY_ID },
 	{ }
@@ -250,6 +257,7 @@ static struct virtio_driver presil_virtio_driver = {
 	.id_table = presil_ids,
 	.probe = presil_probe,
 	.remove = presil_remove,
+	.freeze = presil_freeze,
 };
 
 module_virtio_driver(presil_virtio_driver);

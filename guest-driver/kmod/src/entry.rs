@@ -224,6 +224,11 @@ unsafe extern "C" fn presil_rs_completed(timeline: &Timeline) -> u64 {
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_submitted(timeline: &Timeline) -> u64 {
+    timeline.submitted()
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn presil_rs_wait(timeline: &Timeline, fence: u64, timeout_ns: u64) -> i32 {
     status(timeline.wait(fence, timeout_ns))
 }

@@ -112,7 +112,7 @@ impl Registers for Kernel {
                     write: from.write.into(),
                 };
             }
-            // SAFETY: the first `part.len()` of `raw` are valid, and the caller holds the device lock.
+            // SAFETY: the first `part.len()` of `raw` are valid; the caller holds the device lock.
             let status =
                 unsafe { glue::presil_access(self.device.as_ptr(), raw.as_mut_ptr(), part.len()) };
             match status {

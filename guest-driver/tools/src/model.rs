@@ -95,3 +95,27 @@ fn read_line(line: &mut File, limit: Duration) -> io::Result<String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line_of(said: &str, limit: Duration) -> io::Result<String> {
+        let (from, to) = rustix::pipe::pipe()?;
+        rustix::io::write(&to, said.as_bytes())?;
+        read_line(&mut File::from(from), limit)
+    }
+
+    #[test]
+    fn an_answer_is_one_line_without_its_end() {
+        let soon = Duration::from_secs(1);
+        assert_eq!(line_of("{\"l3\":1}\r\n", soon).unwrap(), "{\"l3\":1}");
+        assert_eq!(line_of("first\nsecond\n", soon).unwrap(), "first");
+    }
+
+    #[test]
+    fn half_an_answer_ends_at_the_deadline() {
+        let error = line_of("{\"l3\":", Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

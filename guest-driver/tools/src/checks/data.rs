@@ -4,6 +4,7 @@ use super::{Check, Context, INVISIBLE, Kind, SNOOPED, UNSNOOPED, VISIBLE};
 use crate::device::Buffer;
 use crate::error::{Result, ensure};
 use crate::noise::noise;
+use crate::pages::Scattered;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -57,6 +58,7 @@ const SOURCE: u64 = 768;
 const PATTERN: u32 = 0xC0DE_1234;
 
 fn fill(context: &Context, kind: Kind) -> Result<String> {
+    let _scattered = Scattered::new(&context.device)?;
     for bytes in SIZES {
         let buffer = kind.create(context, GUARD + bytes + GUARD)?;
         let mapping = buffer.map()?;
@@ -78,6 +80,7 @@ fn fill(context: &Context, kind: Kind) -> Result<String> {
 }
 
 fn copy(context: &Context, from: Kind, to: Kind) -> Result<String> {
+    let _scattered = Scattered::new(&context.device)?;
     for bytes in SIZES {
         let source = from.create(context, SOURCE + bytes)?;
         let dst = to.create(context, GUARD + bytes + GUARD)?;
@@ -177,4 +180,31 @@ fn same(got: &[u8], expected: &[u8], what: impl Fn() -> String) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_byte_beside_the_target_is_found() {
+        let mut expected = noise(1, 64);
+        let got = expected.clone();
+        assert!(same(&got, &expected, || "it".into()).is_ok());
+        expected[63] ^= 1;
+        let error = same(&got, &expected, || "it".into())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("1 bytes differ, the first at 63"), "{error}");
+        assert!(same(&got[..63], &expected[..63], || "it".into()).is_ok());
+        assert!(same(&got[..62], &expected[..63], || "it".into()).is_err());
+    }
+
+    #[test]
+    fn the_target_lies_between_its_guards() {
+        let mut buffer = vec![0; length(GUARD + 8 + GUARD)];
+        target(&mut buffer, 8).fill(1);
+        let set: Vec<_> = (0..buffer.len()).filter(|at| buffer[*at] == 1).collect();
+        assert_eq!(set, (length(GUARD)..length(GUARD) + 8).collect::<Vec<_>>());
+    }
 }

@@ -12,7 +12,6 @@ mod tables;
 use crate::device::{Buffer, Device};
 use crate::error::{Error, Result, ensure};
 use crate::model::Model;
-use crate::pages::Scattered;
 use presil_uapi as uapi;
 
 /// What checks work with.
@@ -22,26 +21,18 @@ pub(crate) struct Context {
     pub(crate) device: Device,
     /// What the model says of itself, where there is a line to it.
     pub(crate) model: Option<Model>,
-    /// The segments before anything was made.
-    pub(crate) empty: [uapi::Segment; uapi::SEGMENTS],
     /// The segments before the first check.
     pub(crate) at_start: [uapi::Segment; uapi::SEGMENTS],
-    /// Makes RAM pages lie apart.
-    _scattered: Scattered,
 }
 
 impl Context {
     /// Remembers how things are before the first check.
     pub(crate) fn new(device: Device, model: Option<Model>) -> Result<Self> {
-        let empty = device.info()?.segments;
-        let scattered = Scattered::new(&device)?;
         let at_start = device.info()?.segments;
         Ok(Self {
-            empty,
             device,
             model,
             at_start,
-            _scattered: scattered,
         })
     }
 

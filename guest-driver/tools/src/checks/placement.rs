@@ -76,21 +76,34 @@ fn worked_example(context: &Context) -> Result<String> {
     Ok("12 buffers at pages 64K to 103K, the 13th refused: out of memory".into())
 }
 
-/// A buffer that the GPU still uses gives its memory back when the GPU is done.
+/// A buffer that the GPU still uses gives its memory back when the GPU is
+/// done: who needs that memory waits for it.
 fn freed_while_busy(context: &Context) -> Result<String> {
     const BYTES: u64 = 32 << 20;
+    let place = [uapi::Window {
+        first_page: 0,
+        last_page: BYTES / PAGE,
+    }];
+    let create = || {
+        context
+            .device
+            .create(uapi::CREATE_GPU_MOSTLY, BYTES, &place)
+    };
     // What the checks before have freed may be busy too.
     context
         .device
         .wait(context.device.info()?.fence_submitted)?;
     let before = used(&context.device.info()?.segments);
-    let buffer = VISIBLE.create(context, BYTES)?;
-    let fence = buffer.start_fill(0, BYTES, 0x5A5A_5A5A)?;
+    let buffer = create()?;
+    buffer.start_fill(0, BYTES, 0x5A5A_5A5A)?;
     drop(buffer);
+    let next = create()?;
+    let fence = next.start_fill(0, BYTES, 0)?;
+    drop(next);
     context.device.wait(fence)?;
     let after = used(&context.device.info()?.segments);
     ensure!(before == after, "used bytes {after:?}, before {before:?}");
-    Ok(format!("{BYTES} bytes"))
+    Ok(format!("{BYTES} bytes, and the same place again"))
 }
 
 /// Nothing that the checks booked is left.

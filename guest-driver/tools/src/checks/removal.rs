@@ -54,7 +54,7 @@ fn unbind_and_bind(context: &Context) -> Result<String> {
     write(&Path::new(DRIVER).join("bind"), &name)?;
     let again = Device::open()?;
     let used = |segments: [uapi::Segment; uapi::SEGMENTS]| segments.map(|s| s.used_bytes);
-    let (now, start) = (used(again.info()?.segments), used(context.empty));
+    let (now, start) = (used(again.info()?.segments), used(context.at_start));
     ensure!(now == start, "used bytes {now:?}, at first {start:?}");
     let buffer = again.create(uapi::CREATE_READBACK, PAGE, &[])?;
     buffer.fill(0, PAGE, 0x0102_0304)?;

@@ -4,6 +4,7 @@ use super::{Check, Context, Kind, SNOOPED, UNSNOOPED, VISIBLE};
 use crate::debugfs;
 use crate::device::PAGE;
 use crate::error::{Result, ensure};
+use crate::pages::Scattered;
 use e3k_regs::pte::L3Entry;
 use presil_uapi as uapi;
 use serde_json::Value;
@@ -142,6 +143,7 @@ fn first_touch(context: &Context, kind: Kind) -> Result<String> {
 fn each_page(context: &Context) -> Result<String> {
     const PAGES: u32 = 16;
     let model = context.model()?;
+    let _scattered = Scattered::new(&context.device)?;
     let buffer = SNOOPED.create(context, u64::from(PAGES) * PAGE)?;
     let mapping = buffer.map()?;
     mapping.touch()?;
