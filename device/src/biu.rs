@@ -89,7 +89,8 @@ impl Biu {
         rises
     }
 
-    /// Copies raw to shadow and clears raw. What arrives later raises anew.
+    /// Copies raw to shadow and clears raw. [`Self::settle`] must follow: it
+    /// lowers the line, so that what arrives later raises it anew.
     pub(crate) fn latch(&mut self) -> Latched {
         self.shadow = Latched {
             biu: self.raw.into_bits(),
@@ -97,7 +98,6 @@ impl Biu {
         };
         self.raw = BiuInterrupts::new();
         self.advanced_raw = AdvancedInterrupts::new();
-        self.asserted = false;
         self.shadow
     }
 

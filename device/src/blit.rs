@@ -14,7 +14,7 @@ const PIXEL_BYTES: u64 = 4;
 /// The most that is moved between two looks at the budget: one page.
 const PIECE_BYTES: usize = 1 << PAGE_SHIFT;
 /// The price of a piece besides its bytes, so that thin rows are not free.
-const PIECE_COST: u32 = 64;
+const PIECE_COST: u64 = 64;
 /// Bytes of the clear colour.
 const COLOUR_BYTES: usize = 16;
 
@@ -172,7 +172,7 @@ impl Ff {
 
     /// Does one piece. Returns its price, and whether the operation is done.
     /// A piece whose source or destination faults is dropped.
-    pub(crate) fn advance(&mut self, operation: &mut Operation, mxu: &mut Mxu) -> (u32, bool) {
+    pub(crate) fn advance(&mut self, operation: &mut Operation, mxu: &mut Mxu) -> (u64, bool) {
         let rectangle = &mut operation.rectangle;
         let to = operation.destination.pixel(rectangle.at_x, rectangle.at_y);
         let mut len = rectangle.row_left().min(PAGE_SIZE - to.in_page());
@@ -197,7 +197,6 @@ impl Ff {
                     && mxu.write(operation.request, to, piece).is_ok()
             }
         };
-        // A page is the most, so the conversions below lose nothing.
         #[expect(clippy::cast_possible_truncation, reason = "at most one page")]
         let done = rectangle.advance((len / PIXEL_BYTES) as u32);
         let counters = &mut mxu.counters;
@@ -207,8 +206,7 @@ impl Ff {
         };
         *bytes += if written { len } else { 0 };
         *finished += u64::from(done);
-        #[expect(clippy::cast_possible_truncation, reason = "at most one page")]
-        (len as u32 + PIECE_COST, done)
+        (len + PIECE_COST, done)
     }
 
     fn operation(

@@ -57,8 +57,8 @@ impl Gpu {
     }
 
     /// Lets the engines work for about `budget` bytes' worth: moved bytes, and
-    /// a fixed price for each packet and piece. At least one piece is done, so
-    /// repeated calls with any budget come to an end of any finite work.
+    /// a price for each packet, piece and table walk. At least one piece is
+    /// done, so repeated calls with any budget come to an end of any finite work.
     pub fn step(&mut self, budget: u32) -> Progress {
         let progress = self.csp.step(&mut self.mxu, &mut self.biu, budget);
         self.settle();

@@ -9,6 +9,7 @@
 //! Not modelled yet: rings 1 to 9, 64 KiB pages, the per-client UTLB, context
 //! save and restore, register dumps, tiled and compressed surfaces, timestamps.
 //! A packet that is not modelled halts its ring with a recorded error.
+//! docs/model-choices.md lists every decision behind the behaviour here.
 #![forbid(unsafe_code)]
 
 mod biu;

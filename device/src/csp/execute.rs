@@ -143,10 +143,7 @@ impl Csp {
                 }
                 Ok(())
             }
-            block::MXU => {
-                invalidate(packet, mxu);
-                Ok(())
-            }
+            block::MXU => invalidate(packet, mxu),
             block::FF => self.sg_command(packet),
             // Cache and draw commands of other blocks: no effect on memory
             // (hardware reference 10.8).
@@ -192,25 +189,28 @@ pub(crate) fn too_short() -> CspErrorKind {
     }
 }
 
-/// A register of the crossbar, by its word: the same as over the bus.
+/// A register of the crossbar that has behaviour, by its word; others are dropped.
 fn write_mxu(mxu: &mut Mxu, word: u32, value: u32) {
+    /// The block's place in BAR0; the next block begins 0x400 words behind it.
     const BLOCK_BASE: u32 = 0x49000;
-    if let Some((reg, index)) = Reg::find(BLOCK_BASE + word * 4) {
+    const BLOCK_WORDS: u32 = 0x400;
+    let offset = BLOCK_BASE + word * 4;
+    if let Some((reg, index)) = Reg::find(offset).filter(|_| word < BLOCK_WORDS) {
         mxu.write_register(reg, index, value);
     }
 }
 
 /// TLB invalidation by ring (hardware reference 10.7); types 0 and 1 mean
 /// compression flags, which are not modelled.
-fn invalidate(packet: &Packet, mxu: &mut Mxu) {
+fn invalidate(packet: &Packet, mxu: &mut Mxu) -> Outcome {
     let header = packet.dwords[0];
     let target = match header >> 12 & 3 {
         2 => TlbTarget::Utlb,
         3 => TlbTarget::Dtlb,
-        _ => return,
+        _ => return Ok(()),
     };
     let &[low, high, mask_low, mask_high, ..] = packet.payload() else {
-        return;
+        return Err(too_short());
     };
     let page = |low, high: u32| GpuVa::from_parts(low, high.to_le_bytes()[0]).page();
     mxu.invalidate(
@@ -222,4 +222,5 @@ fn invalidate(packet: &Packet, mxu: &mut Mxu) {
             process_mask: 0xf,
         },
     );
+    Ok(())
 }

@@ -20,8 +20,11 @@ use e3k_regs::packet::{self, opcode};
 use error::ErrorLog;
 use ring::Ring;
 
-/// The price of a packet in [`crate::Gpu::step`]'s budget, in bytes.
-const PACKET_COST: u32 = 256;
+/// Prices in [`crate::Gpu::step`]'s budget, in bytes: what takes a host as long
+/// as moving that many does. A packet, each dword behind its header, a walk.
+const PACKET_COST: u64 = 256;
+const DWORD_COST: u64 = 64;
+const WALK_COST: u64 = 512;
 /// Dwords of the longest packet that has an effect: `Set_Register` with 127 values.
 const PACKET_DWORDS: usize = 128;
 /// Buffers may call buffers this deep: the chip shows an L1 and an L2 DMA
@@ -51,6 +54,10 @@ impl Packet {
         self.dwords
             .get(1..self.len.min(PACKET_DWORDS))
             .unwrap_or(&[])
+    }
+
+    fn price(&self) -> u64 {
+        PACKET_COST + DWORD_COST * self.payload().len() as u64
     }
 }
 
@@ -140,10 +147,12 @@ impl Csp {
 
     /// Works for about `budget` bytes' worth.
     pub(crate) fn step(&mut self, mxu: &mut Mxu, biu: &mut Biu, budget: u32) -> Progress {
-        let mut left = i64::from(budget);
+        let mut left = u64::from(budget);
         while self.has_work() {
-            left -= i64::from(self.advance(mxu, biu));
-            if left <= 0 {
+            let walks = mxu.counters.walks;
+            let price = self.advance(mxu, biu);
+            left = left.saturating_sub(price + (mxu.counters.walks - walks) * WALK_COST);
+            if left == 0 {
                 break;
             }
         }
@@ -154,8 +163,9 @@ impl Csp {
         }
     }
 
-    /// One piece of the operation in flight, or one packet. Returns its price.
-    fn advance(&mut self, mxu: &mut Mxu, biu: &mut Biu) -> u32 {
+    /// One piece of the operation in flight, or one packet. Returns its price
+    /// without the walks.
+    fn advance(&mut self, mxu: &mut Mxu, biu: &mut Biu) -> u64 {
         if let Some(operation) = &mut self.operation {
             let (cost, done) = self.ff.advance(operation, mxu);
             if done {
@@ -168,16 +178,19 @@ impl Csp {
             mxu.faults.ring_offset = self.ring.head();
         }
         let mut header = 0;
-        let result = self
-            .fetch(mxu, &mut header)
-            .and_then(|packet| self.execute(&packet, mxu, biu));
+        let result = self.fetch(mxu, &mut header).and_then(|packet| {
+            self.execute(&packet, mxu, biu)?;
+            Ok(packet.price())
+        });
         match result {
-            Ok(()) => mxu.counters.packets += 1,
+            Ok(price) => {
+                mxu.counters.packets += 1;
+                price
+            }
             Err(kind) => {
-                let offset = mxu.faults.ring_offset;
                 self.errors.record(CspError {
                     ring: 0,
-                    offset,
+                    offset: mxu.faults.ring_offset,
                     in_buffer,
                     dword: header,
                     kind,
@@ -186,9 +199,9 @@ impl Csp {
                 self.stop();
                 self.halted = true;
                 biu.csp_timeout();
+                PACKET_COST
             }
         }
-        PACKET_COST
     }
 
     /// Drops what is in flight.

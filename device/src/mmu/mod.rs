@@ -13,7 +13,7 @@ use crate::counters::Counters;
 use crate::memory::{BusError, Memory, Target};
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::fields::{FaultClient, InvalidateAddress, InvalidateTrigger, MmuMode, TlbTarget};
-use e3k_regs::pte::{L3Entry, Ttbr};
+use e3k_regs::pte::L3Entry;
 use e3k_regs::register::{L1_PER_PROCESS, PROCESS_IDS};
 use e3k_regs::{GpuVa, PAGE_SIZE, Reg, VramOffset};
 use fault::{FaultLog, FaultPlace};
@@ -98,7 +98,7 @@ impl Mxu {
     /// not flushed (docs/model-choices.md).
     pub(crate) fn set_ttbr(&mut self, index: usize, value: u32) {
         if let Some(register) = self.ttbr.get_mut(index) {
-            *register = Ttbr::from_bits(value).into_bits();
+            *register = value;
         }
     }
 
@@ -156,7 +156,8 @@ impl Mxu {
     pub(crate) fn translate(&mut self, request: Request, va: GpuVa) -> Result<Target, Dropped> {
         self.find(request, va).map_err(|(cause, place)| {
             self.counters.faults += 1;
-            self.faults.record(request, va, cause, place);
+            self.faults
+                .record(self.effective(request), va, cause, place);
             Dropped
         })
     }
@@ -218,22 +219,37 @@ impl Mxu {
     ) -> Result<(), Dropped> {
         result.map_err(|BusError| {
             self.counters.bus_errors += 1;
-            self.faults
-                .record(request, va, FaultCause::Bus, FaultPlace::page(target));
+            self.faults.record(
+                self.effective(request),
+                va,
+                FaultCause::Bus,
+                FaultPlace::page(target),
+            );
             Dropped
         })
+    }
+
+    /// PA mode has one address space: every client is process 0.
+    fn effective(&self, request: Request) -> Request {
+        let process_id = if self.mode.va_mode() {
+            request.process_id
+        } else {
+            0
+        };
+        Request {
+            process_id,
+            ..request
+        }
     }
 
     fn find(&mut self, request: Request, va: GpuVa) -> Result<Target, (FaultCause, FaultPlace)> {
         if va.0 >> ADDRESS_BITS != 0 {
             return Err((FaultCause::AddressTooWide, FaultPlace::default()));
         }
-        let va_mode = self.mode.va_mode();
-        if !va_mode && va.0 < self.mode.video_bytes() {
+        if !self.mode.va_mode() && va.0 < self.mode.video_bytes() {
             return self.local(VramOffset(va.0), FaultPlace::default());
         }
-        let process_id = if va_mode { request.process_id } else { 0 };
-        let entry = self.leaf(request, process_id, va)?;
+        let entry = self.leaf(self.effective(request), va)?;
         let page = u64::from(entry.page());
         if entry.segment() || self.defects.ignore_segments {
             let at = VramOffset::from_page(page).add(va.in_page());
@@ -256,12 +272,8 @@ impl Mxu {
 
     /// The valid L3 entry for `va`. An invalid entry in the TLB does not count
     /// as cached: the tables are walked again before a fault is reported.
-    fn leaf(
-        &mut self,
-        request: Request,
-        process_id: u8,
-        va: GpuVa,
-    ) -> Result<L3Entry, (FaultCause, FaultPlace)> {
+    fn leaf(&mut self, request: Request, va: GpuVa) -> Result<L3Entry, (FaultCause, FaultPlace)> {
+        let process_id = request.process_id;
         if let Some(entry) = self.tlb.lookup(process_id, va).filter(L3Entry::valid) {
             self.counters.tlb_hits += 1;
             return Ok(entry);

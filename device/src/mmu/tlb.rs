@@ -28,11 +28,17 @@ const EMPTY: Slot = Slot {
     line: [0; LINE_ENTRIES],
 };
 
+#[derive(Clone)]
 struct Set {
     slots: [Slot; WAYS],
     /// The slot that the next line replaces.
     next: usize,
 }
+
+const EMPTY_SET: Set = Set {
+    slots: [EMPTY; WAYS],
+    next: 0,
+};
 
 pub(super) struct Tlb {
     sets: Vec<Set>,
@@ -41,19 +47,13 @@ pub(super) struct Tlb {
 impl Tlb {
     pub(super) fn new() -> Self {
         Self {
-            sets: (0..SETS)
-                .map(|_| Set {
-                    slots: [EMPTY; WAYS],
-                    next: 0,
-                })
-                .collect(),
+            sets: vec![EMPTY_SET; SETS],
         }
     }
 
+    /// As after power-on.
     pub(super) fn clear(&mut self) {
-        for set in &mut self.sets {
-            set.slots = [EMPTY; WAYS];
-        }
+        self.sets.fill(EMPTY_SET);
     }
 
     pub(super) fn lookup(&self, process_id: u8, va: GpuVa) -> Option<L3Entry> {

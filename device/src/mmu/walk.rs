@@ -129,40 +129,42 @@ impl Walk {
             l3: None,
             target: None,
         };
-        if untranslated {
-            walk.target = Some(Target::Vram(VramOffset(va.0)).to_string());
+        let target = if untranslated {
+            Some(Target::Vram(VramOffset(va.0)))
         } else if va.0 >> ADDRESS_BITS == 0 && l1.valid() {
-            walk.descend(memory, l1, va);
-        }
+            walk.descend(memory, l1, va)
+        } else {
+            None
+        };
+        walk.target = target
+            .filter(|target| match target {
+                Target::Vram(at) => at.0 < memory.vram.bytes(),
+                Target::System(..) => true,
+            })
+            .map(|target| target.to_string());
         walk
     }
 
-    fn descend(&mut self, memory: &Memory, l1: Ttbr, va: GpuVa) {
+    fn descend(&mut self, memory: &Memory, l1: Ttbr, va: GpuVa) -> Option<Target> {
         let client = FaultClient::RingFetch;
         let l2_table = table(l1.segment(), l1.snoop(), u64::from(l1.page()));
         self.l2 = memory
             .load_u32(entry_at(l2_table, va.l2_index()), client)
             .ok();
-        let Some(l2) = self
+        let l2 = self
             .l2
             .map(L2Entry::from_bits)
-            .filter(|l2| l2.valid() && !l2.large_page())
-        else {
-            return;
-        };
+            .filter(|l2| l2.valid() && !l2.large_page())?;
         let l3_table = table(l2.segment(), l2.snoop(), u64::from(l2.page()));
         self.l3 = memory
             .load_u32(entry_at(l3_table, va.l3_index()), client)
             .ok();
-        let Some(l3) = self.l3.map(L3Entry::from_bits).filter(L3Entry::valid) else {
-            return;
-        };
+        let l3 = self.l3.map(L3Entry::from_bits).filter(L3Entry::valid)?;
         let page = table(l3.segment(), l3.snoop(), u64::from(l3.page()));
-        let target = match page {
+        Some(match page {
             Target::Vram(at) => Target::Vram(at.add(va.in_page())),
             Target::System(at, snoop) => Target::System(at.add(va.in_page()), snoop),
-        };
-        self.target = Some(target.to_string());
+        })
     }
 }
 

@@ -1,0 +1,27 @@
+//! The model against the hardware reference, over its public interface only:
+//! registers in and out, bytes in VRAM and in a machine's memory.
+//!
+//! Offsets and bits are typed from the reference, not taken from the
+//! declarations; packets are built with the driver's own writer.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod blit;
+mod defects;
+mod faults;
+mod interrupts;
+mod machine;
+mod mmu;
+mod packets;
+mod price;
+mod programs;
+mod random;
+mod registers;
+mod rig;
+mod rings;
+mod tables;
+mod tlb;

@@ -1,0 +1,372 @@
+//! A ring's registers, fences, and what stops and restarts it (hardware
+//! reference 9.1, 10.1, 10.4).
+
+use crate::rig::{
+    ADVANCED_RAW, BIU_RAW, BUFFERS_AT, CSP_TIMEOUT, ENGINE_RESET, FENCE, HEAD, KICKOFF, PAGE_FAULT,
+    RING_ADDRESS, RING_AT, RING_BYTES, RING_SIZE, Rig, SURFACES_AT, TAIL, TOP_BUSY, copy, noise,
+    push_all,
+};
+use crate::tables::{snooped, unsnooped, vram};
+use presil_device::{CspErrorKind, GpuVa, Progress};
+
+const FENCE_AT: u64 = BUFFERS_AT;
+
+#[test]
+fn tail_reads_back_at_once_and_head_follows_when_the_engine_runs() {
+    let mut rig = Rig::new();
+    rig.queue(|w| w.fence(GpuVa(FENCE_AT), 1, false));
+    assert_eq!((rig.reg(HEAD), rig.reg(TAIL)), (0, 20));
+    assert!(rig.gpu.has_work());
+    rig.run();
+    assert_eq!((rig.reg(HEAD), rig.reg(TAIL)), (20, 20));
+    assert_eq!(rig.load_u64(vram(FENCE_AT)), 1);
+}
+
+#[test]
+fn nothing_runs_before_the_kick_off() {
+    let mut rig = Rig::new();
+    rig.set(RING_ADDRESS, u32::try_from(RING_AT >> 12).unwrap());
+    rig.queue(|w| w.fence(GpuVa(FENCE_AT), 1, false));
+    assert_eq!(rig.gpu.step(u32::MAX), Progress::Idle);
+    assert_eq!((rig.reg(HEAD), rig.load_u64(vram(FENCE_AT))), (0, 0));
+    rig.set(
+        RING_ADDRESS,
+        u32::try_from(RING_AT >> 12).unwrap() | KICKOFF,
+    );
+    rig.run();
+    assert_eq!(rig.load_u64(vram(FENCE_AT)), 1);
+}
+
+#[test]
+fn a_fence_is_in_memory_before_its_interrupt() {
+    let mut rig = Rig::in_va_mode();
+    rig.page(snooped(0x7000));
+    rig.map(0, 0x9000, snooped(0x7000));
+    rig.line.watch(&rig.ram, 0x7010);
+    rig.enable_interrupts();
+    for value in [1, u64::MAX, 0x1234_5678_9abc_def0] {
+        rig.submit(|w| w.fence(GpuVa(0x9010), value, true));
+        assert_eq!(rig.reg(ADVANCED_RAW), FENCE);
+        rig.gpu.latch_interrupts();
+    }
+    assert_eq!(rig.line.seen(), [1, u64::MAX, 0x1234_5678_9abc_def0]);
+    assert_eq!(rig.gpu.counters().fences, 3);
+    rig.assert_clean();
+}
+
+#[test]
+fn a_fence_comes_after_the_copy_before_it() {
+    let mut rig = Rig::in_va_mode();
+    rig.page(unsnooped(0x7000));
+    rig.page(unsnooped(0x8000));
+    for (va, to) in [
+        (0x9000, unsnooped(0x7000)),
+        (0xA000, vram(SURFACES_AT)),
+        (0xB000, unsnooped(0x8000)),
+    ] {
+        rig.map(0, va, to);
+    }
+    rig.ram.take_touches();
+    rig.submit(|w| {
+        copy(w, 0xA000, 0x9000, 1024, 1);
+        w.fence(GpuVa(0xB000), 7, true);
+    });
+    let writes: Vec<_> = rig
+        .ram
+        .take_touches()
+        .iter()
+        .map(|touch| (touch.at, touch.bytes))
+        .collect();
+    assert_eq!(writes, [(0x7000, 4096), (0x8000, 8)]);
+}
+
+#[test]
+fn the_six_fences_of_a_submission_are_written_in_their_order() {
+    let mut rig = Rig::in_va_mode();
+    for n in 0..3 {
+        rig.page(unsnooped(0x10_0000 + n * 4096));
+        rig.map(0, 0x9000 + n * 4096, unsnooped(0x10_0000 + n * 4096));
+    }
+    rig.ram.take_touches();
+    let slots = [0x9000, 0x9008, 0xA000, 0xA008, 0xB000, 0xB008];
+    rig.submit(|w| {
+        for (n, at) in slots.iter().enumerate() {
+            w.fence(GpuVa(*at), 42, n < 2);
+        }
+    });
+    let order: Vec<_> = rig
+        .ram
+        .take_touches()
+        .iter()
+        .map(|touch| touch.at)
+        .collect();
+    assert_eq!(order, slots.map(|at| at - 0x9000 + 0x10_0000));
+}
+
+#[test]
+fn a_fence_without_its_flag_and_a_fence_for_the_gpu_do_not_interrupt_the_cpu() {
+    let mut rig = Rig::new();
+    rig.submit(|w| w.fence(GpuVa(FENCE_AT), 1, false));
+    rig.submit(|w| {
+        // Irq 2, type 3, 4 payload dwords.
+        push_all(w, &[0x8000_0000 | 3 << 5 | 2 << 3 | 4, 0x20_0000, 0, 2, 0]);
+    });
+    assert_eq!(rig.load_u64(vram(FENCE_AT)), 2);
+    assert_eq!(rig.reg(ADVANCED_RAW), 0);
+}
+
+#[test]
+fn an_internal_fence_can_interrupt_and_every_wait_passes() {
+    let mut rig = Rig::new();
+    rig.submit(|w| {
+        // Internal fence: type 0, slot 9, one payload dword; then a wait for it
+        // and one that nothing satisfies.
+        push_all(
+            w,
+            &[
+                0x8000_0000 | 9 << 7 | 1 << 3 | 1,
+                0x0001_0031,
+                0x2240_0031,
+                0x2240_ffff,
+            ],
+        );
+    });
+    assert_eq!(rig.reg(ADVANCED_RAW), FENCE);
+    assert_eq!(rig.gpu.counters().waits, 2);
+    rig.assert_clean();
+}
+
+#[test]
+fn a_fence_to_an_unmapped_page_is_a_fault_and_the_ring_goes_on() {
+    let mut rig = Rig::in_va_mode();
+    rig.submit(|w| {
+        w.fence(GpuVa(0xdead_0000), 1, false);
+        w.fence(GpuVa(RING_AT + 0x8000), 2, false);
+    });
+    assert_eq!(rig.reg(BIU_RAW), PAGE_FAULT);
+    assert_eq!(rig.load_u64(vram(RING_AT + 0x8000)), 2);
+    assert_eq!(
+        (rig.gpu.counters().fences, rig.gpu.counters().ring_errors),
+        (1, 0)
+    );
+}
+
+#[test]
+fn a_fence_that_is_not_aligned_or_not_known_halts() {
+    for (header, address) in [
+        (0x8000_0064, 0x20_0004_u32), // external 64-bit, no multiple of 8
+        (0x8000_0044, 0x20_0000),     // external 32-bit
+        (0x8000_0024, 0x20_0000),     // type 1
+        (0x8000_2064, 0x20_0000),     // ors its value in
+        (0x8000_0063, 0x20_0000),     // too few dwords for its type
+    ] {
+        let mut rig = Rig::new();
+        rig.submit(|w| {
+            push_all(w, &[header, address, 0, 1, 0, 0, 0, 0]);
+        });
+        assert_eq!(rig.errors().len(), 1, "{header:#x}");
+        assert_eq!(rig.load_u64(vram(FENCE_AT)), 0, "{header:#x}");
+    }
+}
+
+#[test]
+fn head_runs_over_the_zeros_at_the_end_of_the_ring_and_wraps() {
+    let mut rig = Rig::new();
+    let mut wraps = 0;
+    let mut last = 0;
+    for value in 1..=3000_u64 {
+        rig.submit(|w| {
+            w.fence(GpuVa(FENCE_AT), value, false);
+            w.pad_to(16);
+            w.push(0);
+        });
+        assert_eq!(rig.load_u64(vram(FENCE_AT)), value);
+        let head = rig.reg(HEAD);
+        assert_eq!(head, rig.reg(TAIL));
+        wraps += u32::from(head < last);
+        last = head;
+    }
+    assert_eq!(wraps, 3, "3000 packets of 68 bytes in a ring of 64 KiB");
+    rig.assert_clean();
+}
+
+#[test]
+fn a_tail_at_zero_is_reached_over_the_end_of_the_ring() {
+    let mut rig = Rig::new();
+    rig.set(HEAD, RING_BYTES - 4);
+    rig.run();
+    assert_eq!((rig.reg(HEAD), rig.gpu.counters().packets), (0, 1));
+    rig.assert_clean();
+}
+
+#[test]
+fn a_packet_is_never_split_over_the_end_of_the_ring() {
+    let mut rig = Rig::new();
+    rig.store(vram(RING_AT + u64::from(RING_BYTES) - 8), 0x8000_0064);
+    rig.set(HEAD, RING_BYTES - 8);
+    rig.run();
+    assert_eq!(
+        rig.errors(),
+        [CspErrorKind::Truncated {
+            needed: 5,
+            available: 2
+        }]
+    );
+}
+
+#[test]
+fn sizes_heads_and_tails_that_cannot_be_halt_the_ring() {
+    for (size, head, tail) in [
+        (0, 0, 4),
+        (0x1000, 0, 0x1000),
+        (0x1000, 0, 0xffff_fffc),
+        (0x1000, 0x1000, 0),
+        (0x1000, 0xffff_fffc, 0),
+        (0x1000, 0, 2),
+        (0x1000, 1, 0),
+        (0x1002, 0, 4),
+        (u32::MAX, 0, 4),
+    ] {
+        let mut rig = Rig::new();
+        rig.set(RING_SIZE, size);
+        rig.set(HEAD, head);
+        rig.set(TAIL, tail);
+        rig.run();
+        assert_eq!(rig.errors(), [CspErrorKind::BadRing { size, head, tail }]);
+        assert_eq!(rig.reg(ADVANCED_RAW), CSP_TIMEOUT);
+        assert_eq!((rig.reg(HEAD), rig.reg(TAIL)), (head, tail));
+    }
+}
+
+#[test]
+fn the_largest_ring_size_is_no_trouble() {
+    let mut rig = Rig::new();
+    rig.set(RING_SIZE, 0xffff_fffc);
+    rig.set(HEAD, 0xffff_fff8);
+    rig.set(TAIL, 0);
+    rig.run();
+    // The fetch, at 1 MiB + 4 GiB - 8, is beyond this GPU's memory.
+    assert_eq!(rig.errors(), [CspErrorKind::FetchFault]);
+}
+
+#[test]
+fn a_ring_that_is_not_mapped_halts_with_a_page_fault() {
+    let mut rig = Rig::new();
+    rig.set(crate::rig::MMU_MODE, 1);
+    rig.submit(|w| w.push(0));
+    assert_eq!(rig.errors(), [CspErrorKind::FetchFault]);
+    assert_eq!(rig.reg(BIU_RAW), PAGE_FAULT);
+    assert_eq!(rig.reg(ADVANCED_RAW), CSP_TIMEOUT);
+    assert_eq!(rig.reg(0x49038), 1, "client bit 0: ring fetch");
+}
+
+#[test]
+fn a_halted_ring_stands_and_looks_busy_until_an_engine_reset() {
+    let mut rig = Rig::new();
+    rig.submit(|w| {
+        w.push(0);
+        w.push(0x5000_0000);
+    });
+    let error = rig.gpu.ring_errors().next().unwrap().clone();
+    assert_eq!(
+        (error.ring, error.offset, error.in_buffer, error.dword),
+        (0, 4, false, 0x5000_0000)
+    );
+    assert_eq!(rig.reg(HEAD), 4, "Head stands at the packet");
+    assert_eq!(rig.reg(TOP_BUSY) & 1, 1);
+    rig.submit(|w| w.fence(GpuVa(FENCE_AT), 1, false));
+    rig.start_ring();
+    rig.submit(|w| w.fence(GpuVa(FENCE_AT), 1, false));
+    assert_eq!(rig.load_u64(vram(FENCE_AT)), 0);
+
+    rig.set(ENGINE_RESET, 0x1FC);
+    rig.set(ENGINE_RESET, 0);
+    assert_eq!(rig.reg(TOP_BUSY), 0);
+    rig.start_ring();
+    rig.submit(|w| w.fence(GpuVa(FENCE_AT), 1, false));
+    assert_eq!(rig.load_u64(vram(FENCE_AT)), 1);
+    assert_eq!(rig.errors().len(), 1);
+}
+
+#[test]
+fn an_engine_reset_in_the_middle_of_a_copy_drops_the_rest_and_the_ring_recovers() {
+    let len = 1 << 20;
+    let (from, to) = (SURFACES_AT, SURFACES_AT + 4 * len as u64);
+    let mut rig = Rig::new();
+    let data = noise(1, len);
+    rig.put(vram(from), &data);
+    rig.queue(|w| {
+        copy(w, from, to, 512, 512);
+        w.fence(GpuVa(FENCE_AT), 1, true);
+    });
+    while rig.gpu.counters().bytes_copied < 16 << 10 {
+        assert_eq!(rig.gpu.step(0), Progress::Pending);
+    }
+    let done = usize::try_from(rig.gpu.counters().bytes_copied).unwrap();
+    rig.set(ENGINE_RESET, 0x1FC);
+    assert!(!rig.gpu.has_work());
+    assert_eq!(rig.gpu.step(u32::MAX), Progress::Idle);
+    let written = rig.get(vram(to), len);
+    assert_eq!(written[..done], data[..done]);
+    assert!(written[done..].iter().all(|byte| *byte == 0));
+    assert_eq!(rig.load_u64(vram(FENCE_AT)), 0);
+    assert_eq!(rig.reg(ADVANCED_RAW), 0);
+
+    // Held in reset, the ring takes no values.
+    rig.start_ring();
+    assert_eq!(
+        [RING_ADDRESS, RING_SIZE, HEAD, TAIL].map(|at| rig.reg(at)),
+        [0; 4]
+    );
+    rig.set(ENGINE_RESET, 0);
+    rig.start_ring();
+    rig.submit(|w| {
+        copy(w, from, to, 512, 512);
+        w.fence(GpuVa(FENCE_AT), 2, true);
+    });
+    assert_eq!(rig.get(vram(to), len), data);
+    assert_eq!(rig.load_u64(vram(FENCE_AT)), 2);
+    rig.assert_clean();
+}
+
+#[test]
+fn kick_off_zero_drops_work_in_flight() {
+    let (from, to) = (SURFACES_AT, SURFACES_AT + (4 << 20));
+    let mut rig = Rig::new();
+    rig.put(vram(from), &noise(1, 1 << 20));
+    rig.queue(|w| copy(w, from, to, 512, 512));
+    while rig.gpu.counters().bytes_copied == 0 {
+        assert_eq!(rig.gpu.step(0), Progress::Pending);
+    }
+    let done = rig.gpu.counters().bytes_copied;
+    rig.set(RING_ADDRESS, 0);
+    assert!(!rig.gpu.has_work());
+    rig.start_ring();
+    rig.submit(|w| w.fence(GpuVa(FENCE_AT), 3, false));
+    assert_eq!(rig.load_u64(vram(FENCE_AT)), 3);
+    assert_eq!(rig.gpu.counters().bytes_copied, done);
+}
+
+#[test]
+fn the_engines_are_busy_exactly_while_there_is_work() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.reg(TOP_BUSY), 0);
+    rig.queue(|w| w.fence(GpuVa(FENCE_AT), 1, false));
+    assert_ne!(rig.reg(TOP_BUSY), 0);
+    rig.run();
+    assert_eq!(rig.reg(TOP_BUSY), 0);
+}
+
+#[test]
+fn a_step_with_no_budget_still_makes_progress() {
+    let mut rig = Rig::new();
+    rig.queue(|w| {
+        copy(w, SURFACES_AT, SURFACES_AT + (1 << 20), 1024, 4);
+        w.fence(GpuVa(FENCE_AT), 1, false);
+    });
+    let steps = (0..100)
+        .take_while(|_| rig.gpu.step(0) == Progress::Pending)
+        .count();
+    assert!(steps < 16, "{steps}");
+    assert_eq!(rig.load_u64(vram(FENCE_AT)), 1);
+}
