@@ -158,8 +158,19 @@ const UNSNOOPED: Kind = Kind {
 };
 
 impl Kind {
+    /// Whether this GPU has such memory: all of VRAM may be visible.
+    fn exists(&self, context: &Context) -> bool {
+        context.at_start[self.segment as usize].bytes > 0
+    }
+
     /// A buffer of this kind, which must be where it belongs.
+    ///
+    /// # Errors
+    /// [`Error::Skipped`] where there is no such memory.
     fn create(&self, context: &Context, bytes: u64) -> Result<Buffer> {
+        if !self.exists(context) {
+            return Err(Error::Skipped(format!("this GPU has no {}", self.name)));
+        }
         let buffer = context.device.create(self.flags, bytes, &[])?;
         let segment = buffer.describe()?.segment;
         ensure!(

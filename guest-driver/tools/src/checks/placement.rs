@@ -108,7 +108,8 @@ fn freed_while_busy(context: &Context) -> Result<String> {
 
 /// Nothing that the checks booked is left.
 fn usage(context: &Context) -> Result<String> {
-    for kind in [VISIBLE, INVISIBLE, SNOOPED, UNSNOOPED] {
+    let kinds = [VISIBLE, INVISIBLE, SNOOPED, UNSNOOPED];
+    for kind in kinds.iter().filter(|kind| kind.exists(context)) {
         let buffer = kind.create(context, 3 * PAGE + 1)?;
         buffer.fill(0, 256, 1)?;
         let now = context.device.info()?.segments[kind.segment as usize].used_bytes;

@@ -282,7 +282,9 @@ fn mappings(context: &Context) -> Result<String> {
     ensure!(mapping.touch()? == 0, "a mapping does not keep its buffer");
     drop(mapping);
     refusals.expect(Errno::INVAL, "after the end", map(PAGE))?;
-    let hidden = INVISIBLE.create(context, PAGE)?;
-    drop(hidden.map()?);
+    if INVISIBLE.exists(context) {
+        let hidden = INVISIBLE.create(context, PAGE)?;
+        drop(hidden.map()?);
+    }
     Ok(refusals.all())
 }
