@@ -1,0 +1,89 @@
+"""scripts/run as its user meets it: interrupted in the middle, and asked for what cannot be."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from .cache import REPO
+from .console import MARK
+
+LIMIT_SECONDS = 300
+
+
+def checks(kernel: str) -> list[tuple[str, str]]:
+    """Names, each with what was wrong; empty when nothing was."""
+    return [
+        ("Ctrl-C ends everything that was started", interrupted(kernel)),
+        ("an illegal VRAM size is refused with the legal list", illegal_size(kernel)),
+    ]
+
+
+def interrupted(kernel: str) -> str:
+    """Interrupt a run as soon as its guest has come up."""
+    with tempfile.TemporaryDirectory(prefix="presil-test-", dir="/tmp") as scratch:
+        run = start(kernel, Path(scratch))
+        try:
+            if not guest_is_up(run, Path(scratch) / "logs/console.log"):
+                return f"the guest did not come up: {ending(run)}"
+            run.send_signal(signal.SIGINT)
+            run.communicate(timeout=LIMIT_SECONDS)
+        finally:
+            run.kill()
+        if run.returncode != 130:
+            return f"exit status {run.returncode}, expected 130"
+        left = [*mentioning(scratch), *map(str, Path(scratch).glob("presil-*"))]
+        return f"left behind: {left}" if left else ""
+
+
+def illegal_size(kernel: str) -> str:
+    """A size that no chip and no door can have."""
+    with tempfile.TemporaryDirectory(prefix="presil-test-", dir="/tmp") as scratch:
+        run = start(kernel, Path(scratch), "--vram", "1000M")
+        _, errors = run.communicate(timeout=LIMIT_SECONDS)
+    if run.returncode != 1 or "1G to 15G" not in errors:
+        return f"exit status {run.returncode}, said {errors.splitlines()[-1:]}"
+    return ""
+
+
+def start(kernel: str, scratch: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """scripts/run with its sockets and logs in a directory of ours."""
+    command = [sys.executable, str(REPO / "scripts/run"), "--kernel", kernel]
+    return subprocess.Popen(
+        [*command, "--keep-logs", str(scratch / "logs"), *arguments],
+        env={**os.environ, "TMPDIR": str(scratch)}, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+
+
+def guest_is_up(run: "subprocess.Popen[str]", console: Path) -> bool:
+    """Wait until the guest has said its first word."""
+    while run.poll() is None:
+        if console.exists() and MARK in console.read_text("utf-8", errors="replace"):
+            return True
+        try:
+            run.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+    return False
+
+
+def ending(run: "subprocess.Popen[str]") -> str:
+    """The last thing a run said."""
+    _, errors = run.communicate()
+    return (errors.splitlines() or [f"exit status {run.returncode}"])[-1]
+
+
+def mentioning(text: str) -> list[str]:
+    """Processes with this text in their command line."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue  # it has ended
+        if any(text in word for word in words):
+            found.append(" ".join(words).strip())
+    return found
