@@ -221,13 +221,15 @@ struct presil_bo *presil_bo_new(struct presil_device *presil,
 
 	if (!bo)
 		return ERR_PTR(-ENOMEM);
+	bo->gem.funcs = &bo_funcs;
+	drm_gem_private_object_init(&presil->drm, &bo->gem, PAGE_ALIGN(request->bytes));
+	/* From here on a removal of the device finds it. */
 	ret = presil_call(presil, create, &creation);
 	if (ret) {
+		drm_gem_private_object_fini(&bo->gem);
 		kfree(bo);
 		return ERR_PTR(ret);
 	}
-	bo->gem.funcs = &bo_funcs;
-	drm_gem_private_object_init(&presil->drm, &bo->gem, PAGE_ALIGN(request->bytes));
 	ret = drm_gem_create_mmap_offset(&bo->gem);
 	if (ret) {
 		drm_gem_object_put(&bo->gem);
