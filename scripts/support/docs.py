@@ -1,4 +1,4 @@
-"""Holding README and docs/ against the programs: every option they show must exist."""
+"""Holding README and docs/ against the programs: every option and question they show must exist."""
 
 import re
 import subprocess
@@ -10,6 +10,7 @@ from .cache import REPO
 PROGRAMS = ("scripts/run", "scripts/test", "presil", "presilctl")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 FENCE = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+QUESTION = re.compile(r"presil query \S+ ([a-z]+)")
 ASSIGNMENT = re.compile(r"\w+=")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)")
 
@@ -22,16 +23,26 @@ def pages() -> list[Path]:
 def problems(server: Path) -> list[str]:
     """What the pages say that is not so."""
     helps: dict[tuple[str, ...], str] = {}
+    answered = questions(server)
     found = []
     for page in pages():
         text = page.read_text("utf-8")
         name = page.relative_to(REPO)
         for command in commands(text):
             found += [f"{name}: {problem}" for problem in check(command, server, helps)]
+        for question in QUESTION.findall(text):
+            if question not in answered:
+                found.append(f"{name}: `presil query` does not answer {question}")
         for target in LINK.findall(text):
             if not (page.parent / target).exists():
                 found.append(f"{name}: the link {target} leads nowhere")
     return found
+
+
+def questions(server: Path) -> set[str]:
+    """What `presil query` answers, by its help."""
+    run = subprocess.run([server, "query", "--help"], capture_output=True, text=True, check=False)
+    return set(re.findall(r"^  ([a-z]+)", run.stdout.partition("Questions:")[2], re.MULTILINE))
 
 
 def commands(text: str) -> list[list[str]]:
