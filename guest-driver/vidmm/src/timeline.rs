@@ -145,10 +145,11 @@ impl<O: Os> Timeline<O> {
         if self.in_memory() < fence {
             return false;
         }
-        if self.sleep(fence, GRACE_NS) != Wake::Ready {
+        // A signal ends the grace early and says nothing of the interrupt.
+        if self.sleep(fence, GRACE_NS) == Wake::TimedOut {
             self.fallbacks.fetch_add(1, Ordering::Relaxed);
-            self.publish();
         }
+        self.publish();
         true
     }
 

@@ -95,6 +95,19 @@ fn a_lost_interrupt_is_found_by_polling_and_counted() {
 }
 
 #[test]
+fn a_signal_while_an_interrupt_is_on_its_way_is_no_lost_interrupt() {
+    let fake = Fake::new();
+    let (mut a, bo, timeline) = with_bo(&fake);
+    let fence = a.fill(bo, 0, 4, 0).unwrap();
+    fake.finish(&a, fence);
+    let signal = fake.clone();
+    *fake.on_wait.borrow_mut() = Some(Box::new(move || signal.interrupted.set(true)));
+    assert_eq!(timeline.wait(fence, 0), Ok(()), "fence memory says so");
+    let c = timeline.counters();
+    assert_eq!((c.completed, c.fallbacks), (fence, 0));
+}
+
+#[test]
 fn a_wait_ends_at_its_deadline_or_with_a_signal() {
     let fake = Fake::new();
     let (mut a, bo, timeline) = with_bo(&fake);
