@@ -27,6 +27,8 @@ pub(crate) struct Memory<O: Os> {
     pub(crate) mm_mgr: MmMgr,
     pub(crate) bos: Arena<O::Pages>,
     pub(crate) undo: UndoLog,
+    /// RAM pages that BOs have.
+    populated: u64,
 }
 
 impl<O: Os> Memory<O> {
@@ -37,6 +39,7 @@ impl<O: Os> Memory<O> {
             mm_mgr,
             bos,
             undo: UndoLog::new(),
+            populated: 0,
         }
     }
 
@@ -83,7 +86,9 @@ impl<O: Os> Memory<O> {
         Ok(())
     }
 
-    /// Gives a BO its RAM pages, zeroed.
+    /// Gives a BO its RAM pages, zeroed. All BOs together get at most half of
+    /// RAM (semantics 7.7): what they hold belongs to no process, so the kernel
+    /// would kill others for it.
     ///
     /// # Errors
     /// [`Error::NoMemory`]; the BO is unchanged then.
@@ -92,9 +97,14 @@ impl<O: Os> Memory<O> {
         if let Some(pages) = bo.backing.pages() {
             return Ok(Arc::clone(pages));
         }
+        let populated = self.populated.saturating_add(bo.pages);
+        if populated > self.mm_mgr.sysinfo.total_bytes / PAGE_SIZE / 2 {
+            return Err(Error::NoMemory);
+        }
         let count = usize::try_from(bo.pages).map_err(|_| Error::NoMemory)?;
         let pages = Arc::new(self.os.alloc_pages(count, caching)?);
         bo.backing = Backing::Populated(Arc::clone(&pages));
+        self.populated = populated;
         Ok(pages)
     }
 
@@ -166,12 +176,15 @@ impl<O: Os> Memory<O> {
         left
     }
 
-    fn free_backing(&self, backing: Backing<O::Pages>, count: u64) {
+    fn free_backing(&mut self, backing: Backing<O::Pages>, count: u64) {
         let (Backing::Populated(pages) | Backing::Bound(pages)) = backing else {
             return;
         };
         match Arc::into_inner(pages) {
-            Some(pages) => self.os.free_pages(pages),
+            Some(pages) => {
+                self.os.free_pages(pages);
+                self.populated -= count;
+            }
             None => self.os.log(
                 LogLevel::Error,
                 format_args!("vidmm: {count} RAM pages are still in use, not freed"),

@@ -42,6 +42,24 @@ fn a_bo_is_booked_before_anything_is_mapped_r_1_4() {
 }
 
 #[test]
+fn buffers_never_hold_more_than_half_of_ram() {
+    let fake = Fake::new();
+    fake.ram_bytes.set(4 * MIB);
+    let mut a = fake.start();
+    let [first, second] =
+        [CreateFlags::READBACK, CreateFlags::UPLOAD].map(|f| create(&mut a, MIB, f).unwrap());
+    a.fault(first, 0).unwrap();
+    // The driver's own two pages count, too.
+    assert_eq!(a.fault(second, 0), Err(Error::NoMemory));
+    assert_eq!(a.fill(second, 0, 4, 1), Err(Error::NoMemory));
+    assert_eq!(fake.live_pages(), 2 + 256);
+    assert!(!a.describe(second).unwrap().populated);
+    a.destroy(first).unwrap();
+    a.fault(second, 0).unwrap();
+    fake.check(&a);
+}
+
+#[test]
 fn the_first_touch_populates_and_binds_then_finds_the_page_r_1_8() {
     let fake = Fake::new();
     let mut a = fake.start();

@@ -37,6 +37,7 @@ pub(super) struct State {
     pub(super) fail_at: Cell<Option<u64>>,
     pub(super) fail_from: Cell<bool>,
     pub(super) page_bytes: Cell<u64>,
+    pub(super) ram_bytes: Cell<u64>,
     pub(super) vram_told: Cell<Option<u64>>,
     pub(super) window_works: Cell<bool>,
     /// Registers that swallow writes.
@@ -79,6 +80,7 @@ impl Fake {
             fail_at: Cell::new(None),
             fail_from: Cell::new(false),
             page_bytes: Cell::new(PAGE_SIZE),
+            ram_bytes: Cell::new(1 << 30),
             vram_told: Cell::new(Some(VRAM_BYTES)),
             window_works: Cell::new(true),
             stuck: RefCell::default(),
@@ -222,7 +224,7 @@ impl Platform for Fake {
 
     fn system_info(&self) -> SystemInfo {
         SystemInfo {
-            total_bytes: 1 << 30,
+            total_bytes: self.ram_bytes.get(),
             free_bytes: 1 << 29,
             page_bytes: self.page_bytes.get(),
         }
