@@ -123,6 +123,10 @@ fn serve_connection(
         | Err(DaemonError::HandleRequest(
             VhostUserError::Disconnected | VhostUserError::PartialMessage,
         )) => Ok(()),
+        Err(error) if !life.is_attached() => {
+            tracing::warn!("somebody who does not speak vhost-user was sent away: {error}");
+            Ok(())
+        }
         Err(error) => Err(ServerError::Connection(error)),
     }
 }

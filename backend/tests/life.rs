@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use rustix::process::Signal;
@@ -34,6 +35,18 @@ fn somebody_who_only_looks_is_not_qemu() {
     qemu.start();
     assert!(server.is_running());
     assert_eq!(server.query(&["info"])["attached"], true);
+}
+
+#[test]
+fn somebody_who_talks_nonsense_is_sent_away_and_the_server_lives_on() {
+    let mut server = Server::start(&[]);
+    let mut stranger = UnixStream::connect(server.socket()).unwrap();
+    stranger
+        .write_all(b"GET / HTTP/1.1\r\nHost: gpu\r\n\r\n")
+        .unwrap();
+    server.await_log("does not speak vhost-user");
+    Qemu::attach(&server.socket()).start();
+    assert!(server.is_running());
 }
 
 #[test]
