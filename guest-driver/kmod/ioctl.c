@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /* The ioctls (docs/uapi.md): checks of what users may say wrong, then Rust under the lock. */
+#include <linux/capability.h>
 #include <linux/string.h>
 #include <drm/drm_ioctl.h>
 #include <drm/drm_vma_manager.h>
@@ -149,6 +150,9 @@ static int ioctl_describe(struct drm_device *drm, void *data, struct drm_file *f
 	argument.bo = to_bo(gem)->id;
 	ret = presil_call(to_presil(drm), describe, &argument);
 	drm_gem_object_put(gem);
+	/* As in /proc/PID/pagemap: where in RAM a page lies is not for everybody. */
+	if (!capable(CAP_SYS_ADMIN))
+		argument.description->first_pte = 0;
 	return ret;
 }
 

@@ -112,7 +112,7 @@ struct drm_presil_describe {
 	__u32 segment;		/* out, from here on: PRESIL_SEGMENT_* */
 	__u32 bus;		/* PRESIL_BUS_* */
 	__u32 state;		/* PRESIL_STATE_* */
-	__u32 first_pte;	/* the PTE of the first page as the CPU reads it */
+	__u32 first_pte;	/* the PTE of the first page as the CPU reads it; CAP_SYS_ADMIN */
 	__u64 start_page;	/* inside the segment */
 	__u64 pages;
 	__u64 gpu_va;

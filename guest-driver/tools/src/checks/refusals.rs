@@ -5,6 +5,7 @@ use crate::device::{Device, PAGE};
 use crate::error::{Error, Result, ensure};
 use presil_uapi as uapi;
 use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -30,6 +31,10 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "refused: private mappings",
         run: mappings,
+    },
+    Check {
+        name: "refused: physical addresses without privilege",
+        run: physical_addresses,
     },
 ];
 
@@ -287,4 +292,30 @@ fn mappings(context: &Context) -> Result<String> {
         drop(hidden.map()?);
     }
     Ok(refusals.all())
+}
+
+/// A page-table entry of RAM says where in RAM the page lies.
+fn physical_addresses(context: &Context) -> Result<String> {
+    let buffer = SNOOPED.create(context, PAGE)?;
+    buffer.fill(0, PAGE, 0)?;
+    let mine = capabilities(None).map_err(failed)?;
+    if !mine.effective.contains(CapabilitySet::SYS_ADMIN) {
+        return Err(Error::Skipped("not run with CAP_SYS_ADMIN".into()));
+    }
+    ensure!(buffer.describe()?.first_pte != 0, "no entry for anybody");
+    let mut fewer = mine;
+    fewer.effective.remove(CapabilitySet::SYS_ADMIN);
+    set_capabilities(None, fewer).map_err(failed)?;
+    let seen = buffer.describe();
+    set_capabilities(None, mine).map_err(failed)?;
+    let entry = seen?.first_pte;
+    ensure!(entry == 0, "DESCRIBE tells everybody entry {entry:#x}");
+    Ok("shown with CAP_SYS_ADMIN only".into())
+}
+
+fn failed(source: Errno) -> Error {
+    Error::Call {
+        call: "capabilities",
+        source,
+    }
 }
