@@ -11,7 +11,16 @@
 
 void *presil_alloc(size_t bytes, bool zeroed)
 {
-	return kvmalloc(bytes, GFP_KERNEL | __GFP_NOWARN | (zeroed ? __GFP_ZERO : 0));
+	gfp_t flags = GFP_KERNEL | __GFP_NOWARN;
+
+	/*
+	 * Rust's Arc and Box take no refusal: it would be a BUG under the device
+	 * lock. They are small, and so little is refused only to a process that
+	 * the OOM killer has chosen.
+	 */
+	if (bytes <= PAGE_SIZE)
+		flags |= __GFP_NOFAIL;
+	return kvmalloc(bytes, zeroed ? flags | __GFP_ZERO : flags);
 }
 
 void *presil_realloc(void *memory, size_t bytes)
