@@ -31,7 +31,8 @@ class Cache:
 
         `make` gets the final, empty directory (what it makes may hold its own
         path). The stamp is written last, by a rename: a directory without the
-        stamp, or with another key in it, is thrown away and made again.
+        stamp, with another key in it, or of a cache that was moved, is thrown
+        away and made again.
         """
         directory = self.root / name
         if self.key_of(name) == key:
@@ -40,14 +41,17 @@ class Cache:
             shutil.rmtree(directory)
         directory.mkdir(parents=True)
         make(directory)
-        write_atomically(directory / STAMP, json.dumps({"key": key}))
+        stamp = {"key": key, "path": str(directory)}
+        write_atomically(directory / STAMP, json.dumps(stamp))
         return directory
 
     def key_of(self, name: str) -> str | None:
-        """The key under which the directory `name` was completed, if it was."""
+        """The key under which the directory `name` was completed here, if it was."""
+        directory = self.root / name
         try:
-            stamp = json.loads((self.root / name / STAMP).read_text("utf-8"))
-            return str(stamp["key"])
+            stamp = json.loads((directory / STAMP).read_text("utf-8"))
+            here = stamp.get("path", str(directory)) == str(directory)
+            return str(stamp["key"]) if here else None
         except (OSError, ValueError, KeyError):
             return None
 
