@@ -175,7 +175,18 @@ fn reserved_vma<O: Os>(memory: &mut Memory<O>) -> Result<(Gart, VmaReport), Erro
     let layout = PtLayout::for_bytes(vm.shared_bytes());
     let table_bytes = layout.l2_bytes() + layout.l3_bytes();
 
-    let table_bo = memory.book_kernel(SHARE_PT_SEGMENT, table_bytes)?;
+    let table_bo = memory
+        .book_kernel(SHARE_PT_SEGMENT, table_bytes)
+        .inspect_err(|error| {
+            let segment = memory.mm_mgr.segments.get(SHARE_PT_SEGMENT).info();
+            memory.os.log(
+                LogLevel::Error,
+                format_args!(
+                    "vidmm: {table_bytes} bytes of page tables in {} of {} bytes: {error}",
+                    segment.name, segment.bytes
+                ),
+            );
+        })?;
     let tables = PageTables::at(vram_of(memory.va(table_bo)?), layout);
     let dummy_bo = memory.kernel_page()?;
     let dummy_page = {

@@ -282,3 +282,17 @@ fn fini_gives_everything_back_and_init_works_again() {
         assert_eq!(fake.registers(), before);
     }
 }
+
+#[test]
+fn page_tables_that_do_not_fit_are_told_with_both_sizes() {
+    let fake = Fake::new();
+    let options = Options {
+        snoop_bytes: 16 << 30,
+        ..OPTIONS
+    };
+    let (result, _) = init_with(&fake, options);
+    assert_eq!(result.err(), Some((InitStep::ReservedVma, Error::NoMemory)));
+    // 24 GiB of zones: 24 MiB of L3 and six L2 tables.
+    let line = "25190400 bytes of page tables in local-visible of 16777216 bytes";
+    assert!(fake.log.borrow().iter().any(|said| said.contains(line)));
+}
