@@ -1,17 +1,17 @@
 //! The command line.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use e3k_regs::Chip;
-use presil_device::{Config, Defects};
+use presil_device::{Config, Defects, OnWait};
 use tracing_subscriber::EnvFilter;
 
+use crate::mmu_args::MmuArgs;
 use crate::server::{self, Options};
-use crate::{control, qemu_args, query, size};
+use crate::{chips, control, qemu_args, query, regs, size};
 
 const GUIDE: &str = "\
 Examples:
@@ -21,6 +21,8 @@ Examples:
         how to start a QEMU (11.1 or newer) that uses it
   presil query /tmp/ctl.sock counters
         ask a server that was started with --control /tmp/ctl.sock
+  presil regs 0x49004=0x300
+        what a register value means
 
 Environment:
   PRESIL_LOG (or RUST_LOG)   what is logged to stderr: error, warn, info, debug,
@@ -60,6 +62,12 @@ enum Command {
     /// Ask a running server a question; prints one line of JSON.
     #[command(after_help = question_guide())]
     Query(QueryArgs),
+    /// Print the registers of BAR0, one of them, or what a value means.
+    #[command(after_help = regs::GUIDE)]
+    Regs(regs::RegsArgs),
+    /// Print the chips that --chip knows, and their differences.
+    #[command(after_help = chips::GUIDE)]
+    Chips(chips::ChipsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +111,20 @@ struct ServeArgs {
     /// RAM of the guest in the printed options.
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size::parse, requires = "print_qemu_args")]
     guest_ram: u64,
+
+    /// What a ring's Wait does that no earlier fence satisfies: it is recorded
+    /// and passed, or halts the ring.
+    #[arg(long, value_name = "WHAT", default_value = "pass")]
+    on_wait: OnWaitArg,
+
+    #[command(flatten)]
+    mmu: MmuArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnWaitArg {
+    Pass,
+    Halt,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -133,8 +155,10 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Serve(args) => serve(&args),
         Command::Query(args) => query::ask(&args.socket, &args.words)
-            .map(|answer| println!("{answer}"))
-            .map_err(Into::into),
+            .map_err(Into::into)
+            .and_then(|answer| print(&format!("{answer}\n"))),
+        Command::Regs(args) => print(&regs::answer(&args)),
+        Command::Chips(args) => print(&chips::answer(&args)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -142,6 +166,16 @@ pub fn main() -> ExitCode {
             eprintln!("presil: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints an answer. Whoever reads may stop early, as `head` does.
+fn print(text: &str) -> Result<(), Box<dyn std::error::Error>> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(format!("writing to standard output: {error}").into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -165,11 +199,16 @@ fn config(args: &ServeArgs) -> Config {
     match Config::new(args.chip, args.vram, args.visible, true) {
         Ok(mut config) => {
             config.vram_seed = args.vram_seed;
+            config.on_wait = match args.on_wait {
+                OnWaitArg::Pass => OnWait::Pass,
+                OnWaitArg::Halt => OnWait::Halt,
+            };
+            config.mmu = args.mmu.options();
             config.defects = defects(&args.defect);
             config
         }
         Err(error) => Cli::command()
-            .error(ErrorKind::ValueValidation, error)
+            .error(clap::error::ErrorKind::ValueValidation, error)
             .exit(),
     }
 }

@@ -10,9 +10,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use e3k_regs::register::BAR0_BYTES;
+use e3k_regs::register::{BAR0_BYTES, Word};
 use e3k_regs::{GpuVa, Reg, VramOffset};
-use presil_device::Width;
+use presil_device::{Gpu, Width};
 use serde_json::{Value, json};
 
 use crate::life::Life;
@@ -189,11 +189,7 @@ fn answer(line: &str, questions: &Questions) -> Result<Value, Refusal> {
 }
 
 fn number(word: &str) -> Result<u64, Refusal> {
-    let parsed = match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
-        Some(digits) => u64::from_str_radix(digits, 16),
-        None => word.parse(),
-    };
-    parsed.map_err(|_| Refusal::NotANumber(word.to_owned()))
+    crate::regs::number(word).ok_or_else(|| Refusal::NotANumber(word.to_owned()))
 }
 
 fn out_of_range(what: &'static str, value: u64, expected: impl Into<String>) -> Refusal {
@@ -231,9 +227,11 @@ fn faults(gpu: &SharedGpu) -> Result<Value, Refusal> {
     gpu.enter().run(|gpu| {
         let faults: Vec<_> = gpu.faults().collect();
         let ring_errors: Vec<_> = gpu.ring_errors().collect();
+        let unmet_waits: Vec<_> = gpu.unmet_waits().collect();
         Ok(json!({
             "faults": serde_json::to_value(faults)?,
             "ring_errors": serde_json::to_value(ring_errors)?,
+            "unmet_waits": serde_json::to_value(unmet_waits)?,
         }))
     })?
 }
@@ -258,9 +256,19 @@ fn register(gpu: &SharedGpu, offset: u64) -> Result<Value, Refusal> {
                 format!("a multiple of 4 below {BAR0_BYTES:#x}"),
             )
         })?;
-    let value = gpu.enter().run(|gpu| gpu.read(offset, Width::B4))?;
-    let name = Reg::find(offset).map(|(reg, _)| reg.info().name);
+    let value = gpu.enter().run(|gpu| read_word(gpu, offset))?;
+    let name = Reg::find(offset).map(|(reg, index)| reg.info().label(index).to_string());
     Ok(json!({ "offset": offset, "name": name, "value": value, "hex": format!("{value:#010x}") }))
+}
+
+/// A word, in the width of its registers: another one would count as the guest's misuse.
+fn read_word(gpu: &mut Gpu, offset: u32) -> u64 {
+    if Reg::word(offset) != Word::Bytes {
+        return gpu.read(offset, Width::B4);
+    }
+    (0..4).fold(0, |word, byte| {
+        word | gpu.read(offset + byte, Width::B1) << (8 * byte)
+    })
 }
 
 fn vram(gpu: &SharedGpu, offset: u64, len: u64) -> Result<Value, Refusal> {

@@ -10,11 +10,15 @@
 //! window's map, signals, and one per control client. None of them can be
 //! ended by what a guest does.
 
+pub mod chips;
 pub mod cli;
 pub mod control;
 pub mod life;
+pub mod mmu_args;
 pub mod qemu_args;
 pub mod query;
+pub mod regs;
+mod regs_markdown;
 pub mod server;
 pub mod shared_gpu;
 pub mod size;

@@ -8,6 +8,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use presil_device::{Config, Gpu, InterruptSink, Vram};
@@ -41,6 +42,8 @@ pub struct SharedGpu {
     machine: Mutex<Machine>,
     work: Condvar,
     lost: AtomicBool,
+    /// When the GPU's clock began.
+    started: Instant,
     #[cfg(test)]
     slices: std::sync::atomic::AtomicU64,
 }
@@ -82,6 +85,7 @@ impl SharedGpu {
             }),
             work: Condvar::new(),
             lost: AtomicBool::new(false),
+            started: Instant::now(),
             #[cfg(test)]
             slices: std::sync::atomic::AtomicU64::new(0),
         });
@@ -157,10 +161,14 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Lets `body` use the GPU. A panic in it loses the GPU.
+    /// Lets `body` use the GPU, whose clock stands still meanwhile. A panic in it loses the GPU.
     pub fn run<R>(&mut self, body: impl FnOnce(&mut Gpu) -> R) -> Result<R, Lost> {
         let gpu = self.machine.gpu.as_mut().ok_or(Lost)?;
-        let result = thread::contain("the GPU model", || body(gpu));
+        let now = self.shared.started.elapsed().as_nanos();
+        let result = thread::contain("the GPU model", || {
+            gpu.set_clock(u64::try_from(now).unwrap_or(u64::MAX));
+            body(gpu)
+        });
         if result.is_none() {
             self.lose();
         }

@@ -79,6 +79,7 @@ mod tests {
         DmaAccess {
             client: FaultClient::RingFetch,
             snoop: Snoop::Snooped,
+            non_secure: false,
         }
     }
 

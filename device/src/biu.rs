@@ -1,5 +1,6 @@
 //! The bus interface unit: interrupts (hardware reference 7).
 
+use crate::planted::planted;
 use e3k_regs::Reg;
 use e3k_regs::fields::{AdapterControl, AdvancedInterrupts, BiuInterrupts};
 
@@ -68,21 +69,28 @@ impl Biu {
         self.advanced_raw.set_fence(true);
     }
 
-    pub(crate) fn csp_timeout(&mut self) {
-        self.advanced_raw.set_csp_timeout(true);
+    /// A ring gave up: its unit's source (hardware reference 7.1).
+    pub(crate) fn ring_halted(&mut self, ring: u8) {
+        match ring {
+            7 => self.advanced_raw.set_vcp0_fe_error(true),
+            8 => self.advanced_raw.set_vcp1_fe_error(true),
+            9 => self.advanced_raw.set_vpp_timeout(true),
+            _ => self.advanced_raw.set_csp_timeout(true),
+        }
     }
 
     pub(crate) fn pending(&self) -> bool {
-        let fired = self.raw.into_bits() & self.enable
-            | self.advanced_raw.into_bits() & self.advanced_enable;
-        self.control.interrupt_enable() && fired != 0
+        let enabled = |enable: u32| if planted!(EnableIgnored) { !0 } else { enable };
+        let fired = self.raw.into_bits() & enabled(self.enable)
+            | self.advanced_raw.into_bits() & enabled(self.advanced_enable);
+        (self.control.interrupt_enable() || planted!(GateIgnored)) && fired != 0
     }
 
     /// Tells the sink when the line rises. Returns whether it did.
     pub(crate) fn settle(&mut self) -> bool {
         let pending = self.pending();
         let rises = pending && !self.asserted;
-        self.asserted = pending;
+        self.asserted = pending || planted!(LineStaysUp);
         if rises {
             self.sink.raise();
         }
@@ -96,8 +104,10 @@ impl Biu {
             biu: self.raw.into_bits(),
             advanced: self.advanced_raw.into_bits(),
         };
-        self.raw = BiuInterrupts::new();
-        self.advanced_raw = AdvancedInterrupts::new();
+        if !planted!(LatchKeepsRaw) {
+            self.raw = BiuInterrupts::new();
+            self.advanced_raw = AdvancedInterrupts::new();
+        }
         self.shadow
     }
 

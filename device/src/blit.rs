@@ -1,12 +1,13 @@
 //! The copy and fill paths of the fixed-function block: 2D blit and fast clear
 //! of linear surfaces (hardware reference 10.12, 10.13).
 //!
-//! Only 4-byte pixels. Pixels are moved in ascending order, rows from the top.
+//! Only the 4-byte format that the reference names. Pixels are moved in ascending order, rows from the top.
 
 use crate::config::Defects;
 use crate::csp::CspErrorKind;
 use crate::index;
-use crate::mmu::{Mxu, Request};
+use crate::mmu::{Mxu, Request, Stop};
+use crate::planted::planted;
 use e3k_regs::packet::{Range, RtFormat, RtMisc, RtSize, SourceOffset, ff};
 use e3k_regs::{GpuVa, PAGE_SHIFT, PAGE_SIZE};
 
@@ -24,6 +25,8 @@ struct Surface {
     base: GpuVa,
     width: u32,
     height: u32,
+    /// Which bytes of a pixel are written.
+    mask: u8,
 }
 
 impl Surface {
@@ -106,6 +109,8 @@ pub(crate) struct Ff {
     words: [u32; ff::WORDS as usize],
     /// Pixels on their way; for a clear the colour, repeated.
     buffer: Box<[u8; PIECE_BYTES + COLOUR_BYTES]>,
+    /// What a partly masked piece becomes.
+    merged: Box<[u8; PIECE_BYTES]>,
     defects: Defects,
 }
 
@@ -114,12 +119,18 @@ impl Ff {
         Self {
             words: [0; ff::WORDS as usize],
             buffer: Box::new([0; PIECE_BYTES + COLOUR_BYTES]),
+            merged: Box::new([0; PIECE_BYTES]),
             defects,
         }
     }
 
     pub(crate) fn reset(&mut self) {
         self.words.fill(0);
+    }
+
+    /// A register of the block.
+    pub(crate) fn get(&self, word: u32) -> u32 {
+        self.words.get(word as usize).copied().unwrap_or(0)
     }
 
     /// Writes a register of the block; those that no copy or fill uses are dropped.
@@ -171,42 +182,64 @@ impl Ff {
     }
 
     /// Does one piece. Returns its price, and whether the operation is done.
-    /// A piece whose source or destination faults is dropped.
-    pub(crate) fn advance(&mut self, operation: &mut Operation, mxu: &mut Mxu) -> (u64, bool) {
-        let rectangle = &mut operation.rectangle;
+    /// A piece whose source or destination faults is dropped, or stalls and is
+    /// to be done again.
+    pub(crate) fn advance(
+        &mut self,
+        operation: &mut Operation,
+        mxu: &mut Mxu,
+    ) -> Result<(u64, bool), Stop> {
+        let rectangle = &operation.rectangle;
+        let (target, mask) = (operation.request, operation.destination.mask);
         let to = operation.destination.pixel(rectangle.at_x, rectangle.at_y);
         let mut len = rectangle.row_left().min(PAGE_SIZE - to.in_page());
-        let written = match &operation.kind {
+        let result = match &operation.kind {
             Kind::Clear => {
-                let phase = index(to.0) % COLOUR_BYTES;
+                let late = if planted!(ColourPhase) { 4 } else { 0 };
+                let phase = (index(to.0) + late) % COLOUR_BYTES;
                 let piece = &self.buffer[phase..phase + index(len)];
-                !self.defects.ignore_fills && mxu.write(operation.request, to, piece).is_ok()
+                if self.defects.ignore_fills {
+                    Err(Stop::Dropped)
+                } else {
+                    write_masked(mxu, target, to, piece, mask, &mut self.merged)
+                }
             }
             Kind::Blit {
                 source,
                 offset,
                 request,
             } => {
+                let offset = if planted!(SourceOffsetIgnored) {
+                    SourceOffset::new()
+                } else {
+                    *offset
+                };
                 let x = rectangle.at_x + u32::from(offset.x());
                 let y = rectangle.at_y + u32::from(offset.y());
                 let from = source.pixel(x, y);
                 len = len.min(PAGE_SIZE - from.in_page());
                 let piece = &mut self.buffer[..index(len)];
-                !self.defects.ignore_copies
-                    && mxu.read(*request, from, piece).is_ok()
-                    && mxu.write(operation.request, to, piece).is_ok()
+                if self.defects.ignore_copies {
+                    Err(Stop::Dropped)
+                } else {
+                    mxu.read(*request, from, piece)
+                        .and_then(|()| write_masked(mxu, target, to, piece, mask, &mut self.merged))
+                }
             }
         };
+        if result == Err(Stop::Stalled) {
+            return Err(Stop::Stalled);
+        }
         #[expect(clippy::cast_possible_truncation, reason = "at most one page")]
-        let done = rectangle.advance((len / PIXEL_BYTES) as u32);
+        let done = operation.rectangle.advance((len / PIXEL_BYTES) as u32);
         let counters = &mut mxu.counters;
         let (bytes, finished) = match operation.kind {
             Kind::Clear => (&mut counters.bytes_filled, &mut counters.fills),
             Kind::Blit { .. } => (&mut counters.bytes_copied, &mut counters.copies),
         };
-        *bytes += if written { len } else { 0 };
+        *bytes += if result.is_ok() { len } else { 0 };
         *finished += u64::from(done);
-        (len + PIECE_COST, done)
+        Ok((len + PIECE_COST, done))
     }
 
     fn operation(
@@ -247,15 +280,44 @@ impl Ff {
             "a compressed surface"
         } else if format.format() != RtFormat::B8G8R8A8 {
             "a surface format other than B8G8R8A8"
-        } else if misc.write_mask() != 0xf {
-            "a partial write mask"
         } else {
             return Ok(Surface {
                 base: GpuVa(u64::from(word(ff::rt_address(rt))) << 8),
                 width: size.width().into(),
                 height: size.height().into(),
+                mask: misc.write_mask(),
             });
         };
         Err(CspErrorKind::Unsupported { what: unsupported })
+    }
+}
+
+/// Writes the bytes of whole pixels that `mask` has. What it has not is read
+/// and written back, so a CPU that writes there meanwhile may lose its write.
+fn write_masked(
+    mxu: &mut Mxu,
+    request: Request,
+    to: GpuVa,
+    piece: &[u8],
+    mask: u8,
+    merged: &mut [u8; PIECE_BYTES],
+) -> Result<(), Stop> {
+    match mask {
+        0xf => mxu.write(request, to, piece),
+        0 => Ok(()),
+        _ => {
+            let merged = &mut merged[..piece.len()];
+            let reading = Request {
+                write: false,
+                ..request
+            };
+            mxu.read(reading, to, merged)?;
+            for (byte, (new, channel)) in merged.iter_mut().zip(piece.iter().zip((0..4).cycle())) {
+                if mask >> channel & 1 == 1 {
+                    *byte = *new;
+                }
+            }
+            mxu.write(request, to, merged)
+        }
     }
 }

@@ -3,10 +3,11 @@
 
 use crate::gpu::Gpu;
 use crate::log_limit::worth_a_line;
+use crate::planted::planted;
 use e3k_regs::chip::MemoryChannels;
 use e3k_regs::fields::EngineReset;
-use e3k_regs::register::{BAR0_BYTES, MEM_READY, REGISTERS};
-use e3k_regs::{Access, Reg};
+use e3k_regs::register::{BAR0_BYTES, MEM_READY, REGISTERS, Word};
+use e3k_regs::{Access, Reg, RegInfo};
 
 /// Width of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +55,25 @@ impl Width {
     }
 }
 
-/// The words behind offsets without behaviour, and which of them were touched.
+/// What a driver should not do to a register.
+#[derive(Clone, Copy)]
+enum Misuse {
+    /// It writes one that is read-only.
+    ReadOnly = 1,
+    /// It writes ones to reserved bits.
+    Reserved = 2,
+    /// It uses another width than the register's; 64 bits are two times 32.
+    Width = 4,
+}
+
+/// The words behind offsets without behaviour, and what the log has about them.
 pub(crate) struct Storage {
     words: Box<[u32]>,
     touched: Box<[bool]>,
     /// Undeclared words touched.
     undeclared: u64,
+    /// For each register, the kinds of [`Misuse`] that are in the log.
+    said: [u8; REGISTERS.len()],
 }
 
 impl Storage {
@@ -69,6 +83,7 @@ impl Storage {
             words: vec![0; count].into(),
             touched: vec![false; count].into(),
             undeclared: 0,
+            said: [0; REGISTERS.len()],
         };
         storage.reset();
         storage
@@ -76,16 +91,23 @@ impl Storage {
 
     pub(crate) fn reset(&mut self) {
         self.words.fill(0);
-        for info in REGISTERS {
-            let shift = info.offset % 4 * 8;
+        for info in REGISTERS.iter().filter(|info| info.reset != 0) {
             for index in 0..info.count {
-                *self.word(info.offset + index * info.stride) |= info.reset << shift;
+                self.store(info.reg.at(index), info.reset, all(info));
             }
         }
     }
 
-    fn word(&mut self, offset: u32) -> &mut u32 {
-        &mut self.words[(offset % BAR0_BYTES / 4) as usize]
+    /// The bytes from `offset` to the end of its word.
+    fn load(&self, offset: u32) -> u32 {
+        self.words[(offset % BAR0_BYTES / 4) as usize] >> (offset % 4 * 8)
+    }
+
+    /// Replaces the bits in `lanes`, counted from `offset`.
+    fn store(&mut self, offset: u32, value: u32, lanes: u32) {
+        let shift = offset % 4 * 8;
+        let word = &mut self.words[(offset % BAR0_BYTES / 4) as usize];
+        *word = *word & !(lanes << shift) | (value & lanes) << shift;
     }
 
     /// Counts an access that no declaration covers; the first one of a word is
@@ -93,12 +115,25 @@ impl Storage {
     fn note_undeclared(&mut self, offset: u32, write: bool) {
         let touched = &mut self.touched[(offset % BAR0_BYTES / 4) as usize];
         if !std::mem::replace(touched, true) {
-            self.undeclared += 1;
-            if worth_a_line(self.undeclared) {
-                let direction = if write { "write to" } else { "read of" };
-                tracing::info!("first {direction} undeclared offset {offset:#x}: plain storage");
-            }
+            self.say_undeclared(offset, write);
         }
+    }
+
+    #[cold]
+    fn say_undeclared(&mut self, offset: u32, write: bool) {
+        self.undeclared += 1;
+        if worth_a_line(self.undeclared) {
+            let direction = if write { "write to" } else { "read of" };
+            tracing::info!("first {direction} undeclared offset {offset:#x}: plain storage");
+        }
+    }
+
+    /// Whether this is the first time that this happens to this register.
+    fn first(&mut self, reg: Reg, misuse: Misuse) -> bool {
+        let said = &mut self.said[reg as usize];
+        let before = *said;
+        *said |= misuse as u8;
+        before != *said
     }
 }
 
@@ -110,10 +145,14 @@ impl Gpu {
             return width.ones();
         }
         self.mxu.counters.register_reads += 1;
+        if let Some((reg, index)) = as_declared(offset, width) {
+            return self.read_register(reg, index).into();
+        }
         let word = offset & !3;
-        let low = u64::from(self.read_word(word)) >> (offset % 4 * 8);
+        let (shift, lanes) = place(offset, width);
+        let low = u64::from(self.read_word(word, lanes)) >> shift;
         let high = if width == Width::B8 {
-            self.read_word(word + 4)
+            self.read_word(word + 4, u32::MAX)
         } else {
             0
         };
@@ -129,17 +168,25 @@ impl Gpu {
             return;
         }
         self.mxu.counters.register_writes += 1;
-        let word = offset & !3;
         let [low, high] = e3k_regs::packet::halves(value);
-        let shift = offset % 4 * 8;
-        let [lanes, _] = e3k_regs::packet::halves(width.ones() << shift);
-        self.write_word(word, low << shift, lanes);
-        if width == Width::B8 {
-            self.write_word(word + 4, high, u32::MAX);
+        let (shift, lanes) = place(offset, width);
+        let lanes = if planted!(NarrowWriteIsWide) {
+            u32::MAX
+        } else {
+            lanes
+        };
+        if let Some((reg, index)) = as_declared(offset, width) {
+            self.write_register(reg, index, low, lanes >> shift);
+        } else {
+            let word = offset & !3;
+            self.write_word(word, low << shift, lanes);
+            if width == Width::B8 && !planted!(UpperHalfLost) {
+                self.write_word(word + 4, high, u32::MAX);
+            }
         }
-        self.settle();
     }
 
+    #[cold]
     fn refuse(&mut self, offset: u32, width: Width, value: Option<u64>) {
         self.mxu.counters.refused_accesses += 1;
         if worth_a_line(self.mxu.counters.refused_accesses) {
@@ -151,34 +198,46 @@ impl Gpu {
         }
     }
 
-    fn read_word(&mut self, word: u32) -> u32 {
-        let stored = *self.storage.word(word);
-        match Reg::find(word) {
-            Some((reg, index)) if reg.info().width == 4 => {
-                self.read_register(reg, index).unwrap_or(stored)
+    fn read_word(&mut self, word: u32, lanes: u32) -> u32 {
+        match Reg::word(word) {
+            Word::Register(reg, index) => {
+                if lanes != u32::MAX {
+                    self.note(reg, index, Misuse::Width, lanes);
+                }
+                self.read_register(reg, index)
             }
-            _ => self.read_lanes(word, stored),
+            Word::Bytes => self.read_bytes(word, lanes),
+            Word::Undeclared => {
+                self.mxu.counters.undeclared_accesses += 1;
+                self.storage.note_undeclared(word, false);
+                self.storage.load(word)
+            }
         }
     }
 
-    /// A word of byte-wide registers, or an undeclared one.
-    fn read_lanes(&mut self, word: u32, stored: u32) -> u32 {
-        let mut value = stored;
-        let mut declared = false;
-        for (info, shift) in byte_registers(word) {
-            declared = true;
-            if let Some(byte) = self.read_register(info, 0) {
-                value = value & !(0xff << shift) | (byte & 0xff) << shift;
+    /// A word that holds registers of one byte.
+    fn read_bytes(&mut self, word: u32, lanes: u32) -> u32 {
+        let mut value = self.storage.load(word);
+        for shift in shifts(lanes) {
+            let Some((reg, index)) = Reg::find(word + shift / 8) else {
+                continue;
+            };
+            if lanes != 0xff << shift {
+                self.note(reg, index, Misuse::Width, lanes);
             }
-        }
-        if !declared {
-            self.mxu.counters.undeclared_accesses += 1;
-            self.storage.note_undeclared(word, false);
+            let byte = self.read_register(reg, index);
+            value = value & !(0xff << shift) | byte << shift;
         }
         value
     }
 
-    fn read_register(&self, reg: Reg, index: u32) -> Option<u32> {
+    fn read_register(&self, reg: Reg, index: u32) -> u32 {
+        let value = self.behaviour(reg, index);
+        value.unwrap_or_else(|| self.storage.load(reg.at(index))) & all(reg.info())
+    }
+
+    /// What a register reads that is more than storage.
+    fn behaviour(&self, reg: Reg, index: u32) -> Option<u32> {
         match reg {
             Reg::MemReady => Some(MEM_READY),
             Reg::MemChannels => Some(self.config.channels.map_or(0, MemoryChannels::to_register)),
@@ -186,63 +245,127 @@ impl Gpu {
                 .mxu
                 .read_register(reg, index)
                 .or_else(|| self.biu.read_register(reg))
-                .or_else(|| self.csp.read_register(reg, index)),
+                .or_else(|| self.csp.read_register(reg, index))
+                .or_else(|| self.power.read_register(reg)),
         }
     }
 
     fn write_word(&mut self, word: u32, value: u32, lanes: u32) {
-        match Reg::find(word) {
-            Some((reg, index)) if reg.info().width == 4 => {
+        match Reg::word(word) {
+            Word::Register(reg, index) => {
+                if lanes != u32::MAX {
+                    self.note(reg, index, Misuse::Width, lanes);
+                }
                 self.write_register(reg, index, value, lanes);
             }
-            _ => self.write_lanes(word, value, lanes),
+            Word::Bytes => self.write_bytes(word, value, lanes),
+            Word::Undeclared => {
+                self.mxu.counters.undeclared_accesses += 1;
+                self.storage.note_undeclared(word, true);
+                self.storage.store(word, value, lanes);
+            }
         }
     }
 
-    fn write_register(&mut self, reg: Reg, index: u32, value: u32, lanes: u32) {
-        let old = match reg.info().access {
-            Access::ReadOnly => return,
-            Access::WriteOneClear | Access::Trigger => 0,
-            Access::ReadWrite => {
-                let stored = *self.storage.word(reg.at(index));
-                self.read_register(reg, index).unwrap_or(stored)
+    /// A word that holds registers of one byte; its other bytes are plain.
+    fn write_bytes(&mut self, word: u32, value: u32, lanes: u32) {
+        for shift in shifts(lanes) {
+            let at = word + shift / 8;
+            let Some((reg, index)) = Reg::find(at) else {
+                self.storage.store(at, value >> shift, 0xff);
+                continue;
+            };
+            if lanes != 0xff << shift {
+                self.note(reg, index, Misuse::Width, lanes);
             }
+            self.write_register(reg, index, value >> shift, 0xff);
+        }
+    }
+
+    /// `lanes` are the bits that are written, counted from the register's first.
+    fn write_register(&mut self, reg: Reg, index: u32, value: u32, lanes: u32) {
+        let info = reg.info();
+        let written = value & lanes;
+        if info.access == Access::ReadOnly {
+            self.note(reg, index, Misuse::ReadOnly, written);
+            return;
+        }
+        let reserved = written & info.layout(index).reserved;
+        if reserved != 0 {
+            self.note(reg, index, Misuse::Reserved, reserved);
+        }
+        let value = if info.access == Access::ReadWrite && lanes != all(info) {
+            self.read_register(reg, index) & !lanes | written
+        } else {
+            written
         };
-        let value = old & !lanes | value & lanes;
         let taken = self.mxu.write_register(reg, index, value)
             || self.biu.write_register(reg, value)
-            || self.csp.write_register(reg, index, value);
-        if !taken {
-            *self.storage.word(reg.at(index)) = value;
-        }
+            || self.csp.write_register(reg, index, value)
+            || self.power.write_register(reg, value);
         if reg == Reg::EngineReset {
             self.engine_reset(EngineReset::from_bits(value));
         }
+        if taken {
+            self.settle();
+        } else {
+            self.storage.store(reg.at(index), value, lanes);
+        }
     }
 
-    fn write_lanes(&mut self, word: u32, value: u32, lanes: u32) {
-        let stored = self.storage.word(word);
-        *stored = *stored & !lanes | value & lanes;
-        let mut declared = false;
-        for (reg, shift) in byte_registers(word) {
-            declared = true;
-            if lanes >> shift & 0xff != 0 {
-                self.biu.write_register(reg, value >> shift & 0xff);
-            }
+    /// Counts a misuse; the first of its kind for each register is said.
+    /// `bits` are those concerned.
+    #[cold]
+    fn note(&mut self, reg: Reg, index: u32, misuse: Misuse, bits: u32) {
+        let counters = &mut self.mxu.counters;
+        *match misuse {
+            Misuse::ReadOnly => &mut counters.read_only_writes,
+            Misuse::Reserved => &mut counters.reserved_writes,
+            Misuse::Width => &mut counters.wrong_widths,
+        } += 1;
+        if !self.storage.first(reg, misuse) {
+            return;
         }
-        if !declared {
-            self.mxu.counters.undeclared_accesses += 1;
-            self.storage.note_undeclared(word, true);
+        let info = reg.info();
+        let (name, at) = (info.label(index), reg.at(index));
+        match misuse {
+            Misuse::ReadOnly => {
+                tracing::warn!("write of {bits:#x} to {name} ({at:#x}) lost: it is read-only");
+            }
+            Misuse::Reserved => {
+                tracing::warn!("write to {name} ({at:#x}) sets reserved bits {bits:#x}");
+            }
+            Misuse::Width => {
+                let (width, used) = (info.width, bits.count_ones() / 8);
+                tracing::warn!("{used}-byte access to {name} ({at:#x}), which has {width}");
+            }
         }
     }
 }
 
-/// The byte-wide registers in a word, with their shift.
-fn byte_registers(word: u32) -> impl Iterator<Item = (Reg, u32)> {
-    REGISTERS
-        .iter()
-        .filter(move |info| info.width == 1 && info.offset & !3 == word)
-        .map(|info| (info.reg, info.offset % 4 * 8))
+/// Every bit of a register.
+fn all(info: &RegInfo) -> u32 {
+    if info.width == 1 { 0xff } else { u32::MAX }
+}
+
+/// The register at `offset`, if it is as wide as the access.
+fn as_declared(offset: u32, width: Width) -> Option<(Reg, u32)> {
+    let (reg, index) = Reg::find(offset)?;
+    (u32::from(reg.info().width) == width.bytes()).then_some((reg, index))
+}
+
+/// Where an access of up to 4 bytes lies in its word: its shift and its bits.
+fn place(offset: u32, width: Width) -> (u32, u32) {
+    let shift = offset % 4 * 8;
+    let [lanes, _] = e3k_regs::packet::halves(width.ones() << shift);
+    (shift, lanes)
+}
+
+/// The shift of each byte that `lanes` touch.
+fn shifts(lanes: u32) -> impl Iterator<Item = u32> {
+    [0, 8, 16, 24]
+        .into_iter()
+        .filter(move |shift| lanes >> shift & 0xff != 0)
 }
 
 fn in_bar0(offset: u32, width: Width) -> bool {

@@ -1,5 +1,6 @@
 //! What can be chosen about a GPU, and which choices exist on silicon.
 
+use crate::mmu::MmuOptions;
 use e3k_regs::Chip;
 use e3k_regs::chip::MemoryChannels;
 
@@ -25,6 +26,16 @@ pub struct Defects {
     pub ignore_invalidations: bool,
 }
 
+/// What a Wait does that no earlier fence has satisfied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnWait {
+    /// It is recorded and passed.
+    #[default]
+    Pass,
+    /// It halts its ring.
+    Halt,
+}
+
 /// One GPU. Made by [`Config::new`], which refuses what cannot be.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -38,6 +49,10 @@ pub struct Config {
     pub channels: Option<MemoryChannels>,
     /// Fill VRAM with the pattern of this seed at power-on; without it VRAM starts as zeros.
     pub vram_seed: Option<u64>,
+    /// The MMU's TLBs and readings.
+    pub mmu: MmuOptions,
+    /// What an unsatisfied Wait does.
+    pub on_wait: OnWait,
     /// Deliberate faults.
     pub defects: Defects,
 }
@@ -66,6 +81,22 @@ pub enum ConfigError {
         bytes: u64,
         /// The most that this VRAM allows.
         max: u64,
+    },
+    /// Size of the UTLBs.
+    #[error("{entries} entries of a UTLB cannot be: legal is 0 or a power of two up to 1024")]
+    Utlb {
+        /// What was asked for.
+        entries: u32,
+    },
+    /// Shape of the DTLB.
+    #[error(
+        "a DTLB of {sets} sets of {ways} ways cannot be: legal is a power of two up to 4096, and 1 to 16 ways"
+    )]
+    Dtlb {
+        /// Sets asked for.
+        sets: u32,
+        /// Ways asked for.
+        ways: u32,
     },
 }
 
@@ -101,6 +132,8 @@ impl Config {
             visible_bytes,
             channels,
             vram_seed: None,
+            mmu: MmuOptions::default(),
+            on_wait: OnWait::default(),
             defects: Defects::default(),
         })
     }

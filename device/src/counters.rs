@@ -13,10 +13,22 @@ pub struct Counters {
     pub refused_accesses: u64,
     /// Accesses to offsets that no declaration covers; they are plain storage.
     pub undeclared_accesses: u64,
+    /// Writes to read-only registers; they are lost.
+    pub read_only_writes: u64,
+    /// Writes of ones to reserved bits of a register.
+    pub reserved_writes: u64,
+    /// Accesses to a register in another width than its own; 64 bits count as two times 32.
+    pub wrong_widths: u64,
     /// Packets executed.
     pub packets: u64,
-    /// Waits passed without waiting.
+    /// Packets of parts that are not modelled, passed by their length.
+    pub without_effect: u64,
+    /// Context saves and restores; they have no effect.
+    pub context_switches: u64,
+    /// Waits.
     pub waits: u64,
+    /// Those of them that no earlier fence had satisfied.
+    pub unmet_waits: u64,
     /// Blits finished.
     pub copies: u64,
     /// Fast clears finished.
@@ -29,14 +41,18 @@ pub struct Counters {
     pub fences: u64,
     /// Times the interrupt was raised.
     pub interrupts: u64,
-    /// Translations answered by the TLB.
-    pub tlb_hits: u64,
+    /// Translations answered by a client's own TLB.
+    pub utlb_hits: u64,
+    /// Translations answered by the shared TLB.
+    pub dtlb_hits: u64,
     /// Table walks.
     pub walks: u64,
     /// TLB invalidations.
     pub invalidations: u64,
     /// Translation faults.
     pub faults: u64,
+    /// Those of them that came while an earlier one was on display.
+    pub fault_overflows: u64,
     /// DMA accesses that nobody answered.
     pub bus_errors: u64,
     /// Ring errors; each halted its ring.

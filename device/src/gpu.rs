@@ -4,9 +4,10 @@ use crate::biu::{Biu, InterruptSink, Latched};
 use crate::bus::Storage;
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::csp::{Csp, CspError};
+use crate::csp::{Csp, CspError, UnmetWait};
 use crate::memory::{Memory, NoMemory, SystemMemory, Vram};
 use crate::mmu::{FaultRecord, Mxu, Walk};
+use crate::power::Power;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::EngineReset;
 use std::io;
@@ -28,6 +29,7 @@ pub struct Gpu {
     pub(crate) biu: Biu,
     pub(crate) mxu: Mxu,
     pub(crate) csp: Csp,
+    pub(crate) power: Power,
 }
 
 impl Gpu {
@@ -45,8 +47,9 @@ impl Gpu {
             config: config.clone(),
             storage: Storage::new(),
             biu: Biu::new(interrupts),
-            mxu: Mxu::new(memory, config.defects),
-            csp: Csp::new(config.defects),
+            mxu: Mxu::new(memory, config.mmu, config.defects),
+            csp: Csp::new(config),
+            power: Power::default(),
         })
     }
 
@@ -78,6 +81,13 @@ impl Gpu {
         self.biu.reset();
         self.mxu.reset();
         self.csp.reset();
+        self.power = Power::default();
+    }
+
+    /// Tells the GPU the time, in nanoseconds since any fixed moment. It has no
+    /// clock of its own; an earlier time than the last is ignored.
+    pub fn set_clock(&mut self, now: u64) {
+        self.csp.set_clock(now);
     }
 
     /// Whether the interrupt line is up.
@@ -117,6 +127,11 @@ impl Gpu {
         self.csp.errors()
     }
 
+    /// The last 1024 Waits that were passed without being satisfied, oldest first.
+    pub fn unmet_waits(&self) -> impl Iterator<Item = &UnmetWait> {
+        self.csp.unmet_waits()
+    }
+
     /// What the tables in memory say about an address now, without any effect
     /// on the TLB, the counters or the fault registers.
     pub fn walk(&self, process_id: u8, at: GpuVa) -> Walk {
@@ -126,8 +141,7 @@ impl Gpu {
     /// 0x8524: units with a one stop at once and lose their state; they run
     /// again after a zero and new set-up.
     pub(crate) fn engine_reset(&mut self, units: EngineReset) {
-        let graphics = units.all() || units.graphics() != 0;
-        self.csp.hold_in_reset(graphics);
+        self.csp.hold_in_reset(units);
         if units.all() {
             self.mxu.flush();
         }
@@ -135,6 +149,9 @@ impl Gpu {
 
     /// Turns what the blocks have signalled into interrupts.
     pub(crate) fn settle(&mut self) {
+        if !self.mxu.fault_pending() {
+            self.csp.faults_acknowledged();
+        }
         let faults = &mut self.mxu.faults;
         if std::mem::take(&mut faults.translation) {
             self.biu.page_fault();

@@ -6,9 +6,8 @@
 //! by register values, memory contents and [`InterruptSink::raise`]. Nothing
 //! else goes in or out: the same inputs in the same order give the same outputs.
 //!
-//! Not modelled yet: rings 1 to 9, 64 KiB pages, the per-client UTLB, context
-//! save and restore, register dumps, tiled and compressed surfaces, timestamps.
-//! A packet that is not modelled halts its ring with a recorded error.
+//! Not modelled: drawing, compute, video, tiled and compressed surfaces. Their
+//! packets are passed and counted, or halt their ring with a recorded error.
 //! docs/model-choices.md lists every decision behind the behaviour here.
 #![forbid(unsafe_code)]
 
@@ -22,17 +21,21 @@ mod gpu;
 mod log_limit;
 mod memory;
 mod mmu;
+mod planted;
+mod power;
 
 pub use biu::{InterruptSink, Latched};
 pub use bus::Width;
-pub use config::{Config, ConfigError, Defects};
+pub use config::{Config, ConfigError, Defects, OnWait};
 pub use counters::Counters;
-pub use csp::{CspError, CspErrorKind};
+pub use csp::{CspError, CspErrorKind, UnmetWait};
 pub use e3k_regs::fields::FaultClient;
 pub use e3k_regs::{BusAddr, Chip, GpuVa, VramOffset};
 pub use gpu::{Gpu, Progress};
 pub use memory::{BusError, DmaAccess, NoMemory, Snoop, SystemMemory, Target, Vram};
-pub use mmu::{FaultCause, FaultRecord, Walk};
+pub use mmu::{DtlbShape, FaultCause, FaultRecord, LargePage, MmuOptions, OnFault, UtlbSize, Walk};
+#[cfg(feature = "planted-faults")]
+pub use planted::{Planted, plant};
 
 /// A number as an index. The model runs on 64-bit hosts only: VRAM is mapped whole.
 #[expect(

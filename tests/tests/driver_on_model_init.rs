@@ -21,7 +21,7 @@ fn machine(vram: u64, visible: u64) -> Machine {
 fn registers(machine: &Machine) -> Vec<(u32, u64)> {
     let offsets = REGISTERS
         .iter()
-        .flat_map(|info| (0..info.count).map(|index| info.offset + index * info.stride));
+        .flat_map(|info| (0..info.count).map(|index| info.reg.at(index)));
     machine.gpu(|gpu| {
         offsets
             .map(|at| (at, gpu.read(at & !3, Width::B4)))
@@ -211,4 +211,13 @@ fn the_driver_loads_and_unloads_20_times_in_a_row() {
         assert_eq!(registers(&machine), before, "round {round}");
     }
     assert_eq!(machine.log_lines(), Vec::<String>::new());
+}
+
+#[test]
+fn the_driver_writes_no_read_only_register_and_no_reserved_bit() {
+    let guest = Guest::load(machine(GIB, 512 * MIB)).unwrap();
+    let counters = guest.machine.gpu(|gpu| gpu.counters());
+    assert!(counters.register_writes > 0);
+    assert_eq!(counters.read_only_writes, 0);
+    assert_eq!(counters.reserved_writes, 0);
 }

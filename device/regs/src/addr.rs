@@ -102,6 +102,11 @@ impl GpuVa {
         self.0 >> 22 & 0x3ff
     }
 
+    /// The entry of the L3 table of 64 KiB pages: VA[21:16].
+    pub const fn l3_index_64k(self) -> u64 {
+        self.0 >> 16 & 0x3f
+    }
+
     /// The entry of the L3 table of 4 KiB pages: VA[21:12].
     pub const fn l3_index(self) -> u64 {
         self.0 >> PAGE_SHIFT & 0x3ff

@@ -1,12 +1,13 @@
 //! The chips of the family and what their identity says (hardware reference 1.1, 2).
 
+use crate::Reg;
 use core::fmt;
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 
 macro_rules! chips {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $vendor:literal, $device:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $vendor:literal, $device:literal, $order:literal;)*) => {
         /// A chip of the family, in the order in which drivers compare them
         /// (hardware reference 1.1).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +27,11 @@ macro_rules! chips {
                 match self { $(Self::$name => $device,)* }
             }
 
+            /// Its place in drivers' comparisons of chips, 1 is the lowest; some share one.
+            pub const fn order(self) -> u8 {
+                match self { $(Self::$name => $order,)* }
+            }
+
             /// The name on the command line, `10c0` for example.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
@@ -36,23 +42,23 @@ macro_rules! chips {
 
 chips! {
     /// e3k under its old vendor id.
-    E3k = "e3k", 0x1d17, 0x3d00;
+    E3k = "e3k", 0x1d17, 0x3d00, 1;
     /// Arise 10C0.
-    Arise10c0 = "10c0", 0x6766, 0x3d00;
+    Arise10c0 = "10c0", 0x6766, 0x3d00, 1;
     /// Arise 10C0T.
-    Arise10c0t = "10c0t", 0x6766, 0x3d06;
+    Arise10c0t = "10c0t", 0x6766, 0x3d06, 2;
     /// Arise 10D0, treated as a 10C0T.
-    Arise10d0 = "10d0", 0x6766, 0x3d0e;
+    Arise10d0 = "10d0", 0x6766, 0x3d0e, 2;
     /// Arise 1040.
-    Arise1040 = "1040", 0x6766, 0x3d03;
+    Arise1040 = "1040", 0x6766, 0x3d03, 3;
     /// Arise 1020.
-    Arise1020 = "1020", 0x6766, 0x3d02;
+    Arise1020 = "1020", 0x6766, 0x3d02, 4;
     /// Arise 1010.
-    Arise1010 = "1010", 0x6766, 0x3d04;
+    Arise1010 = "1010", 0x6766, 0x3d04, 5;
     /// Arise 2030.
-    Arise2030 = "2030", 0x6766, 0x3d07;
+    Arise2030 = "2030", 0x6766, 0x3d07, 6;
     /// Arise 2020.
-    Arise2020 = "2020", 0x6766, 0x3d08;
+    Arise2020 = "2020", 0x6766, 0x3d08, 7;
 }
 
 impl Chip {
@@ -62,6 +68,35 @@ impl Chip {
             .iter()
             .copied()
             .find(|chip| chip.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Where its timestamp is (hardware reference 9.4).
+    pub const fn timestamp(self) -> Reg {
+        if self.is_1020_or_later() {
+            Reg::CspTimestamp1020
+        } else {
+            Reg::CspTimestamp
+        }
+    }
+
+    /// Whether it can gate clocks by itself (hardware reference 9.3).
+    pub const fn has_power_manager(self) -> bool {
+        self.order() >= Self::Arise2030.order()
+    }
+
+    /// Whether software decouples video core 0 ([`Reg::Vcp0Decouple`], hardware
+    /// reference 8.4).
+    pub const fn decouples_vcp0(self) -> bool {
+        self.is_1020_or_later() && self.order() != Self::Arise2030.order()
+    }
+
+    /// What software writes to [`Reg::PendingBufCtrl0`] (hardware reference 8.4).
+    pub const fn pending_buffers(self) -> u32 {
+        if self.is_1020_or_later() { 0x40 } else { 0x4 }
+    }
+
+    const fn is_1020_or_later(self) -> bool {
+        self.order() >= Self::Arise1020.order()
     }
 
     /// The chip with these PCI ids.

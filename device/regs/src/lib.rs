@@ -7,13 +7,15 @@
 //! [`Mark`]: what is only inferred or unknown on silicon is listed with our
 //! choice in `docs/model-choices.md`.
 //!
-//! Left out: display, video cores, ROM, drawing and compute packets.
+//! Left out: display and video cores beyond their rings, DDR timing, drawing
+//! and compute packets.
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod addr;
 pub mod chip;
 pub mod fields;
+pub mod layout;
 pub mod packet;
 pub mod pte;
 pub mod register;

@@ -12,12 +12,33 @@ pub mod opcode {
     pub const DMA: u8 = 0x1;
     /// Wait for an internal fence.
     pub const WAIT: u8 = 0x2;
+    /// Store registers to memory.
+    pub const QUERY_DUMP: u8 = 0x3;
     /// Write registers.
     pub const SET_REGISTER: u8 = 0x4;
+    /// Drawing state.
+    pub const SET_OBJECT: u8 = 0x6;
+    /// Draw.
+    pub const DIP: u8 = 0x7;
     /// Write a fence.
     pub const FENCE: u8 = 0x8;
     /// A command for one block.
     pub const BLOCK: u8 = 0x9;
+    /// Compute.
+    pub const GP: u8 = 0xB;
+    /// Video post-processing.
+    pub const VPP: u8 = 0xC;
+    /// Tile-based rendering indicator.
+    pub const TBR: u8 = 0xF;
+}
+
+/// Bits 31:28 of a header on the rings of the video cores, where they differ
+/// from [`opcode`] (hardware reference 10.2).
+pub mod video_opcode {
+    /// The second form of writing registers.
+    pub const SET_REGISTER_2: u8 = 0x5;
+    /// Start the core.
+    pub const KICKOFF: u8 = 0x7;
 }
 
 /// Block ids in packets (hardware reference 3).
@@ -28,6 +49,8 @@ pub mod block {
     pub const FF: u8 = 6;
     /// Memory crossbar.
     pub const MXU: u8 = 12;
+    /// Video core.
+    pub const VCP: u8 = 15;
     /// The L1 register bank.
     pub const MMU: u8 = 18;
 }
@@ -129,6 +152,63 @@ pub struct SetRegister {
     pub opcode: u8,
 }
 
+/// Second payload dword of a `Set_Register` from memory; the first is the
+/// address's low half (hardware reference 10.9).
+#[bitfield(u32)]
+#[derive(PartialEq, Eq)]
+pub struct RegisterSource {
+    /// Address bits 39:32.
+    pub high: u8,
+    /// L2-cachable.
+    pub l2_cachable: bool,
+    /// The address is physical.
+    pub physical: bool,
+    #[bits(9)]
+    __: u16,
+    /// Registers to load.
+    #[bits(13)]
+    pub count: u16,
+}
+
+/// `Query_Dump` (hardware reference 10.10). Address low and [`DumpTarget`] follow.
+#[bitfield(u32)]
+#[derive(PartialEq, Eq)]
+pub struct QueryDump {
+    /// Payload dwords: 2.
+    #[bits(3, default = 2)]
+    pub count: u8,
+    #[bits(4)]
+    __: u8,
+    /// Registers to store.
+    #[bits(13)]
+    pub registers: u16,
+    /// The address is an offset in the context.
+    pub context_offset: bool,
+    /// The 64-bit timestamp is stored instead.
+    pub timestamp: bool,
+    /// Of unknown meaning.
+    pub kind: bool,
+    /// [`block`].
+    #[bits(5)]
+    pub block: u8,
+    /// [`opcode::QUERY_DUMP`].
+    #[bits(4, default = opcode::QUERY_DUMP)]
+    pub opcode: u8,
+}
+
+/// Second payload dword of [`QueryDump`] (hardware reference 10.10).
+#[bitfield(u32)]
+#[derive(PartialEq, Eq)]
+pub struct DumpTarget {
+    /// Address bits 39:32.
+    pub high: u8,
+    #[bits(11)]
+    __: u16,
+    /// First word of the block.
+    #[bits(13)]
+    pub word: u16,
+}
+
 /// Fence (hardware reference 10.4).
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
@@ -163,6 +243,10 @@ pub struct Fence {
 }
 
 impl Fence {
+    /// [`Self::kind`] of an internal fence.
+    pub const INTERNAL: u8 = 0;
+    /// [`Self::kind`] of an external 32-bit fence.
+    pub const EXTERNAL_32: u8 = 2;
     /// [`Self::kind`] of an external 64-bit fence.
     pub const EXTERNAL_64: u8 = 3;
     /// [`Self::irq`] that interrupts the CPU.
@@ -200,10 +284,54 @@ pub struct CspCommand {
 impl CspCommand {
     /// [`Self::kind`] of an Indicator.
     pub const INDICATOR: u8 = 0;
+    /// [`Self::kind`] of [`ClearFlags`].
+    pub const CLEAR_FLAGS: u8 = 1;
+    /// [`Self::kind`]: save the context.
+    pub const SAVE: u8 = 2;
+    /// [`Self::kind`]: restore the context.
+    pub const RESTORE: u8 = 3;
     /// [`Self::info`] that ends a submission.
     pub const INFO_OFF: u8 = 0;
     /// [`Self::info`] of 3D work, copies and fills included.
     pub const INFO_3D: u8 = 3;
+}
+
+/// Clear compression flags, a command for the CSP block (hardware reference
+/// 10.6). Start low, [`FlagValues`] and a mask follow.
+#[bitfield(u32)]
+#[derive(PartialEq, Eq)]
+pub struct ClearFlags {
+    /// Payload dwords: 3.
+    #[bits(3, default = 3)]
+    pub count: u8,
+    /// Bytes of flags.
+    #[bits(17)]
+    pub bytes: u32,
+    /// [`CspCommand::CLEAR_FLAGS`].
+    #[bits(3, default = CspCommand::CLEAR_FLAGS)]
+    pub kind: u8,
+    /// [`block::CSP`].
+    #[bits(5)]
+    pub block: u8,
+    /// [`opcode::BLOCK`].
+    #[bits(4, default = opcode::BLOCK)]
+    pub opcode: u8,
+}
+
+/// Second payload dword of [`ClearFlags`] (hardware reference 10.6).
+#[bitfield(u32)]
+#[derive(PartialEq, Eq)]
+pub struct FlagValues {
+    /// Address bits 39:32.
+    pub high: u8,
+    #[bits(16)]
+    __: u16,
+    /// Value 1, the high half of a flag byte.
+    #[bits(4)]
+    pub value1: u8,
+    /// Value 0, the low half of a flag byte.
+    #[bits(4)]
+    pub value0: u8,
 }
 
 /// A command for any other block (hardware reference 10.2, 10.8): its length
@@ -351,7 +479,7 @@ pub struct RtMisc {
     pub enable: bool,
     /// Tiled, not linear.
     pub tiled: bool,
-    /// Which of the four bytes of a pixel are written.
+    /// Which of the four bytes of a pixel are written; bit 0 is the first in memory.
     #[bits(4)]
     pub write_mask: u8,
     #[bits(14)]

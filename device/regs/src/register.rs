@@ -1,5 +1,9 @@
-//! The register table of BAR0: one line per register or bank. Field layouts
-//! are in [`crate::fields`]; PTE-shaped registers in [`crate::pte`].
+//! The register table of BAR0: one line per register or bank, in the order of
+//! offsets. Their bits are in [`crate::fields`] and [`crate::pte`].
+
+use crate::layout::Layout;
+use crate::{fields, pte};
+use core::fmt;
 
 /// How a register answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +16,18 @@ pub enum Access {
     WriteOneClear,
     /// Any written value triggers; what a read returns is the register's own rule.
     Trigger,
+}
+
+impl Access {
+    /// As listings say it: `RO`, `RW`, `W1C`, `trigger`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "RO",
+            Self::ReadWrite => "RW",
+            Self::WriteOneClear => "W1C",
+            Self::Trigger => "trigger",
+        }
+    }
 }
 
 /// How sure the hardware reference is of a fact.
@@ -27,7 +43,19 @@ pub enum Mark {
     Unknown,
 }
 
-/// The declaration of one register, or of a bank of equal ones.
+impl Mark {
+    /// The reference's letter: `D`, `H`, `I` or `U`.
+    pub const fn letter(self) -> &'static str {
+        match self {
+            Self::Defined => "D",
+            Self::Header => "H",
+            Self::Inferred => "I",
+            Self::Unknown => "U",
+        }
+    }
+}
+
+/// The declaration of one register, or of a bank of equally wide ones.
 #[derive(Clone, Copy, Debug)]
 pub struct RegInfo {
     /// The register.
@@ -36,12 +64,10 @@ pub struct RegInfo {
     pub name: &'static str,
     /// Byte offset in BAR0.
     pub offset: u32,
-    /// Width in bytes.
+    /// Width in bytes, 1 or 4; the registers of a bank follow each other without gaps.
     pub width: u8,
     /// How many there are; 1 unless it is a bank.
     pub count: u32,
-    /// Bytes from one register of a bank to the next.
-    pub stride: u32,
     /// How it answers.
     pub access: Access,
     /// Value after power-on and function reset.
@@ -50,99 +76,272 @@ pub struct RegInfo {
     pub section: &'static str,
     /// Trust in it.
     pub mark: Mark,
+    /// Its bits. A bank of different registers has one layout for each kind;
+    /// they alternate.
+    pub layouts: &'static [Layout],
+    doc: &'static str,
+}
+
+impl RegInfo {
+    /// The first byte offset behind it.
+    pub const fn end(&self) -> u32 {
+        self.offset + self.count * self.width as u32
+    }
+
+    /// What it is, in a sentence.
+    pub fn about(&self) -> &'static str {
+        self.doc.trim_start()
+    }
+
+    /// The bits of register `index` of the bank.
+    pub const fn layout(&self, index: u32) -> &'static Layout {
+        &self.layouts[index as usize % self.layouts.len()]
+    }
+
+    /// The name of register `index`: `MMU_MODE`, `TTBR[17]`, `RING[0].TAIL`.
+    pub const fn label(&self, index: u32) -> Label {
+        Label { info: *self, index }
+    }
+}
+
+/// The name of one register of a bank; see [`RegInfo::label`].
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    info: RegInfo,
+    index: u32,
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = u32::try_from(self.info.layouts.len()).unwrap_or(1);
+        f.write_str(self.info.name)?;
+        if self.info.count > kinds {
+            write!(f, "[{}]", self.index / kinds)?;
+        }
+        match self.info.layout(self.index).name {
+            "" => Ok(()),
+            kind => write!(f, ".{kind}"),
+        }
+    }
+}
+
+macro_rules! fields_of {
+    () => {
+        &[]
+    };
+    ($layout:ty) => {
+        <$layout>::FIELDS
+    };
+}
+
+macro_rules! layouts {
+    () => { &[Layout::new("", &[])] };
+    (: $layout:ty) => { &[Layout::new("", fields_of!($layout))] };
+    ($($kind:ident $(: $layout:ty)?),*) => {
+        &[$(Layout::new(stringify!($kind), fields_of!($($layout)?)),)*]
+    };
 }
 
 macro_rules! registers {
     ($(
         $(#[doc = $doc:literal])*
         $name:ident ($text:literal) = $offset:literal, $width:literal, $access:ident, $reset:literal, $section:literal, $mark:ident
-            $([$count:literal x $stride:literal])?;
+            $(: $layout:ty)? $([$count:literal])? $({$($kinds:tt)*})?;
     )*) => {
         /// A register of BAR0, or a bank of them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Reg { $($(#[doc = $doc])* $name,)* }
+        pub enum Reg {$(
+            $(#[doc = $doc])*
+            $(#[doc = concat!("\n\nBits: [`", stringify!($layout), "`].")])?
+            $name,
+        )*}
 
-        /// Every declared register, in the order of [`Reg`].
+        /// Every declared register, in the order of [`Reg`] and of their offsets.
         pub const REGISTERS: &[RegInfo] = &[$(RegInfo {
             reg: Reg::$name,
             name: $text,
             offset: $offset,
             width: $width,
             count: 1 $(- 1 + $count)?,
-            stride: 4 $(- 4 + $stride)?,
             access: Access::$access,
             reset: $reset,
             section: $section,
             mark: Mark::$mark,
+            layouts: layouts!($(: $layout)? $($($kinds)*)?),
+            doc: concat!($($doc),*),
         },)*];
     };
 }
 
 registers! {
-    /// Firmware's word that VRAM works; software polls it for 0xDEADBEAF.
-    MemReady ("MEM_READY") = 0xD370, 4, ReadOnly, 0xDEAD_BEAF, "2", Defined;
-    /// Memory channels and GiB per channel ([`crate::chip::MemoryChannels`]); set by the model's configuration.
-    MemChannels ("MEM_CHANNELS") = 0xD374, 4, ReadOnly, 0, "2", Defined;
-    /// 0x0A: firmware has initialised the chip.
-    Posted ("POSTED") = 0x8852, 1, ReadWrite, 0x0A, "2", Defined;
-
-    /// Sources that have fired and are not latched yet ([`crate::fields::BiuInterrupts`]).
-    BiuRaw ("BIU_RAW") = 0x8504, 4, ReadOnly, 0, "7.1", Defined;
+    /// Mirror of the first word of the MSI capability.
+    MsiControl ("MSI_CONTROL") = 0x8048, 4, ReadWrite, 0, "7.3", Inferred: fields::MsiControl;
+    /// Mirror of the MSI address's low word; 0 tells software to leave the mirror alone.
+    MsiAddress ("MSI_ADDRESS") = 0x804C, 4, ReadOnly, 0, "7.3", Inferred;
+    /// Legacy VGA ports 0x3C0 to 0x3DF.
+    VgaPort ("VGA_PORT") = 0x83C0, 1, ReadWrite, 0, "3", Header [32];
+    /// Sources that have fired and are not latched yet.
+    BiuRaw ("BIU_RAW") = 0x8504, 4, ReadOnly, 0, "7.1", Defined: fields::BiuInterrupts;
     /// Enabled sources; reads back what was written.
-    BiuEnable ("BIU_ENABLE") = 0x8508, 4, ReadWrite, 0, "7.1", Defined;
-    /// Engine reset bits ([`crate::fields::EngineReset`]).
-    EngineReset ("ENGINE_RESET") = 0x8524, 4, ReadWrite, 0, "9.1", Defined;
-    /// The second word of sources ([`crate::fields::AdvancedInterrupts`]).
-    AdvancedRaw ("ADVANCED_RAW") = 0x8548, 4, ReadOnly, 0, "7.1", Defined;
+    BiuEnable ("BIU_ENABLE") = 0x8508, 4, ReadWrite, 0, "7.1", Defined: fields::BiuInterrupts;
+    /// Units that are held in reset.
+    EngineReset ("ENGINE_RESET") = 0x8524, 4, ReadWrite, 0, "9.1", Defined: fields::EngineReset;
+    /// The second word of sources that have fired.
+    AdvancedRaw ("ADVANCED_RAW") = 0x8548, 4, ReadOnly, 0, "7.1", Defined: fields::AdvancedInterrupts;
     /// Enabled sources of the second word.
-    AdvancedEnable ("ADVANCED_ENABLE") = 0x854C, 4, ReadWrite, 0, "7.1", Defined;
+    AdvancedEnable ("ADVANCED_ENABLE") = 0x854C, 4, ReadWrite, 0, "7.1", Defined: fields::AdvancedInterrupts;
     /// Any write latches both raw words into the shadows and clears them.
-    BiuShadow ("BIU_SHADOW") = 0x8574, 4, Trigger, 0, "7.1", Defined;
+    BiuShadow ("BIU_SHADOW") = 0x8574, 4, Trigger, 0, "7.1", Defined: fields::BiuInterrupts;
     /// Latched second word.
-    AdvancedShadow ("ADVANCED_SHADOW") = 0x8578, 4, ReadOnly, 0, "7.1", Defined;
+    AdvancedShadow ("ADVANCED_SHADOW") = 0x8578, 4, ReadOnly, 0, "7.1", Defined: fields::AdvancedInterrupts;
     /// Engine reset bits 32 to 63; stored, without effect.
     EngineResetHigh ("ENGINE_RESET_HIGH") = 0x85B4, 4, ReadWrite, 0, "9.1", Header;
-    /// Bit 0: the global interrupt gate ([`crate::fields::AdapterControl`]).
-    AdapterControl ("ADAPTER_CONTROL") = 0x8AA0, 1, ReadWrite, 0, "7.1", Defined;
+    /// 0x0A: firmware has initialised the chip.
+    Posted ("POSTED") = 0x8852, 1, ReadWrite, 0x0A, "2", Defined;
+    /// Clocks of the engines.
+    ClockGates ("CLOCK_GATES") = 0x8A01, 1, ReadWrite, 0, "9.3", Defined: fields::ClockGates;
+    /// Second word of the direct path to memory (0, 0x10000000 or 0x20000000 by host architecture).
+    BackdoorBase ("BACKDOOR_BASE") = 0x8A6C, 4, ReadWrite, 0, "1.5", Defined;
+    /// First word of the direct path to memory (0x001A4000 turns it on).
+    BackdoorControl ("BACKDOOR_CONTROL") = 0x8A70, 4, ReadWrite, 0, "1.5", Defined;
+    /// Device and revision id bytes; software only reports them.
+    DeviceByte ("DEVICE_BYTE") = 0x8A80, 1, ReadOnly, 0, "3", Unknown [4];
+    /// The adapter's interrupt gate.
+    AdapterControl ("ADAPTER_CONTROL") = 0x8AA0, 1, ReadWrite, 0, "7.1", Defined: fields::AdapterControl;
+    /// The bytes that `ENGINE_RESET` is a shadow of; stored, without effect.
+    EngineResetByte ("ENGINE_RESET_BYTE") = 0x8AA3, 1, ReadWrite, 0, "9.1", Unknown [4];
 
-    /// Busy bits of the chip's top level ([`crate::fields::TopBusy`]); 0 is idle.
-    TopBusy ("TOP_BUSY") = 0x30000, 4, ReadOnly, 0, "9.2", Defined;
+    /// Channel 0: scramble pattern. How many of the words carry it is unknown.
+    Miu0ScramblePattern ("MIU0_SCRAMBLE_PATTERN") = 0xD300, 4, ReadWrite, 0, "8.4", Unknown [28];
+    /// Firmware's word that VRAM works; software polls it for 0xDEADBEAF.
+    MemReady ("MEM_READY") = 0xD370, 4, ReadOnly, 0xDEAD_BEAF, "2", Defined;
+    /// Memory channels and GiB per channel; set by the model's configuration.
+    MemChannels ("MEM_CHANNELS") = 0xD374, 4, ReadOnly, 0, "2", Defined: fields::MemChannels;
+    /// Channel 0: secure ranges. Range 0 is the BL buffer; how many there are is unknown.
+    Miu0Range ("MIU0_RANGE") = 0xD390, 4, ReadWrite, 0, "8.4", Defined [24] {START: fields::MiuRangeAddress, END: fields::MiuRangeAddress};
+    /// Channel 0: scramble enable.
+    Miu0ScrambleEnable ("MIU0_SCRAMBLE_ENABLE") = 0xD3F0, 4, ReadWrite, 0, "8.4", Defined;
+    /// Channel 1: scramble pattern.
+    Miu1ScramblePattern ("MIU1_SCRAMBLE_PATTERN") = 0xE300, 4, ReadWrite, 0, "8.4", Unknown [28];
+    /// Channel 1: secure ranges. A header constant puts them at 0xD790 instead.
+    Miu1Range ("MIU1_RANGE") = 0xE390, 4, ReadWrite, 0, "8.4", Unknown [24] {START: fields::MiuRangeAddress, END: fields::MiuRangeAddress};
+    /// Channel 1: scramble enable.
+    Miu1ScrambleEnable ("MIU1_SCRAMBLE_ENABLE") = 0xE3F0, 4, ReadWrite, 0, "8.4", Unknown;
+    /// Channel 2: scramble pattern.
+    Miu2ScramblePattern ("MIU2_SCRAMBLE_PATTERN") = 0xF300, 4, ReadWrite, 0, "8.4", Unknown [28];
+    /// Channel 2: secure ranges.
+    Miu2Range ("MIU2_RANGE") = 0xF390, 4, ReadWrite, 0, "8.4", Unknown [24] {START: fields::MiuRangeAddress, END: fields::MiuRangeAddress};
+    /// Channel 2: scramble enable.
+    Miu2ScrambleEnable ("MIU2_SCRAMBLE_ENABLE") = 0xF3F0, 4, ReadWrite, 0, "8.4", Unknown;
+
+    /// Busy bits of the chip's top level; 0 is idle.
+    TopBusy ("TOP_BUSY") = 0x30000, 4, ReadOnly, 0, "9.2", Defined: fields::TopBusy;
     /// Busy bits of the three GPCs, two words each.
-    GpcBusy ("GPC_BUSY") = 0x30004, 4, ReadOnly, 0, "9.2", Defined [6 x 4];
-    /// Address, size, head and tail of rings 0 to 6, four words each ([`crate::fields::RingWord`]).
-    LowRings ("RING") = 0x3001C, 4, ReadWrite, 0, "10.1", Defined [28 x 4];
-    /// The same of rings 7 to 9 (video cores and VPP).
-    VideoRings ("VIDEO_RING") = 0x30600, 4, ReadWrite, 0, "10.1", Defined [12 x 4];
+    GpcBusy ("GPC_BUSY") = 0x30004, 4, ReadOnly, 0, "9.2", Defined [6] {WORD0: fields::GpcBusy0, WORD1: fields::GpcBusy1};
+    /// Rings 0 to 6. Address: page number and kick-off. Size, head (the chip's read pointer) and tail (the doorbell): in bytes.
+    LowRings ("RING") = 0x3001C, 4, ReadWrite, 0, "10.1", Defined [28] {ADDRESS: fields::RingAddress, SIZE, HEAD, TAIL};
+    /// GPU timestamp of chips below 1020.
+    CspTimestamp ("CSP_TIMESTAMP") = 0x300A4, 4, ReadOnly, 0, "9.4", Defined [2] {LOW, HIGH};
+    /// GPU timestamp of chips from 1020 on.
+    CspTimestamp1020 ("CSP_TIMESTAMP_1020") = 0x300B4, 4, ReadOnly, 0, "9.4", Defined [2] {LOW, HIGH};
+    /// Current command of a called buffer.
+    L1Dma ("L1_DMA") = 0x303B8, 4, ReadOnly, 0, "9.4", Defined;
+    /// Current command of a buffer called from a called buffer.
+    L2Dma ("L2_DMA") = 0x303BC, 4, ReadOnly, 0, "9.4", Defined;
+    /// Current command of each ring.
+    RingCommand ("RING_COMMAND") = 0x303C0, 4, ReadOnly, 0, "9.4", Defined [10];
+    /// Units with automatic clock gating; chips from 2030 on.
+    PowerManagerConfig ("PWR_MGR_CFG_EN") = 0x303F4, 4, ReadWrite, 0, "9.3", Defined: fields::PowerManagerConfig;
+    /// How long a unit idles before it is gated; software writes 0x08202020.
+    PowerManagerWait ("PWR_MGR_WAIT_CNT") = 0x303F8, 4, ReadWrite, 0, "9.3", Defined;
+    /// State of the automatic gating.
+    PowerManagerStatus ("PWR_MGR_STATUS0") = 0x303FC, 4, ReadOnly, 0, "9.3", Header;
+    /// Rings 7 to 9 (video cores and VPP), as rings 0 to 6.
+    VideoRings ("VIDEO_RING") = 0x30600, 4, ReadWrite, 0, "10.1", Defined [12] {ADDRESS: fields::RingAddress, SIZE, HEAD, TAIL};
     /// Busy bits of the video cores and VPP.
-    VideoBusy ("VIDEO_BUSY") = 0x30630, 4, ReadOnly, 0, "9.2", Defined;
+    VideoBusy ("VIDEO_BUSY") = 0x30630, 4, ReadOnly, 0, "9.2", Defined: fields::VideoBusy;
 
-    /// Translation mode ([`crate::fields::MmuMode`]).
-    MmuMode ("MMU_MODE") = 0x49004, 4, ReadWrite, 0, "4.6", Defined;
-    /// TLB invalidation: page number and process id ([`crate::fields::InvalidateAddress`]).
-    PtInvAddr ("PT_INV_ADDR") = 0x49018, 4, ReadWrite, 0, "5", Defined;
-    /// TLB invalidation: which bits of the above are compared ([`crate::fields::InvalidateAddress`]).
-    PtInvMask ("PT_INV_MASK") = 0x4901C, 4, ReadWrite, 0, "5", Defined;
-    /// TLB invalidation: target and go ([`crate::fields::InvalidateTrigger`]).
-    PtInvTrig ("PT_INV_TRIG") = 0x49020, 4, Trigger, 0, "5", Defined;
-    /// One page-fault bit per client ([`crate::fields::FaultClient`]).
-    MxuIntStatus ("MXU_INT_STATUS") = 0x49038, 4, WriteOneClear, 0, "6", Header;
+    /// Translation mode.
+    MmuMode ("MMU_MODE") = 0x49004, 4, ReadWrite, 0, "4.6", Defined: fields::MmuMode;
+    /// Place and size of the buffer of compression flags.
+    BlSize ("BL_SIZE") = 0x4900C, 4, ReadWrite, 0, "8.4", Defined: fields::BlSize;
+    /// Which process ids are secure; written from a ring only.
+    ProcSec ("PROC_SEC") = 0x49014, 4, ReadWrite, 0, "8.4", Defined: fields::ProcSec;
+    /// TLB invalidation: page number and process id.
+    PtInvAddr ("PT_INV_ADDR") = 0x49018, 4, ReadWrite, 0, "5", Defined: fields::InvalidateAddress;
+    /// TLB invalidation: which bits of the address register are compared.
+    PtInvMask ("PT_INV_MASK") = 0x4901C, 4, ReadWrite, 0, "5", Defined: fields::InvalidateAddress;
+    /// TLB invalidation: target and go.
+    PtInvTrig ("PT_INV_TRIG") = 0x49020, 4, Trigger, 0, "5", Defined: fields::InvalidateTrigger;
+    /// Which memory channels are used, and how they interleave.
+    ChannelControl ("CHANNEL_CONTROL") = 0x49024, 4, ReadWrite, 0, "8.4", Defined: fields::ChannelControl;
+    /// Anti-lock; software writes 8.
+    DecControl ("DEC_CTRL") = 0x49028, 4, ReadWrite, 0, "8.4", Defined: fields::DecControl;
+    /// One page-fault bit per client.
+    MxuIntStatus ("MXU_INT_STATUS") = 0x49038, 4, WriteOneClear, 0, "6", Header: fields::MxuIntStatus;
     /// Declared by the chip, every bit reserved.
-    MxuIntMask ("MXU_INT_MASK") = 0x4903C, 4, ReadWrite, 0, "6", Header;
-    /// Level, process id and VA[39:32] of the first fault ([`crate::fields::FaultStatus0`]).
-    FaultStatus0 ("PAGE_FAULT_STATUS0") = 0x49040, 4, ReadOnly, 0, "6", Header;
+    MxuIntMask ("MXU_INT_MASK") = 0x4903C, 4, ReadWrite, 0, "6", Header: fields::MxuIntMask;
+    /// Level, process id and VA[39:32] of the first fault.
+    FaultStatus0 ("PAGE_FAULT_STATUS0") = 0x49040, 4, ReadOnly, 0, "6", Header: fields::FaultStatus0;
     /// VA[31:0] of the first fault.
     FaultStatus1 ("PAGE_FAULT_STATUS1") = 0x49044, 4, ReadOnly, 0, "6", Header;
     /// Bits 31:2 of the faulting address.
-    FaultMemAddr ("MEM_ADDR_FOR_PAGE_FAULT") = 0x49048, 4, ReadOnly, 0, "6", Header;
+    FaultMemAddr ("MEM_ADDR_FOR_PAGE_FAULT") = 0x49048, 4, ReadOnly, 0, "6", Header: fields::FaultAddress;
     /// Where the L1 entry of the first fault is.
-    FaultLevel1Addr ("LEVEL_1_FAULT_PAGE_ADDR") = 0x4904C, 4, ReadOnly, 0, "6", Header;
+    FaultLevel1Addr ("LEVEL_1_FAULT_PAGE_ADDR") = 0x4904C, 4, ReadOnly, 0, "6", Header: fields::FaultAddress;
     /// Where the L2 entry of the first fault is.
-    FaultLevel2Addr ("LEVEL_2_FAULT_PAGE_ADDR") = 0x49050, 4, ReadOnly, 0, "6", Header;
+    FaultLevel2Addr ("LEVEL_2_FAULT_PAGE_ADDR") = 0x49050, 4, ReadOnly, 0, "6", Header: fields::FaultAddress;
+    /// The buffers Rb0 to Rb2.
+    RbFl2 ("RB_FL2") = 0x49054, 4, ReadWrite, 0, "8.4", Defined: fields::Fl2 [3];
+    /// The argument buffer.
+    ArgumentFl2 ("ARGUMENT_FL2") = 0x49060, 4, ReadWrite, 0, "8.4", Defined: fields::Fl2;
     /// Which level was invalid.
-    FaultLevel ("PAGE_FAULT_LEVEL") = 0x49068, 4, ReadOnly, 0, "6", Header;
+    FaultLevel ("PAGE_FAULT_LEVEL") = 0x49068, 4, ReadOnly, 0, "6", Header: fields::FaultLevel;
+    /// Pending buffers; software writes 0x4 on chips below 1020, else 0x40.
+    PendingBufCtrl0 ("PENDING_BUF_CTRL_0") = 0x4906C, 4, ReadWrite, 0, "8.4", Defined;
+    /// Reserves by memory channels; software writes 0x1200003, 0x1300003 or 0x1360003 for 1, 2 or 3.
+    DiuReserveCtrl ("DIU_RESERVE_CTRL") = 0x49078, 4, ReadWrite, 0, "8.4", Defined;
+    /// Priorities of clients; software writes 0x11000202.
+    MxuPriority ("MXU_PRIORITY") = 0x4908C, 4, ReadWrite, 0, "8.4", Defined;
+    /// CPU-visible VRAM; no known driver gets to writing it.
+    VisibleSize ("VISIBLE_SIZE") = 0x490A0, 4, ReadWrite, 0, "8.4", Header: fields::VisibleSize;
+    /// Decouples video core 0; software writes 1 on chips from 1020 on, except 2030.
+    Vcp0Decouple ("VCP0_DECOUPLE") = 0x4C910, 4, ReadWrite, 0, "8.4", Defined;
+    /// The first page-table level: 16 process ids x 256 entries.
+    Ttbr ("TTBR") = 0x50000, 4, ReadWrite, 0, "4.2", Defined: pte::Ttbr [4096];
 
-    /// The first page-table level: 16 process ids x 256 entries ([`crate::pte::Ttbr`]).
-    Ttbr ("TTBR") = 0x50000, 4, ReadWrite, 0, "4.2", Defined [4096 x 4];
+    /// "pmp\0" when that firmware runs; the model has none.
+    PmpTag ("PMP_TAG") = 0x70020, 4, ReadOnly, 0, "3", Defined;
+    /// Version text of that firmware, 64 bytes.
+    PmpVersion ("PMP_VERSION") = 0x70024, 4, ReadOnly, 0, "3", Defined [16];
+    /// A ROM image of 512 bytes, 0xAA55 first; the model has none.
+    RomShadow ("ROM_SHADOW") = 0x7CE00, 4, ReadOnly, 0, "1.4", Defined [128];
+    /// Power state and the handshake about it.
+    PowerState ("POWER_STATE") = 0x8E000, 4, ReadWrite, 0, "9.3", Defined: fields::PowerState;
+    /// Writing 1 asks for the state that `POWER_STATE` requests.
+    PowerDoorbell ("POWER_DOORBELL") = 0x8E080, 4, Trigger, 0, "9.3", Defined: fields::PowerDoorbell;
+    /// Temperature sensor.
+    Temperature ("TEMPERATURE") = 0x8F000, 4, ReadOnly, 0, "1.2", Unknown [10];
+}
+
+/// Looking a register up needs the order of offsets.
+const _: () = {
+    let mut n = 1;
+    while n < REGISTERS.len() {
+        assert!(REGISTERS[n - 1].end() <= REGISTERS[n].offset);
+        n += 1;
+    }
+};
+
+/// What is declared in one aligned word of BAR0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// A register of four bytes, and its index in the bank.
+    Register(Reg, u32),
+    /// At least one register of one byte; [`Reg::find`] tells about each.
+    Bytes,
+    /// Nothing.
+    Undeclared,
 }
 
 impl Reg {
@@ -160,18 +359,50 @@ impl Reg {
     /// below [`RegInfo::count`].
     pub const fn at(self, index: u32) -> u32 {
         let info = self.info();
-        info.offset + index * info.stride
+        info.offset + index * info.width as u32
     }
 
     /// The register that contains byte `offset`, and its index in the bank.
+    #[inline]
     pub fn find(offset: u32) -> Option<(Self, u32)> {
-        REGISTERS.iter().find_map(|info| {
-            let rel = offset.checked_sub(info.offset)?;
-            let index = rel / info.stride;
-            let inside = index < info.count && rel % info.stride < u32::from(info.width);
-            inside.then_some((info.reg, index))
-        })
+        let info = last_at_or_below(offset).filter(|info| offset < info.end())?;
+        let index = (offset - info.offset) / u32::from(info.width);
+        Some((info.reg, index))
     }
+
+    /// What the aligned word at `offset` holds.
+    #[inline]
+    pub fn word(offset: u32) -> Word {
+        match last_at_or_below(offset | 3) {
+            Some(info) if info.end() <= offset & !3 => Word::Undeclared,
+            Some(info) if info.width == 1 => Word::Bytes,
+            Some(info) => Word::Register(info.reg, (offset - info.offset) / 4),
+            None => Word::Undeclared,
+        }
+    }
+}
+
+/// For each 16 bytes of BAR0, how many registers begin before their end: a
+/// register access has to look at the last few of those only.
+static BEFORE_END: [u8; (BAR0_BYTES / 16) as usize] = {
+    let mut before = [0; (BAR0_BYTES / 16) as usize];
+    let (mut n, mut block) = (0_u8, 0);
+    while block < before.len() {
+        while (n as usize) < REGISTERS.len() && REGISTERS[n as usize].offset as usize / 16 <= block
+        {
+            n += 1;
+        }
+        before[block] = n;
+        block += 1;
+    }
+    before
+};
+
+#[inline]
+fn last_at_or_below(offset: u32) -> Option<&'static RegInfo> {
+    let before = *BEFORE_END.get((offset / 16) as usize)?;
+    let candidates = REGISTERS.get(..before.into())?;
+    candidates.iter().rev().find(|info| info.offset <= offset)
 }
 
 /// Bytes of BAR0 (hardware reference 1.2).

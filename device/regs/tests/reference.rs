@@ -1,6 +1,7 @@
 //! Every offset and bit position against literals typed from the hardware
 //! reference, independent of the declarations.
 
+use e3k_regs::Reg;
 use e3k_regs::addr::GpuVa;
 use e3k_regs::chip::{Chip, MemoryChannels};
 use e3k_regs::fields::{
@@ -11,57 +12,168 @@ use e3k_regs::packet::{
     self, CspCommand, Dma, Fence, Range, RtFormat, RtMisc, RtSize, SetRegister, SgCommand, Skip,
     SourceOffset, Wait, Writer, ff,
 };
-use e3k_regs::pte::{L2Entry, L3Entry, Ttbr};
-use e3k_regs::register::{BAR0_BYTES, REGISTERS};
-use e3k_regs::{Access, Reg};
+use e3k_regs::pte::{L2Entry, L3Entry, L3Entry64K, Ttbr};
+use e3k_regs::register::{BAR0_BYTES, REGISTERS, Word};
 
-/// (name, first byte offset, width, how many, last byte offset, reset), sections 2 to 10.
+/// (name, first byte offset, width, how many, last byte offset, reset, access,
+/// section, trust), sections 1 to 10.
 #[rustfmt::skip]
-const MAP: &[(&str, u32, u8, u32, u32, u32)] = &[
-    ("MEM_READY",               0x0D370, 4,    1, 0x0D370, 0xDEAD_BEAF),
-    ("MEM_CHANNELS",            0x0D374, 4,    1, 0x0D374, 0),
-    ("POSTED",                  0x08852, 1,    1, 0x08852, 0x0A),
-    ("BIU_RAW",                 0x08504, 4,    1, 0x08504, 0),
-    ("BIU_ENABLE",              0x08508, 4,    1, 0x08508, 0),
-    ("ENGINE_RESET",            0x08524, 4,    1, 0x08524, 0),
-    ("ADVANCED_RAW",            0x08548, 4,    1, 0x08548, 0),
-    ("ADVANCED_ENABLE",         0x0854C, 4,    1, 0x0854C, 0),
-    ("BIU_SHADOW",              0x08574, 4,    1, 0x08574, 0),
-    ("ADVANCED_SHADOW",         0x08578, 4,    1, 0x08578, 0),
-    ("ENGINE_RESET_HIGH",       0x085B4, 4,    1, 0x085B4, 0),
-    ("ADAPTER_CONTROL",         0x08AA0, 1,    1, 0x08AA0, 0),
-    ("TOP_BUSY",                0x30000, 4,    1, 0x30000, 0),
-    ("GPC_BUSY",                0x30004, 4,    6, 0x30018, 0),
-    ("RING",                    0x3001C, 4,   28, 0x30088, 0),
-    ("VIDEO_RING",              0x30600, 4,   12, 0x3062C, 0),
-    ("VIDEO_BUSY",              0x30630, 4,    1, 0x30630, 0),
-    ("MMU_MODE",                0x49004, 4,    1, 0x49004, 0),
-    ("PT_INV_ADDR",             0x49018, 4,    1, 0x49018, 0),
-    ("PT_INV_MASK",             0x4901C, 4,    1, 0x4901C, 0),
-    ("PT_INV_TRIG",             0x49020, 4,    1, 0x49020, 0),
-    ("MXU_INT_STATUS",          0x49038, 4,    1, 0x49038, 0),
-    ("MXU_INT_MASK",            0x4903C, 4,    1, 0x4903C, 0),
-    ("PAGE_FAULT_STATUS0",      0x49040, 4,    1, 0x49040, 0),
-    ("PAGE_FAULT_STATUS1",      0x49044, 4,    1, 0x49044, 0),
-    ("MEM_ADDR_FOR_PAGE_FAULT", 0x49048, 4,    1, 0x49048, 0),
-    ("LEVEL_1_FAULT_PAGE_ADDR", 0x4904C, 4,    1, 0x4904C, 0),
-    ("LEVEL_2_FAULT_PAGE_ADDR", 0x49050, 4,    1, 0x49050, 0),
-    ("PAGE_FAULT_LEVEL",        0x49068, 4,    1, 0x49068, 0),
-    ("TTBR",                    0x50000, 4, 4096, 0x53FFC, 0),
+type Row = (&'static str, u32, u8, u32, u32, u32, &'static str, &'static str, &'static str);
+
+#[rustfmt::skip]
+const MAP: &[Row] = &[
+    ("MSI_CONTROL",             0x08048, 4,    1, 0x08048, 0,           "RW",      "7.3",  "I"),
+    ("MSI_ADDRESS",             0x0804C, 4,    1, 0x0804C, 0,           "RO",      "7.3",  "I"),
+    ("VGA_PORT",                0x083C0, 1,   32, 0x083DF, 0,           "RW",      "3",    "H"),
+    ("BIU_RAW",                 0x08504, 4,    1, 0x08504, 0,           "RO",      "7.1",  "D"),
+    ("BIU_ENABLE",              0x08508, 4,    1, 0x08508, 0,           "RW",      "7.1",  "D"),
+    ("ENGINE_RESET",            0x08524, 4,    1, 0x08524, 0,           "RW",      "9.1",  "D"),
+    ("ADVANCED_RAW",            0x08548, 4,    1, 0x08548, 0,           "RO",      "7.1",  "D"),
+    ("ADVANCED_ENABLE",         0x0854C, 4,    1, 0x0854C, 0,           "RW",      "7.1",  "D"),
+    ("BIU_SHADOW",              0x08574, 4,    1, 0x08574, 0,           "trigger", "7.1",  "D"),
+    ("ADVANCED_SHADOW",         0x08578, 4,    1, 0x08578, 0,           "RO",      "7.1",  "D"),
+    ("ENGINE_RESET_HIGH",       0x085B4, 4,    1, 0x085B4, 0,           "RW",      "9.1",  "H"),
+    ("POSTED",                  0x08852, 1,    1, 0x08852, 0x0A,        "RW",      "2",    "D"),
+    ("CLOCK_GATES",             0x08A01, 1,    1, 0x08A01, 0,           "RW",      "9.3",  "D"),
+    ("BACKDOOR_BASE",           0x08A6C, 4,    1, 0x08A6C, 0,           "RW",      "1.5",  "D"),
+    ("BACKDOOR_CONTROL",        0x08A70, 4,    1, 0x08A70, 0,           "RW",      "1.5",  "D"),
+    ("DEVICE_BYTE",             0x08A80, 1,    4, 0x08A83, 0,           "RO",      "3",    "U"),
+    ("ADAPTER_CONTROL",         0x08AA0, 1,    1, 0x08AA0, 0,           "RW",      "7.1",  "D"),
+    ("ENGINE_RESET_BYTE",       0x08AA3, 1,    4, 0x08AA6, 0,           "RW",      "9.1",  "U"),
+    ("MIU0_SCRAMBLE_PATTERN",   0x0D300, 4,   28, 0x0D36C, 0,           "RW",      "8.4",  "U"),
+    ("MEM_READY",               0x0D370, 4,    1, 0x0D370, 0xDEAD_BEAF, "RO",      "2",    "D"),
+    ("MEM_CHANNELS",            0x0D374, 4,    1, 0x0D374, 0,           "RO",      "2",    "D"),
+    ("MIU0_RANGE",              0x0D390, 4,   24, 0x0D3EC, 0,           "RW",      "8.4",  "D"),
+    ("MIU0_SCRAMBLE_ENABLE",    0x0D3F0, 4,    1, 0x0D3F0, 0,           "RW",      "8.4",  "D"),
+    ("MIU1_SCRAMBLE_PATTERN",   0x0E300, 4,   28, 0x0E36C, 0,           "RW",      "8.4",  "U"),
+    ("MIU1_RANGE",              0x0E390, 4,   24, 0x0E3EC, 0,           "RW",      "8.4",  "U"),
+    ("MIU1_SCRAMBLE_ENABLE",    0x0E3F0, 4,    1, 0x0E3F0, 0,           "RW",      "8.4",  "U"),
+    ("MIU2_SCRAMBLE_PATTERN",   0x0F300, 4,   28, 0x0F36C, 0,           "RW",      "8.4",  "U"),
+    ("MIU2_RANGE",              0x0F390, 4,   24, 0x0F3EC, 0,           "RW",      "8.4",  "U"),
+    ("MIU2_SCRAMBLE_ENABLE",    0x0F3F0, 4,    1, 0x0F3F0, 0,           "RW",      "8.4",  "U"),
+    ("TOP_BUSY",                0x30000, 4,    1, 0x30000, 0,           "RO",      "9.2",  "D"),
+    ("GPC_BUSY",                0x30004, 4,    6, 0x30018, 0,           "RO",      "9.2",  "D"),
+    ("RING",                    0x3001C, 4,   28, 0x30088, 0,           "RW",      "10.1", "D"),
+    ("CSP_TIMESTAMP",           0x300A4, 4,    2, 0x300A8, 0,           "RO",      "9.4",  "D"),
+    ("CSP_TIMESTAMP_1020",      0x300B4, 4,    2, 0x300B8, 0,           "RO",      "9.4",  "D"),
+    ("L1_DMA",                  0x303B8, 4,    1, 0x303B8, 0,           "RO",      "9.4",  "D"),
+    ("L2_DMA",                  0x303BC, 4,    1, 0x303BC, 0,           "RO",      "9.4",  "D"),
+    ("RING_COMMAND",            0x303C0, 4,   10, 0x303E4, 0,           "RO",      "9.4",  "D"),
+    ("PWR_MGR_CFG_EN",          0x303F4, 4,    1, 0x303F4, 0,           "RW",      "9.3",  "D"),
+    ("PWR_MGR_WAIT_CNT",        0x303F8, 4,    1, 0x303F8, 0,           "RW",      "9.3",  "D"),
+    ("PWR_MGR_STATUS0",         0x303FC, 4,    1, 0x303FC, 0,           "RO",      "9.3",  "H"),
+    ("VIDEO_RING",              0x30600, 4,   12, 0x3062C, 0,           "RW",      "10.1", "D"),
+    ("VIDEO_BUSY",              0x30630, 4,    1, 0x30630, 0,           "RO",      "9.2",  "D"),
+    ("MMU_MODE",                0x49004, 4,    1, 0x49004, 0,           "RW",      "4.6",  "D"),
+    ("BL_SIZE",                 0x4900C, 4,    1, 0x4900C, 0,           "RW",      "8.4",  "D"),
+    ("PROC_SEC",                0x49014, 4,    1, 0x49014, 0,           "RW",      "8.4",  "D"),
+    ("PT_INV_ADDR",             0x49018, 4,    1, 0x49018, 0,           "RW",      "5",    "D"),
+    ("PT_INV_MASK",             0x4901C, 4,    1, 0x4901C, 0,           "RW",      "5",    "D"),
+    ("PT_INV_TRIG",             0x49020, 4,    1, 0x49020, 0,           "trigger", "5",    "D"),
+    ("CHANNEL_CONTROL",         0x49024, 4,    1, 0x49024, 0,           "RW",      "8.4",  "D"),
+    ("DEC_CTRL",                0x49028, 4,    1, 0x49028, 0,           "RW",      "8.4",  "D"),
+    ("MXU_INT_STATUS",          0x49038, 4,    1, 0x49038, 0,           "W1C",     "6",    "H"),
+    ("MXU_INT_MASK",            0x4903C, 4,    1, 0x4903C, 0,           "RW",      "6",    "H"),
+    ("PAGE_FAULT_STATUS0",      0x49040, 4,    1, 0x49040, 0,           "RO",      "6",    "H"),
+    ("PAGE_FAULT_STATUS1",      0x49044, 4,    1, 0x49044, 0,           "RO",      "6",    "H"),
+    ("MEM_ADDR_FOR_PAGE_FAULT", 0x49048, 4,    1, 0x49048, 0,           "RO",      "6",    "H"),
+    ("LEVEL_1_FAULT_PAGE_ADDR", 0x4904C, 4,    1, 0x4904C, 0,           "RO",      "6",    "H"),
+    ("LEVEL_2_FAULT_PAGE_ADDR", 0x49050, 4,    1, 0x49050, 0,           "RO",      "6",    "H"),
+    ("RB_FL2",                  0x49054, 4,    3, 0x4905C, 0,           "RW",      "8.4",  "D"),
+    ("ARGUMENT_FL2",            0x49060, 4,    1, 0x49060, 0,           "RW",      "8.4",  "D"),
+    ("PAGE_FAULT_LEVEL",        0x49068, 4,    1, 0x49068, 0,           "RO",      "6",    "H"),
+    ("PENDING_BUF_CTRL_0",      0x4906C, 4,    1, 0x4906C, 0,           "RW",      "8.4",  "D"),
+    ("DIU_RESERVE_CTRL",        0x49078, 4,    1, 0x49078, 0,           "RW",      "8.4",  "D"),
+    ("MXU_PRIORITY",            0x4908C, 4,    1, 0x4908C, 0,           "RW",      "8.4",  "D"),
+    ("VISIBLE_SIZE",            0x490A0, 4,    1, 0x490A0, 0,           "RW",      "8.4",  "H"),
+    ("VCP0_DECOUPLE",           0x4C910, 4,    1, 0x4C910, 0,           "RW",      "8.4",  "D"),
+    ("TTBR",                    0x50000, 4, 4096, 0x53FFC, 0,           "RW",      "4.2",  "D"),
+    ("PMP_TAG",                 0x70020, 4,    1, 0x70020, 0,           "RO",      "3",    "D"),
+    ("PMP_VERSION",             0x70024, 4,   16, 0x70060, 0,           "RO",      "3",    "D"),
+    ("ROM_SHADOW",              0x7CE00, 4,  128, 0x7CFFC, 0,           "RO",      "1.4",  "D"),
+    ("POWER_STATE",             0x8E000, 4,    1, 0x8E000, 0,           "RW",      "9.3",  "D"),
+    ("POWER_DOORBELL",          0x8E080, 4,    1, 0x8E080, 0,           "trigger", "9.3",  "D"),
+    ("TEMPERATURE",             0x8F000, 4,   10, 0x8F024, 0,           "RO",      "1.2",  "U"),
+];
+
+/// The fields of every register that has some: (high, low) from bit 0 up, as
+/// the sections list them; what is between them is reserved.
+#[rustfmt::skip]
+const BITS: &[(&str, &[(u8, u8)])] = &[
+    ("MSI_CONTROL", &[(16, 16)]),
+    ("BIU_RAW", EACH), ("BIU_ENABLE", EACH), ("BIU_SHADOW", EACH),
+    ("ENGINE_RESET", &[
+        (0, 0), (1, 1), (5, 2), (6, 6), (7, 7), (8, 8), (9, 9), (12, 10), (13, 13), (14, 14),
+        (19, 16), (20, 20), (21, 21), (22, 22), (23, 23),
+    ]),
+    ("ADVANCED_RAW", ADVANCED), ("ADVANCED_ENABLE", ADVANCED), ("ADVANCED_SHADOW", ADVANCED),
+    ("CLOCK_GATES", &[(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6)]),
+    ("ADAPTER_CONTROL", &[(0, 0), (4, 4)]),
+    ("MEM_CHANNELS", &[(3, 0), (7, 4)]),
+    ("MIU0_RANGE[0].START", &[(31, 12)]), ("MIU0_RANGE[0].END", &[(31, 12)]),
+    ("MIU1_RANGE[0].START", &[(31, 12)]), ("MIU1_RANGE[0].END", &[(31, 12)]),
+    ("MIU2_RANGE[0].START", &[(31, 12)]), ("MIU2_RANGE[0].END", &[(31, 12)]),
+    ("TOP_BUSY", &[
+        (0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (8, 6), (11, 9), (14, 12), (17, 15),
+    ]),
+    ("GPC_BUSY[0].WORD0", &[(3, 0), (7, 4), (11, 8), (15, 12), (19, 16), (23, 20)]),
+    ("GPC_BUSY[0].WORD1", &[
+        (3, 0), (7, 4), (11, 8), (15, 12), (19, 16), (23, 20), (27, 24), (31, 28),
+    ]),
+    ("RING[0].ADDRESS", &[(27, 0), (28, 28), (31, 31)]),
+    ("PWR_MGR_CFG_EN", &[(0, 0), (1, 1), (2, 2)]),
+    ("VIDEO_RING[0].ADDRESS", &[(27, 0), (28, 28), (31, 31)]),
+    ("VIDEO_BUSY", &[(0, 0), (1, 1), (2, 2)]),
+    ("MMU_MODE", &[(0, 0), (4, 4), (15, 8), (23, 16), (31, 24)]),
+    ("BL_SIZE", &[(2, 0), (22, 4), (24, 24)]),
+    ("PROC_SEC", &[(15, 0)]),
+    ("PT_INV_ADDR", &[(27, 0), (31, 28)]), ("PT_INV_MASK", &[(27, 0), (31, 28)]),
+    ("PT_INV_TRIG", &[(3, 0), (4, 4), (6, 5)]),
+    ("CHANNEL_CONTROL", &[(2, 0), (5, 3)]),
+    ("DEC_CTRL", &[(2, 0), (3, 3)]),
+    ("MXU_INT_STATUS", &[(29, 0)]),
+    ("MXU_INT_MASK", &[]),
+    ("PAGE_FAULT_STATUS0", &[(19, 18), (23, 20), (31, 24)]),
+    ("MEM_ADDR_FOR_PAGE_FAULT", &[(31, 2)]),
+    ("LEVEL_1_FAULT_PAGE_ADDR", &[(31, 2)]), ("LEVEL_2_FAULT_PAGE_ADDR", &[(31, 2)]),
+    ("RB_FL2[0]", &[(19, 0), (31, 20)]), ("ARGUMENT_FL2", &[(19, 0), (31, 20)]),
+    ("PAGE_FAULT_LEVEL", &[(1, 0), (31, 2)]),
+    ("VISIBLE_SIZE", &[(7, 0)]),
+    ("TTBR[0]", &[(0, 0), (1, 1), (2, 2), (3, 3), (27, 4)]),
+    ("POWER_STATE", &[(7, 0), (23, 16), (31, 24)]),
+    ("POWER_DOORBELL", &[(0, 0)]),
+];
+
+/// Section 7.1: every bit of the first interrupt word has a source.
+#[rustfmt::skip]
+const EACH: &[(u8, u8)] = &[
+    (0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 7), (8, 8), (9, 9), (10, 10),
+    (11, 11), (12, 12), (13, 13), (14, 14), (15, 15), (16, 16), (17, 17), (18, 18), (19, 19),
+    (20, 20), (21, 21), (22, 22), (23, 23), (24, 24), (25, 25), (26, 26), (27, 27), (28, 28),
+    (29, 29), (30, 30), (31, 31),
+];
+
+/// Section 7.1: the second interrupt word.
+#[rustfmt::skip]
+const ADVANCED: &[(u8, u8)] = &[
+    (0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 7), (16, 16), (17, 17), (18, 18),
+    (19, 19), (20, 20), (21, 21), (22, 22), (23, 23), (24, 24), (25, 25), (26, 26), (27, 27),
+    (28, 28),
 ];
 
 #[test]
 fn the_register_map_is_the_references() {
-    assert_eq!(REGISTERS.len(), MAP.len());
     for (info, row) in REGISTERS.iter().zip(MAP) {
-        let last = info.offset + (info.count - 1) * info.stride;
         let declared = (
             info.name,
             info.offset,
             info.width,
             info.count,
-            last,
+            info.reg.at(info.count - 1),
             info.reset,
+            info.access.name(),
+            info.section,
+            info.mark.letter(),
         );
         assert_eq!(declared, *row);
         assert_eq!(
@@ -69,6 +181,56 @@ fn the_register_map_is_the_references() {
             info.name,
             "the table is in the order of the enum"
         );
+        assert!(info.about().ends_with('.'), "{}", info.name);
+    }
+    assert_eq!(REGISTERS.len(), MAP.len());
+}
+
+#[test]
+fn every_registers_bits_are_those_of_its_section() {
+    let layouts = REGISTERS.iter().flat_map(|info| {
+        let kinds = 0..u32::try_from(info.layouts.len()).unwrap();
+        kinds.map(move |kind| (info, info.label(kind).to_string(), info.layout(kind)))
+    });
+    let mut count = 0;
+    for (info, label, layout) in layouts.filter(|(_, _, layout)| !layout.fields.is_empty()) {
+        let row = BITS.iter().find(|(name, _)| *name == label);
+        let (_, bits) = row.unwrap_or_else(|| panic!("{label} has fields"));
+        let named: Vec<_> = layout.fields.iter().filter(|f| !f.is_reserved()).collect();
+        let places: Vec<_> = named.iter().map(|f| (f.high(), f.low)).collect();
+        assert_eq!(places, *bits, "{label}");
+        assert!(named.iter().all(|f| f.meaning().ends_with('.')), "{label}");
+        let used = named.iter().fold(0, |mask, f| mask | f.mask());
+        let all = if info.width == 1 { 0xFF } else { u32::MAX };
+        assert_eq!(layout.reserved, all & !used, "{label}");
+        count += 1;
+    }
+    assert_eq!(count, BITS.len());
+}
+
+#[test]
+fn a_field_knows_its_value() {
+    let field = |name| MmuMode::FIELDS.iter().find(|f| f.name == name).unwrap();
+    assert_eq!(field("va_mode").extract(0xFFFF_FFFE), 0);
+    assert_eq!(field("bius_va").extract(0x10), 1);
+    assert_eq!(field("video_size").extract(0x1234_5678), 0x56);
+    assert_eq!(field("legacy_offset").extract(0x1234_5678), 0x12);
+    assert_eq!(field("legacy_offset").mask(), 0xFF00_0000);
+    assert_eq!(Reg::FaultStatus1.info().layout(0).reserved, 0);
+}
+
+#[test]
+fn registers_of_banks_have_names_of_their_own() {
+    for (reg, index, name) in [
+        (Reg::MmuMode, 0, "MMU_MODE"),
+        (Reg::Ttbr, 4095, "TTBR[4095]"),
+        (Reg::LowRings, 3, "RING[0].TAIL"),
+        (Reg::VideoRings, 4, "VIDEO_RING[1].ADDRESS"),
+        (Reg::GpcBusy, 5, "GPC_BUSY[2].WORD1"),
+        (Reg::CspTimestamp, 1, "CSP_TIMESTAMP.HIGH"),
+        (Reg::Miu0Range, 1, "MIU0_RANGE[0].END"),
+    ] {
+        assert_eq!(reg.info().label(index).to_string(), name);
     }
 }
 
@@ -95,9 +257,25 @@ fn find_is_the_inverse_of_at() {
         }
     }
     for hole in [
-        0, 0x8500, 0x8853, 0x8AA1, 0x3008C, 0x4FFFC, 0x54000, 0xFFFFC,
+        0, 0x8047, 0x8500, 0x8853, 0x8AA1, 0x3008C, 0x4FFFC, 0x54000, 0xFFFFC, 0xFFFFF,
     ] {
         assert_eq!(Reg::find(hole), None, "{hole:#x}");
+    }
+    assert_eq!(Reg::find(0x49007), Some((Reg::MmuMode, 0)));
+}
+
+#[test]
+fn a_word_is_a_register_or_bytes_or_nothing_as_each_of_its_bytes_says() {
+    for word in (0..BAR0_BYTES).step_by(4) {
+        let found: Vec<_> = (word..word + 4).filter_map(Reg::find).collect();
+        let expected = match found[..] {
+            [] => Word::Undeclared,
+            [(reg, _), ..] if reg.info().width == 1 => Word::Bytes,
+            [(reg, index), ..] => Word::Register(reg, index),
+        };
+        for at in word..word + 4 {
+            assert_eq!(Reg::word(at), expected, "{at:#x}");
+        }
     }
 }
 
@@ -118,16 +296,6 @@ fn ring_words_are_where_section_10_1_puts_them() {
         assert_eq!(RingWord::Head.offset(ring), base + 8);
         assert_eq!(RingWord::Tail.offset(ring), base + 0xC);
     }
-}
-
-#[test]
-fn access_modes_are_the_references() {
-    let mode = |reg: Reg| reg.info().access;
-    assert_eq!(mode(Reg::BiuEnable), Access::ReadWrite);
-    assert_eq!(mode(Reg::BiuShadow), Access::Trigger);
-    assert_eq!(mode(Reg::PtInvTrig), Access::Trigger);
-    assert_eq!(mode(Reg::MxuIntStatus), Access::WriteOneClear);
-    assert_eq!(mode(Reg::MemReady), Access::ReadOnly);
 }
 
 #[test]
@@ -156,6 +324,15 @@ fn page_table_entries_have_the_bits_of_sections_4_2_to_4_4() {
         L3Entry::new().with_page(0xFFF_FFFF).into_bits(),
         0xFFFF_FFF0
     );
+
+    assert_eq!(L3Entry64K::new().with_valid(true).into_bits(), 1 << 0);
+    assert_eq!(L3Entry64K::new().with_ns(true).into_bits(), 1 << 1);
+    assert_eq!(L3Entry64K::new().with_snoop(true).into_bits(), 1 << 2);
+    assert_eq!(L3Entry64K::new().with_segment(true).into_bits(), 1 << 3);
+    assert_eq!(
+        L3Entry64K::new().with_page(0xFF_FFFF).into_bits(),
+        0xFFFF_FF00
+    );
 }
 
 #[test]
@@ -164,6 +341,7 @@ fn an_address_splits_8_10_10_12() {
     assert_eq!(va.l1_index(), 0xAB);
     assert_eq!(va.l2_index(), 0x155);
     assert_eq!(va.l3_index(), 0x2AA);
+    assert_eq!(va.l3_index_64k(), 0x2A);
     assert_eq!(va.in_page(), 0x123);
     assert_eq!(GpuVa::from_parts(va.low(), va.high()), va);
 }
@@ -491,11 +669,73 @@ fn block_and_op_codes_are_those_of_sections_3_and_10_2() {
         opcode::SKIP,
         opcode::DMA,
         opcode::WAIT,
+        opcode::QUERY_DUMP,
         opcode::SET_REGISTER,
+        opcode::SET_OBJECT,
+        opcode::DIP,
         opcode::FENCE,
         opcode::BLOCK,
+        opcode::GP,
+        opcode::VPP,
+        opcode::TBR,
     ];
-    assert_eq!(codes, [0, 1, 2, 4, 8, 9]);
+    assert_eq!(codes, [0, 1, 2, 3, 4, 6, 7, 8, 9, 0xB, 0xC, 0xF]);
+    assert_eq!(packet::video_opcode::SET_REGISTER_2, 5);
+    assert_eq!(packet::video_opcode::KICKOFF, 7);
+}
+
+#[test]
+fn register_transfers_have_the_bits_of_sections_10_9_and_10_10() {
+    use packet::{DumpTarget, QueryDump, RegisterSource};
+    assert_eq!(RegisterSource::new().with_high(0xFF).into_bits(), 0xFF);
+    let source = RegisterSource::new().with_l2_cachable(true);
+    assert_eq!(source.into_bits(), 1 << 8);
+    assert_eq!(
+        RegisterSource::new().with_physical(true).into_bits(),
+        1 << 9
+    );
+    assert_eq!(
+        RegisterSource::new().with_count(0x1FFF).into_bits(),
+        0x1FFF << 19
+    );
+    let dump = QueryDump::new();
+    assert_eq!(dump.into_bits(), 0x3000_0002);
+    assert_eq!(
+        dump.with_registers(0x1FFF).into_bits(),
+        0x3000_0002 | 0x1FFF << 7
+    );
+    assert_eq!(dump.with_context_offset(true).into_bits(), 0x3010_0002);
+    assert_eq!(dump.with_timestamp(true).into_bits(), 0x3020_0002);
+    assert_eq!(dump.with_kind(true).into_bits(), 0x3040_0002);
+    assert_eq!(dump.with_block(31).into_bits(), 0x3000_0002 | 31 << 23);
+    assert_eq!(DumpTarget::new().with_high(0xFF).into_bits(), 0xFF);
+    assert_eq!(
+        DumpTarget::new().with_word(0x1FFF).into_bits(),
+        0x1FFF << 19
+    );
+}
+
+#[test]
+fn a_clear_of_flags_has_the_bits_of_section_10_6() {
+    use packet::{ClearFlags, FlagValues};
+    assert_eq!(ClearFlags::new().into_bits(), 0x9010_0003);
+    assert_eq!(
+        ClearFlags::new().with_bytes(0x1_FFFF).into_bits(),
+        0x9010_0003 | 0x1_FFFF << 3
+    );
+    assert_eq!(FlagValues::new().with_high(0xFF).into_bits(), 0xFF);
+    assert_eq!(FlagValues::new().with_value1(0xF).into_bits(), 0xF << 24);
+    assert_eq!(FlagValues::new().with_value0(0xF).into_bits(), 0xF << 28);
+    assert_eq!(packet::block::VCP, 15);
+    let kinds = [
+        CspCommand::INDICATOR,
+        CspCommand::CLEAR_FLAGS,
+        CspCommand::SAVE,
+        CspCommand::RESTORE,
+    ];
+    assert_eq!(kinds, [0, 1, 2, 3]);
+    let fences = [Fence::INTERNAL, Fence::EXTERNAL_32, Fence::EXTERNAL_64];
+    assert_eq!(fences, [0, 2, 3]);
 }
 
 #[test]
@@ -511,9 +751,33 @@ fn chips_have_the_ids_of_section_1_1() {
         ("1010", 0x6766, 0x3D04), ("2030", 0x6766, 0x3D07), ("2020", 0x6766, 0x3D08),
     ];
     assert_eq!(ids, expected);
+    let orders = Chip::ALL.iter().map(|c| c.order()).collect::<Vec<_>>();
+    assert_eq!(orders, [1, 1, 2, 2, 3, 4, 5, 6, 7]);
     assert_eq!(Chip::from_name("10C0T"), Some(Chip::Arise10c0t));
     assert_eq!(Chip::from_name("10c1"), None);
     assert_eq!(Chip::from_ids(0x6766, 0x3D08), Some(Chip::Arise2020));
+}
+
+#[test]
+fn chips_differ_where_sections_8_4_and_9_say() {
+    #[rustfmt::skip]
+    let expected = [
+        ("e3k", 0x300A4, false, false, 0x4), ("10c0", 0x300A4, false, false, 0x4),
+        ("10c0t", 0x300A4, false, false, 0x4), ("10d0", 0x300A4, false, false, 0x4),
+        ("1040", 0x300A4, false, false, 0x4), ("1020", 0x300B4, false, true, 0x40),
+        ("1010", 0x300B4, false, true, 0x40), ("2030", 0x300B4, true, false, 0x40),
+        ("2020", 0x300B4, true, true, 0x40),
+    ];
+    for (chip, row) in Chip::ALL.iter().zip(expected) {
+        let declared = (
+            chip.name(),
+            chip.timestamp().offset(),
+            chip.has_power_manager(),
+            chip.decouples_vcp0(),
+            chip.pending_buffers(),
+        );
+        assert_eq!(declared, row);
+    }
 }
 
 #[test]

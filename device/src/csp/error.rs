@@ -1,4 +1,4 @@
-//! What halts a ring.
+//! What halts a ring, and what is merely remembered.
 
 use crate::log_limit::worth_a_line;
 use serde::Serialize;
@@ -24,6 +24,9 @@ pub enum CspErrorKind {
         /// Tail register.
         tail: u32,
     },
+    /// The ring is one that the chip has and nothing runs.
+    #[error("this ring is disabled: rings 0, 7, 8 and 9 run")]
+    Disabled,
     /// The packet could not be read; the fault log says why.
     #[error("the packet could not be fetched (see the fault log)")]
     FetchFault,
@@ -49,6 +52,16 @@ pub enum CspErrorKind {
     Malformed {
         /// How.
         what: &'static str,
+    },
+    /// A Wait that nothing satisfies, where such a Wait halts.
+    #[error("a wait for {value:#x} in slot {slot}, which holds {counter:#x}")]
+    UnmetWait {
+        /// Internal fence counter.
+        slot: u8,
+        /// What was waited for.
+        value: u16,
+        /// What the counter held.
+        counter: u16,
     },
 }
 
@@ -88,25 +101,70 @@ impl fmt::Display for CspError {
     }
 }
 
-#[derive(Debug, Default)]
-pub(super) struct ErrorLog {
-    history: VecDeque<CspError>,
+/// A Wait that no earlier fence had satisfied when it was passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnmetWait {
+    /// The ring.
+    pub ring: u8,
+    /// Byte offset in the ring of the packet; of the call, when it is in a buffer.
+    pub offset: u32,
+    /// Internal fence counter.
+    pub slot: u8,
+    /// What was waited for.
+    pub value: u16,
+    /// Whether exactly that, or at least that.
+    pub equal: bool,
+    /// What the counter held.
+    pub counter: u16,
+}
+
+impl fmt::Display for UnmetWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            ring,
+            offset,
+            slot,
+            value,
+            counter,
+            ..
+        } = self;
+        let at_least = if self.equal { "" } else { "at least " };
+        write!(
+            f,
+            "ring {ring} passed a wait at offset {offset:#x} for {at_least}{value:#x} in slot {slot}, which holds {counter:#x}"
+        )
+    }
+}
+
+/// The last records of one kind.
+#[derive(Debug)]
+pub(super) struct History<T> {
+    records: VecDeque<T>,
     total: u64,
 }
 
-impl ErrorLog {
-    pub(super) fn record(&mut self, error: CspError) {
+impl<T> Default for History<T> {
+    fn default() -> Self {
+        Self {
+            records: VecDeque::new(),
+            total: 0,
+        }
+    }
+}
+
+impl<T: fmt::Display> History<T> {
+    pub(super) fn record(&mut self, record: T) {
         self.total += 1;
         if worth_a_line(self.total) {
-            tracing::warn!(count = self.total, "{error}");
+            tracing::warn!(count = self.total, "{record}");
         }
-        if self.history.len() == HISTORY {
-            self.history.pop_front();
+        if self.records.len() == HISTORY {
+            self.records.pop_front();
         }
-        self.history.push_back(error);
+        self.records.push_back(record);
     }
 
-    pub(super) fn history(&self) -> impl Iterator<Item = &CspError> {
-        self.history.iter()
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.records.iter()
     }
 }

@@ -1,217 +1,293 @@
 //! What each packet does.
 
-use super::{CALL_DEPTH, Call, Csp, CspErrorKind, Packet};
+use super::engine::{Call, Operation};
+use super::error::UnmetWait;
+use super::flags::FlagClear;
+use super::packet::Packet;
+use super::{Csp, CspErrorKind, Dialect};
 use crate::biu::Biu;
-use crate::mmu::{Invalidation, Mxu, Request};
+use crate::config::OnWait;
+use crate::mmu::{Invalidation, Mxu, Stop};
+use crate::planted::planted;
+use e3k_regs::GpuVa;
 use e3k_regs::fields::{FaultClient, TlbTarget};
-use e3k_regs::packet::{self, block, opcode};
-use e3k_regs::{GpuVa, Reg};
+use e3k_regs::packet::{self, block, opcode, video_opcode};
 
-type Outcome = Result<(), CspErrorKind>;
+/// Why a packet was not executed.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The ring halts.
+    Halt(CspErrorKind),
+    /// It is to be fetched and executed again, when software has mended its tables.
+    Stall,
+}
+
+impl From<CspErrorKind> for Trouble {
+    fn from(kind: CspErrorKind) -> Self {
+        Self::Halt(kind)
+    }
+}
+
+impl Trouble {
+    pub(super) fn unsupported(what: &'static str) -> Self {
+        Self::Halt(CspErrorKind::Unsupported { what })
+    }
+
+    pub(super) fn malformed(what: &'static str) -> Self {
+        Self::Halt(CspErrorKind::Malformed { what })
+    }
+}
+
+pub(super) type Outcome = Result<(), Trouble>;
 
 impl Csp {
-    pub(super) fn execute(&mut self, packet: &Packet, mxu: &mut Mxu, biu: &mut Biu) -> Outcome {
-        let header = packet.dwords[0];
-        let fields = packet::Header::from_bits(header);
+    /// Executes a packet of ring `n`.
+    pub(super) fn execute(
+        &mut self,
+        n: usize,
+        packet: &Packet,
+        mxu: &mut Mxu,
+        biu: &mut Biu,
+    ) -> Outcome {
+        let fields = packet::Header::from_bits(packet.header());
         match fields.opcode() {
-            opcode::DMA => self.call(packet),
-            opcode::WAIT => {
-                // Internal fences are done when they are parsed, so every wait
-                // is satisfied when it is reached.
-                mxu.counters.waits += 1;
+            opcode::SKIP => Ok(()),
+            opcode::DMA => self.call(n, packet),
+            opcode::WAIT => self.wait(n, packet, mxu),
+            opcode::QUERY_DUMP => self.query_dump(n, packet, mxu),
+            opcode::SET_REGISTER | video_opcode::SET_REGISTER_2 => {
+                self.set_register(n, packet, mxu)
+            }
+            opcode::FENCE => self.fence(n, packet, mxu, biu),
+            opcode::BLOCK => self.block_command(n, packet, fields.block(), mxu),
+            // Drawing, compute and post-processing.
+            _ => {
+                mxu.counters.without_effect += 1;
                 Ok(())
             }
-            opcode::SET_REGISTER => self.set_register(packet, mxu),
-            opcode::FENCE => self.fence(packet, mxu, biu),
-            opcode::BLOCK => self.block_command(packet, fields.block(), mxu),
-            _ => Ok(()), // Skip
         }
     }
 
-    fn call(&mut self, packet: &Packet) -> Outcome {
-        let header = packet::Dma::from_bits(packet.dwords[0]);
-        let &[low, high, ..] = packet.payload() else {
-            return Err(too_short());
+    fn call(&mut self, n: usize, packet: &Packet) -> Outcome {
+        let header = packet::Dma::from_bits(packet.header());
+        let [low, high] = packet.leading()?;
+        // Modes 1 and 2, save and restore, carry the context's place.
+        let context = packet
+            .payload()
+            .get(2)
+            .map(|base| GpuVa(u64::from(base & 0x1fff_ffff) << 11));
+        if header.dwords() == 0 {
+            return Ok(());
+        }
+        let call = Call {
+            at: GpuVa::from_parts(low, high.to_le_bytes()[0]),
+            dwords: header.dwords().into(),
+            context,
         };
-        // Save and restore (modes 1 and 2) run the buffer like any other; its
-        // context-relative commands are refused where they appear.
-        if self.calls.len() == CALL_DEPTH {
-            return Err(CspErrorKind::Malformed {
-                what: "a call from a buffer at the deepest level",
-            });
+        if self.engines[n].call(call) {
+            Ok(())
+        } else {
+            Err(Trouble::malformed(
+                "a call from a buffer at the deepest level",
+            ))
         }
-        if header.dwords() > 0 {
-            let at = GpuVa::from_parts(low, high.to_le_bytes()[0]);
-            self.calls.push(Call {
-                at,
-                dwords: header.dwords().into(),
-            });
+    }
+
+    /// All earlier work of the ring is done when a Wait is reached. So one that
+    /// its slot does not satisfy never will be: it is passed, or halts.
+    fn wait(&mut self, n: usize, packet: &Packet, mxu: &mut Mxu) -> Outcome {
+        let header = packet::Wait::from_bits(packet.header());
+        let engine = &self.engines[n];
+        let (slot, value, equal) = (header.slot(), header.value(), header.equal());
+        let counter = engine.slots[usize::from(slot) % engine.slots.len()];
+        mxu.counters.waits += 1;
+        let met = if equal {
+            counter == value
+        } else {
+            counter >= value
+        };
+        // Modes 1 and 2 wait for no slot.
+        if met || header.mode() != 0 {
+            return Ok(());
         }
+        mxu.counters.unmet_waits += 1;
+        if self.on_wait == OnWait::Halt {
+            return Err(Trouble::Halt(CspErrorKind::UnmetWait {
+                slot,
+                value,
+                counter,
+            }));
+        }
+        self.waits.record(UnmetWait {
+            ring: mxu.faults.ring,
+            offset: engine.position(),
+            slot,
+            value,
+            equal,
+            counter,
+        });
         Ok(())
     }
 
-    fn set_register(&mut self, packet: &Packet, mxu: &mut Mxu) -> Outcome {
-        let header = packet::SetRegister::from_bits(packet.dwords[0]);
-        if header.from_memory() {
-            return Err(CspErrorKind::Unsupported {
-                what: "Set_Register from memory",
-            });
-        }
-        if header.masked() {
-            return Err(CspErrorKind::Unsupported {
-                what: "Set_Register with a mask",
-            });
-        }
-        for (word, value) in (u32::from(header.word())..).zip(packet.payload()) {
-            match header.block() {
-                block::MMU => mxu.set_ttbr(word as usize, *value),
-                block::MXU => write_mxu(mxu, word, *value),
-                block::FF => self.ff.set(word, *value),
-                // The registers of other blocks steer drawing: no effect here.
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn fence(&mut self, packet: &Packet, mxu: &mut Mxu, biu: &mut Biu) -> Outcome {
-        let header = packet::Fence::from_bits(packet.dwords[0]);
+    fn fence(&mut self, n: usize, packet: &Packet, mxu: &mut Mxu, biu: &mut Biu) -> Outcome {
+        let header = packet::Fence::from_bits(packet.header());
         match header.kind() {
-            0 => {
-                let &[value, ..] = packet.payload() else {
-                    return Err(too_short());
-                };
-                if let Some(slot) = self.slots.get_mut(usize::from(header.slot())) {
-                    *slot = (value & 0xffff) as u16;
+            packet::Fence::INTERNAL => {
+                let [value] = packet.leading()?;
+                let [low, high, ..] = value.to_le_bytes();
+                let value = u16::from_le_bytes([low, high]);
+                if let Some(slot) = self.engines[n].slots.get_mut(usize::from(header.slot())) {
+                    *slot = if header.or() { *slot | value } else { value };
                 }
             }
-            packet::Fence::EXTERNAL_64 => self.external_fence(header, packet, mxu)?,
-            2 => {
-                return Err(CspErrorKind::Unsupported {
-                    what: "an external 32-bit fence",
-                });
+            packet::Fence::EXTERNAL_32 => {
+                let [low, high, value] = packet.leading()?;
+                self.external_fence(n, packet, low, high, &value.to_le_bytes(), mxu)?;
             }
-            _ => {
-                return Err(CspErrorKind::Malformed {
-                    what: "fence type 1 does not exist",
-                });
+            packet::Fence::EXTERNAL_64 => {
+                let [low, high, value_low, value_high] = packet.leading()?;
+                let value = u64::from(value_high) << 32 | u64::from(value_low);
+                self.external_fence(n, packet, low, high, &value.to_le_bytes(), mxu)?;
             }
+            _ => return Err(Trouble::malformed("fence type 1 does not exist")),
         }
-        if header.irq() == packet::Fence::IRQ_CPU {
+        if header.irq() == packet::Fence::IRQ_CPU
+            || header.irq() == 2 && planted!(EveryFenceInterrupts)
+        {
             biu.fence();
         }
         Ok(())
     }
 
-    fn external_fence(&mut self, header: packet::Fence, packet: &Packet, mxu: &mut Mxu) -> Outcome {
-        let &[low, high, value_low, value_high, ..] = packet.payload() else {
-            return Err(too_short());
-        };
-        if header.or() {
-            return Err(CspErrorKind::Unsupported {
-                what: "a fence that ors its value in",
-            });
-        }
+    /// Writes 4 or 8 bytes. A fence in the ring is the kernel's and uses
+    /// process id 0; one in a called buffer uses the buffer's. One that faults
+    /// is not written.
+    fn external_fence(
+        &mut self,
+        n: usize,
+        packet: &Packet,
+        low: u32,
+        high: u32,
+        value: &[u8],
+        mxu: &mut Mxu,
+    ) -> Outcome {
+        let or = packet::Fence::from_bits(packet.header()).or();
         let at = GpuVa::from_parts(low, high.to_le_bytes()[0]);
-        if !at.0.is_multiple_of(8) {
-            return Err(CspErrorKind::Malformed {
-                what: "a 64-bit fence at an address that is no multiple of 8",
-            });
+        if !at.0.is_multiple_of(value.len() as u64) {
+            return Err(Trouble::malformed(
+                "a fence at an address that is no multiple of its size",
+            ));
         }
-        // A fence in the ring is the kernel's and uses process id 0; one in a
-        // called buffer uses the buffer's.
-        let process_id = if packet.in_buffer { self.process_id } else { 0 };
-        let request = Request {
-            client: FaultClient::Fence,
-            process_id,
-            write: true,
+        let engine = &self.engines[n];
+        let work = packet.in_buffer && !planted!(FenceOfKernel);
+        let request = |write| engine.request(FaultClient::Fence, write, work);
+        let mut old = [0; 8];
+        let old = &mut old[..value.len()];
+        let result = if or {
+            mxu.read(request(false), at, old)
+        } else {
+            Ok(())
         };
-        let value = u64::from(value_high) << 32 | u64::from(value_low);
-        if mxu.store_u64(request, at, value).is_ok() {
-            mxu.counters.fences += 1;
+        let result = result.and_then(|()| {
+            for (old, new) in old.iter_mut().zip(value) {
+                *old |= new;
+            }
+            match <[u8; 8]>::try_from(&*old) {
+                Ok(whole) => mxu.store_u64(request(true), at, u64::from_le_bytes(whole)),
+                Err(_) => mxu.write(request(true), at, old),
+            }
+        });
+        match result {
+            Err(Stop::Stalled) => return Err(Trouble::Stall),
+            Err(Stop::Dropped) => {}
+            Ok(()) => mxu.counters.fences += 1,
         }
         Ok(())
     }
 
-    fn block_command(&mut self, packet: &Packet, to: u8, mxu: &mut Mxu) -> Outcome {
-        match to {
-            block::CSP => {
-                let command = packet::CspCommand::from_bits(packet.dwords[0]);
-                if command.kind() == packet::CspCommand::INDICATOR {
-                    let off = command.info() == packet::CspCommand::INFO_OFF;
-                    self.process_id = if off { 0 } else { command.process_id() };
-                }
+    fn block_command(&mut self, n: usize, packet: &Packet, to: u8, mxu: &mut Mxu) -> Outcome {
+        match (to, self.engines[n].dialect) {
+            (block::CSP, _) => self.csp_command(n, packet, mxu),
+            (block::MXU, Dialect::Graphics | Dialect::Post) => invalidate(packet, mxu),
+            (block::FF, Dialect::Graphics | Dialect::Post) => self.sg_command(n, packet, mxu),
+            // Cache and draw commands of other blocks, and video commands: no
+            // effect on memory (hardware reference 10.8).
+            _ => {
+                mxu.counters.without_effect += 1;
                 Ok(())
             }
-            block::MXU => invalidate(packet, mxu),
-            block::FF => self.sg_command(packet),
-            // Cache and draw commands of other blocks: no effect on memory
-            // (hardware reference 10.8).
-            _ => Ok(()),
         }
     }
 
-    fn sg_command(&mut self, packet: &Packet) -> Outcome {
-        let command = packet::SgCommand::from_bits(packet.dwords[0]);
-        if command.kind() != packet::SgCommand::SG {
-            return Ok(()); // flush or invalidate of a cache that is not modelled
+    fn csp_command(&mut self, n: usize, packet: &Packet, mxu: &mut Mxu) -> Outcome {
+        let command = packet::CspCommand::from_bits(packet.header());
+        match command.kind() {
+            packet::CspCommand::INDICATOR => {
+                let off =
+                    command.info() == packet::CspCommand::INFO_OFF && !planted!(OffKeepsProcess);
+                self.engines[n].process_id = if off { 0 } else { command.process_id() };
+            }
+            packet::CspCommand::CLEAR_FLAGS => {
+                let [low, values, mask] = packet.leading()?;
+                self.engines[n].operation = Some(Operation::Flags(FlagClear::new(
+                    self.flag_buffer,
+                    packet::ClearFlags::from_bits(packet.header()),
+                    low,
+                    packet::FlagValues::from_bits(values),
+                    mask,
+                )));
+            }
+            packet::CspCommand::SAVE | packet::CspCommand::RESTORE => {
+                mxu.counters.context_switches += 1;
+            }
+            _ => mxu.counters.without_effect += 1, // descriptors, for drawing
         }
-        let source = self.request(FaultClient::BlitSource, false);
-        let destination = self.request(FaultClient::BlitDestination, true);
+        Ok(())
+    }
+
+    fn sg_command(&mut self, n: usize, packet: &Packet, mxu: &mut Mxu) -> Outcome {
+        let command = packet::SgCommand::from_bits(packet.header());
+        if command.kind() != packet::SgCommand::SG {
+            // Flush or invalidate of a cache that is not modelled.
+            mxu.counters.without_effect += 1;
+            return Ok(());
+        }
+        let engine = &self.engines[n];
+        if engine.dialect != Dialect::Graphics {
+            return Err(Trouble::unsupported("the 3D pipe on a ring without it"));
+        }
+        let source = engine.request(FaultClient::BlitSource, false, true);
+        let destination = engine.request(FaultClient::BlitDestination, true, true);
+        let payload = packet.payload();
         let operation = match command.action() {
-            packet::SgCommand::FAST_CLEAR => self.ff.clear(packet.payload(), destination)?,
-            packet::SgCommand::BLIT => self.ff.blit(packet.payload(), source, destination)?,
-            0 => {
-                return Err(CspErrorKind::Unsupported {
-                    what: "a fast clear of a tiled surface",
-                });
-            }
-            3 => return Err(CspErrorKind::Unsupported { what: "a gradient" }),
-            4 => {
-                return Err(CspErrorKind::Unsupported {
-                    what: "a rotating blit",
-                });
-            }
-            _ => {
-                return Err(CspErrorKind::Malformed {
-                    what: "this SG action does not exist",
-                });
-            }
+            packet::SgCommand::FAST_CLEAR => self.ff.clear(payload, destination)?,
+            packet::SgCommand::BLIT => self.ff.blit(payload, source, destination)?,
+            0 => return Err(Trouble::unsupported("a fast clear of a tiled surface")),
+            3 => return Err(Trouble::unsupported("a gradient")),
+            4 => return Err(Trouble::unsupported("a rotating blit")),
+            _ => return Err(Trouble::malformed("this SG action does not exist")),
         };
-        self.operation = Some(operation);
+        self.engines[n].operation = Some(Operation::Draw(operation));
         Ok(())
     }
 }
 
-pub(crate) fn too_short() -> CspErrorKind {
-    CspErrorKind::Malformed {
-        what: "the packet's own count leaves out fields that it needs",
-    }
-}
-
-/// A register of the crossbar that has behaviour, by its word; others are dropped.
-fn write_mxu(mxu: &mut Mxu, word: u32, value: u32) {
-    /// The block's place in BAR0; the next block begins 0x400 words behind it.
-    const BLOCK_BASE: u32 = 0x49000;
-    const BLOCK_WORDS: u32 = 0x400;
-    let offset = BLOCK_BASE + word * 4;
-    if let Some((reg, index)) = Reg::find(offset).filter(|_| word < BLOCK_WORDS) {
-        mxu.write_register(reg, index, value);
-    }
-}
-
-/// TLB invalidation by ring (hardware reference 10.7); types 0 and 1 mean
-/// compression flags, which are not modelled.
+/// TLB invalidation by ring (hardware reference 10.7); types 0 and 1 mean the
+/// cache of the compression flags, and there is none.
 fn invalidate(packet: &Packet, mxu: &mut Mxu) -> Outcome {
-    let header = packet.dwords[0];
+    let header = packet.header();
     let target = match header >> 12 & 3 {
         2 => TlbTarget::Utlb,
         3 => TlbTarget::Dtlb,
-        _ => return Ok(()),
+        _ => {
+            mxu.counters.without_effect += 1;
+            return Ok(());
+        }
     };
-    let &[low, high, mask_low, mask_high, ..] = packet.payload() else {
-        return Err(too_short());
-    };
+    let [low, high, mask_low, mask_high] = packet.leading()?;
+    if planted!(RingInvalidationLost) {
+        return Ok(());
+    }
     let page = |low, high: u32| GpuVa::from_parts(low, high.to_le_bytes()[0]).page();
     mxu.invalidate(
         target,

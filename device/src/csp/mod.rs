@@ -1,157 +1,212 @@
-//! The command processor: fetches packets from ring 0 and the buffers it
-//! calls, and executes them (hardware reference 10).
+//! The command processor: ten rings, of which four run (hardware reference 10).
+//! They take turns; each fetches packets from its memory and from the buffers
+//! it calls, and executes them in order.
 
+mod engine;
 mod error;
 mod execute;
+mod flags;
+mod packet;
+mod registers;
 mod ring;
 
-pub use error::{CspError, CspErrorKind};
-pub(crate) use execute::too_short;
+pub use error::{CspError, CspErrorKind, UnmetWait};
+pub(crate) use packet::too_short;
 
 use crate::biu::Biu;
-use crate::blit::{Ff, Operation};
-use crate::config::Defects;
+use crate::blit::Ff;
+use crate::config::{Config, OnWait};
 use crate::gpu::Progress;
-use crate::mmu::{Mxu, Request};
-use e3k_regs::Reg;
-use e3k_regs::addr::GpuVa;
-use e3k_regs::fields::{FaultClient, RingWord, TopBusy};
-use e3k_regs::packet::{self, opcode};
-use error::ErrorLog;
-use ring::Ring;
+use crate::mmu::{Mxu, Stop};
+use crate::planted::planted;
+use e3k_regs::fields::{BlSize, EngineReset, RingWord, TopBusy, VideoBusy};
+use e3k_regs::packet::halves;
+use e3k_regs::{Chip, Reg};
+use engine::{Engine, Operation};
+use error::History;
+use execute::Trouble;
+use packet::PACKET_COST;
 
-/// Prices in [`crate::Gpu::step`]'s budget, in bytes: what takes a host as long
-/// as moving that many does. A packet, each dword behind its header, a walk.
-const PACKET_COST: u64 = 256;
-const DWORD_COST: u64 = 64;
+/// Rings that the chip has; video core 0's is the first of the video rings.
+const RINGS: usize = 10;
+const VCP0: usize = 7;
+const VCP1: usize = 8;
+const VPP: usize = 9;
+/// The price of a table walk in [`crate::Gpu::step`]'s budget.
 const WALK_COST: u64 = 512;
-/// Dwords of the longest packet that has an effect: `Set_Register` with 127 values.
-const PACKET_DWORDS: usize = 128;
-/// Buffers may call buffers this deep: the chip shows an L1 and an L2 DMA
-/// address (hardware reference 9.4).
-const CALL_DEPTH: usize = 2;
-/// Internal fence counters (hardware reference 10.4).
-const FENCE_SLOTS: usize = 32;
+/// How long a ring works before the next one has its turn, in the same measure.
+const TURN: u64 = 16 << 10;
 
-/// A called buffer: what is left of it.
-#[derive(Clone, Copy, Debug)]
-struct Call {
-    at: GpuVa,
-    dwords: u32,
+/// Which packets a ring takes (hardware reference 10.1, 10.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    /// Ring 0: all of 10.2.
+    Graphics,
+    /// Rings 1 to 6: none.
+    Disabled,
+    /// Rings 7 and 8: the video cores' own.
+    Video,
+    /// Ring 9: as ring 0, but it has no 3D pipe.
+    Post,
 }
 
-/// One packet as fetched: as many of its dwords as can matter.
-struct Packet {
-    dwords: [u32; PACKET_DWORDS],
-    len: usize,
-    /// Fetched from a called buffer, not from the ring.
-    in_buffer: bool,
-}
-
-impl Packet {
-    /// The dwords after the header.
-    fn payload(&self) -> &[u32] {
-        self.dwords
-            .get(1..self.len.min(PACKET_DWORDS))
-            .unwrap_or(&[])
-    }
-
-    fn price(&self) -> u64 {
-        PACKET_COST + DWORD_COST * self.payload().len() as u64
+impl Dialect {
+    const fn of(ring: usize) -> Self {
+        match ring {
+            0 => Self::Graphics,
+            VCP0 | VCP1 => Self::Video,
+            VPP => Self::Post,
+            _ => Self::Disabled,
+        }
     }
 }
 
 pub(crate) struct Csp {
-    ring: Ring,
-    calls: Vec<Call>,
-    process_id: u8,
-    slots: [u16; FENCE_SLOTS],
+    engines: [Engine; RINGS],
+    /// The ring whose turn it is, and what is left of it.
+    current: usize,
+    turn: u64,
     ff: Ff,
-    operation: Option<Operation>,
-    halted: bool,
-    in_reset: bool,
-    errors: ErrorLog,
+    /// 0x4900C.
+    flag_buffer: BlSize,
+    /// Headers of the last packets from called buffers, by depth.
+    commands: [u32; 2],
+    /// Nanoseconds.
+    clock: u64,
+    chip: Chip,
+    on_wait: OnWait,
+    errors: History<CspError>,
+    waits: History<UnmetWait>,
 }
 
 impl Csp {
-    pub(crate) fn new(defects: Defects) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
-            ring: Ring::default(),
-            calls: Vec::with_capacity(CALL_DEPTH),
-            process_id: 0,
-            slots: [0; FENCE_SLOTS],
-            ff: Ff::new(defects),
-            operation: None,
-            halted: false,
-            in_reset: false,
-            errors: ErrorLog::default(),
+            engines: std::array::from_fn(|ring| Engine::new(Dialect::of(ring))),
+            current: 0,
+            turn: 0,
+            ff: Ff::new(config.defects),
+            flag_buffer: BlSize::new(),
+            commands: [0; 2],
+            clock: 0,
+            chip: config.chip,
+            on_wait: config.on_wait,
+            errors: History::default(),
+            waits: History::default(),
         }
     }
 
-    /// Everything to its reset value; the error history stays.
+    /// Everything to its reset value; the clock and the histories stay.
     pub(crate) fn reset(&mut self) {
-        self.stop();
-        self.ring = Ring::default();
-        self.slots = [0; FENCE_SLOTS];
+        for engine in &mut self.engines {
+            engine.reset();
+        }
+        (self.current, self.turn) = (0, 0);
         self.ff.reset();
-        self.halted = false;
-        self.in_reset = false;
+        self.flag_buffer = BlSize::new();
+        self.commands = [0; 2];
     }
 
-    /// Engine reset: held until released, set up anew afterwards.
-    pub(crate) fn hold_in_reset(&mut self, hold: bool) {
-        if hold {
-            self.reset();
+    /// Engine reset (hardware reference 9.1): the rings of units with a one are
+    /// held, the others released.
+    pub(crate) fn hold_in_reset(&mut self, units: EngineReset) {
+        let graphics = units.all() || units.graphics() != 0;
+        if graphics {
+            self.ff.reset();
+            self.commands = [0; 2];
         }
-        self.in_reset = hold;
+        for (ring, engine) in self.engines.iter_mut().enumerate() {
+            engine.hold_in_reset(match ring {
+                VCP0 => units.all() || units.vcp0(),
+                VCP1 => units.all() || units.vcp1(),
+                VPP => units.all() || units.vpp(),
+                _ => graphics,
+            });
+        }
     }
 
     pub(crate) fn errors(&self) -> impl Iterator<Item = &CspError> {
-        self.errors.history()
+        self.errors.iter()
+    }
+
+    pub(crate) fn unmet_waits(&self) -> impl Iterator<Item = &UnmetWait> {
+        self.waits.iter()
+    }
+
+    /// Nanoseconds; the clock never goes back.
+    pub(crate) fn set_clock(&mut self, now: u64) {
+        self.clock = self.clock.max(now);
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        let runs = self.ring.runs() && !self.halted && !self.in_reset;
-        runs && (self.operation.is_some() || !self.calls.is_empty() || !self.ring.is_empty())
+        self.engines.iter().any(Engine::has_work)
+    }
+
+    /// Software has acknowledged every fault: rings that stood for one go on.
+    pub(crate) fn faults_acknowledged(&mut self) {
+        for engine in &mut self.engines {
+            engine.go_on();
+        }
     }
 
     pub(crate) fn read_register(&self, reg: Reg, index: u32) -> Option<u32> {
-        match reg {
-            Reg::LowRings if index < 4 => Some(self.ring.read(RingWord::from_index(index))),
-            Reg::TopBusy => {
-                let working = self.has_work();
-                Some(
-                    TopBusy::new()
-                        .with_csp(working || self.halted)
-                        .with_mxu_a(working)
-                        .into_bits(),
-                )
+        let [now_low, now_high] = halves(self.clock);
+        Some(match reg {
+            Reg::LowRings | Reg::VideoRings => {
+                let engine = self.engines.get(ring_of(reg, index))?;
+                engine.read(RingWord::from_index(index))
             }
-            _ => None,
-        }
+            Reg::TopBusy => self.top_busy().into_bits(),
+            Reg::VideoBusy => VideoBusy::new()
+                .with_vcp0(self.engines[VCP0].busy())
+                .with_vcp1(self.engines[VCP1].busy())
+                .with_vpp(self.engines[VPP].busy())
+                .into_bits(),
+            Reg::BlSize => self.flag_buffer.into_bits(),
+            Reg::L1Dma => self.commands[0],
+            Reg::L2Dma => self.commands[1],
+            Reg::RingCommand => self.engines.get(index as usize)?.command(),
+            _ if reg == self.chip.timestamp() && index == 0 => now_low,
+            _ if reg == self.chip.timestamp() => now_high,
+            _ => return None,
+        })
     }
 
     pub(crate) fn write_register(&mut self, reg: Reg, index: u32, value: u32) -> bool {
-        if reg != Reg::LowRings || index >= 4 {
-            return false;
-        }
-        // A unit in reset does not take values.
-        if !self.in_reset {
-            self.ring.write(RingWord::from_index(index), value);
-            if !self.ring.runs() {
-                self.stop();
+        if let Reg::LowRings | Reg::VideoRings = reg {
+            if let Some(engine) = self.engines.get_mut(ring_of(reg, index)) {
+                engine.write(RingWord::from_index(index), value);
             }
+            return true;
         }
-        true
+        self.write_flags(reg, value)
+    }
+
+    fn write_flags(&mut self, reg: Reg, value: u32) -> bool {
+        if reg == Reg::BlSize {
+            self.flag_buffer = BlSize::from_bits(value);
+        }
+        reg == Reg::BlSize
+    }
+
+    /// The command processor feeds rings 0 to 6; every ring uses the crossbar.
+    fn top_busy(&self) -> TopBusy {
+        TopBusy::new()
+            .with_csp(self.engines[..VCP0].iter().any(Engine::busy))
+            .with_mxu_a(self.has_work())
     }
 
     /// Works for about `budget` bytes' worth.
     pub(crate) fn step(&mut self, mxu: &mut Mxu, biu: &mut Biu, budget: u32) -> Progress {
         let mut left = u64::from(budget);
-        while self.has_work() {
+        while let Some(ring) = self.next_turn() {
             let walks = mxu.counters.walks;
-            let price = self.advance(mxu, biu);
-            left = left.saturating_sub(price + (mxu.counters.walks - walks) * WALK_COST);
+            let price = self.advance(ring, mxu, biu) + (mxu.counters.walks - walks) * WALK_COST;
+            if mxu.take_stand() {
+                self.engines[ring].stand();
+            }
+            self.turn = self.turn.saturating_sub(price);
+            left = left.saturating_sub(price);
             if left == 0 {
                 break;
             }
@@ -163,174 +218,104 @@ impl Csp {
         }
     }
 
+    /// The ring that works now: the same one until its turn is over or it has
+    /// nothing to do, then the next that has. How a run is cut into steps
+    /// makes no difference.
+    fn next_turn(&mut self) -> Option<usize> {
+        if self.turn == 0 || !self.engines[self.current].has_work() {
+            self.current = (1..=RINGS)
+                .map(|distance| (self.current + distance) % RINGS)
+                .find(|ring| self.engines[*ring].has_work())?;
+            self.turn = TURN;
+        }
+        Some(self.current)
+    }
+
     /// One piece of the operation in flight, or one packet. Returns its price
     /// without the walks.
-    fn advance(&mut self, mxu: &mut Mxu, biu: &mut Biu) -> u64 {
-        if let Some(operation) = &mut self.operation {
-            let (cost, done) = self.ff.advance(operation, mxu);
-            if done {
-                self.operation = None;
-            }
-            return cost;
+    fn advance(&mut self, ring: usize, mxu: &mut Mxu, biu: &mut Biu) -> u64 {
+        let overtakes = planted!(PacketsOvertakeCopies) && !self.engines[ring].has_only_operation();
+        if let Some(operation) = self.engines[ring].operation.filter(|_| !overtakes) {
+            return self.advance_operation(ring, operation, mxu);
         }
-        let in_buffer = !self.calls.is_empty();
-        if !in_buffer {
-            mxu.faults.ring_offset = self.ring.head();
-        }
+        let number = u8::try_from(ring).unwrap_or(u8::MAX);
+        let engine = &mut self.engines[ring];
+        let in_buffer = engine.in_buffer();
+        mxu.faults.ring = number;
+        mxu.faults.ring_offset = engine.locate();
+        let before = engine.cursor();
         let mut header = 0;
-        let result = self.fetch(mxu, &mut header).and_then(|packet| {
-            self.execute(&packet, mxu, biu)?;
-            Ok(packet.price())
-        });
+        let result = self.packet(ring, &mut header, mxu, biu);
+        let engine = &mut self.engines[ring];
         match result {
             Ok(price) => {
                 mxu.counters.packets += 1;
                 price
             }
-            Err(kind) => {
+            Err(Trouble::Stall) => {
+                engine.return_to(before);
+                PACKET_COST
+            }
+            Err(Trouble::Halt(kind)) => {
                 self.errors.record(CspError {
-                    ring: 0,
-                    offset: mxu.faults.ring_offset,
+                    ring: number,
+                    offset: engine.position(),
                     in_buffer,
                     dword: header,
                     kind,
                 });
                 mxu.counters.ring_errors += 1;
-                self.stop();
-                self.halted = true;
-                biu.csp_timeout();
+                engine.halt();
+                biu.ring_halted(number);
                 PACKET_COST
             }
         }
     }
 
-    /// Drops what is in flight.
-    fn stop(&mut self) {
-        self.calls.clear();
-        self.operation = None;
-        self.process_id = 0;
+    fn packet(
+        &mut self,
+        ring: usize,
+        header: &mut u32,
+        mxu: &mut Mxu,
+        biu: &mut Biu,
+    ) -> Result<u64, Trouble> {
+        let engine = &mut self.engines[ring];
+        let packet = engine.fetch(mxu, header)?;
+        if let Some(shown) = engine.depth().checked_sub(1) {
+            self.commands[shown.min(1)] = *header;
+        }
+        engine.consume(packet.len);
+        self.execute(ring, &packet, mxu, biu)?;
+        Ok(packet.price())
     }
 
-    /// The next packet, and moves past it.
-    fn fetch(&mut self, mxu: &mut Mxu, header: &mut u32) -> Result<Packet, CspErrorKind> {
-        let (at, available, request) = if let Some(call) = self.calls.last() {
-            (
-                call.at,
-                call.dwords,
-                self.request(FaultClient::BufferFetch, false),
-            )
-        } else {
-            let (at, dwords) = self.ring.next()?;
-            let client = FaultClient::RingFetch;
-            (
-                at,
-                dwords,
-                Request {
-                    client,
-                    process_id: 0,
-                    write: false,
-                },
-            )
+    fn advance_operation(&mut self, ring: usize, operation: Operation, mxu: &mut Mxu) -> u64 {
+        let engine = &self.engines[ring];
+        mxu.faults.ring = u8::try_from(ring).unwrap_or(u8::MAX);
+        mxu.faults.ring_offset = engine.position();
+        let mut operation = operation;
+        let result = match &mut operation {
+            Operation::Draw(draw) => self.ff.advance(draw, mxu),
+            Operation::Transfer(transfer) => self.advance_transfer(ring, transfer, mxu),
+            Operation::Flags(clear) => Ok(clear.advance(&mxu.memory.vram)),
         };
-        let in_buffer = !self.calls.is_empty();
-        let mut packet = Packet {
-            dwords: [0; PACKET_DWORDS],
-            len: 1,
-            in_buffer,
-        };
-        read_dwords(mxu, request, at, &mut packet.dwords[..1])?;
-        *header = packet.dwords[0];
-        let len = packet_dwords(*header)?;
-        if len > available {
-            return Err(CspErrorKind::Truncated {
-                needed: len,
-                available,
-            });
-        }
-        packet.len = len as usize;
-        if packet::Header::from_bits(*header).opcode() != opcode::SKIP {
-            let end = packet.len.min(PACKET_DWORDS);
-            read_dwords(mxu, request, at.add(4), &mut packet.dwords[1..end])?;
-        }
-        self.consume(len);
-        Ok(packet)
-    }
-
-    fn consume(&mut self, dwords: u32) {
-        match self.calls.last_mut() {
-            Some(call) => {
-                call.at = call.at.add(u64::from(dwords) * 4);
-                call.dwords -= dwords;
+        match result {
+            Ok((price, done)) => {
+                self.engines[ring].operation = (!done).then_some(operation);
+                price
             }
-            None => self.ring.consume(dwords),
-        }
-        // A buffer that has ended is left before its last packet runs, so a
-        // call at its end does not count as nesting deeper.
-        if self.calls.last().is_some_and(|call| call.dwords == 0) {
-            self.calls.pop();
-        }
-    }
-
-    /// A request for the work that is being done: the Indicator's process id.
-    fn request(&self, client: FaultClient, write: bool) -> Request {
-        Request {
-            client,
-            process_id: self.process_id,
-            write,
+            // The same piece again, later.
+            Err(Stop::Stalled | Stop::Dropped) => PACKET_COST,
         }
     }
 }
 
-fn read_dwords(
-    mxu: &mut Mxu,
-    request: Request,
-    at: GpuVa,
-    dwords: &mut [u32],
-) -> Result<(), CspErrorKind> {
-    let mut bytes = [0; PACKET_DWORDS * 4];
-    let bytes = &mut bytes[..dwords.len() * 4];
-    mxu.read(request, at, bytes)
-        .map_err(|_| CspErrorKind::FetchFault)?;
-    for (dword, raw) in dwords.iter_mut().zip(bytes.as_chunks().0) {
-        *dword = u32::from_le_bytes(*raw);
+/// The ring that word `index` of a bank belongs to.
+fn ring_of(bank: Reg, index: u32) -> usize {
+    let ring = index as usize / 4;
+    if bank == Reg::VideoRings {
+        VCP0 + ring
+    } else {
+        ring
     }
-    Ok(())
-}
-
-/// Length of a packet in dwords, header included (hardware reference 10.2).
-fn packet_dwords(header: u32) -> Result<u32, CspErrorKind> {
-    let fields = packet::Header::from_bits(header);
-    Ok(match fields.opcode() {
-        opcode::SKIP => 1 + u32::from(packet::Skip::from_bits(header).dwords()),
-        opcode::DMA if matches!(packet::Dma::from_bits(header).mode(), 1 | 2) => 4,
-        opcode::DMA => 3,
-        opcode::WAIT if packet::Wait::from_bits(header).mode() == 3 => {
-            return Err(CspErrorKind::Unsupported {
-                what: "an external Wait, whose length is unknown",
-            });
-        }
-        opcode::WAIT => 1,
-        opcode::SET_REGISTER => 1 + u32::from(packet::SetRegister::from_bits(header).count()),
-        opcode::FENCE => 1 + u32::from(packet::Fence::from_bits(header).count()),
-        opcode::BLOCK => match fields.block() {
-            packet::block::CSP => 1 + u32::from(packet::CspCommand::from_bits(header).count()),
-            15 => 1 + (header & 0x7fff),
-            _ => 1 + u32::from(packet::BlockCommand::from_bits(header).count()),
-        },
-        3 => return Err(CspErrorKind::Unsupported { what: "Query_Dump" }),
-        6 => return Err(CspErrorKind::Unsupported { what: "Set_Object" }),
-        7 => return Err(CspErrorKind::Unsupported { what: "Dip (draw)" }),
-        0xB => {
-            return Err(CspErrorKind::Unsupported {
-                what: "Gp (compute)",
-            });
-        }
-        0xC => return Err(CspErrorKind::Unsupported { what: "Vpp" }),
-        0xF => {
-            return Err(CspErrorKind::Unsupported {
-                what: "a TBR indicator",
-            });
-        }
-        _ => return Err(CspErrorKind::UnknownOpcode),
-    })
 }

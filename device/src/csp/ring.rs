@@ -1,6 +1,7 @@
 //! A ring's four registers (hardware reference 10.1).
 
 use super::CspErrorKind;
+use crate::planted::planted;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{RingAddress, RingWord};
 
@@ -43,6 +44,10 @@ impl Ring {
         self.head
     }
 
+    pub(super) fn set_head(&mut self, head: u32) {
+        self.head = head;
+    }
+
     /// Where the next packet is, and how many dwords are there up to Tail or
     /// to the end of the ring.
     pub(super) fn next(&self) -> Result<(GpuVa, u32), CspErrorKind> {
@@ -62,7 +67,7 @@ impl Ring {
     /// most what [`Self::next`] said.
     pub(super) fn consume(&mut self, dwords: u32) {
         self.head += dwords * 4;
-        if self.head >= self.size {
+        if self.head >= self.size && !planted!(HeadNotWrapped) {
             self.head = 0;
         }
     }

@@ -20,12 +20,39 @@ pub enum Target {
     System(BusAddr, Snoop),
 }
 
+impl Target {
+    /// The place `bytes` bytes further on.
+    pub(crate) fn add(self, bytes: u64) -> Self {
+        match self {
+            Self::Vram(at) => Self::Vram(at.add(bytes)),
+            Self::System(at, snoop) => Self::System(at.add(bytes), snoop),
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Vram(at) => write!(f, "{at}"),
             Self::System(at, Snoop::Snooped) => write!(f, "{at} snooped"),
             Self::System(at, Snoop::Unsnooped) => write!(f, "{at} unsnooped"),
+        }
+    }
+}
+
+/// On whose behalf an access is done, and what the entry that led there says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) client: FaultClient,
+    pub(crate) non_secure: bool,
+}
+
+impl Origin {
+    fn access(self, snoop: Snoop) -> DmaAccess {
+        DmaAccess {
+            client: self.client,
+            snoop,
+            non_secure: self.non_secure,
         }
     }
 }
@@ -41,31 +68,44 @@ impl Memory {
         &self,
         target: Target,
         buf: &mut [u8],
-        client: FaultClient,
+        origin: Origin,
     ) -> Result<(), BusError> {
         match target {
             Target::Vram(at) => self.vram.read(at, buf),
-            Target::System(at, snoop) => self.system.read(at, buf, DmaAccess { client, snoop }),
+            Target::System(at, snoop) => self.system.read(at, buf, origin.access(snoop)),
         }
     }
 
-    pub(crate) fn write(
-        &self,
-        target: Target,
-        buf: &[u8],
-        client: FaultClient,
-    ) -> Result<(), BusError> {
+    pub(crate) fn write(&self, target: Target, buf: &[u8], origin: Origin) -> Result<(), BusError> {
         match target {
             Target::Vram(at) => self.vram.write(at, buf),
-            Target::System(at, snoop) => self.system.write(at, buf, DmaAccess { client, snoop }),
+            Target::System(at, snoop) => self.system.write(at, buf, origin.access(snoop)),
         }
     }
 
     /// One aligned atomic load: a table entry.
-    pub(crate) fn load_u32(&self, target: Target, client: FaultClient) -> Result<u32, BusError> {
+    pub(crate) fn load_u32(&self, target: Target, origin: Origin) -> Result<u32, BusError> {
         match target {
             Target::Vram(at) => self.vram.load_u32(at),
-            Target::System(at, snoop) => self.system.load_u32(at, DmaAccess { client, snoop }),
+            Target::System(at, snoop) => self.system.load_u32(at, origin.access(snoop)),
+        }
+    }
+
+    /// Aligned atomic loads, one for each table entry.
+    pub(crate) fn load_entries(
+        &self,
+        target: Target,
+        entries: &mut [u32],
+        origin: Origin,
+    ) -> Result<(), BusError> {
+        match target {
+            Target::Vram(at) => self.vram.load_entries(at, entries),
+            Target::System(at, snoop) => {
+                for (entry, offset) in entries.iter_mut().zip((0..).step_by(4)) {
+                    *entry = self.system.load_u32(at.add(offset), origin.access(snoop))?;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -74,14 +114,11 @@ impl Memory {
         &self,
         target: Target,
         value: u64,
-        client: FaultClient,
+        origin: Origin,
     ) -> Result<(), BusError> {
         match target {
             Target::Vram(at) => self.vram.store_u64(at, value),
-            Target::System(at, snoop) => {
-                self.system
-                    .store_u64(at, value, DmaAccess { client, snoop })
-            }
+            Target::System(at, snoop) => self.system.store_u64(at, value, origin.access(snoop)),
         }
     }
 }

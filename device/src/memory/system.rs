@@ -1,5 +1,6 @@
 //! The machine's memory, as the device reaches it over PCIe.
 
+use crate::planted::planted;
 use e3k_regs::BusAddr;
 use e3k_regs::fields::FaultClient;
 
@@ -15,7 +16,11 @@ pub enum Snoop {
 impl Snoop {
     /// From the Snoop bit of an entry.
     pub(crate) fn from_bit(bit: bool) -> Self {
-        if bit { Self::Snooped } else { Self::Unsnooped }
+        if bit ^ planted!(SnoopInverted) {
+            Self::Snooped
+        } else {
+            Self::Unsnooped
+        }
     }
 }
 
@@ -26,6 +31,9 @@ pub struct DmaAccess {
     pub client: FaultClient,
     /// The snoop attribute.
     pub snoop: Snoop,
+    /// The NS bit of the entry that led there: of the page's for data, of the
+    /// table's for a table.
+    pub non_secure: bool,
 }
 
 /// Nobody answered at the address, or not for the whole length.

@@ -8,9 +8,9 @@ use e3k_regs::VramOffset;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use vm_memory::mmap::MmapRegion;
-use vm_memory::{Bytes, FileOffset, VolatileMemory};
+use vm_memory::{Bytes, FileOffset, Le32, VolatileMemory};
 
 /// Local memory.
 #[derive(Debug)]
@@ -86,6 +86,20 @@ impl Vram {
             .get_atomic_ref::<AtomicU32>(index(at.0))
             .map_err(|_| BusError)?;
         Ok(u32::from_le(word.load(Ordering::Acquire)))
+    }
+
+    /// Aligned atomic loads, one for each entry; the range must lie in VRAM.
+    pub(crate) fn load_entries(&self, at: VramOffset, entries: &mut [u32]) -> Result<(), BusError> {
+        let words = self
+            .region
+            .get_array_ref::<Le32>(index(at.0), entries.len())
+            .map_err(|_| BusError)?;
+        for (n, entry) in entries.iter_mut().enumerate() {
+            *entry = words.load(n).to_native();
+        }
+        // The entries were loaded before anything that they lead to.
+        fence(Ordering::Acquire);
+        Ok(())
     }
 
     /// One aligned atomic store.

@@ -1,9 +1,10 @@
 //! Faults: the chip's registers carry what the hardware reference lists (6),
 //! the model's log the rest: client, direction, cause, ring position.
 
-use super::Request;
+use super::{OnFault, Request, Stop};
 use crate::log_limit::worth_a_line;
 use crate::memory::Target;
+use crate::planted::planted;
 use e3k_regs::fields::{FaultClient, FaultStatus0};
 use e3k_regs::{GpuVa, Reg};
 use serde::{Serialize, Serializer};
@@ -25,7 +26,8 @@ pub enum FaultCause {
     InvalidL2,
     /// The L3 entry is not valid.
     InvalidL3,
-    /// The L2 entry has its `LargePage` bit, which is not modelled.
+    /// The L2 entry has its `LargePage` bit, which this GPU takes for an error
+    /// (see [`crate::LargePage::Fault`]).
     LargePage,
     /// A table or page lies beyond the end of VRAM.
     OutsideVram,
@@ -40,7 +42,9 @@ impl fmt::Display for FaultCause {
             Self::InvalidL1 => "the L1 register is not valid",
             Self::InvalidL2 => "the L2 entry is not valid",
             Self::InvalidL3 => "the L3 entry is not valid",
-            Self::LargePage => "the L2 entry asks for a large page, which is not modelled",
+            Self::LargePage => {
+                "the L2 entry has its LargePage bit, which this GPU is told to refuse"
+            }
             Self::OutsideVram => "beyond the end of VRAM",
             Self::Bus => "no memory answers at the bus address",
         })
@@ -107,7 +111,9 @@ pub struct FaultRecord {
     pub level: u8,
     /// What it led to, where that is what failed.
     pub target: Option<String>,
-    /// Byte offset in ring 0 of the packet that was being executed.
+    /// The ring on whose behalf it was done.
+    pub ring: u8,
+    /// Byte offset in that ring of the packet that was being executed.
     pub ring_offset: u32,
 }
 
@@ -116,11 +122,12 @@ impl fmt::Display for FaultRecord {
         let direction = if self.write { "write" } else { "read" };
         write!(
             f,
-            "{} {direction} at {} (process {}, level {}, ring 0 offset {:#x}): {}",
+            "{} {direction} at {} (process {}, level {}, ring {} offset {:#x}): {}",
             self.client.name(),
             self.va,
             self.process_id,
             self.level,
+            self.ring,
             self.ring_offset,
             self.cause
         )?;
@@ -155,15 +162,27 @@ pub(crate) struct FaultLog {
     level2_at: u32,
     level: u32,
     mask: u32,
-    /// Offset in ring 0 of the packet in execution.
+    on_fault: OnFault,
+    /// The ring in execution.
+    pub(crate) ring: u8,
+    /// Offset in that ring of the packet in execution.
     pub(crate) ring_offset: u32,
     /// A translation fault since the last look.
     pub(crate) translation: bool,
     /// A bus error since the last look.
     pub(crate) bus: bool,
+    /// A fault since the last look after which its ring stands.
+    stand: bool,
 }
 
 impl FaultLog {
+    pub(super) fn new(on_fault: OnFault) -> Self {
+        Self {
+            on_fault,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn history(&self) -> impl Iterator<Item = &FaultRecord> {
         self.history.iter()
     }
@@ -174,25 +193,36 @@ impl FaultLog {
         *self = Self {
             history,
             total: self.total,
-            ..Self::default()
+            ..Self::new(self.on_fault)
         };
     }
 
+    /// Whether software has not cleared every status bit.
+    pub(super) fn pending(&self) -> bool {
+        self.status != 0
+    }
+
+    pub(super) fn take_stand(&mut self) -> bool {
+        std::mem::take(&mut self.stand)
+    }
+
+    /// Records a fault and says what becomes of the access.
     pub(super) fn record(
         &mut self,
         request: Request,
         va: GpuVa,
         cause: FaultCause,
         place: FaultPlace,
-    ) {
+    ) -> Stop {
         let record = FaultRecord {
             client: request.client,
             write: request.write,
             process_id: request.process_id,
             va,
             cause,
-            level: place.level,
+            level: place.level + u8::from(planted!(WrongLevel)),
             target: place.target.map(|target| target.to_string()),
+            ring: self.ring,
             ring_offset: self.ring_offset,
         };
         self.total += 1;
@@ -204,19 +234,25 @@ impl FaultLog {
         }
         self.history.push_back(record);
         // The data access itself is the bus's affair, a table entry the MMU's.
-        if cause == FaultCause::Bus && place.level == 0 {
+        if cause == FaultCause::Bus && place.level == 0 && !planted!(BusErrorIsPageFault) {
             self.bus = true;
+            return Stop::Dropped;
+        }
+        self.latch(request, va, cause, place);
+        self.stand = self.on_fault != OnFault::Report;
+        if self.on_fault == OnFault::Retry {
+            Stop::Stalled
         } else {
-            self.latch(request, va, cause, place);
+            Stop::Dropped
         }
     }
 
     /// The first fault fills the registers; until software has cleared every
     /// status bit, later ones only set theirs.
     fn latch(&mut self, request: Request, va: GpuVa, cause: FaultCause, place: FaultPlace) {
-        self.translation = true;
-        let first = self.status == 0;
-        self.status |= 1 << request.client as u32;
+        self.translation = !planted!(FaultWithoutInterrupt);
+        let first = self.status == 0 || planted!(LaterFaultShown);
+        self.status |= 1 << (request.client as u32 + u32::from(planted!(WrongClientBit)));
         if !first {
             return;
         }
@@ -225,7 +261,11 @@ impl FaultLog {
             .with_level(place.level)
             .with_process_id(request.process_id & 0xf)
             .with_va_high(high.to_le_bytes()[0]);
-        self.status1 = low;
+        self.status1 = if planted!(FaultAddressOfPage) {
+            low & !0xfff
+        } else {
+            low
+        };
         self.level1_at = place.l1_at & !3;
         self.level2_at = match place.l2_at {
             Some(Target::Vram(at)) => e3k_regs::packet::halves(at.0)[0] & !3,
@@ -255,6 +295,8 @@ impl FaultLog {
 
     pub(super) fn write_register(&mut self, reg: Reg, value: u32) -> bool {
         match reg {
+            Reg::MxuIntStatus if planted!(StatusIsStorage) => self.status = value,
+            Reg::MxuIntStatus if planted!(AnyWriteClearsStatus) => self.status = 0,
             Reg::MxuIntStatus => self.status &= !value,
             Reg::MxuIntMask => self.mask = value,
             Reg::FaultStatus0

@@ -1,23 +1,29 @@
 //! The MMU and the memory crossbar (MXU) around it: the one translation path
-//! for every client, the L1 register bank, the TLB, faults.
+//! for every client, the L1 register bank, the TLBs, faults.
 
 mod fault;
+mod options;
 mod tlb;
+mod utlb;
 mod walk;
 
 pub use fault::{FaultCause, FaultRecord};
+pub use options::{DtlbShape, LargePage, MmuOptions, OnFault, UtlbSize};
 pub use walk::Walk;
 
 use crate::config::Defects;
 use crate::counters::Counters;
-use crate::memory::{BusError, Memory, Target};
+use crate::memory::{BusError, Memory, Origin, Target};
+use crate::planted::planted;
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::fields::{FaultClient, InvalidateAddress, InvalidateTrigger, MmuMode, TlbTarget};
 use e3k_regs::pte::L3Entry;
 use e3k_regs::register::{L1_PER_PROCESS, PROCESS_IDS};
 use e3k_regs::{GpuVa, PAGE_SIZE, Reg, VramOffset};
 use fault::{FaultLog, FaultPlace};
-use tlb::Tlb;
+use tlb::Dtlb;
+use utlb::Utlb;
+use walk::Tables;
 
 /// L1 registers in the bank.
 pub(crate) const L1_REGISTERS: usize = (PROCESS_IDS * L1_PER_PROCESS) as usize;
@@ -30,11 +36,34 @@ pub(crate) struct Request {
     pub(crate) write: bool,
 }
 
-/// An access was dropped; the fault is on record.
+/// What became of an access that could not be done; the fault is on record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Dropped;
+pub(crate) enum Stop {
+    /// It will not be done.
+    Dropped,
+    /// It is to be done again when software has cleared the fault.
+    Stalled,
+}
 
-/// Which TLB lines an invalidation drops: those whose page number and process
+/// Where an address leads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    target: Target,
+    non_secure: bool,
+}
+
+impl Place {
+    fn origin(self, request: Request) -> Origin {
+        Origin {
+            client: request.client,
+            non_secure: self.non_secure,
+        }
+    }
+}
+
+type Failure = (FaultCause, FaultPlace);
+
+/// Which TLB entries an invalidation drops: those whose page number and process
 /// id agree with the wanted ones in every compared bit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Invalidation {
@@ -42,6 +71,21 @@ pub(crate) struct Invalidation {
     pub(crate) page_mask: u64,
     pub(crate) process_id: u8,
     pub(crate) process_mask: u8,
+}
+
+#[cfg(feature = "planted-faults")]
+impl Invalidation {
+    fn with_planted_fault(mut self) -> Self {
+        for (planted, bit) in [
+            (planted!(MaskBit4Stuck), 4),
+            (planted!(MaskBit10Stuck), 10),
+            (planted!(MaskBit20Stuck), 20),
+        ] {
+            self.page_mask |= u64::from(planted) << bit;
+        }
+        self.process_mask |= if planted!(ProcessMaskStuck) { 0xf } else { 0 };
+        self
+    }
 }
 
 /// The crossbar with all memory behind it.
@@ -53,40 +97,63 @@ pub(crate) struct Mxu {
     mode: MmuMode,
     invalidate_page: InvalidateAddress,
     invalidate_mask: InvalidateAddress,
-    tlb: Tlb,
+    utlb: Utlb,
+    dtlb: Dtlb,
+    options: MmuOptions,
     defects: Defects,
 }
 
 impl Mxu {
-    pub(crate) fn new(memory: Memory, defects: Defects) -> Self {
+    pub(crate) fn new(memory: Memory, options: MmuOptions, defects: Defects) -> Self {
         Self {
             memory,
             counters: Counters::default(),
-            faults: FaultLog::default(),
+            faults: FaultLog::new(options.on_fault),
             ttbr: Box::new([0; L1_REGISTERS]),
             mode: MmuMode::new(),
             invalidate_page: InvalidateAddress::new(),
             invalidate_mask: InvalidateAddress::new(),
-            tlb: Tlb::new(),
+            utlb: Utlb::new(options.utlb),
+            dtlb: Dtlb::new(options.dtlb),
+            options,
             defects,
         }
     }
 
-    /// Registers and TLB to their reset values; memory and the fault history stay.
+    /// Registers and TLBs to their reset values; memory and the fault history stay.
     pub(crate) fn reset(&mut self) {
-        self.ttbr.fill(0);
+        if !planted!(ResetKeepsL1) {
+            self.ttbr.fill(0);
+        }
         self.mode = MmuMode::new();
         self.invalidate_page = InvalidateAddress::new();
         self.invalidate_mask = InvalidateAddress::new();
-        self.tlb.clear();
-        self.faults.reset_registers();
+        if !planted!(ResetKeepsTlbs) {
+            self.utlb.clear();
+            self.dtlb.clear();
+        }
+        if !planted!(ResetKeepsFaults) {
+            self.faults.reset_registers();
+        }
     }
 
-    /// Drops every TLB line.
+    /// Empties the TLBs.
     pub(crate) fn flush(&mut self) {
         if !self.defects.ignore_invalidations {
-            self.tlb.clear();
+            self.utlb.clear();
+            self.dtlb.clear();
         }
+    }
+
+    /// Whether a page fault is on display that software has not cleared.
+    pub(crate) fn fault_pending(&self) -> bool {
+        self.faults.pending()
+    }
+
+    /// Whether there was a page fault since the last call behind which its ring
+    /// stands until no fault is pending.
+    pub(crate) fn take_stand(&mut self) -> bool {
+        self.faults.take_stand()
     }
 
     /// L1 register `index` of the whole bank; 0 beyond it.
@@ -94,7 +161,7 @@ impl Mxu {
         self.ttbr.get(index).copied().unwrap_or(0)
     }
 
-    /// Writes L1 register `index`; beyond the bank nothing happens. The TLB is
+    /// Writes L1 register `index`; beyond the bank nothing happens. The TLBs are
     /// not flushed (docs/model-choices.md).
     pub(crate) fn set_ttbr(&mut self, index: usize, value: u32) {
         if let Some(register) = self.ttbr.get_mut(index) {
@@ -127,19 +194,35 @@ impl Mxu {
         true
     }
 
-    /// Drops the TLB lines that `what` describes.
+    /// Drops the TLB entries that `what` describes.
     pub(crate) fn invalidate(&mut self, target: TlbTarget, what: Invalidation) {
-        // The UTLB is not modelled: only the shared TLB keeps anything.
-        if target != TlbTarget::Dtlb {
+        if !matches!(target, TlbTarget::Utlb | TlbTarget::Dtlb) {
             return;
         }
         self.counters.invalidations += 1;
-        if !self.defects.ignore_invalidations {
-            self.tlb.invalidate(what);
+        #[cfg(feature = "planted-faults")]
+        let what = what.with_planted_fault();
+        if self.defects.ignore_invalidations {
+            return;
+        }
+        if target == TlbTarget::Utlb {
+            self.utlb.invalidate(what);
+            return;
+        }
+        self.dtlb.invalidate(what);
+        if !self.options.strict_utlb {
+            // Whole lines, so the pages inside one are not compared.
+            self.utlb.invalidate(Invalidation {
+                page_mask: what.page_mask & !0xf,
+                ..what
+            });
         }
     }
 
     fn trigger_invalidation(&mut self, trigger: InvalidateTrigger) {
+        if planted!(RegisterInvalidationLost) {
+            return;
+        }
         self.invalidate(
             trigger.target(),
             Invalidation {
@@ -153,29 +236,32 @@ impl Mxu {
 
     /// Where `va` leads for this request (hardware reference 4.6). A failure is
     /// on record when this returns.
-    pub(crate) fn translate(&mut self, request: Request, va: GpuVa) -> Result<Target, Dropped> {
-        self.find(request, va).map_err(|(cause, place)| {
-            self.counters.faults += 1;
-            self.faults
-                .record(self.effective(request), va, cause, place);
-            Dropped
-        })
+    #[inline]
+    pub(crate) fn translate(&mut self, request: Request, va: GpuVa) -> Result<Place, Stop> {
+        self.find(request, va)
+            .map_err(|failure| self.failed(request, va, failure))
+    }
+
+    #[cold]
+    fn failed(&mut self, request: Request, va: GpuVa, (cause, place): Failure) -> Stop {
+        self.counters.faults += 1;
+        self.counters.fault_overflows += u64::from(self.faults.pending());
+        let request = Request {
+            process_id: self.effective(request),
+            ..request
+        };
+        self.faults.record(request, va, cause, place)
     }
 
     /// Reads `buf.len()` bytes, page by page. On a fault the rest is not read.
-    pub(crate) fn read(
-        &mut self,
-        request: Request,
-        va: GpuVa,
-        buf: &mut [u8],
-    ) -> Result<(), Dropped> {
+    pub(crate) fn read(&mut self, request: Request, va: GpuVa, buf: &mut [u8]) -> Result<(), Stop> {
         let mut at = va;
         let mut rest = buf;
         while !rest.is_empty() {
             let (piece, tail) = rest.split_at_mut(piece_len(at, rest.len()));
-            let target = self.translate(request, at)?;
-            let result = self.memory.read(target, piece, request.client);
-            self.answered(request, at, target, result)?;
+            let place = self.translate(request, at)?;
+            let result = self.memory.read(place.target, piece, place.origin(request));
+            self.answered(request, at, place, result)?;
             at = at.add(piece.len() as u64);
             rest = tail;
         }
@@ -183,14 +269,18 @@ impl Mxu {
     }
 
     /// Writes `buf`, page by page. On a fault the rest is not written.
-    pub(crate) fn write(&mut self, request: Request, va: GpuVa, buf: &[u8]) -> Result<(), Dropped> {
+    pub(crate) fn write(&mut self, request: Request, va: GpuVa, buf: &[u8]) -> Result<(), Stop> {
+        let drops = planted!(LastPixelDropped) && request.client == FaultClient::BlitDestination;
+        let buf = &buf[..buf.len() - if drops { 4 } else { 0 }];
         let mut at = va;
         let mut rest = buf;
         while !rest.is_empty() {
             let (piece, tail) = rest.split_at(piece_len(at, rest.len()));
-            let target = self.translate(request, at)?;
-            let result = self.memory.write(target, piece, request.client);
-            self.answered(request, at, target, result)?;
+            let place = self.translate(request, at)?;
+            let result = self
+                .memory
+                .write(place.target, piece, place.origin(request));
+            self.answered(request, at, place, result)?;
             at = at.add(piece.len() as u64);
             rest = tail;
         }
@@ -203,10 +293,16 @@ impl Mxu {
         request: Request,
         va: GpuVa,
         value: u64,
-    ) -> Result<(), Dropped> {
-        let target = self.translate(request, va)?;
-        let result = self.memory.store_u64(target, value, request.client);
-        self.answered(request, va, target, result)
+    ) -> Result<(), Stop> {
+        let value = if planted!(FenceHighHalfLost) {
+            value & 0xffff_ffff
+        } else {
+            value
+        };
+        let place = self.translate(request, va)?;
+        let origin = place.origin(request);
+        let result = self.memory.store_u64(place.target, value, origin);
+        self.answered(request, va, place, result)
     }
 
     /// Records a bus error of a data access.
@@ -214,85 +310,118 @@ impl Mxu {
         &mut self,
         request: Request,
         va: GpuVa,
-        target: Target,
+        place: Place,
         result: Result<(), BusError>,
-    ) -> Result<(), Dropped> {
+    ) -> Result<(), Stop> {
         result.map_err(|BusError| {
             self.counters.bus_errors += 1;
-            self.faults.record(
-                self.effective(request),
-                va,
-                FaultCause::Bus,
-                FaultPlace::page(target),
-            );
-            Dropped
+            let request = Request {
+                process_id: self.effective(request),
+                ..request
+            };
+            let page = FaultPlace::page(place.target);
+            self.faults.record(request, va, FaultCause::Bus, page)
         })
     }
 
     /// PA mode has one address space: every client is process 0.
-    fn effective(&self, request: Request) -> Request {
-        let process_id = if self.mode.va_mode() {
-            request.process_id
+    fn effective(&self, request: Request) -> u8 {
+        if self.mode.va_mode() || planted!(ProcessInPaMode) {
+            request.process_id & 0xf
         } else {
             0
-        };
-        Request {
-            process_id,
-            ..request
         }
     }
 
-    fn find(&mut self, request: Request, va: GpuVa) -> Result<Target, (FaultCause, FaultPlace)> {
+    #[inline]
+    fn find(&mut self, request: Request, va: GpuVa) -> Result<Place, Failure> {
+        let va = if planted!(WideAddressWraps) {
+            GpuVa(va.0 & 0xff_ffff_ffff)
+        } else {
+            va
+        };
         if va.0 >> ADDRESS_BITS != 0 {
             return Err((FaultCause::AddressTooWide, FaultPlace::default()));
         }
-        if !self.mode.va_mode() && va.0 < self.mode.video_bytes() {
-            return self.local(VramOffset(va.0), FaultPlace::default());
-        }
-        let entry = self.leaf(self.effective(request), va)?;
+        let process_id = if self.mode.va_mode() {
+            request.process_id & 0xf
+        } else if va.0
+            < self.mode.video_bytes()
+                - if planted!(VideoSizeTooSmall) {
+                    PAGE_SIZE
+                } else {
+                    0
+                }
+        {
+            return self.local(VramOffset(va.0), false, 0);
+        } else {
+            0
+        };
+        let entry = if let Some(entry) = self.utlb.lookup(request.client, process_id, va) {
+            self.counters.utlb_hits += 1;
+            entry
+        } else {
+            self.leaf(request.client, process_id, va)?
+        };
         let page = u64::from(entry.page());
         if entry.segment() || self.defects.ignore_segments {
             let at = VramOffset::from_page(page).add(va.in_page());
-            return self.local(at, FaultPlace::level(3));
+            return self.local(at, entry.ns(), 3);
         }
-        let at = e3k_regs::BusAddr::from_page(page).add(va.in_page());
-        Ok(Target::System(
-            at,
-            crate::memory::Snoop::from_bit(entry.snoop()),
-        ))
+        Ok(Place {
+            target: walk::page_of(entry).add(va.in_page()),
+            non_secure: entry.ns(),
+        })
     }
 
-    fn local(&self, at: VramOffset, place: FaultPlace) -> Result<Target, (FaultCause, FaultPlace)> {
+    #[inline]
+    fn local(&self, at: VramOffset, non_secure: bool, level: u8) -> Result<Place, Failure> {
+        let target = Target::Vram(at);
         if at.0 < self.memory.vram.bytes() {
-            Ok(Target::Vram(at))
+            Ok(Place { target, non_secure })
         } else {
-            Err((FaultCause::OutsideVram, place.with_target(Target::Vram(at))))
+            let place = FaultPlace::level(level).with_target(target);
+            Err((FaultCause::OutsideVram, place))
         }
     }
 
-    /// The valid L3 entry for `va`. An invalid entry in the TLB does not count
-    /// as cached: the tables are walked again before a fault is reported.
-    fn leaf(&mut self, request: Request, va: GpuVa) -> Result<L3Entry, (FaultCause, FaultPlace)> {
-        let process_id = request.process_id;
-        if let Some(entry) = self.tlb.lookup(process_id, va).filter(L3Entry::valid) {
-            self.counters.tlb_hits += 1;
-            return Ok(entry);
-        }
-        self.counters.walks += 1;
-        let table = walk::l3_table(&self.memory, &self.ttbr, process_id, va, request.client)?;
-        let line = walk::l3_line(&self.memory, table, va, request.client)?;
-        self.tlb.insert(process_id, va, line);
-        let entry = tlb::entry_of(&line, va);
+    /// The valid L3 entry for `va`, which the client's UTLB does not know. An
+    /// invalid entry in the DTLB does not count as cached: the tables are
+    /// walked again before a fault is reported.
+    #[inline(never)]
+    fn leaf(&mut self, client: FaultClient, process_id: u8, va: GpuVa) -> Result<L3Entry, Failure> {
+        let held = self
+            .dtlb
+            .lookup(process_id, va)
+            .filter(|entry| entry.valid() || planted!(InvalidEntryCached));
+        let entry = if let Some(entry) = held {
+            self.counters.dtlb_hits += 1;
+            entry
+        } else {
+            self.counters.walks += 1;
+            let line = self.tables().line(process_id, va, client)?;
+            self.dtlb.insert(process_id, va, line);
+            tlb::entry_of(&line, va)
+        };
         if entry.valid() {
+            self.utlb.insert(client, process_id, va, entry);
             Ok(entry)
         } else {
             Err((FaultCause::InvalidL3, FaultPlace::level(3)))
         }
     }
 
-    /// What the tables say now, without TLB, counters or faults.
+    fn tables(&self) -> Tables<'_> {
+        Tables {
+            memory: &self.memory,
+            bank: &self.ttbr,
+            large_page: self.options.large_page,
+        }
+    }
+
+    /// What the tables say now, without TLBs, counters or faults.
     pub(crate) fn inspect(&self, process_id: u8, va: GpuVa) -> Walk {
-        Walk::new(&self.memory, &self.ttbr, self.mode, process_id, va)
+        Walk::new(self.tables(), self.mode, process_id, va)
     }
 }
 

@@ -2,7 +2,7 @@
 //! (hardware reference 5), and stays until it is invalidated or replaced: a
 //! driver that forgets to invalidate sees the old translation.
 
-use super::Invalidation;
+use super::{DtlbShape, Invalidation};
 use crate::index;
 use e3k_regs::GpuVa;
 use e3k_regs::pte::L3Entry;
@@ -10,89 +10,90 @@ use e3k_regs::pte::L3Entry;
 /// PTEs in a line (hardware reference 5).
 pub(super) const LINE_ENTRIES: usize = 16;
 const LINE_SHIFT: u32 = 16;
-const SETS: usize = 64;
-const WAYS: usize = 4;
+/// Bits of a line's number in a tag, below the process id.
+const NUMBER_BITS: u32 = 24;
+const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
 
-/// The PTEs of 64 KiB of address space, raw.
+/// The PTEs of 64 KiB of address space, as entries of 4 KiB pages.
 pub(super) type Line = [u32; LINE_ENTRIES];
 
-#[derive(Clone, Copy)]
-struct Slot {
-    /// `(process id, va >> 16)`; `None` when empty.
-    tag: Option<(u8, u64)>,
-    line: Line,
+/// The tag of no line.
+const EMPTY: u32 = u32::MAX;
+
+pub(super) struct Dtlb {
+    /// The ways of set 0, then those of set 1, ...: process id and `va >> 16`.
+    tags: Box<[u32]>,
+    lines: Box<[Line]>,
+    /// For each set the way that the next line replaces.
+    next: Box<[u32]>,
+    ways: usize,
 }
 
-const EMPTY: Slot = Slot {
-    tag: None,
-    line: [0; LINE_ENTRIES],
-};
-
-#[derive(Clone)]
-struct Set {
-    slots: [Slot; WAYS],
-    /// The slot that the next line replaces.
-    next: usize,
-}
-
-const EMPTY_SET: Set = Set {
-    slots: [EMPTY; WAYS],
-    next: 0,
-};
-
-pub(super) struct Tlb {
-    sets: Vec<Set>,
-}
-
-impl Tlb {
-    pub(super) fn new() -> Self {
+impl Dtlb {
+    pub(super) fn new(shape: DtlbShape) -> Self {
+        let [sets, ways] = [shape.sets(), shape.ways()].map(|n| index(n.into()));
         Self {
-            sets: vec![EMPTY_SET; SETS],
+            tags: vec![EMPTY; sets * ways].into(),
+            lines: vec![[0; LINE_ENTRIES]; sets * ways].into(),
+            next: vec![0; sets].into(),
+            ways,
         }
     }
 
     /// As after power-on.
     pub(super) fn clear(&mut self) {
-        self.sets.fill(EMPTY_SET);
+        self.tags.fill(EMPTY);
+        self.next.fill(0);
     }
 
     pub(super) fn lookup(&self, process_id: u8, va: GpuVa) -> Option<L3Entry> {
-        let tag = tag(process_id, va);
-        let slot = self.sets[set_of(tag)]
-            .slots
-            .iter()
-            .find(|slot| slot.tag == Some(tag))?;
-        Some(entry_of(&slot.line, va))
+        let (tag, first) = self.place(process_id, va);
+        let ways = self.tags.get(first..first + self.ways)?;
+        let way = ways.iter().position(|held| *held == tag)?;
+        Some(entry_of(self.lines.get(first + way)?, va))
     }
 
     /// Puts a line in the place of an older line of the same tag, or else of
     /// the oldest of its set.
     pub(super) fn insert(&mut self, process_id: u8, va: GpuVa, line: Line) {
-        let tag = tag(process_id, va);
-        let set = &mut self.sets[set_of(tag)];
-        let same = set.slots.iter().position(|slot| slot.tag == Some(tag));
-        let way = same.unwrap_or_else(|| {
-            let way = set.next;
-            set.next = (way + 1) % WAYS;
-            way
-        });
-        set.slots[way] = Slot {
-            tag: Some(tag),
-            line,
+        let (tag, first) = self.place(process_id, va);
+        let Some(next) = self.next.get_mut(first / self.ways.max(1)) else {
+            return; // there is no shared TLB
         };
+        let ways = &mut self.tags[first..first + self.ways];
+        let way = ways
+            .iter()
+            .position(|held| *held == tag)
+            .unwrap_or_else(|| {
+                let oldest = index((*next).into());
+                *next = if oldest + 1 == self.ways {
+                    0
+                } else {
+                    *next + 1
+                };
+                oldest
+            });
+        ways[way] = tag;
+        self.lines[first + way] = line;
     }
 
     /// Drops the lines that agree in every compared bit. The low four bits of
     /// a page number lie inside a line and are not compared.
     pub(super) fn invalidate(&mut self, what: Invalidation) {
-        let line_mask = what.page_mask >> 4;
-        let line = what.page >> 4 & line_mask;
-        for slot in self.sets.iter_mut().flat_map(|set| &mut set.slots) {
-            slot.tag = slot.tag.filter(|(process_id, number)| {
-                number & line_mask != line
-                    || (process_id ^ what.process_id) & what.process_mask != 0
-            });
+        let mask = compose(what.process_mask, what.page_mask >> 4);
+        let wanted = compose(what.process_id, what.page >> 4);
+        for tag in &mut self.tags {
+            if (*tag ^ wanted) & mask == 0 {
+                *tag = EMPTY;
+            }
         }
+    }
+
+    /// The tag, and the first way of its set.
+    fn place(&self, process_id: u8, va: GpuVa) -> (u32, usize) {
+        let number = va.0 >> LINE_SHIFT;
+        let set = (index(number) ^ usize::from(process_id)) & self.next.len().wrapping_sub(1);
+        (compose(process_id, number), set * self.ways)
     }
 }
 
@@ -101,12 +102,8 @@ pub(super) fn entry_of(line: &Line, va: GpuVa) -> L3Entry {
     L3Entry::from_bits(line[index(va.page()) % LINE_ENTRIES])
 }
 
-fn tag(process_id: u8, va: GpuVa) -> (u8, u64) {
-    (process_id, va.0 >> LINE_SHIFT)
-}
-
-fn set_of((process_id, number): (u8, u64)) -> usize {
-    (index(number) ^ usize::from(process_id)) % SETS
+fn compose(process_id: u8, number: u64) -> u32 {
+    u32::from(process_id) << NUMBER_BITS | (number & NUMBER_MASK) as u32
 }
 
 #[cfg(test)]
@@ -121,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_line_stays_until_its_range_is_invalidated() {
-        let mut tlb = Tlb::new();
+        let mut tlb = Dtlb::new(DtlbShape::default());
         tlb.insert(3, GpuVa(0x1_0000), line(0x11));
         let other = Invalidation {
             page: 0x20,
@@ -140,8 +137,8 @@ mod tests {
 
     #[test]
     fn mask_zero_drops_everything() {
-        let mut tlb = Tlb::new();
-        for n in 0..64 {
+        let mut tlb = Dtlb::new(DtlbShape::default());
+        for n in 0..64_u8 {
             tlb.insert(n % 16, GpuVa(u64::from(n) << 20), line(1));
         }
         tlb.invalidate(Invalidation {
@@ -153,6 +150,23 @@ mod tests {
         assert!((0..64).all(|n| tlb.lookup(n % 16, GpuVa(u64::from(n) << 20)).is_none()));
     }
 
+    #[test]
+    fn a_set_replaces_its_lines_in_order() {
+        let mut tlb = Dtlb::new(DtlbShape::new(1, 2).unwrap());
+        for n in 0..3 {
+            tlb.insert(0, GpuVa(n << LINE_SHIFT), line(1));
+        }
+        let held = [0, 1, 2].map(|n| tlb.lookup(0, GpuVa(n << LINE_SHIFT)).is_some());
+        assert_eq!(held, [false, true, true]);
+    }
+
+    #[test]
+    fn without_a_dtlb_nothing_is_kept() {
+        let mut tlb = Dtlb::new(DtlbShape::OFF);
+        tlb.insert(0, GpuVa(0), line(1));
+        assert!(tlb.lookup(0, GpuVa(0)).is_none());
+    }
+
     proptest! {
         /// Whatever is inserted and dropped, a hit is always the last line put
         /// there and never one that was invalidated since (misses are free).
@@ -160,7 +174,7 @@ mod tests {
         fn hits_agree_with_a_map(ops in prop::collection::vec(
             (any::<bool>(), 0_u8..4, 0_u64..64, 0_u64..64, any::<u32>()), 1..300))
         {
-            let mut tlb = Tlb::new();
+            let mut tlb = Dtlb::new(DtlbShape::default());
             let mut reference = HashMap::new();
             for (insert, process_id, number, mask, value) in ops {
                 if insert {

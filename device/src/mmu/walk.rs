@@ -1,12 +1,13 @@
 //! Walking the tables: TTBR register, L2 table, L3 table (hardware reference 4).
 
-use super::L1_REGISTERS;
 use super::fault::{FaultCause, FaultPlace};
 use super::tlb::{LINE_ENTRIES, Line};
-use crate::memory::{Memory, Snoop, Target};
+use super::{L1_REGISTERS, LargePage};
+use crate::memory::{Memory, Origin, Snoop, Target};
+use crate::planted::planted;
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::fields::{FaultClient, MmuMode};
-use e3k_regs::pte::{ENTRY_BYTES, L2Entry, L3Entry, Ttbr};
+use e3k_regs::pte::{ENTRY_BYTES, L2Entry, L3Entry, L3Entry64K, Ttbr};
 use e3k_regs::register::L1_PER_PROCESS;
 use e3k_regs::{BusAddr, GpuVa, PAGE_SHIFT, Reg, VramOffset};
 use serde::Serialize;
@@ -14,62 +15,154 @@ use serde::Serialize;
 type Bank = [u32; L1_REGISTERS];
 type Failure = (FaultCause, FaultPlace);
 
-/// The L3 table for `va`, or why there is none.
-pub(super) fn l3_table(
-    memory: &Memory,
-    bank: &Bank,
-    process_id: u8,
-    va: GpuVa,
-    client: FaultClient,
-) -> Result<Target, Failure> {
-    let (index, l1) = l1_entry(bank, process_id, va);
-    let l1_at = Reg::Ttbr.offset() + 4 * u32::try_from(index).unwrap_or(0);
-    let place = FaultPlace::level(1).with_l1(l1_at);
-    if !l1.valid() {
-        return Err((FaultCause::InvalidL1, place));
-    }
-    let l2_table = table(l1.segment(), l1.snoop(), u64::from(l1.page()));
-    let l2_at = entry_at(l2_table, va.l2_index());
-    let place = FaultPlace::level(2).with_l1(l1_at).with_l2(l2_at);
-    let l2 = L2Entry::from_bits(load(memory, l2_at, client, place)?);
-    if !l2.valid() {
-        return Err((FaultCause::InvalidL2, place));
-    }
-    if l2.large_page() {
-        return Err((FaultCause::LargePage, place));
-    }
-    Ok(table(l2.segment(), l2.snoop(), u64::from(l2.page())))
+/// What a walk reads from.
+#[derive(Clone, Copy)]
+pub(super) struct Tables<'a> {
+    pub(super) memory: &'a Memory,
+    pub(super) bank: &'a Bank,
+    pub(super) large_page: LargePage,
 }
 
-/// The 16 entries around `va` in an L3 table.
-pub(super) fn l3_line(
-    memory: &Memory,
-    l3_table: Target,
-    va: GpuVa,
-    client: FaultClient,
-) -> Result<Line, Failure> {
-    let first = va.l3_index() / LINE_ENTRIES as u64 * LINE_ENTRIES as u64;
-    let mut line = [0; LINE_ENTRIES];
-    for (entry, index) in line.iter_mut().zip(first..) {
-        *entry = load(
-            memory,
-            entry_at(l3_table, index),
+/// A table, and whether its entry says non-secure.
+#[derive(Clone, Copy)]
+struct Table {
+    at: Target,
+    non_secure: bool,
+}
+
+impl Table {
+    fn entry(self, index: u64) -> Target {
+        self.at.add(index * ENTRY_BYTES)
+    }
+
+    fn origin(self, client: FaultClient) -> Origin {
+        Origin {
             client,
-            FaultPlace::level(3),
-        )?;
+            non_secure: self.non_secure,
+        }
     }
-    Ok(line)
 }
 
-fn l1_entry(bank: &Bank, process_id: u8, va: GpuVa) -> (usize, Ttbr) {
-    let index = usize::from(process_id & 0xf) * L1_PER_PROCESS as usize + va.l1_index();
-    (
-        index,
-        Ttbr::from_bits(bank.get(index).copied().unwrap_or(0)),
-    )
+/// What lies below an L2 entry.
+enum Below {
+    /// An L3 table of 4 KiB pages.
+    Pages(Table),
+    /// An L3 table of 64 KiB pages.
+    LargePages(Table),
+    /// The entry is a page itself; its first 4 KiB.
+    Leaf(L3Entry),
 }
 
-fn table(segment: bool, snoop: bool, page: u64) -> Target {
+impl Tables<'_> {
+    /// The line of 64 KiB around `va`, as entries of 4 KiB pages.
+    pub(super) fn line(
+        self,
+        process_id: u8,
+        va: GpuVa,
+        client: FaultClient,
+    ) -> Result<Line, Failure> {
+        let place = FaultPlace::level(3);
+        match self.below(process_id, va, client)? {
+            Below::Pages(table) => {
+                let first = va.l3_index() / LINE_ENTRIES as u64 * LINE_ENTRIES as u64;
+                let mut line = [0; LINE_ENTRIES];
+                self.memory
+                    .load_entries(table.entry(first), &mut line, table.origin(client))
+                    .map_err(|_| unreadable(table.entry(va.l3_index()), place))?;
+                Ok(line)
+            }
+            Below::LargePages(table) => {
+                let raw = self.load(table, va.l3_index_64k(), client, place)?;
+                Ok(pieces(first_piece(L3Entry64K::from_bits(raw))))
+            }
+            Below::Leaf(first) => {
+                let piece = u32::try_from(va.l3_index()).unwrap_or(0) & !0xf;
+                Ok(pieces(first.with_page(first.page() | piece)))
+            }
+        }
+    }
+
+    fn below(self, process_id: u8, va: GpuVa, client: FaultClient) -> Result<Below, Failure> {
+        let (index, l1) = self.l1_entry(process_id, va);
+        let l1_at = Reg::Ttbr.offset() + 4 * u32::try_from(index).unwrap_or(0);
+        let place = FaultPlace::level(1).with_l1(l1_at);
+        if !l1.valid() {
+            return Err((FaultCause::InvalidL1, place));
+        }
+        let table = below_l1(l1);
+        let l2_at = table.entry(va.l2_index());
+        let place = FaultPlace::level(2).with_l1(l1_at).with_l2(l2_at);
+        let l2 = L2Entry::from_bits(self.load(table, va.l2_index(), client, place)?);
+        if !l2.valid() {
+            return Err((FaultCause::InvalidL2, place));
+        }
+        self.below_l2(l2).ok_or((FaultCause::LargePage, place))
+    }
+
+    fn below_l2(self, l2: L2Entry) -> Option<Below> {
+        let table = Table {
+            at: target(
+                l2.segment() ^ planted!(TableSegmentInverted),
+                l2.snoop(),
+                u64::from(l2.page()),
+            ),
+            non_secure: l2.ns(),
+        };
+        if !l2.large_page() {
+            return Some(Below::Pages(table));
+        }
+        match self.large_page {
+            LargePage::Table64K => Some(Below::LargePages(table)),
+            LargePage::Leaf4M => Some(Below::Leaf(
+                L3Entry::new()
+                    .with_valid(true)
+                    .with_ns(l2.ns())
+                    .with_snoop(l2.snoop())
+                    .with_segment(l2.segment())
+                    .with_page(l2.page() & !0x3ff),
+            )),
+            LargePage::Fault => None,
+        }
+    }
+
+    fn l1_entry(self, process_id: u8, va: GpuVa) -> (usize, Ttbr) {
+        let process_id = if planted!(ProcessIgnored) {
+            0
+        } else {
+            process_id
+        };
+        let va = if planted!(HighAddressIgnored) {
+            GpuVa(va.0 & 0xffff_ffff)
+        } else {
+            va
+        };
+        let index = usize::from(process_id & 0xf) * L1_PER_PROCESS as usize + va.l1_index();
+        let raw = self.bank.get(index).copied().unwrap_or(0);
+        (index, Ttbr::from_bits(raw))
+    }
+
+    fn load(
+        self,
+        table: Table,
+        index: u64,
+        client: FaultClient,
+        place: FaultPlace,
+    ) -> Result<u32, Failure> {
+        let at = table.entry(index);
+        self.memory
+            .load_u32(at, table.origin(client))
+            .map_err(|_| unreadable(at, place))
+    }
+}
+
+fn below_l1(l1: Ttbr) -> Table {
+    Table {
+        at: target(l1.segment(), l1.snoop(), u64::from(l1.page())),
+        non_secure: l1.ns(),
+    }
+}
+
+fn target(segment: bool, snoop: bool, page: u64) -> Target {
     if segment {
         Target::Vram(VramOffset::from_page(page))
     } else {
@@ -77,26 +170,36 @@ fn table(segment: bool, snoop: bool, page: u64) -> Target {
     }
 }
 
-fn entry_at(table: Target, index: u64) -> Target {
-    match table {
-        Target::Vram(at) => Target::Vram(at.add(index * ENTRY_BYTES)),
-        Target::System(at, snoop) => Target::System(at.add(index * ENTRY_BYTES), snoop),
-    }
+/// Where an L3 entry's page lies.
+pub(super) fn page_of(entry: L3Entry) -> Target {
+    target(entry.segment(), entry.snoop(), u64::from(entry.page()))
 }
 
-fn load(
-    memory: &Memory,
-    at: Target,
-    client: FaultClient,
-    place: FaultPlace,
-) -> Result<u32, Failure> {
-    memory.load_u32(at, client).map_err(|_| {
-        let cause = match at {
-            Target::Vram(_) => FaultCause::OutsideVram,
-            Target::System(..) => FaultCause::Bus,
-        };
-        (cause, place.with_target(at))
-    })
+/// The first 4 KiB of a 64 KiB page.
+fn first_piece(entry: L3Entry64K) -> L3Entry {
+    L3Entry::new()
+        .with_valid(entry.valid())
+        .with_ns(entry.ns())
+        .with_snoop(entry.snoop())
+        .with_segment(entry.segment())
+        .with_page(entry.page() << 4)
+}
+
+/// 64 KiB in one piece, from `first` on.
+fn pieces(first: L3Entry) -> Line {
+    let mut line = [first.into_bits(); LINE_ENTRIES];
+    for (entry, n) in line.iter_mut().zip(0..) {
+        *entry = first.with_page(first.page() | n).into_bits();
+    }
+    line
+}
+
+fn unreadable(at: Target, place: FaultPlace) -> Failure {
+    let cause = match at {
+        Target::Vram(_) => FaultCause::OutsideVram,
+        Target::System(..) => FaultCause::Bus,
+    };
+    (cause, place.with_target(at))
 }
 
 /// What the tables in memory say about an address, level by level, raw.
@@ -106,23 +209,17 @@ pub struct Walk {
     pub l1: u32,
     /// The L2 entry, if the L1 register led to one.
     pub l2: Option<u32>,
-    /// The L3 entry, if the L2 entry led to one.
+    /// The L3 entry, if the L2 entry led to one; of a 64 KiB page, if it said so.
     pub l3: Option<u32>,
     /// Where the address leads, as text; `None` if nowhere.
     pub target: Option<String>,
 }
 
 impl Walk {
-    pub(super) fn new(
-        memory: &Memory,
-        bank: &Bank,
-        mode: MmuMode,
-        process_id: u8,
-        va: GpuVa,
-    ) -> Self {
+    pub(super) fn new(tables: Tables<'_>, mode: MmuMode, process_id: u8, va: GpuVa) -> Self {
         let untranslated = !mode.va_mode() && va.0 < mode.video_bytes();
         let process_id = if mode.va_mode() { process_id } else { 0 };
-        let (_, l1) = l1_entry(bank, process_id, va);
+        let (_, l1) = tables.l1_entry(process_id, va);
         let mut walk = Self {
             l1: l1.into_bits(),
             l2: None,
@@ -132,39 +229,38 @@ impl Walk {
         let target = if untranslated {
             Some(Target::Vram(VramOffset(va.0)))
         } else if va.0 >> ADDRESS_BITS == 0 && l1.valid() {
-            walk.descend(memory, l1, va)
+            walk.descend(tables, l1, va)
         } else {
             None
         };
         walk.target = target
             .filter(|target| match target {
-                Target::Vram(at) => at.0 < memory.vram.bytes(),
+                Target::Vram(at) => at.0 < tables.memory.vram.bytes(),
                 Target::System(..) => true,
             })
             .map(|target| target.to_string());
         walk
     }
 
-    fn descend(&mut self, memory: &Memory, l1: Ttbr, va: GpuVa) -> Option<Target> {
-        let client = FaultClient::RingFetch;
-        let l2_table = table(l1.segment(), l1.snoop(), u64::from(l1.page()));
-        self.l2 = memory
-            .load_u32(entry_at(l2_table, va.l2_index()), client)
-            .ok();
-        let l2 = self
-            .l2
-            .map(L2Entry::from_bits)
-            .filter(|l2| l2.valid() && !l2.large_page())?;
-        let l3_table = table(l2.segment(), l2.snoop(), u64::from(l2.page()));
-        self.l3 = memory
-            .load_u32(entry_at(l3_table, va.l3_index()), client)
-            .ok();
-        let l3 = self.l3.map(L3Entry::from_bits).filter(L3Entry::valid)?;
-        let page = table(l3.segment(), l3.snoop(), u64::from(l3.page()));
-        Some(match page {
-            Target::Vram(at) => Target::Vram(at.add(va.in_page())),
-            Target::System(at, snoop) => Target::System(at.add(va.in_page()), snoop),
-        })
+    fn descend(&mut self, tables: Tables<'_>, l1: Ttbr, va: GpuVa) -> Option<Target> {
+        let load = |table: Table, index| {
+            let origin = table.origin(FaultClient::RingFetch);
+            tables.memory.load_u32(table.entry(index), origin).ok()
+        };
+        self.l2 = load(below_l1(l1), va.l2_index());
+        let l2 = self.l2.map(L2Entry::from_bits).filter(L2Entry::valid)?;
+        let (page, page_bytes) = match tables.below_l2(l2)? {
+            Below::Pages(table) => {
+                self.l3 = load(table, va.l3_index());
+                (L3Entry::from_bits(self.l3?), 1 << PAGE_SHIFT)
+            }
+            Below::LargePages(table) => {
+                self.l3 = load(table, va.l3_index_64k());
+                (first_piece(L3Entry64K::from_bits(self.l3?)), 1 << 16)
+            }
+            Below::Leaf(first) => (first, 1 << 22),
+        };
+        page.valid().then(|| page_of(page).add(va.0 % page_bytes))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::rig::{
     BIU_RAW, MASTER_ABORT, MIB, MMU_MODE, PAGE_FAULT, Rig, SURFACES_AT, VRAM_BYTES, copy, fill,
 };
 use crate::tables::{LARGE, VALID, entry, l1_offset, snooped, unsnooped, vram};
-use presil_device::{FaultCause, FaultClient, FaultRecord, GpuVa, Target};
+use presil_device::{FaultCause, FaultClient, FaultRecord, GpuVa, LargePage, MmuOptions, Target};
 
 const INT_STATUS: u32 = 0x49038;
 /// `PAGE_FAULT_STATUS0` and `1`, `MEM_ADDR_FOR_PAGE_FAULT`, the L1 and L2
@@ -49,7 +49,11 @@ fn every_invalid_entry_is_told_with_its_level() {
         (FaultCause::LargePage, 2),
         (FaultCause::InvalidL3, 3),
     ] {
-        let mut rig = Rig::in_va_mode();
+        let mut rig = Rig::with_mmu(MmuOptions {
+            large_page: LargePage::Fault,
+            ..MmuOptions::default()
+        });
+        rig.enter_va_mode();
         rig.map(PID, VA, vram(SURFACES_AT));
         let l1_at = l1_offset(PID, VA);
         let l2_at = l2_entry_at(&mut rig);

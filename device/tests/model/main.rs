@@ -12,10 +12,16 @@
 
 mod blit;
 mod defects;
+mod dumps;
+mod engines;
+mod fault_policies;
 mod faults;
+mod faults_planted;
 mod interrupts;
 mod machine;
+mod misuse;
 mod mmu;
+mod naive;
 mod packets;
 mod price;
 mod programs;

@@ -5,8 +5,10 @@ use crate::rig::{
     MMU_MODE, PAGE_A as A, PAGE_B as B, RING_AT, Rig, SURFACES_AT, VRAM_BYTES, fill, nth_page,
     write_as,
 };
-use crate::tables::{LOCAL, VALID, entry, l1_offset, snooped, unsnooped, vram};
-use presil_device::{FaultClient, GpuVa, Snoop, Target};
+use crate::tables::{LARGE, LOCAL, NS, VALID, entry, l1_offset, plus, snooped, unsnooped, vram};
+use presil_device::{
+    FaultCause, FaultClient, GpuVa, LargePage, MmuOptions, Progress, Snoop, Target,
+};
 
 #[test]
 fn in_pa_mode_addresses_below_the_video_size_are_vram_offsets() {
@@ -41,7 +43,7 @@ fn the_video_size_register_moves_the_boundary() {
     write_as(&mut rig, 0, VRAM_BYTES, 0x1111);
     assert_eq!(rig.load(A), 0);
     let fault = rig.gpu.faults().next().unwrap();
-    assert_eq!(fault.cause, presil_device::FaultCause::OutsideVram);
+    assert_eq!(fault.cause, FaultCause::OutsideVram);
 }
 
 #[test]
@@ -212,8 +214,13 @@ fn a_walk_shows_the_entries_and_disturbs_nothing() {
     );
     let after = rig.gpu.counters();
     assert_eq!(
-        (before.walks, before.tlb_hits, before.faults),
-        (after.walks, after.tlb_hits, after.faults)
+        (
+            before.walks,
+            before.dtlb_hits,
+            before.utlb_hits,
+            before.faults
+        ),
+        (after.walks, after.dtlb_hits, after.utlb_hits, after.faults)
     );
     assert_eq!(rig.gpu.faults().count(), 0);
 }
@@ -229,4 +236,144 @@ fn a_walk_that_ends_outside_vram_has_no_target() {
         rig.gpu.walk(0, GpuVa(RING_AT)).target.as_deref(),
         Some("vram:0x0000100000")
     );
+}
+
+/// A page of 64 KiB, at a multiple of 64 KiB, in the format of hardware
+/// reference 4.5 with its reserved bits set.
+fn entry_64k(to: Target) -> u32 {
+    let place = entry(to) & 0xf;
+    match to {
+        Target::Vram(at) => place | 0xf0 | u32::try_from(at.0 >> 16).unwrap() << 8,
+        Target::System(at, _) => place | 0xf0 | u32::try_from(at.0 >> 16).unwrap() << 8,
+    }
+}
+
+/// Gives the L2 entry of `va` its `LargePage` bit and, if given, another value.
+/// Returns where the L3 table is that it leads to.
+fn make_large(rig: &mut Rig, process_id: u32, va: u64, value: Option<u32>) -> Target {
+    let Target::Vram(l3) = rig.l3_entry_at(process_id, va & !0x3f_ffff) else {
+        panic!("the tables are in VRAM");
+    };
+    let l1 = rig.reg(l1_offset(process_id, va));
+    let l2_at = (u64::from(l1 >> 4 & 0xff_ffff) << 12) + (va >> 22 & 0x3ff) * 4;
+    let value = value.unwrap_or(rig.load(vram(l2_at)));
+    rig.store(vram(l2_at), value | LARGE);
+    vram(l3.0)
+}
+
+#[test]
+fn a_large_page_bit_means_an_l3_table_of_64_kib_pages() {
+    const VA: u64 = 0x12_3440_0000;
+    for first in [vram(SURFACES_AT), snooped(0x4_0000), unsnooped(0x4_0000)] {
+        let mut rig = Rig::in_va_mode();
+        let l3 = make_large(&mut rig, 3, VA, None);
+        // The last of 64 entries; behind them nothing counts.
+        for (index, to) in [(63, first), (62, plus(first, 0x1_0000)), (64, vram(0))] {
+            rig.store(plus(l3, index * 4), entry_64k(to));
+        }
+        for n in 0..32 {
+            rig.page(nth_page(first, n));
+        }
+        for n in 0..32_u64 {
+            // 62 leads to the upper half, 63 to the lower.
+            write_as(
+                &mut rig,
+                3,
+                VA + 62 * 0x1_0000 + n * 4096 + 0x100,
+                u32::try_from(n + 1).unwrap(),
+            );
+        }
+        rig.assert_clean();
+        for n in 0..32 {
+            let at = plus(nth_page(first, n ^ 16), 0x100);
+            assert_eq!(u64::from(rig.load(at)), n + 1);
+        }
+        let walk = rig.gpu.walk(3, GpuVa(VA + 63 * 0x1_0000 + 0x2345));
+        assert_eq!(walk.l3, Some(entry_64k(first)));
+        assert_eq!(walk.target, Some(plus(first, 0x2345).to_string()));
+        // A line of the TLB for each page; no other entry is there.
+        assert_eq!(rig.gpu.counters().walks, 2 + 1);
+        write_as(&mut rig, 3, VA, 1);
+        let fault = rig.gpu.faults().next().unwrap();
+        assert_eq!((fault.cause, fault.level), (FaultCause::InvalidL3, 3));
+    }
+}
+
+#[test]
+fn a_64_kib_page_is_stale_as_a_whole_until_its_line_is_invalidated() {
+    let mut rig = Rig::in_va_mode();
+    let l3 = make_large(&mut rig, 1, 0x40_0000, None);
+    rig.store(l3, entry_64k(A));
+    write_as(&mut rig, 1, 0x40_0000, 1);
+    rig.store(l3, entry_64k(B));
+    write_as(&mut rig, 1, 0x40_f000, 2); // another part of it
+    assert_eq!(rig.load(nth_page(A, 15)), 2);
+    rig.set(0x49018, 0x1000_040f);
+    rig.set(0x4901C, u32::MAX);
+    rig.set(0x49020, 0x40);
+    write_as(&mut rig, 1, 0x40_0000, 3);
+    write_as(&mut rig, 1, 0x40_f000, 4);
+    assert_eq!((rig.load(B), rig.load(nth_page(B, 15))), (3, 4));
+}
+
+#[test]
+fn a_large_page_bit_can_be_told_to_mean_a_leaf_of_4_mib() {
+    const VA: u64 = 0x1_0080_0000;
+    let mut rig = Rig::with_mmu(MmuOptions {
+        large_page: LargePage::Leaf4M,
+        ..MmuOptions::default()
+    });
+    rig.enter_va_mode();
+    // The low ten page bits do not count.
+    make_large(&mut rig, 2, VA, Some(entry(vram(SURFACES_AT + 0x7000))));
+    for at in [0, 0x1_2300, 0x3f_ff00] {
+        write_as(&mut rig, 2, VA + at, 0x77);
+        assert_eq!(rig.load(vram(SURFACES_AT + at)), 0x77);
+        let walk = rig.gpu.walk(2, GpuVa(VA + at));
+        assert_eq!(walk.target, Some(vram(SURFACES_AT + at).to_string()));
+        assert_eq!(walk.l3, None);
+    }
+    rig.assert_clean();
+}
+
+#[test]
+fn a_mode_change_in_the_middle_of_a_copy_counts_from_the_next_piece_on() {
+    let mut rig = Rig::in_va_mode();
+    // In VA mode both pages of the destination lie elsewhere.
+    for n in 0..2 {
+        rig.map(0, SURFACES_AT + n * 4096, nth_page(B, n));
+    }
+    rig.queue(|w| fill(w, SURFACES_AT, 2048, 1, 0x99));
+    while rig.gpu.counters().bytes_filled == 0 {
+        assert_eq!(rig.gpu.step(1), Progress::Pending);
+    }
+    rig.set(MMU_MODE, 0);
+    rig.run();
+    let found = [A, B].map(|at| [0, 1].map(|n| rig.load(nth_page(at, n)) == 0x99));
+    assert_eq!(found, [[false, true], [true, false]]);
+    rig.assert_clean();
+}
+
+#[test]
+fn the_non_secure_bit_goes_to_the_memory_with_tables_and_pages() {
+    for (l1_ns, l2_ns, l3_ns) in [(NS, 0, 0), (0, NS, 0), (0, 0, NS), (NS, NS, NS)] {
+        let mut rig = Rig::in_va_mode();
+        rig.tables_in_ram = Some(Snoop::Snooped);
+        let page = rig.page(snooped(0x7000));
+        rig.map(1, 0x1_0000_0000, page);
+        let l1_at = l1_offset(1, 0x1_0000_0000);
+        let l1 = rig.reg(l1_at);
+        let l2_at = snooped(u64::from(l1 >> 4) << 12);
+        let l3_at = rig.l3_entry_at(1, 0x1_0000_0000);
+        rig.set(l1_at, l1 | l1_ns);
+        rig.store(l2_at, rig.load(l2_at) | l2_ns);
+        rig.store(l3_at, rig.load(l3_at) | l3_ns);
+        rig.ram.take_touches();
+        write_as(&mut rig, 1, 0x1_0000_0000, 0x55);
+        let touches = rig.ram.take_touches();
+        let bits: Vec<_> = touches.iter().map(|t| t.access.non_secure).collect();
+        assert_eq!(bits[0], l1_ns != 0, "the L2 entry");
+        assert!(bits[1..17].iter().all(|ns| *ns == (l2_ns != 0)));
+        assert_eq!(bits[17..], [l3_ns != 0], "the data");
+    }
 }

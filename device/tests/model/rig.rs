@@ -4,7 +4,8 @@ use crate::machine::{Line, Ram};
 use crate::tables::{plus, vram};
 use e3k_regs::packet::Writer;
 use presil_device::{
-    Chip, Config, CspErrorKind, Defects, Gpu, GpuVa, Progress, Target, VramOffset, Width,
+    Chip, Config, CspErrorKind, Defects, Gpu, GpuVa, MmuOptions, Progress, Target, VramOffset,
+    Width,
 };
 
 // Typed from hardware reference 4.2, 4.6, 6, 7.1, 9.1, 9.2 and 10.1.
@@ -68,6 +69,12 @@ impl Rig {
     pub(crate) fn with_defects(defects: Defects) -> Self {
         let mut config = Config::new(Chip::Arise10c0, VRAM_BYTES, VRAM_BYTES, true).unwrap();
         config.defects = defects;
+        Self::with_config(&config)
+    }
+
+    pub(crate) fn with_mmu(mmu: MmuOptions) -> Self {
+        let mut config = Config::new(Chip::Arise10c0, VRAM_BYTES, VRAM_BYTES, true).unwrap();
+        config.mmu = mmu;
         Self::with_config(&config)
     }
 

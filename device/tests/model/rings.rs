@@ -7,7 +7,7 @@ use crate::rig::{
     push_all,
 };
 use crate::tables::{snooped, unsnooped, vram};
-use presil_device::{CspErrorKind, GpuVa, Progress};
+use presil_device::{CspErrorKind, GpuVa, Progress, UnmetWait};
 
 const FENCE_AT: u64 = BUFFERS_AT;
 
@@ -132,7 +132,20 @@ fn an_internal_fence_can_interrupt_and_every_wait_passes() {
         );
     });
     assert_eq!(rig.reg(ADVANCED_RAW), FENCE);
-    assert_eq!(rig.gpu.counters().waits, 2);
+    let counters = rig.gpu.counters();
+    assert_eq!((counters.waits, counters.unmet_waits), (2, 1));
+    let waits: Vec<_> = rig.gpu.unmet_waits().cloned().collect();
+    assert_eq!(
+        waits,
+        [UnmetWait {
+            ring: 0,
+            offset: 12,
+            slot: 9,
+            value: 0xffff,
+            equal: false,
+            counter: 0x31
+        }]
+    );
     rig.assert_clean();
 }
 
@@ -155,9 +168,9 @@ fn a_fence_to_an_unmapped_page_is_a_fault_and_the_ring_goes_on() {
 fn a_fence_that_is_not_aligned_or_not_known_halts() {
     for (header, address) in [
         (0x8000_0064, 0x20_0004_u32), // external 64-bit, no multiple of 8
-        (0x8000_0044, 0x20_0000),     // external 32-bit
+        (0x8000_0043, 0x20_0002),     // external 32-bit, no multiple of 4
+        (0x8000_0042, 0x20_0000),     // external 32-bit, too few dwords
         (0x8000_0024, 0x20_0000),     // type 1
-        (0x8000_2064, 0x20_0000),     // ors its value in
         (0x8000_0063, 0x20_0000),     // too few dwords for its type
     ] {
         let mut rig = Rig::new();

@@ -5,6 +5,7 @@ use crate::rig::{Rig, TTBR};
 use presil_device::{BusAddr, Snoop, Target, VramOffset};
 
 pub(crate) const VALID: u32 = 1;
+pub(crate) const NS: u32 = 1 << 1;
 pub(crate) const SNOOP: u32 = 1 << 2;
 pub(crate) const LOCAL: u32 = 1 << 3;
 pub(crate) const LARGE: u32 = 1 << 31;

@@ -1,12 +1,16 @@
 //! The TLB: what stays, what an invalidation drops (hardware reference 5, 10.7).
 
-use crate::rig::{PAGE_A as A, PAGE_B as B, Rig, TTBR, nth_page, push_all, write_as};
+use crate::rig::{
+    MMU_MODE, PAGE_A as A, PAGE_B as B, Rig, TTBR, VRAM_BYTES, nth_page, push_all, write_as,
+};
 use crate::tables::l1_offset;
+use presil_device::{DtlbShape, MmuOptions, UtlbSize};
 
 const PT_INV_ADDR: u32 = 0x49018;
 const PT_INV_MASK: u32 = 0x4901C;
 const PT_INV_TRIG: u32 = 0x49020;
-/// `PT_INV_TRIG`: Target DTLB.
+/// `PT_INV_TRIG`: Target.
+const UTLB: u32 = 1 << 5;
 const DTLB: u32 = 2 << 5;
 
 fn invalidate(rig: &mut Rig, address: u32, mask: u32, trigger: u32) {
@@ -18,7 +22,12 @@ fn invalidate(rig: &mut Rig, address: u32, mask: u32, trigger: u32) {
 /// A rig in VA mode whose process 1 has used the translation of `0x5_0000` to A,
 /// and whose tables now say B.
 fn stale() -> Rig {
-    let mut rig = Rig::in_va_mode();
+    stale_with(MmuOptions::default())
+}
+
+fn stale_with(mmu: MmuOptions) -> Rig {
+    let mut rig = Rig::with_mmu(mmu);
+    rig.enter_va_mode();
     rig.map(1, 0x5_0000, A);
     write_as(&mut rig, 1, 0x5_0000, 1);
     rig.map(1, 0x5_0000, B);
@@ -57,7 +66,7 @@ fn invalidation_compares_the_masked_bits_of_address_and_process() {
         (0x1000_0050, ALL, DTLB | 0x10, true),  // Addr_Valid changes nothing
         (0x1000_0050, ALL, DTLB | 0xf, true),   // nor does the trigger's own process id
         (0, 0, 0, false),                       // target off
-        (0, 0, 1 << 5, false),                  // UTLB
+        (0, 0, UTLB, false),                    // the DTLB still has it
         (0, 0, 3 << 5, false),                  // reserved
     ];
     for (address, mask, trigger, drops) in cases {
@@ -83,7 +92,7 @@ fn a_ring_command_invalidates_by_address_mask_and_process() {
         (header(3, 2), [0x5_0000, 0, !0, 0xff], false),
         (header(3, 1), [0, 0, 0, 0], true),
         (header(3, 2), [0, 0, 0, 0], false),
-        (header(2, 1), [0, 0, 0, 0], false), // UTLB
+        (header(2, 1), [0, 0, 0, 0], false), // UTLB: the DTLB still has it
         (header(0, 1), [0, 0, 0, 0], false), // compression flags
         (header(1, 1), [0, 0, 0, 0], false),
     ];
@@ -170,4 +179,166 @@ fn replaced_lines_are_walked_again() {
         assert_eq!(u64::from(rig.load(nth_page(A, n))), n + 1);
     }
     rig.assert_clean();
+}
+
+/// TLBs of which an invalidation of the DTLB does not reach the UTLBs.
+fn strict() -> MmuOptions {
+    MmuOptions {
+        strict_utlb: true,
+        ..MmuOptions::default()
+    }
+}
+
+#[test]
+fn a_driver_that_never_names_the_utlb_is_served_unless_the_utlb_is_strict() {
+    for (mmu, fresh) in [(MmuOptions::default(), true), (strict(), false)] {
+        let mut rig = stale_with(mmu);
+        invalidate(&mut rig, 0, 0, DTLB);
+        assert_eq!(is_fresh(&mut rig), fresh);
+    }
+}
+
+#[test]
+fn a_strict_utlb_needs_an_invalidation_of_its_own_behind_the_dtlbs() {
+    for (targets, fresh) in [
+        (&[UTLB][..], false),
+        (&[DTLB], false),
+        (&[DTLB, UTLB], true),
+        (&[UTLB, DTLB], true), // nothing was translated between them
+    ] {
+        let mut rig = stale_with(strict());
+        for target in targets {
+            invalidate(&mut rig, 0, 0, *target);
+        }
+        assert_eq!(is_fresh(&mut rig), fresh, "{targets:x?}");
+    }
+    let mut rig = stale_with(strict());
+    invalidate(&mut rig, 0, 0, UTLB);
+    assert!(!is_fresh(&mut rig), "filled again from the DTLB");
+    invalidate(&mut rig, 0, 0, DTLB);
+    assert!(!is_fresh(&mut rig));
+    invalidate(&mut rig, 0, 0, UTLB);
+    assert!(is_fresh(&mut rig));
+}
+
+#[test]
+fn a_utlb_is_invalidated_page_by_page_and_by_ring_too() {
+    // The DTLB is off, so that only the UTLB can be stale.
+    let mmu = MmuOptions {
+        dtlb: DtlbShape::OFF,
+        ..strict()
+    };
+    for (address, mask, fresh) in [
+        (0x1000_0050, u32::MAX, true),
+        (0x1000_0051, u32::MAX, false), // its neighbour in the line
+        (0x1000_0051, !1, true),
+        (0x2000_0050, u32::MAX, false),
+    ] {
+        let mut rig = stale_with(mmu);
+        invalidate(&mut rig, address, mask, UTLB);
+        assert_eq!(is_fresh(&mut rig), fresh, "{address:#x} {mask:#x}");
+    }
+    for (process_id, page, fresh) in [
+        (1, 0x5_0000, true),
+        (1, 0x5_1000, false),
+        (2, 0x5_0000, false),
+    ] {
+        let mut rig = stale_with(mmu);
+        let header = 0x9600_2004 | process_id << 18;
+        rig.submit(|w| push_all(w, &[header, page, 0, !0, 0xff]));
+        assert_eq!(is_fresh(&mut rig), fresh, "{process_id} {page:#x}");
+    }
+}
+
+#[test]
+fn each_client_has_a_utlb_of_its_own() {
+    let mut rig = Rig::with_mmu(MmuOptions {
+        dtlb: DtlbShape::OFF,
+        ..MmuOptions::default()
+    });
+    rig.enter_va_mode();
+    rig.map(0, 0x5_0000, A);
+    rig.map(0, 0x6_0000, nth_page(A, 1));
+    let walks = |rig: &mut Rig, from, to| {
+        let before = rig.gpu.counters().walks;
+        rig.submit(|w| crate::rig::copy(w, from, to, 1, 1));
+        rig.gpu.counters().walks - before
+    };
+    // The ring's page and the two of the copy; then both the other way round.
+    assert_eq!(walks(&mut rig, 0x5_0000, 0x6_0000), 3);
+    assert_eq!(walks(&mut rig, 0x5_0000, 0x6_0000), 0);
+    assert_eq!(walks(&mut rig, 0x6_0000, 0x5_0000), 2);
+}
+
+#[test]
+fn a_utlb_entry_outlives_its_dtlb_line() {
+    let mut rig = Rig::with_mmu(MmuOptions {
+        dtlb: DtlbShape::new(1, 1).unwrap(),
+        ..MmuOptions::default()
+    });
+    rig.enter_va_mode();
+    rig.map(1, 0x5_0000, A);
+    rig.map(1, 0x16_1000, nth_page(A, 1));
+    write_as(&mut rig, 1, 0x5_0000, 1);
+    write_as(&mut rig, 1, 0x16_1000, 1); // takes the only line
+    rig.map(1, 0x5_0000, B);
+    write_as(&mut rig, 1, 0x5_0000, 2);
+    assert_eq!((rig.load(A), rig.load(B)), (2, 0));
+    // Its invalidation reaches the UTLB although no line is left.
+    invalidate(&mut rig, 0x1000_0050, u32::MAX, DTLB);
+    write_as(&mut rig, 1, 0x5_0000, 3);
+    assert_eq!((rig.load(A), rig.load(B)), (2, 3));
+}
+
+#[test]
+fn without_tlbs_nothing_is_stale() {
+    let mut rig = stale_with(MmuOptions {
+        utlb: UtlbSize::OFF,
+        dtlb: DtlbShape::OFF,
+        ..MmuOptions::default()
+    });
+    assert!(is_fresh(&mut rig));
+    let counters = rig.gpu.counters();
+    assert_eq!((counters.utlb_hits, counters.dtlb_hits), (0, 0));
+    assert!(counters.walks > 0);
+}
+
+#[test]
+fn changing_the_mode_flushes_nothing() {
+    let mut rig = Rig::new();
+    rig.map(0, VRAM_BYTES, A);
+    write_as(&mut rig, 0, VRAM_BYTES, 1); // in PA mode
+    rig.map(0, VRAM_BYTES, B);
+    rig.enter_va_mode();
+    write_as(&mut rig, 0, VRAM_BYTES, 2);
+    rig.set(MMU_MODE, 0);
+    write_as(&mut rig, 0, VRAM_BYTES, 3);
+    assert_eq!((rig.load(A), rig.load(B)), (3, 0));
+    invalidate(&mut rig, 0, 0, DTLB);
+    write_as(&mut rig, 0, VRAM_BYTES, 4);
+    assert_eq!((rig.load(A), rig.load(B)), (3, 4));
+}
+
+#[test]
+fn resets_empty_both_tlbs() {
+    for reset in [
+        (|rig: &mut Rig| {
+            rig.gpu.reset();
+            rig.start_ring();
+            rig.enter_va_mode();
+            // The bank was cleared: the tables of before again.
+            let tables = rig.new_table();
+            rig.set(TTBR + 256 * 4, crate::tables::entry(tables));
+            rig.map(1, 0x5_0000, B);
+        }) as fn(&mut Rig),
+        |rig| {
+            rig.set(crate::rig::ENGINE_RESET, 1);
+            rig.set(crate::rig::ENGINE_RESET, 0);
+            rig.start_ring();
+        },
+    ] {
+        let mut rig = stale_with(strict());
+        reset(&mut rig);
+        assert!(is_fresh(&mut rig));
+    }
 }

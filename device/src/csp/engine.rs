@@ -1,0 +1,309 @@
+//! One ring with its state: where it reads, what it calls, what is in flight.
+
+use super::execute::Trouble;
+use super::flags::FlagClear;
+use super::packet::{PACKET_DWORDS, Packet, packet_dwords};
+use super::registers::Transfer;
+use super::ring::Ring;
+use super::{CspErrorKind, Dialect};
+use crate::blit;
+use crate::mmu::{Mxu, Request, Stop};
+use crate::planted::planted;
+use e3k_regs::GpuVa;
+use e3k_regs::fields::{FaultClient, RingWord};
+use e3k_regs::packet::{self, opcode};
+
+/// Buffers may call buffers this deep: the chip shows an L1 and an L2 DMA
+/// address (hardware reference 9.4).
+pub(super) const CALL_DEPTH: usize = 2;
+/// Internal fence counters (hardware reference 10.4).
+const FENCE_SLOTS: usize = 32;
+
+/// A called buffer: what is left of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Call {
+    pub(super) at: GpuVa,
+    pub(super) dwords: u32,
+    /// What "offset" addressing in it adds to.
+    pub(super) context: Option<GpuVa>,
+}
+
+/// Where the next packet comes from.
+#[derive(Clone, Copy, Debug, Default)]
+struct Calls {
+    stack: [Call; CALL_DEPTH],
+    depth: usize,
+}
+
+impl Calls {
+    fn last(&self) -> Option<&Call> {
+        self.stack[..self.depth].last()
+    }
+
+    fn last_mut(&mut self) -> Option<&mut Call> {
+        self.stack[..self.depth].last_mut()
+    }
+
+    /// `false` if there is no room.
+    fn push(&mut self, call: Call) -> bool {
+        let Some(free) = self.stack.get_mut(self.depth) else {
+            return false;
+        };
+        *free = call;
+        self.depth += 1;
+        true
+    }
+}
+
+/// Work that takes more than one piece.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Operation {
+    Draw(blit::Operation),
+    Transfer(Transfer),
+    Flags(FlagClear),
+}
+
+/// A place to return to when a packet cannot be executed yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor {
+    head: u32,
+    calls: Calls,
+}
+
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) dialect: Dialect,
+    ring: Ring,
+    calls: Calls,
+    pub(super) process_id: u8,
+    pub(super) slots: [u16; FENCE_SLOTS],
+    pub(super) operation: Option<Operation>,
+    halted: bool,
+    /// Stands at or behind a fault that software has not acknowledged.
+    stands: bool,
+    in_reset: bool,
+    /// Header of the last packet from the ring.
+    command: u32,
+    /// Offset of the last packet from the ring.
+    position: u32,
+}
+
+impl Engine {
+    pub(super) fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            ring: Ring::default(),
+            calls: Calls::default(),
+            process_id: 0,
+            slots: [0; FENCE_SLOTS],
+            operation: None,
+            halted: false,
+            stands: false,
+            in_reset: false,
+            command: 0,
+            position: 0,
+        }
+    }
+
+    /// Everything to its reset value.
+    pub(super) fn reset(&mut self) {
+        *self = Self::new(self.dialect);
+    }
+
+    /// Engine reset: held until released, set up anew afterwards.
+    pub(super) fn hold_in_reset(&mut self, hold: bool) {
+        if planted!(EngineResetIgnored) {
+            return;
+        }
+        if hold {
+            self.reset();
+        }
+        self.in_reset = hold;
+    }
+
+    pub(super) fn halt(&mut self) {
+        self.stop();
+        self.halted = true;
+    }
+
+    /// Drops what is in flight.
+    fn stop(&mut self) {
+        self.calls = Calls::default();
+        self.operation = None;
+        self.process_id = 0;
+        self.stands = false;
+    }
+
+    pub(super) fn stand(&mut self) {
+        self.stands = true;
+    }
+
+    /// The fault has been acknowledged.
+    pub(super) fn go_on(&mut self) {
+        self.stands = false;
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.pending() && !self.stands && !self.halted && !self.in_reset
+    }
+
+    /// Something is unfinished, whether or not it gets on.
+    pub(super) fn busy(&self) -> bool {
+        self.halted || self.pending() && !self.in_reset
+    }
+
+    fn pending(&self) -> bool {
+        let idle = self.operation.is_none() && self.calls.depth == 0 && self.ring.is_empty();
+        self.ring.runs() && !idle
+    }
+
+    /// For the planted fault only: no packet is left to overtake with.
+    pub(super) fn has_only_operation(&self) -> bool {
+        self.calls.depth == 0 && self.ring.is_empty()
+    }
+
+    pub(super) fn in_buffer(&self) -> bool {
+        self.calls.depth > 0
+    }
+
+    /// Called buffers around the packet in execution: 0, 1 or 2.
+    pub(super) fn depth(&self) -> usize {
+        self.calls.depth
+    }
+
+    pub(super) fn position(&self) -> u32 {
+        self.position
+    }
+
+    /// Where in the ring the next packet is, or the call that leads to it.
+    pub(super) fn locate(&mut self) -> u32 {
+        if !self.in_buffer() {
+            self.position = self.ring.head();
+        }
+        self.position
+    }
+
+    pub(super) fn command(&self) -> u32 {
+        self.command
+    }
+
+    pub(super) fn read(&self, word: RingWord) -> u32 {
+        self.ring.read(word)
+    }
+
+    pub(super) fn write(&mut self, word: RingWord, value: u32) {
+        // A unit in reset does not take values.
+        if !self.in_reset || planted!(HeldRingTakesWrites) {
+            self.ring.write(word, value);
+            if !self.ring.runs() {
+                self.stop();
+            }
+        }
+    }
+
+    pub(super) fn cursor(&self) -> Cursor {
+        Cursor {
+            head: self.ring.head(),
+            calls: self.calls,
+        }
+    }
+
+    pub(super) fn return_to(&mut self, cursor: Cursor) {
+        self.ring.set_head(cursor.head);
+        self.calls = cursor.calls;
+    }
+
+    /// Calls a buffer; `false` at the deepest level.
+    pub(super) fn call(&mut self, call: Call) -> bool {
+        self.calls.push(call)
+    }
+
+    /// The next packet; [`Self::consume`] moves past it. `header` is set as
+    /// soon as it is known.
+    pub(super) fn fetch(&mut self, mxu: &mut Mxu, header: &mut u32) -> Result<Packet, Trouble> {
+        if self.dialect == Dialect::Disabled {
+            return Err(CspErrorKind::Disabled.into());
+        }
+        let (at, available, request) = self.next()?;
+        let mut packet = Packet {
+            dwords: [0; PACKET_DWORDS],
+            len: 1,
+            in_buffer: self.in_buffer(),
+            context: self.calls.last().and_then(|call| call.context),
+        };
+        read_dwords(mxu, request, at, &mut packet.dwords[..1])?;
+        *header = packet.dwords[0];
+        if !packet.in_buffer {
+            self.command = *header;
+        }
+        packet.len = packet_dwords(*header, self.dialect)?;
+        if packet.len > available {
+            return Err(Trouble::Halt(CspErrorKind::Truncated {
+                needed: packet.len,
+                available,
+            }));
+        }
+        if packet::Header::from_bits(*header).opcode() != opcode::SKIP {
+            let end = (packet.len as usize).min(PACKET_DWORDS);
+            read_dwords(mxu, request, at.add(4), &mut packet.dwords[1..end])?;
+        }
+        Ok(packet)
+    }
+
+    /// Where the next packet is, how many dwords are there, and who reads it.
+    fn next(&self) -> Result<(GpuVa, u32, Request), CspErrorKind> {
+        if let Some(call) = self.calls.last() {
+            let request = self.request(FaultClient::BufferFetch, false, true);
+            return Ok((call.at, call.dwords, request));
+        }
+        let (at, dwords) = self.ring.next()?;
+        Ok((
+            at,
+            dwords,
+            self.request(FaultClient::RingFetch, false, false),
+        ))
+    }
+
+    pub(super) fn consume(&mut self, dwords: u32) {
+        match self.calls.last_mut() {
+            Some(call) => {
+                call.at = call.at.add(u64::from(dwords) * 4);
+                call.dwords -= dwords;
+            }
+            None => self.ring.consume(dwords),
+        }
+        // A buffer that has ended is left before its last packet runs, so a
+        // call at its end does not count as nesting deeper.
+        if self.calls.last().is_some_and(|call| call.dwords == 0) {
+            self.calls.depth -= 1;
+        }
+    }
+
+    /// An access of this ring's. What the ring itself asks for is the kernel's
+    /// and has process id 0; work has the Indicator's.
+    pub(super) fn request(&self, client: FaultClient, write: bool, work: bool) -> Request {
+        Request {
+            client,
+            process_id: if work { self.process_id } else { 0 },
+            write,
+        }
+    }
+}
+
+fn read_dwords(
+    mxu: &mut Mxu,
+    request: Request,
+    at: GpuVa,
+    dwords: &mut [u32],
+) -> Result<(), Trouble> {
+    let mut bytes = [0; PACKET_DWORDS * 4];
+    let bytes = &mut bytes[..dwords.len() * 4];
+    mxu.read(request, at, bytes).map_err(|stop| match stop {
+        Stop::Dropped => Trouble::Halt(CspErrorKind::FetchFault),
+        Stop::Stalled => Trouble::Stall,
+    })?;
+    for (dword, raw) in dwords.iter_mut().zip(bytes.as_chunks().0) {
+        *dword = u32::from_le_bytes(*raw);
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Packets as they are fetched, and how long each is (hardware reference 10.2).
+
+use super::{CspErrorKind, Dialect};
+use e3k_regs::GpuVa;
+use e3k_regs::packet::{self, opcode, video_opcode};
+
+/// Dwords of the longest packet that has an effect: `Set_Register` with 127 values.
+pub(super) const PACKET_DWORDS: usize = 128;
+
+/// Prices in [`crate::Gpu::step`]'s budget, in bytes: what takes a host as long
+/// as moving that many does. A packet, and each dword behind its header.
+pub(super) const PACKET_COST: u64 = 256;
+const DWORD_COST: u64 = 64;
+
+/// One packet as fetched: as many of its dwords as can matter.
+pub(super) struct Packet {
+    pub(super) dwords: [u32; PACKET_DWORDS],
+    /// Its length, header included; may be more than are kept.
+    pub(super) len: u32,
+    /// Fetched from a called buffer, not from the ring.
+    pub(super) in_buffer: bool,
+    /// The context base of the buffer it is in.
+    pub(super) context: Option<GpuVa>,
+}
+
+impl Packet {
+    pub(super) fn header(&self) -> u32 {
+        self.dwords[0]
+    }
+
+    /// The dwords after the header.
+    pub(super) fn payload(&self) -> &[u32] {
+        let end = (self.len as usize).min(PACKET_DWORDS);
+        self.dwords.get(1..end).unwrap_or(&[])
+    }
+
+    /// Its first `N` payload dwords.
+    pub(super) fn leading<const N: usize>(&self) -> Result<[u32; N], CspErrorKind> {
+        let leading = self.payload().first_chunk();
+        leading.copied().ok_or_else(too_short)
+    }
+
+    /// The address in two payload dwords; `offset`: relative to the context.
+    pub(super) fn address(&self, low: u32, high: u8, offset: bool) -> Result<GpuVa, CspErrorKind> {
+        let at = GpuVa::from_parts(low, high);
+        if !offset {
+            return Ok(at);
+        }
+        let context = self.context.ok_or(CspErrorKind::Malformed {
+            what: "an offset in the context outside a save or restore buffer",
+        })?;
+        Ok(context.add(at.0))
+    }
+
+    pub(super) fn price(&self) -> u64 {
+        PACKET_COST + DWORD_COST * self.payload().len() as u64
+    }
+}
+
+pub(crate) fn too_short() -> CspErrorKind {
+    CspErrorKind::Malformed {
+        what: "the packet's own count leaves out fields that it needs",
+    }
+}
+
+/// Length of a packet in dwords, header included. A length that the hardware
+/// reference does not give is an error, never a guess.
+pub(super) fn packet_dwords(header: u32, dialect: Dialect) -> Result<u32, CspErrorKind> {
+    match dialect {
+        Dialect::Disabled => Err(CspErrorKind::Disabled),
+        Dialect::Graphics | Dialect::Post => common_dwords(header),
+        Dialect::Video => video_dwords(header),
+    }
+}
+
+fn common_dwords(header: u32) -> Result<u32, CspErrorKind> {
+    let fields = packet::Header::from_bits(header);
+    Ok(match fields.opcode() {
+        opcode::SKIP => 1 + u32::from(packet::Skip::from_bits(header).dwords()),
+        opcode::DMA if matches!(packet::Dma::from_bits(header).mode(), 1 | 2) => 4,
+        opcode::DMA => 3,
+        opcode::WAIT if packet::Wait::from_bits(header).mode() == 3 => {
+            return Err(CspErrorKind::Unsupported {
+                what: "an external Wait, whose length is unknown",
+            });
+        }
+        opcode::WAIT | opcode::TBR => 1,
+        opcode::QUERY_DUMP | opcode::FENCE | opcode::VPP => 1 + (header & 0x7),
+        opcode::SET_REGISTER => 1 + u32::from(packet::SetRegister::from_bits(header).count()),
+        opcode::SET_OBJECT => 1 + (header & 0x3),
+        opcode::DIP => {
+            return Err(CspErrorKind::Unsupported {
+                what: "Dip (draw), whose length is unknown,",
+            });
+        }
+        opcode::BLOCK => match fields.block() {
+            packet::block::CSP => 1 + u32::from(packet::CspCommand::from_bits(header).count()),
+            packet::block::VCP => 1 + (header & 0x7fff),
+            _ => 1 + u32::from(packet::BlockCommand::from_bits(header).count()),
+        },
+        opcode::GP => 1 + (header & 0xf),
+        _ => return Err(CspErrorKind::UnknownOpcode),
+    })
+}
+
+/// The video cores' own set; what it shares with the common one has the same length.
+fn video_dwords(header: u32) -> Result<u32, CspErrorKind> {
+    match packet::Header::from_bits(header).opcode() {
+        opcode::SKIP | opcode::WAIT | opcode::SET_REGISTER | opcode::FENCE | opcode::BLOCK => {
+            common_dwords(header)
+        }
+        video_opcode::SET_REGISTER_2 => {
+            Ok(1 + u32::from(packet::SetRegister::from_bits(header).count()))
+        }
+        video_opcode::KICKOFF | 0xC..=0xE => Err(CspErrorKind::Unsupported {
+            what: "a video core's command, whose length is unknown,",
+        }),
+        _ => Err(CspErrorKind::UnknownOpcode),
+    }
+}

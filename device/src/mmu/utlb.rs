@@ -1,0 +1,136 @@
+//! The UTLBs: a small TLB in front of each client. An entry is one page of
+//! 4 KiB, or a 4 KiB piece of a larger one, in the one place that its page
+//! number gives it; it stays until it is invalidated or replaced.
+
+use super::{Invalidation, UtlbSize};
+use crate::index;
+use e3k_regs::GpuVa;
+use e3k_regs::fields::FaultClient;
+use e3k_regs::pte::L3Entry;
+
+const PAGE_BITS: u32 = 28;
+const PAGE_MASK: u64 = (1 << PAGE_BITS) - 1;
+
+/// Empty while its entry is not valid.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    key: u32,
+    entry: L3Entry,
+}
+
+pub(super) struct Utlb {
+    /// `entries` slots of client 0, then those of client 1, ...
+    slots: Box<[Slot]>,
+    entries: usize,
+}
+
+impl Utlb {
+    pub(super) fn new(size: UtlbSize) -> Self {
+        let entries = index(size.entries().into());
+        Self {
+            slots: vec![Slot::default(); entries * FaultClient::COUNT].into(),
+            entries,
+        }
+    }
+
+    /// As after power-on.
+    pub(super) fn clear(&mut self) {
+        self.slots.fill(Slot::default());
+    }
+
+    #[inline]
+    pub(super) fn lookup(&self, client: FaultClient, process_id: u8, va: GpuVa) -> Option<L3Entry> {
+        let key = key(process_id, va);
+        let slot = self.slots.get(self.place(client, key))?;
+        (slot.key == key && slot.entry.valid()).then_some(slot.entry)
+    }
+
+    /// Keeps a valid entry.
+    pub(super) fn insert(
+        &mut self,
+        client: FaultClient,
+        process_id: u8,
+        va: GpuVa,
+        entry: L3Entry,
+    ) {
+        let key = key(process_id, va);
+        let place = self.place(client, key);
+        if let Some(slot) = self.slots.get_mut(place) {
+            *slot = Slot { key, entry };
+        }
+    }
+
+    /// Drops the entries of all clients that agree in every compared bit.
+    pub(super) fn invalidate(&mut self, what: Invalidation) {
+        let [mask, wanted] = [
+            compose(what.process_mask, what.page_mask),
+            compose(what.process_id, what.page),
+        ];
+        for slot in &mut self.slots {
+            if (slot.key ^ wanted) & mask == 0 {
+                *slot = Slot::default();
+            }
+        }
+    }
+
+    #[inline]
+    fn place(&self, client: FaultClient, key: u32) -> usize {
+        let low = index(key.into()) & self.entries.wrapping_sub(1);
+        client as usize * self.entries + low
+    }
+}
+
+#[inline]
+fn key(process_id: u8, va: GpuVa) -> u32 {
+    compose(process_id, va.page())
+}
+
+/// Process id in bits 31:28, page number below, as `PT_INV_ADDR` has them.
+#[inline]
+fn compose(process_id: u8, page: u64) -> u32 {
+    u32::from(process_id) << PAGE_BITS | (page & PAGE_MASK) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use FaultClient::{BlitSource, Fence};
+
+    const VALID: L3Entry = L3Entry::new().with_valid(true);
+
+    #[test]
+    fn each_client_and_process_has_its_own_entries() {
+        let mut utlb = Utlb::new(UtlbSize::default());
+        utlb.insert(Fence, 3, GpuVa(0x5000), VALID);
+        assert_eq!(utlb.lookup(Fence, 3, GpuVa(0x5fff)), Some(VALID));
+        assert_eq!(utlb.lookup(BlitSource, 3, GpuVa(0x5000)), None);
+        assert_eq!(utlb.lookup(Fence, 4, GpuVa(0x5000)), None);
+        assert_eq!(utlb.lookup(Fence, 3, GpuVa(0x6000)), None);
+    }
+
+    #[test]
+    fn a_size_of_zero_keeps_nothing() {
+        let mut utlb = Utlb::new(UtlbSize::OFF);
+        utlb.insert(Fence, 0, GpuVa(0), VALID);
+        assert_eq!(utlb.lookup(Fence, 0, GpuVa(0)), None);
+    }
+
+    #[test]
+    fn one_page_among_16_can_be_invalidated() {
+        let mut utlb = Utlb::new(UtlbSize::default());
+        for page in 0..16 {
+            utlb.insert(Fence, 1, GpuVa(page << 12), VALID);
+        }
+        utlb.invalidate(Invalidation {
+            page: 5,
+            page_mask: !0,
+            process_id: 1,
+            process_mask: 0xf,
+        });
+        let left = (0..16).filter(|page| utlb.lookup(Fence, 1, GpuVa(page << 12)).is_some());
+        assert_eq!(
+            left.collect::<Vec<_>>(),
+            [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
+        );
+    }
+}

@@ -1,0 +1,28 @@
+//! The inputs that fuzzing has kept: none of them panics, each comes to an end.
+#![allow(
+    unreachable_pub,
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    reason = "a test fails by panicking; the targets are another crate's"
+)]
+
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
+
+#[test]
+fn the_corpora_of_all_targets_run() {
+    type Target = fn(&[u8]);
+    let all: [(&str, Target); 3] = [
+        ("registers", targets::registers),
+        ("ring", targets::ring),
+        ("tables", targets::tables),
+    ];
+    for (name, target) in all {
+        let folder = format!("{}/../fuzz/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
+        let inputs: Vec<_> = std::fs::read_dir(folder).expect("a corpus").collect();
+        assert!(!inputs.is_empty(), "{name}");
+        for input in inputs {
+            target(&std::fs::read(input.expect("an entry").path()).expect("an input"));
+        }
+    }
+}

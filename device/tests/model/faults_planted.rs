@@ -1,0 +1,122 @@
+//! Each single fault planted in the model is noticed by the comparison with
+//! the naive one: on random programs, or on one made for it.
+
+use crate::naive::compare::Pair;
+use crate::naive::program::{Edit, Leaf, Step, program};
+use crate::naive::properties::follow;
+use crate::naive::stale;
+use crate::rig::{RING_BYTES, SURFACES_AT};
+use presil_device::{Planted, plant};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// More random programs than any fault needs that they notice.
+const PROGRAMS: usize = 600;
+
+/// What a program shows with a fault in the model, if anything.
+fn notices(program: &[Step], fault: Option<Planted>) -> Option<String> {
+    let mut pair = Pair::new();
+    plant(fault);
+    let followed = catch_unwind(AssertUnwindSafe(|| follow(&mut pair, program)));
+    let found = match followed {
+        Ok(true) => {
+            let [model, naive] = pair.states();
+            model.differences(&naive).into_iter().next()
+        }
+        Ok(false) => None,
+        Err(_) => Some("a register read".into()),
+    };
+    plant(None);
+    found
+}
+
+/// The same programs every time.
+fn random_programs() -> impl Iterator<Item = Vec<Step>> {
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    (0..PROGRAMS).map(move |_| program().new_tree(&mut runner).unwrap().current())
+}
+
+/// Process 1 writes at `va`.
+fn write(va: u64) -> Step {
+    let [low, high] = e3k_regs::packet::halves(va);
+    Step::Call(0, vec![0x9006_2001, 1, 0x8000_0064, low, high, 0x55, 0x66])
+}
+
+/// A program for each fault that hardly shows in random ones.
+fn made_for(fault: Planted) -> Option<Vec<Step>> {
+    /// 4 GiB further, behind process 1's second L1 register.
+    const HIGH: u64 = (1 << 32) + SURFACES_AT;
+    /// The L3 entry of process 1's first page.
+    const ENTRY: usize = 8;
+    Some(match fault {
+        Planted::RingInvalidationLost => vec![
+            Step::Edit(Edit::L1(1, 1, Some(1)), true),
+            write(HIGH),
+            Step::Edit(Edit::L1ByRing(1, 1, Some(2)), false),
+            Step::Run(1 << 16),
+            write(HIGH),
+        ],
+        Planted::InvalidEntryCached => vec![
+            Step::Edit(Edit::L3(ENTRY, Leaf::Invalid(0)), true),
+            write(SURFACES_AT + 4096),
+            Step::Edit(Edit::L3(ENTRY, Leaf::Vram(5)), true),
+            write(SURFACES_AT),
+        ],
+        Planted::ResetKeepsTlbs => vec![
+            Step::Edit(Edit::L1(1, 1, Some(1)), true),
+            write(HIGH),
+            Step::Reset,
+            write(HIGH),
+        ],
+        Planted::HeadNotWrapped => vec![
+            Step::Queue(vec![0; RING_BYTES as usize / 4 - 8]),
+            Step::Run(1 << 16),
+            Step::Queue(vec![0; 16]),
+            Step::Run(1 << 16),
+        ],
+        _ => return None,
+    })
+}
+
+#[test]
+fn every_planted_fault_is_noticed() {
+    let missed: Vec<_> = Planted::ALL
+        .iter()
+        .filter(|fault| {
+            let found = match made_for(**fault) {
+                Some(program) => notices(&program, Some(**fault)),
+                None => random_programs().find_map(|program| notices(&program, Some(**fault))),
+            };
+            found.is_none()
+        })
+        .collect();
+    assert!(missed.is_empty(), "{missed:?}");
+    assert!(Planted::ALL.len() >= 30);
+}
+
+#[test]
+fn programs_made_for_a_fault_show_nothing_without_it() {
+    for program in Planted::ALL.iter().filter_map(|fault| made_for(*fault)) {
+        assert_eq!(notices(&program, None), None);
+    }
+}
+
+#[test]
+fn a_lost_invalidation_breaks_the_tlb_rules() {
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let acts = proptest::collection::vec(stale::act(), 1..60);
+    let mut broken = |fault| {
+        (0..PROGRAMS).any(|_| {
+            let acts = acts.new_tree(&mut runner).unwrap().current();
+            plant(fault);
+            let result = stale::check(&acts);
+            plant(None);
+            result.is_err()
+        })
+    };
+    assert!(broken(Some(Planted::RegisterInvalidationLost)));
+    assert!(!broken(None));
+}

@@ -1,0 +1,123 @@
+//! The declarations as a driver meets them: reset values, access modes, and
+//! what is counted and said when it does what it should not.
+
+use crate::machine::Line;
+use crate::rig::{GATE, MMU_MODE, Rig};
+use e3k_regs::register::REGISTERS;
+use e3k_regs::{Access, Reg, RegInfo};
+use presil_device::{Chip, Config, Counters, Gpu, Width};
+
+/// (read-only, reserved, width)
+fn misuses(counters: Counters) -> (u64, u64, u64) {
+    (
+        counters.read_only_writes,
+        counters.reserved_writes,
+        counters.wrong_widths,
+    )
+}
+
+fn width(info: &RegInfo) -> Width {
+    Width::from_bytes(info.width).unwrap()
+}
+
+#[test]
+fn at_power_on_every_register_reads_its_reset_value() {
+    let config = Config::new(Chip::Arise10c0, 1 << 30, 256 << 20, true).unwrap();
+    let mut gpu = Gpu::new(&config, Box::new(Line::default())).unwrap();
+    for info in REGISTERS.iter().filter(|i| i.reg != Reg::MemChannels) {
+        for index in [0, info.count - 1] {
+            let value = gpu.read(info.reg.at(index), width(info));
+            assert_eq!(value, u64::from(info.reset), "{}", info.label(index));
+        }
+    }
+    assert_eq!(misuses(gpu.counters()), (0, 0, 0));
+}
+
+#[test]
+fn every_read_write_register_reads_back_what_was_written() {
+    for info in REGISTERS.iter().filter(|i| i.access == Access::ReadWrite) {
+        // The state that the chip is in is the chip's to say.
+        if info.reg == Reg::PowerState {
+            continue;
+        }
+        for index in [0, info.count - 1] {
+            let mut rig = Rig::new();
+            let all = if info.width == 1 { 0xff } else { u32::MAX };
+            let value = u64::from(0x5a5a_5a5a & all & !info.layout(index).reserved);
+            rig.gpu.write(info.reg.at(index), width(info), value);
+            let held = rig.gpu.read(info.reg.at(index), width(info));
+            assert_eq!(held, value, "{}", info.label(index));
+            assert_eq!(misuses(rig.gpu.counters()), (0, 0, 0));
+        }
+    }
+}
+
+#[test]
+fn a_write_to_any_read_only_register_is_lost_and_counted() {
+    let mut rig = Rig::new();
+    let mut count = 0;
+    for info in REGISTERS.iter().filter(|i| i.access == Access::ReadOnly) {
+        for index in [0, info.count - 1] {
+            let at = info.reg.at(index);
+            let before = rig.gpu.read(at, width(info));
+            rig.gpu.write(at, width(info), !before);
+            count += 1;
+            assert_eq!(
+                rig.gpu.read(at, width(info)),
+                before,
+                "{}",
+                info.label(index)
+            );
+            assert_eq!(misuses(rig.gpu.counters()), (count, 0, 0));
+        }
+    }
+}
+
+#[test]
+fn ones_in_reserved_bits_are_counted_and_stored() {
+    let mut rig = Rig::new();
+    rig.set(MMU_MODE, 0x0000_03e0);
+    assert_eq!(rig.reg(MMU_MODE), 0x0000_03e0);
+    assert_eq!(misuses(rig.gpu.counters()), (0, 1, 0));
+    rig.set(MMU_MODE, 0xffff_ff11);
+    rig.set(0x49020, 0x5f);
+    rig.gpu.write(GATE, Width::B1, 0x11);
+    assert_eq!(misuses(rig.gpu.counters()), (0, 1, 0), "no reserved bit");
+    rig.set(0x49020, 0x80);
+    rig.gpu.write(GATE, Width::B1, 0x02);
+    rig.set(0x49038, 1 << 30);
+    assert_eq!(misuses(rig.gpu.counters()), (0, 4, 0));
+}
+
+#[test]
+fn reserved_bits_that_a_narrow_write_leaves_alone_do_not_count() {
+    let mut rig = Rig::new();
+    rig.gpu.write(MMU_MODE + 1, Width::B1, 0xff);
+    assert_eq!(misuses(rig.gpu.counters()), (0, 0, 1));
+    rig.gpu.write(MMU_MODE, Width::B1, 0xff);
+    assert_eq!(misuses(rig.gpu.counters()), (0, 1, 2));
+}
+
+#[test]
+fn accesses_in_another_width_than_the_registers_are_counted() {
+    let mut rig = Rig::new();
+    for (at, width, wrong) in [
+        (MMU_MODE, Width::B4, 0),
+        (0x300A0, Width::B8, 0), // two times 32 bits
+        (MMU_MODE, Width::B2, 1),
+        (MMU_MODE + 3, Width::B1, 1),
+        (GATE, Width::B1, 0),
+        (GATE, Width::B2, 1),
+        (GATE, Width::B4, 2),   // with the byte of ENGINE_RESET_BYTE
+        (0x8AA1, Width::B1, 0), // nothing declared
+        (0x83C0, Width::B4, 4),
+        (0x1000, Width::B2, 0),
+    ] {
+        let before = rig.gpu.counters().wrong_widths;
+        rig.gpu.read(at, width);
+        assert_eq!(rig.gpu.counters().wrong_widths - before, wrong, "{at:#x}");
+        rig.gpu.write(at, width, 0);
+        let both = rig.gpu.counters().wrong_widths - before;
+        assert_eq!(both, 2 * wrong, "{at:#x}");
+    }
+}

@@ -1,0 +1,251 @@
+//! The GPU once more, as simply as it can be said: every access walks the
+//! tables, every packet runs to its end, all state is plain. Written from the
+//! hardware reference and docs/model-choices.md, not from the model, and with
+//! their offsets and bits typed in place.
+//!
+//! It leaves out what neither page describes for certain; a program that gets
+//! there ends the comparison ([`Naive::undescribed`]).
+
+#![allow(
+    clippy::match_same_arms,
+    clippy::struct_excessive_bools,
+    clippy::verbose_bit_mask,
+    reason = "it reads as the reference does"
+)]
+
+pub(crate) mod compare;
+mod draw;
+mod memory;
+mod mmu;
+mod packets;
+pub(crate) mod program;
+pub(crate) mod properties;
+pub(crate) mod stale;
+
+use memory::Memory;
+use presil_device::FaultCause;
+use std::collections::BTreeSet;
+
+const BAR0_BYTES: u32 = 1 << 20;
+
+/// One failed access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) client: u32,
+    pub(crate) write: bool,
+    pub(crate) process: u8,
+    pub(crate) va: u64,
+    pub(crate) cause: FaultCause,
+    pub(crate) level: u32,
+    pub(crate) ring_offset: u32,
+}
+
+/// Why the ring was halted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    BadRing,
+    FetchFault,
+    UnknownOpcode,
+    Truncated {
+        needed: u32,
+        available: u32,
+    },
+    Malformed,
+    /// Never recorded: see [`Naive::undescribed`].
+    Undescribed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RingError {
+    pub(crate) offset: u32,
+    pub(crate) in_buffer: bool,
+    pub(crate) header: u32,
+    pub(crate) why: Why,
+}
+
+/// A page on the bus that was touched: page number, write, client, snooped.
+pub(crate) type Touch = (u64, bool, u32, bool);
+
+pub(crate) struct Naive {
+    pub(crate) vram: Memory,
+    pub(crate) ram: Memory,
+    /// BAR0, word by word.
+    registers: Vec<u32>,
+    /// Ring 0 is held in reset.
+    held: bool,
+    halted: bool,
+    /// Called buffers: address and dwords left.
+    calls: Vec<(u64, u32)>,
+    /// The last Indicator's process id.
+    process: u8,
+    slots: [u16; 32],
+    /// Registers of the FF block.
+    ff: Vec<u32>,
+    /// The packet in execution, by its place in the ring.
+    ring_offset: u32,
+    /// The interrupt line.
+    line: bool,
+    pub(crate) raised: usize,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) errors: Vec<RingError>,
+    pub(crate) touches: BTreeSet<Touch>,
+    /// The program did something that this model leaves out.
+    pub(crate) undescribed: bool,
+}
+
+impl Naive {
+    /// Powered on, with this much VRAM.
+    pub(crate) fn new(vram_bytes: u64) -> Self {
+        let mut gpu = Self {
+            vram: Memory::local(vram_bytes),
+            ram: Memory::default(),
+            registers: vec![0; BAR0_BYTES as usize / 4],
+            held: false,
+            halted: false,
+            calls: vec![],
+            process: 0,
+            slots: [0; 32],
+            ff: vec![0; 0x2000],
+            ring_offset: 0,
+            line: false,
+            raised: 0,
+            faults: vec![],
+            errors: vec![],
+            touches: BTreeSet::new(),
+            undescribed: false,
+        };
+        gpu.reset();
+        gpu
+    }
+
+    /// Function reset: all registers, nothing in memory.
+    pub(crate) fn reset(&mut self) {
+        self.registers.fill(0);
+        self.put(0xD370, 0xDEAD_BEAF);
+        self.put(0x8850, 0x0A << 16);
+        self.reset_ring();
+        self.held = false;
+        self.line = false;
+    }
+
+    fn reset_ring(&mut self) {
+        for word in [0x3001C, 0x30020, 0x30024, 0x30028] {
+            self.put(word, 0);
+        }
+        self.stop();
+        self.halted = false;
+        self.slots = [0; 32];
+        self.ff.fill(0);
+    }
+
+    /// Drops the work in flight.
+    fn stop(&mut self) {
+        self.calls.clear();
+        self.process = 0;
+    }
+
+    fn get(&self, word: u32) -> u32 {
+        self.registers[word as usize / 4]
+    }
+
+    fn put(&mut self, word: u32, value: u32) {
+        self.registers[word as usize / 4] = value;
+    }
+
+    /// A register access of `bytes` bytes that nobody refuses?
+    fn answers(offset: u32, bytes: u32) -> bool {
+        offset.is_multiple_of(bytes) && u64::from(offset) + u64::from(bytes) <= BAR0_BYTES.into()
+    }
+
+    pub(crate) fn read(&self, offset: u32, bytes: u32) -> u64 {
+        let ones = u64::MAX >> (64 - bytes * 8);
+        if !Self::answers(offset, bytes) {
+            return ones;
+        }
+        let word = offset & !3;
+        let low = u64::from(self.read_word(word));
+        let high = if bytes == 8 {
+            u64::from(self.read_word(word + 4))
+        } else {
+            0
+        };
+        ((high << 32 | low) >> (offset % 4 * 8)) & ones
+    }
+
+    fn read_word(&self, word: u32) -> u32 {
+        match word {
+            0x30000 => u32::from(self.works() || self.halted) | u32::from(self.works()) << 1,
+            0x49020 => 0,
+            _ => self.get(word),
+        }
+    }
+
+    pub(crate) fn write(&mut self, offset: u32, bytes: u32, value: u64) {
+        if !Self::answers(offset, bytes) {
+            return;
+        }
+        let shift = offset % 4 * 8;
+        let lanes = (u64::MAX >> (64 - bytes * 8)) << shift;
+        let value = value << shift;
+        let half = |value: u64| u32::try_from(value & 0xffff_ffff).unwrap();
+        self.write_word(offset & !3, half(value), half(lanes));
+        if bytes == 8 {
+            self.write_word(offset + 4, half(value >> 32), u32::MAX);
+        }
+        self.settle();
+    }
+
+    fn write_word(&mut self, word: u32, value: u32, lanes: u32) {
+        let merged = self.get(word) & !lanes | value & lanes;
+        match word {
+            // Read-only: identity, raw and shadow words, busy words, fault registers.
+            0xD370 | 0xD374 | 0x8504 | 0x8548 | 0x8578 => {}
+            0x30000..=0x30018 | 0x30630 | 0x49040..=0x49050 | 0x49068 => {}
+            0x8574 => self.latch(),
+            0x49020 => {} // There is no TLB.
+            0x49038 => self.put(word, self.get(word) & !(value & lanes)),
+            0x8524 => {
+                self.put(word, merged);
+                // Ring 0 belongs to the 3D units (bits 2 to 5); bit 0 is everything.
+                self.held = merged & 0b11_1101 != 0;
+                if self.held {
+                    self.reset_ring();
+                }
+            }
+            0x3001C..=0x30028 if self.held => {}
+            0x3001C..=0x30028 => {
+                self.put(word, merged);
+                if self.get(0x3001C) >> 31 == 0 {
+                    self.stop();
+                }
+            }
+            _ => self.put(word, merged),
+        }
+    }
+
+    /// Copies the raw words to the shadows and clears them.
+    pub(crate) fn latch(&mut self) {
+        for (raw, shadow) in [(0x8504, 0x8574), (0x8548, 0x8578)] {
+            self.put(shadow, self.get(raw));
+            self.put(raw, 0);
+        }
+    }
+
+    pub(crate) fn pending(&self) -> bool {
+        let fired = self.get(0x8504) & self.get(0x8508) | self.get(0x8548) & self.get(0x854C);
+        self.get(0x8AA0) & 1 != 0 && fired != 0
+    }
+
+    /// The interrupt is raised when the line rises.
+    pub(crate) fn settle(&mut self) {
+        let pending = self.pending();
+        if pending && !self.line {
+            self.raised += 1;
+        }
+        self.line = pending;
+    }
+
+    fn signal(&mut self, raw: u32, bit: u32) {
+        self.put(raw, self.get(raw) | 1 << bit);
+    }
+}
