@@ -18,6 +18,7 @@ struct seq_file;
 /* One 32-bit register access; value is the result of a read. */
 struct presil_op {
 	u32 offset;
+	u32 bytes;
 	u32 value;
 	u32 write;
 };

@@ -138,7 +138,7 @@ void presil_queues_kick(struct presil_device *presil)
 static void encode(struct presil_wire_op *wire, const struct presil_op *op)
 {
 	wire->op = op->write ? WIRE_WRITE : WIRE_READ;
-	wire->width = sizeof(op->value);
+	wire->width = op->bytes;
 	wire->reserved = 0;
 	wire->offset = cpu_to_le32(op->offset);
 	wire->value = cpu_to_le64(op->write ? op->value : 0);

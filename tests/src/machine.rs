@@ -226,10 +226,11 @@ impl Registers for Machine {
         }
         let mut gpu = self.0.gpu.borrow_mut();
         for op in ops {
+            let width = Width::from_bytes(op.bytes).ok_or(Error::Invalid)?;
             if op.write {
-                gpu.write(op.offset, Width::B4, op.value.into());
+                gpu.write(op.offset, width, op.value.into());
             } else {
-                let value = gpu.read(op.offset, Width::B4);
+                let value = gpu.read(op.offset, width);
                 op.value = u32::try_from(value).map_err(|_| Error::Io)?;
             }
         }

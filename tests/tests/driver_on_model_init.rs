@@ -214,10 +214,11 @@ fn the_driver_loads_and_unloads_20_times_in_a_row() {
 }
 
 #[test]
-fn the_driver_writes_no_read_only_register_and_no_reserved_bit() {
+fn the_driver_misuses_no_register() {
     let guest = Guest::load(machine(GIB, 512 * MIB)).unwrap();
     let counters = guest.machine.gpu(|gpu| gpu.counters());
     assert!(counters.register_writes > 0);
     assert_eq!(counters.read_only_writes, 0);
     assert_eq!(counters.reserved_writes, 0);
+    assert_eq!(counters.wrong_widths, 0);
 }

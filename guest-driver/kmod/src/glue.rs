@@ -22,6 +22,7 @@ opaque! {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Op {
     pub(crate) offset: u32,
+    pub(crate) bytes: u32,
     pub(crate) value: u32,
     pub(crate) write: u32,
 }

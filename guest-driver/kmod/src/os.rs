@@ -108,6 +108,7 @@ impl Registers for Kernel {
             for (to, from) in raw.iter_mut().zip(part.iter()) {
                 *to = Op {
                     offset: from.offset,
+                    bytes: from.bytes.into(),
                     value: from.value,
                     write: from.write.into(),
                 };

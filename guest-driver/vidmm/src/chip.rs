@@ -182,7 +182,10 @@ impl ChipOps for E3k {
     }
 
     fn interrupt_gate(&self) -> RegisterOp {
-        read(Reg::AdapterControl.offset())
+        RegisterOp {
+            bytes: Reg::AdapterControl.info().width,
+            ..read(Reg::AdapterControl.offset())
+        }
     }
 
     fn enable_interrupts(&self, gate: RegisterOp) -> [RegisterOp; 4] {
@@ -198,7 +201,10 @@ impl ChipOps for E3k {
         [
             write(Reg::BiuEnable.offset(), biu.into_bits()),
             write(Reg::AdvancedEnable.offset(), advanced.into_bits()),
-            write(gate.offset, gate.value | open),
+            RegisterOp {
+                value: gate.value | open,
+                ..gate.to_write()
+            },
             write(Reg::BiuShadow.offset(), 0),
         ]
     }

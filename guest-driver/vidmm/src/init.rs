@@ -8,7 +8,6 @@ use crate::gart::{Gart, bus_addr};
 use crate::memory::{Memory, MmMgr};
 use crate::pagetable::{PageTables, PtLayout};
 use crate::platform::{Caching, LogLevel, Os, RegisterOp, SystemInfo};
-use crate::registers::read;
 use crate::report::{
     ChipReport, InitReport, InitStep, L1Value, LevelReport, PteCounts, SubmissionReport, VmaReport,
 };
@@ -320,7 +319,7 @@ fn start_translation<O: Os>(
 fn read_back<O: Os>(os: &O, writes: &[RegisterOp]) -> Result<Vec<RegisterOp>, Error> {
     let mut found = Vec::new();
     found.try_reserve_exact(writes.len())?;
-    found.extend(writes.iter().map(|op| read(op.offset)));
+    found.extend(writes.iter().map(|op| op.to_read()));
     os.access(&mut found)?;
     for (written, found) in writes.iter().zip(&found) {
         if written.value != found.value {
@@ -353,11 +352,9 @@ fn submission<O: Os>(
     let fence_page = bus_addr(&*memory.os, &pages, 0)?;
 
     let os = &*memory.os;
-    let gate = os.read(chip.interrupt_gate().offset)?;
-    let mut enable = chip.enable_interrupts(RegisterOp {
-        value: gate,
-        ..chip.interrupt_gate()
-    });
+    let mut gate = [chip.interrupt_gate()];
+    os.access(&mut gate)?;
+    let mut enable = chip.enable_interrupts(gate[0]);
     memory.undo.write(os, &mut enable)?;
     read_back(os, &enable[..2])?;
     memory

@@ -75,15 +75,36 @@ pub trait Platform {
     fn log(&self, level: LogLevel, line: fmt::Arguments<'_>);
 }
 
-/// One 32-bit register access.
+/// One register access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegisterOp {
-    /// Byte offset in BAR0, a multiple of 4.
+    /// Byte offset in BAR0, a multiple of [`Self::bytes`].
     pub offset: u32,
+    /// Width of the access: 4, or 1 for a byte register.
+    pub bytes: u8,
     /// Read or write.
     pub write: bool,
     /// What is written; after a read, what was read.
     pub value: u32,
+}
+
+impl RegisterOp {
+    /// The read of what this accesses.
+    pub(crate) const fn to_read(self) -> Self {
+        Self {
+            write: false,
+            value: 0,
+            ..self
+        }
+    }
+
+    /// The write of its value to what this accesses.
+    pub(crate) const fn to_write(self) -> Self {
+        Self {
+            write: true,
+            ..self
+        }
+    }
 }
 
 /// The registers in BAR0. May sleep.
@@ -95,10 +116,11 @@ pub trait Registers {
     /// refuses an access. Accesses before the refused one have happened.
     fn access(&self, ops: &mut [RegisterOp]) -> Result<(), Error>;
 
-    /// Reads one register.
+    /// Reads one 32-bit register.
     fn read(&self, offset: u32) -> Result<u32, Error> {
         let mut op = [RegisterOp {
             offset,
+            bytes: 4,
             write: false,
             value: 0,
         }];
@@ -106,10 +128,11 @@ pub trait Registers {
         Ok(op[0].value)
     }
 
-    /// Writes one register.
+    /// Writes one 32-bit register.
     fn write(&self, offset: u32, value: u32) -> Result<(), Error> {
         self.access(&mut [RegisterOp {
             offset,
+            bytes: 4,
             write: true,
             value,
         }])

@@ -4,19 +4,21 @@ use crate::Error;
 use crate::platform::{RegisterOp, Registers};
 use alloc::vec::Vec;
 
-/// A read of `offset`.
+/// A 32-bit read of `offset`.
 pub(crate) const fn read(offset: u32) -> RegisterOp {
     RegisterOp {
         offset,
+        bytes: 4,
         write: false,
         value: 0,
     }
 }
 
-/// A write of `value` to `offset`.
+/// A 32-bit write of `value` to `offset`.
 pub(crate) const fn write(offset: u32, value: u32) -> RegisterOp {
     RegisterOp {
         offset,
+        bytes: 4,
         write: true,
         value,
     }
@@ -44,10 +46,10 @@ impl UndoLog {
     ) -> Result<(), Error> {
         let mut before = Vec::new();
         before.try_reserve_exact(writes.len())?;
-        before.extend(writes.iter().map(|op| read(op.offset)));
+        before.extend(writes.iter().map(|op| op.to_read()));
         os.access(&mut before)?;
         self.0.try_reserve(before.len())?;
-        let undo = before.iter().map(|op| write(op.offset, op.value));
+        let undo = before.iter().map(|op| op.to_write());
         self.0.extend(undo);
         os.access(writes)
     }
