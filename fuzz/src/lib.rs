@@ -1,0 +1,154 @@
+//! What the fuzz targets do with their bytes. Nothing may panic, and every
+//! run must end. The corpora are replayed by a test of the device crate.
+
+use presil_device::{
+    BusAddr, BusError, Chip, Config, DmaAccess, Gpu, InterruptSink, SystemMemory, VramOffset, Width,
+};
+use std::sync::{Arc, Mutex};
+
+/// Steps after which an input has had its turn: rings may be endless.
+const STEPS: usize = 64;
+const BUDGET: u32 = 1 << 14;
+const RING_AT: u64 = 1 << 20;
+const RING_BYTES: usize = 1 << 16;
+
+/// The machine's memory: 16 pages.
+#[derive(Clone)]
+struct Ram(Arc<Mutex<Vec<u8>>>);
+
+impl Ram {
+    fn with<T>(
+        &self,
+        at: BusAddr,
+        len: usize,
+        f: impl FnOnce(&mut [u8]) -> T,
+    ) -> Result<T, BusError> {
+        let start = usize::try_from(at.0).map_err(|_| BusError)?;
+        let mut bytes = self.0.lock().map_err(|_| BusError)?;
+        let end = start.checked_add(len).ok_or(BusError)?;
+        bytes.get_mut(start..end).map(f).ok_or(BusError)
+    }
+}
+
+impl SystemMemory for Ram {
+    fn read(&self, at: BusAddr, buf: &mut [u8], _: DmaAccess) -> Result<(), BusError> {
+        self.with(at, buf.len(), |bytes| buf.copy_from_slice(bytes))
+    }
+
+    fn write(&self, at: BusAddr, buf: &[u8], _: DmaAccess) -> Result<(), BusError> {
+        self.with(at, buf.len(), |bytes| bytes.copy_from_slice(buf))
+    }
+
+    fn load_u32(&self, at: BusAddr, _: DmaAccess) -> Result<u32, BusError> {
+        let mut word = [0; 4];
+        self.with(at, 4, |bytes| word.copy_from_slice(bytes))?;
+        Ok(u32::from_le_bytes(word))
+    }
+
+    fn store_u64(&self, at: BusAddr, value: u64, _: DmaAccess) -> Result<(), BusError> {
+        self.with(at, 8, |bytes| bytes.copy_from_slice(&value.to_le_bytes()))
+    }
+}
+
+struct NoInterrupts;
+
+impl InterruptSink for NoInterrupts {
+    fn raise(&mut self) {}
+}
+
+/// A GPU of 256 MiB in a small machine, its ring set up by the reference (10.1).
+fn gpu() -> (Gpu, Ram) {
+    let config = Config::new(Chip::Arise10c0, 256 << 20, 256 << 20, true).expect("a legal size");
+    let mut gpu = Gpu::new(&config, Box::new(NoInterrupts)).expect("VRAM");
+    let ram = Ram(Arc::new(Mutex::new(vec![0; 16 * 4096])));
+    gpu.set_memory(Box::new(ram.clone()));
+    set(&mut gpu, 0x3001C, (RING_AT >> 12) as u32);
+    set(&mut gpu, 0x30020, RING_BYTES as u32);
+    set(&mut gpu, 0x3001C, (RING_AT >> 12) as u32 | 1 << 31);
+    (gpu, ram)
+}
+
+fn set(gpu: &mut Gpu, offset: u32, value: u32) {
+    gpu.write(offset, Width::B4, value.into());
+}
+
+fn run(gpu: &mut Gpu) {
+    for _ in 0..STEPS {
+        gpu.step(BUDGET);
+    }
+}
+
+/// Register traffic: records of an operation, a width, an offset and a value.
+pub fn registers(data: &[u8]) {
+    let (mut gpu, _) = gpu();
+    for record in data.as_chunks::<14>().0 {
+        let [op, width, o0, o1, o2, o3, value @ ..] = *record;
+        let offset = u32::from_le_bytes([o0, o1, o2, o3]) % (BAR0_BYTES + 16);
+        let width = Width::from_bytes(1 << (width % 4)).unwrap_or(Width::B4);
+        match op % 8 {
+            0 | 1 => drop(gpu.read(offset, width)),
+            2..=5 => gpu.write(offset, width, u64::from_le_bytes(value)),
+            6 => drop(gpu.step(BUDGET)),
+            _ if value[0] == 0 => gpu.reset(),
+            _ => drop(gpu.latch_interrupts()),
+        }
+    }
+    run(&mut gpu);
+}
+
+const BAR0_BYTES: u32 = 1 << 20;
+
+/// Ring memory: the bytes are packets in ring 0.
+pub fn ring(data: &[u8]) {
+    let (mut gpu, _) = gpu();
+    submit(&mut gpu, data);
+    run(&mut gpu);
+}
+
+/// Page tables: the bytes are L1 registers and the first pages of both
+/// memories, which tables may lie in; a ring then uses them.
+pub fn tables(data: &[u8]) {
+    let (mut gpu, ram) = gpu();
+    let (registers, rest) = data.split_at(data.len().min(16));
+    for (value, process) in registers.as_chunks().0.iter().zip(0..) {
+        set(
+            &mut gpu,
+            0x50000 + process * 0x400,
+            u32::from_le_bytes(*value),
+        );
+    }
+    let (local, bus) = rest.split_at(rest.len() / 2);
+    let local = &local[..local.len().min(16 * 4096)];
+    let _inside = gpu.vram().write(VramOffset(0), local);
+    if let Ok(mut bytes) = ram.0.lock() {
+        let len = bus.len().min(bytes.len());
+        bytes[..len].copy_from_slice(&bus[..len]);
+    }
+    // Fences as every process in turn; from PA mode, where the ring needs no table.
+    for va_mode in [0, 1] {
+        let mut packets: Vec<u32> = vec![];
+        for at in 0..16_u32 {
+            packets.extend([0x8000_0064, at << 12 | at << 22, 0, at, at]);
+            packets.extend([0x8000_0064, at << 12, 1, at, at]);
+        }
+        let bytes: Vec<u8> = packets
+            .iter()
+            .flat_map(|dword| dword.to_le_bytes())
+            .collect();
+        set(&mut gpu, 0x49004, va_mode);
+        submit(&mut gpu, &bytes);
+        run(&mut gpu);
+    }
+    for process in 0..4 {
+        for page in 0..64 {
+            gpu.walk(process, presil_device::GpuVa(page << 12 | page << 22));
+        }
+    }
+}
+
+fn submit(gpu: &mut Gpu, packets: &[u8]) {
+    let len = packets.len().min(RING_BYTES - 4) & !3;
+    let _inside = gpu.vram().write(VramOffset(RING_AT), &packets[..len]);
+    set(gpu, 0x30024, 0);
+    set(gpu, 0x30028, len as u32);
+}
