@@ -3,6 +3,7 @@
 use crate::planted::planted;
 use e3k_regs::Reg;
 use e3k_regs::fields::{AdapterControl, AdvancedInterrupts, BiuInterrupts};
+use serde::{Deserialize, Serialize};
 
 /// Who carries the interrupt to the machine.
 pub trait InterruptSink: Send {
@@ -13,7 +14,7 @@ pub trait InterruptSink: Send {
 }
 
 /// The two status words, as a latch leaves them in the shadow registers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latched {
     /// 0x8574.
     pub biu: u32,
@@ -21,6 +22,7 @@ pub struct Latched {
     pub advanced: u32,
 }
 
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Biu {
     raw: BiuInterrupts,
     enable: u32,
@@ -30,7 +32,17 @@ pub(crate) struct Biu {
     control: AdapterControl,
     /// The line, as the sink last heard of it.
     asserted: bool,
+    #[serde(skip, default = "nobody")]
     sink: Box<dyn InterruptSink>,
+}
+
+/// The sink of a block that is being restored.
+fn nobody() -> Box<dyn InterruptSink> {
+    struct Nobody;
+    impl InterruptSink for Nobody {
+        fn raise(&mut self) {}
+    }
+    Box::new(Nobody)
 }
 
 impl Biu {
@@ -45,6 +57,11 @@ impl Biu {
             asserted: false,
             sink,
         }
+    }
+
+    /// Replaces the sink, which hears of the next rise of the line.
+    pub(crate) fn set_sink(&mut self, sink: Box<dyn InterruptSink>) {
+        self.sink = sink;
     }
 
     pub(crate) fn reset(&mut self) {

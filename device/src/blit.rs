@@ -5,11 +5,13 @@
 
 use crate::config::Defects;
 use crate::csp::CspErrorKind;
-use crate::index;
 use crate::mmu::{Mxu, Request, Stop};
 use crate::planted::planted;
+use crate::{index, sparse};
+use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::packet::{Range, RtFormat, RtMisc, RtSize, SourceOffset, ff};
 use e3k_regs::{GpuVa, PAGE_SHIFT, PAGE_SIZE};
+use serde::{Deserialize, Serialize};
 
 const PIXEL_BYTES: u64 = 4;
 /// The most that is moved between two looks at the budget: one page.
@@ -20,7 +22,7 @@ const PIECE_COST: u64 = 64;
 const COLOUR_BYTES: usize = 16;
 
 /// A render target as its registers describe it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Surface {
     base: GpuVa,
     width: u32,
@@ -35,13 +37,20 @@ impl Surface {
         self.base.add(index * PIXEL_BYTES)
     }
 
+    /// Whether its registers can say it.
+    fn is_sound(&self) -> bool {
+        self.base.0.is_multiple_of(1 << 8)
+            && self.base.0 >> ADDRESS_BITS == 0
+            && self.width.max(self.height) <= u16::MAX.into()
+    }
+
     fn contains(&self, x: u32, y: u32) -> bool {
         x < self.width && y < self.height
     }
 }
 
 /// The rectangle of an operation on its destination, and how far it has come.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Rectangle {
     x: Range,
     y: Range,
@@ -57,7 +66,7 @@ impl Rectangle {
         let (x, y) = (Range::from_bits(x), Range::from_bits(y));
         if x.min() > x.max() || y.min() > y.max() {
             return Err(CspErrorKind::Malformed {
-                what: "a rectangle whose first pixel is behind its last",
+                what: "a rectangle whose first pixel is behind its last".into(),
             });
         }
         Ok(Self {
@@ -85,7 +94,7 @@ impl Rectangle {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Kind {
     Clear,
     Blit {
@@ -96,7 +105,7 @@ enum Kind {
 }
 
 /// A blit or clear in flight.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Operation {
     kind: Kind,
     destination: Surface,
@@ -104,24 +113,58 @@ pub(crate) struct Operation {
     rectangle: Rectangle,
 }
 
+impl Operation {
+    /// Whether a restored one can be true: it stays inside its surfaces.
+    pub(crate) fn is_sound(&self) -> bool {
+        let Rectangle { x, y, at_x, at_y } = self.rectangle;
+        let last = [x.max(), y.max()].map(u32::from);
+        let source = match self.kind {
+            Kind::Clear => true,
+            Kind::Blit { source, offset, .. } => {
+                let [x, y] = last;
+                source.is_sound()
+                    && source.contains(x + u32::from(offset.x()), y + u32::from(offset.y()))
+            }
+        };
+        source
+            && self.destination.is_sound()
+            && self.destination.contains(last[0], last[1])
+            && (u32::from(x.min())..=last[0]).contains(&at_x)
+            && (u32::from(y.min())..=last[1]).contains(&at_y)
+    }
+}
+
 /// The block's registers and its buffer.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Ff {
+    #[serde(with = "sparse")]
     words: [u32; ff::WORDS as usize],
     /// Pixels on their way; for a clear the colour, repeated.
+    #[serde(skip, default = "zeros")]
     buffer: Box<[u8; PIECE_BYTES + COLOUR_BYTES]>,
     /// What a partly masked piece becomes.
+    #[serde(skip, default = "zeros")]
     merged: Box<[u8; PIECE_BYTES]>,
     defects: Defects,
+}
+
+fn zeros<const N: usize>() -> Box<[u8; N]> {
+    Box::new([0; N])
 }
 
 impl Ff {
     pub(crate) fn new(defects: Defects) -> Self {
         Self {
             words: [0; ff::WORDS as usize],
-            buffer: Box::new([0; PIECE_BYTES + COLOUR_BYTES]),
-            merged: Box::new([0; PIECE_BYTES]),
+            buffer: zeros(),
+            merged: zeros(),
             defects,
         }
+    }
+
+    /// Whether a restored one can be true.
+    pub(crate) fn is_sound(&self, defects: Defects) -> bool {
+        self.defects == defects
     }
 
     pub(crate) fn reset(&mut self) {
@@ -147,10 +190,16 @@ impl Ff {
         request: Request,
     ) -> Result<Operation, CspErrorKind> {
         let operation = self.operation(payload, request, Kind::Clear)?;
+        self.load_colour();
+        Ok(operation)
+    }
+
+    /// Fills the buffer with the clear colour. It cannot change while a clear
+    /// is in flight, so the buffer need not be saved.
+    pub(crate) fn load_colour(&mut self) {
         for (chunk, at) in self.buffer.as_chunks_mut::<4>().0.iter_mut().zip(0_u16..) {
             *chunk = self.words[usize::from(ff::CLEAR_COLOUR + at % 4)].to_le_bytes();
         }
-        Ok(operation)
     }
 
     /// A blit as the registers and the packet's payload say it.
@@ -175,7 +224,7 @@ impl Ff {
         let last_y = u32::from(operation.rectangle.y.max()) + u32::from(offset.y());
         if !source.contains(last_x, last_y) {
             return Err(CspErrorKind::Malformed {
-                what: "a blit that reads beyond its source surface",
+                what: "a blit that reads beyond its source surface".into(),
             });
         }
         Ok(operation)
@@ -252,7 +301,7 @@ impl Ff {
         let rectangle = Rectangle::parse(payload)?;
         if !destination.contains(rectangle.x.max().into(), rectangle.y.max().into()) {
             return Err(CspErrorKind::Malformed {
-                what: "a rectangle beyond its destination surface",
+                what: "a rectangle beyond its destination surface".into(),
             });
         }
         Ok(Operation {
@@ -272,7 +321,7 @@ impl Ff {
         let misc = RtMisc::from_bits(word(control + 2));
         let unsupported = if !misc.enable() {
             return Err(CspErrorKind::Malformed {
-                what: "a copy or fill with a render target that is not enabled",
+                what: "a copy or fill with a render target that is not enabled".into(),
             });
         } else if misc.tiled() {
             "a tiled surface"
@@ -288,7 +337,9 @@ impl Ff {
                 mask: misc.write_mask(),
             });
         };
-        Err(CspErrorKind::Unsupported { what: unsupported })
+        Err(CspErrorKind::Unsupported {
+            what: unsupported.into(),
+        })
     }
 }
 

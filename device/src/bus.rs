@@ -1,13 +1,16 @@
 //! BAR0: one register space for every width of access. What is declared has
 //! behaviour; everything else is plain storage.
 
+use crate::counters::COUNT_MAX;
 use crate::gpu::Gpu;
 use crate::log_limit::worth_a_line;
 use crate::planted::planted;
+use crate::sparse;
 use e3k_regs::chip::MemoryChannels;
 use e3k_regs::fields::EngineReset;
 use e3k_regs::register::{BAR0_BYTES, MEM_READY, REGISTERS, Word};
 use e3k_regs::{Access, Reg, RegInfo};
+use serde::{Deserialize, Serialize};
 
 /// Width of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +70,16 @@ enum Misuse {
 }
 
 /// The words behind offsets without behaviour, and what the log has about them.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Storage {
+    #[serde(with = "sparse")]
     words: Box<[u32]>,
+    #[serde(with = "sparse")]
     touched: Box<[bool]>,
     /// Undeclared words touched.
     undeclared: u64,
     /// For each register, the kinds of [`Misuse`] that are in the log.
+    #[serde(with = "sparse")]
     said: [u8; REGISTERS.len()],
 }
 
@@ -87,6 +94,12 @@ impl Storage {
         };
         storage.reset();
         storage
+    }
+
+    /// Whether a restored one can be true.
+    pub(crate) fn is_sound(&self) -> bool {
+        let count = (BAR0_BYTES / 4) as usize;
+        self.words.len() == count && self.touched.len() == count && self.undeclared <= COUNT_MAX
     }
 
     pub(crate) fn reset(&mut self) {

@@ -3,18 +3,19 @@
 use crate::mmu::MmuOptions;
 use e3k_regs::Chip;
 use e3k_regs::chip::MemoryChannels;
+use serde::{Deserialize, Serialize};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 /// The unit of `Video_Size` (hardware reference 4.6): VRAM is a multiple of it.
 const VRAM_UNIT: u64 = 256 * MIB;
-const VRAM_MAX: u64 = 64 * GIB;
+pub(crate) const VRAM_MAX: u64 = 64 * GIB;
 const VISIBLE_MAX: u64 = 4 * GIB;
 const VISIBLE_MIN: u64 = MIB;
 
 /// Switches that break the model on purpose, for tests that must notice.
 #[expect(clippy::struct_excessive_bools, reason = "independent switches")]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Defects {
     /// Blits move nothing.
     pub ignore_copies: bool,
@@ -27,7 +28,7 @@ pub struct Defects {
 }
 
 /// What a Wait does that no earlier fence has satisfied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnWait {
     /// It is recorded and passed.
     #[default]
@@ -37,7 +38,7 @@ pub enum OnWait {
 }
 
 /// One GPU. Made by [`Config::new`], which refuses what cannot be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
     /// Which chip it says it is.
     pub chip: Chip,
@@ -136,6 +137,13 @@ impl Config {
             on_wait: OnWait::default(),
             defects: Defects::default(),
         })
+    }
+
+    /// Whether a restored one can be.
+    pub(crate) fn is_sound(&self) -> bool {
+        Self::new(self.chip, self.vram_bytes, self.visible_bytes, true)
+            .is_ok_and(|legal| legal.channels == self.channels)
+            && self.mmu.is_sound()
     }
 }
 

@@ -1,9 +1,9 @@
 //! What has happened, in numbers, since power-on.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Counts since power-on; a function reset does not clear them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Register reads.
     pub register_reads: u64,
@@ -59,4 +59,16 @@ pub struct Counters {
     pub ring_errors: u64,
     /// Function resets.
     pub resets: u64,
+}
+
+/// More than any counter of a GPU will ever hold; a saved one that does is not true.
+pub(crate) const COUNT_MAX: u64 = 1 << 62;
+
+impl Counters {
+    /// Whether a GPU can have counted so far.
+    pub(crate) fn is_sound(&self) -> bool {
+        let all = serde_json::to_value(self).unwrap_or_default();
+        let sound = |count: &serde_json::Value| count.as_u64().is_some_and(|n| n <= COUNT_MAX);
+        all.as_object().is_some_and(|all| all.values().all(sound))
+    }
 }

@@ -23,6 +23,8 @@ mod memory;
 mod mmu;
 mod planted;
 mod power;
+mod sparse;
+mod state;
 
 pub use biu::{InterruptSink, Latched};
 pub use bus::Width;
@@ -36,6 +38,7 @@ pub use memory::{BusError, DmaAccess, NoMemory, Snoop, SystemMemory, Target, Vra
 pub use mmu::{DtlbShape, FaultCause, FaultRecord, LargePage, MmuOptions, OnFault, UtlbSize, Walk};
 #[cfg(feature = "planted-faults")]
 pub use planted::{Planted, plant};
+pub use state::RestoreError;
 
 /// A number as an index. The model runs on 64-bit hosts only: VRAM is mapped whole.
 #[expect(

@@ -11,6 +11,7 @@ macro_rules! chips {
         /// A chip of the family, in the order in which drivers compare them
         /// (hardware reference 1.1).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         pub enum Chip { $($(#[$doc])* $name,)* }
 
         impl Chip {
@@ -116,6 +117,7 @@ impl fmt::Display for Chip {
 
 /// Memory channels and their size: the low byte of 0xD374 (hardware reference 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MemoryChannels {
     /// 1 to 3.
     pub channels: u8,

@@ -103,6 +103,7 @@ macro_rules! layout {
         $(#[doc = $about])*
         #[bitfield_struct::bitfield($int)]
         #[derive(PartialEq, Eq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         pub struct $name {
             $($(#[doc = $doc])* #[bits($bits)] pub $field: $ty,)*
         }

@@ -393,6 +393,7 @@ impl SgCommand {
 /// First and last pixel of a span, both inclusive (hardware reference 10.12).
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Range {
     /// First.
     pub min: u16,
@@ -403,6 +404,7 @@ pub struct Range {
 /// Source pixel of destination pixel (0, 0) (hardware reference 10.12).
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SourceOffset {
     /// Columns.
     #[bits(15)]

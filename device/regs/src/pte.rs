@@ -60,6 +60,7 @@ pub struct L2Entry {
 /// An L3 entry of the 4 KiB page format (hardware reference 4.4).
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct L3Entry {
     /// The entry is usable.
     pub valid: bool,

@@ -12,6 +12,7 @@ use crate::planted::planted;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{FaultClient, RingWord};
 use e3k_regs::packet::{self, opcode};
+use serde::{Deserialize, Serialize};
 
 /// Buffers may call buffers this deep: the chip shows an L1 and an L2 DMA
 /// address (hardware reference 9.4).
@@ -20,7 +21,7 @@ pub(super) const CALL_DEPTH: usize = 2;
 const FENCE_SLOTS: usize = 32;
 
 /// A called buffer: what is left of it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Call {
     pub(super) at: GpuVa,
     pub(super) dwords: u32,
@@ -29,7 +30,7 @@ pub(super) struct Call {
 }
 
 /// Where the next packet comes from.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Calls {
     stack: [Call; CALL_DEPTH],
     depth: usize,
@@ -56,7 +57,7 @@ impl Calls {
 }
 
 /// Work that takes more than one piece.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum Operation {
     Draw(blit::Operation),
     Transfer(Transfer),
@@ -70,7 +71,7 @@ pub(super) struct Cursor {
     calls: Calls,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Engine {
     pub(super) dialect: Dialect,
     ring: Ring,
@@ -103,6 +104,20 @@ impl Engine {
             command: 0,
             position: 0,
         }
+    }
+
+    /// Whether a restored one can be true.
+    pub(super) fn is_sound(&self, dialect: Dialect) -> bool {
+        let Calls { stack, depth } = &self.calls;
+        let operation = match &self.operation {
+            None => true,
+            Some(Operation::Draw(draw)) => draw.is_sound(),
+            Some(Operation::Transfer(transfer)) => transfer.is_sound(),
+            Some(Operation::Flags(clear)) => clear.is_sound(),
+        };
+        let called = stack.get(..*depth);
+        let calls = called.is_some_and(|calls| calls.iter().all(|call| call.dwords > 0));
+        operation && calls && self.dialect == dialect
     }
 
     /// Everything to its reset value.

@@ -1,7 +1,9 @@
 //! What halts a ring, and what is merely remembered.
 
+use crate::counters::COUNT_MAX;
 use crate::log_limit::worth_a_line;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -9,7 +11,7 @@ use std::fmt;
 const HISTORY: usize = 1024;
 
 /// Why a ring was halted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum CspErrorKind {
     /// Size, Head or Tail cannot be.
@@ -45,13 +47,13 @@ pub enum CspErrorKind {
     #[error("{what} is not modelled")]
     Unsupported {
         /// What.
-        what: &'static str,
+        what: Cow<'static, str>,
     },
     /// The packet contradicts itself.
     #[error("{what}")]
     Malformed {
         /// How.
-        what: &'static str,
+        what: Cow<'static, str>,
     },
     /// A Wait that nothing satisfies, where such a Wait halts.
     #[error("a wait for {value:#x} in slot {slot}, which holds {counter:#x}")]
@@ -66,7 +68,7 @@ pub enum CspErrorKind {
 }
 
 /// One error. The ring stands until an engine reset.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CspError {
     /// The ring.
     pub ring: u8,
@@ -102,7 +104,7 @@ impl fmt::Display for CspError {
 }
 
 /// A Wait that no earlier fence had satisfied when it was passed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnmetWait {
     /// The ring.
     pub ring: u8,
@@ -137,7 +139,7 @@ impl fmt::Display for UnmetWait {
 }
 
 /// The last records of one kind.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct History<T> {
     records: VecDeque<T>,
     total: u64,
@@ -162,6 +164,11 @@ impl<T: fmt::Display> History<T> {
             self.records.pop_front();
         }
         self.records.push_back(record);
+    }
+
+    /// Whether a restored one can be true.
+    pub(super) fn is_sound(&self) -> bool {
+        self.records.len() <= HISTORY && self.total <= COUNT_MAX
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {

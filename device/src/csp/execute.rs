@@ -30,11 +30,11 @@ impl From<CspErrorKind> for Trouble {
 
 impl Trouble {
     pub(super) fn unsupported(what: &'static str) -> Self {
-        Self::Halt(CspErrorKind::Unsupported { what })
+        Self::Halt(CspErrorKind::Unsupported { what: what.into() })
     }
 
     pub(super) fn malformed(what: &'static str) -> Self {
-        Self::Halt(CspErrorKind::Malformed { what })
+        Self::Halt(CspErrorKind::Malformed { what: what.into() })
     }
 }
 

@@ -3,12 +3,14 @@
 
 use crate::index;
 use crate::memory::Vram;
+use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::fields::BlSize;
 use e3k_regs::packet::{ClearFlags, FlagValues};
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
+use serde::{Deserialize, Serialize};
 
 /// A clear of flags, as far as it has not been done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct FlagClear {
     at: u64,
     end: u64,
@@ -37,6 +39,11 @@ impl FlagClear {
             value: values.value1() << 4 | values.value0(),
             mask: mask.to_le_bytes(),
         }
+    }
+
+    /// Whether a restored one can be true: its range lies where addresses end.
+    pub(super) fn is_sound(&self) -> bool {
+        self.at.max(self.end) >> (ADDRESS_BITS + 1) == 0
     }
 
     /// Does what lies in one page. Returns its bytes, and whether all is done.

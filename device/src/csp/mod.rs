@@ -26,6 +26,7 @@ use engine::{Engine, Operation};
 use error::History;
 use execute::Trouble;
 use packet::PACKET_COST;
+use serde::{Deserialize, Serialize};
 
 /// Rings that the chip has; video core 0's is the first of the video rings.
 const RINGS: usize = 10;
@@ -38,7 +39,7 @@ const WALK_COST: u64 = 512;
 const TURN: u64 = 16 << 10;
 
 /// Which packets a ring takes (hardware reference 10.1, 10.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Dialect {
     /// Ring 0: all of 10.2.
     Graphics,
@@ -61,6 +62,7 @@ impl Dialect {
     }
 }
 
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Csp {
     engines: [Engine; RINGS],
     /// The ring whose turn it is, and what is left of it.
@@ -94,6 +96,23 @@ impl Csp {
             errors: History::default(),
             waits: History::default(),
         }
+    }
+
+    /// Whether a restored one can be true.
+    pub(crate) fn is_sound(&self, config: &Config) -> bool {
+        let mut engines = (0..).map(Dialect::of).zip(&self.engines);
+        engines.all(|(dialect, engine)| engine.is_sound(dialect))
+            && self.current < RINGS
+            && self.turn <= TURN
+            && (self.chip, self.on_wait) == (config.chip, config.on_wait)
+            && self.ff.is_sound(config.defects)
+            && self.errors.is_sound()
+            && self.waits.is_sound()
+    }
+
+    /// Brings back what is not saved because the rest says it.
+    pub(crate) fn complete(&mut self) {
+        self.ff.load_colour();
     }
 
     /// Everything to its reset value; the clock and the histories stay.

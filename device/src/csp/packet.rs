@@ -47,7 +47,7 @@ impl Packet {
             return Ok(at);
         }
         let context = self.context.ok_or(CspErrorKind::Malformed {
-            what: "an offset in the context outside a save or restore buffer",
+            what: "an offset in the context outside a save or restore buffer".into(),
         })?;
         Ok(context.add(at.0))
     }
@@ -59,7 +59,7 @@ impl Packet {
 
 pub(crate) fn too_short() -> CspErrorKind {
     CspErrorKind::Malformed {
-        what: "the packet's own count leaves out fields that it needs",
+        what: "the packet's own count leaves out fields that it needs".into(),
     }
 }
 
@@ -81,7 +81,7 @@ fn common_dwords(header: u32) -> Result<u32, CspErrorKind> {
         opcode::DMA => 3,
         opcode::WAIT if packet::Wait::from_bits(header).mode() == 3 => {
             return Err(CspErrorKind::Unsupported {
-                what: "an external Wait, whose length is unknown",
+                what: "an external Wait, whose length is unknown".into(),
             });
         }
         opcode::WAIT | opcode::TBR => 1,
@@ -90,7 +90,7 @@ fn common_dwords(header: u32) -> Result<u32, CspErrorKind> {
         opcode::SET_OBJECT => 1 + (header & 0x3),
         opcode::DIP => {
             return Err(CspErrorKind::Unsupported {
-                what: "Dip (draw), whose length is unknown,",
+                what: "Dip (draw), whose length is unknown,".into(),
             });
         }
         opcode::BLOCK => match fields.block() {
@@ -113,7 +113,7 @@ fn video_dwords(header: u32) -> Result<u32, CspErrorKind> {
             Ok(1 + u32::from(packet::SetRegister::from_bits(header).count()))
         }
         video_opcode::KICKOFF | 0xC..=0xE => Err(CspErrorKind::Unsupported {
-            what: "a video core's command, whose length is unknown,",
+            what: "a video core's command, whose length is unknown,".into(),
         }),
         _ => Err(CspErrorKind::UnknownOpcode),
     }

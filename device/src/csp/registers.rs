@@ -10,6 +10,7 @@ use crate::mmu::{Mxu, Request, Stop};
 use e3k_regs::fields::FaultClient;
 use e3k_regs::packet::{DumpTarget, QueryDump, RegisterSource, SetRegister, block};
 use e3k_regs::{GpuVa, PAGE_SIZE, Reg};
+use serde::{Deserialize, Serialize};
 
 /// Registers moved between two looks at the budget.
 const PIECE_WORDS: u64 = 64;
@@ -22,7 +23,7 @@ const MXU_BASE: u32 = 0x4_9000;
 const BLOCK_WORDS: u32 = 0x400;
 
 /// Registers on their way from or to memory.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Transfer {
     load: bool,
     block: u8,
@@ -30,6 +31,14 @@ pub(super) struct Transfer {
     at: GpuVa,
     left: u32,
     request: Request,
+}
+
+impl Transfer {
+    /// Whether a restored one can be true: a packet can have asked for it.
+    pub(super) fn is_sound(&self) -> bool {
+        let in_range = self.word.max(self.left) <= u16::MAX.into();
+        in_range && self.left > 0 && self.at.0.is_multiple_of(4)
+    }
 }
 
 impl Csp {

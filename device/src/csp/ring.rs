@@ -4,8 +4,9 @@ use super::CspErrorKind;
 use crate::planted::planted;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{RingAddress, RingWord};
+use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Ring {
     address: RingAddress,
     size: u32,

@@ -6,8 +6,11 @@ mod vram;
 pub use system::{BusError, DmaAccess, NoMemory, Snoop, SystemMemory};
 pub use vram::Vram;
 
+use crate::config::VRAM_MAX;
 use e3k_regs::fields::FaultClient;
 use e3k_regs::{BusAddr, VramOffset};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::sync::Arc;
 
@@ -61,6 +64,30 @@ impl Origin {
 pub(crate) struct Memory {
     pub(crate) vram: Arc<Vram>,
     pub(crate) system: Box<dyn SystemMemory>,
+}
+
+/// Saved are only the sizes of VRAM. What comes back is VRAM of zeros, and no
+/// system memory.
+impl Serialize for Memory {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.vram.bytes(), self.vram.visible_bytes()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Memory {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (bytes, visible_bytes) = Deserialize::deserialize(deserializer)?;
+        if bytes > VRAM_MAX {
+            return Err(D::Error::custom(format_args!(
+                "{bytes} bytes of VRAM are more than {VRAM_MAX}"
+            )));
+        }
+        let vram = Vram::new(bytes, visible_bytes, None).map_err(D::Error::custom)?;
+        Ok(Self {
+            vram: Arc::new(vram),
+            system: Box::new(NoMemory),
+        })
+    }
 }
 
 impl Memory {

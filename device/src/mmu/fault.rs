@@ -2,12 +2,14 @@
 //! the model's log the rest: client, direction, cause, ring position.
 
 use super::{OnFault, Request, Stop};
+use crate::counters::COUNT_MAX;
 use crate::log_limit::worth_a_line;
 use crate::memory::Target;
 use crate::planted::planted;
 use e3k_regs::fields::{FaultClient, FaultStatus0};
 use e3k_regs::{GpuVa, Reg};
-use serde::{Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -15,7 +17,7 @@ use std::fmt;
 const HISTORY: usize = 1024;
 
 /// Why an access could not be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCause {
     /// Bits above 39 are set.
@@ -93,17 +95,17 @@ impl FaultPlace {
 }
 
 /// One failed access.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultRecord {
     /// Who accessed.
-    #[serde(serialize_with = "client_name")]
+    #[serde(serialize_with = "client_name", deserialize_with = "named_client")]
     pub client: FaultClient,
     /// Whether it was a write.
     pub write: bool,
     /// For which process id.
     pub process_id: u8,
     /// The address.
-    #[serde(serialize_with = "text")]
+    #[serde(serialize_with = "text", deserialize_with = "address")]
     pub va: GpuVa,
     /// Why it failed.
     pub cause: FaultCause,
@@ -150,8 +152,25 @@ fn client_name<S: Serializer>(client: &FaultClient, serializer: S) -> Result<S::
     serializer.serialize_str(client.name())
 }
 
+fn named_client<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FaultClient, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let client = FaultClient::ALL.iter().find(|client| client.name() == name);
+    client
+        .copied()
+        .ok_or_else(|| D::Error::custom(format_args!("no client is called {name:?}")))
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<GpuVa, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let digits = text.strip_prefix("va:0x");
+    digits
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .map(GpuVa)
+        .ok_or_else(|| D::Error::custom(format_args!("{text:?} is no address of the GPU's")))
+}
+
 /// The fault registers and the history.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct FaultLog {
     history: VecDeque<FaultRecord>,
     total: u64,
@@ -181,6 +200,11 @@ impl FaultLog {
             on_fault,
             ..Self::default()
         }
+    }
+
+    /// Whether a restored one can be true.
+    pub(super) fn is_sound(&self, on_fault: OnFault) -> bool {
+        self.history.len() <= HISTORY && self.total <= COUNT_MAX && self.on_fault == on_fault
     }
 
     pub(crate) fn history(&self) -> impl Iterator<Item = &FaultRecord> {

@@ -11,16 +11,18 @@ pub use fault::{FaultCause, FaultRecord};
 pub use options::{DtlbShape, LargePage, MmuOptions, OnFault, UtlbSize};
 pub use walk::Walk;
 
-use crate::config::Defects;
+use crate::config::{Config, Defects};
 use crate::counters::Counters;
 use crate::memory::{BusError, Memory, Origin, Target};
 use crate::planted::planted;
+use crate::sparse;
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::fields::{FaultClient, InvalidateAddress, InvalidateTrigger, MmuMode, TlbTarget};
 use e3k_regs::pte::L3Entry;
 use e3k_regs::register::{L1_PER_PROCESS, PROCESS_IDS};
 use e3k_regs::{GpuVa, PAGE_SIZE, Reg, VramOffset};
 use fault::{FaultLog, FaultPlace};
+use serde::{Deserialize, Serialize};
 use tlb::Dtlb;
 use utlb::Utlb;
 use walk::Tables;
@@ -29,7 +31,7 @@ use walk::Tables;
 pub(crate) const L1_REGISTERS: usize = (PROCESS_IDS * L1_PER_PROCESS) as usize;
 
 /// One client access: who, for which process, and whether it writes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
     pub(crate) client: FaultClient,
     pub(crate) process_id: u8,
@@ -89,11 +91,13 @@ impl Invalidation {
 }
 
 /// The crossbar with all memory behind it.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Mxu {
     pub(crate) memory: Memory,
     pub(crate) counters: Counters,
     pub(crate) faults: FaultLog,
-    ttbr: Box<[u32; L1_REGISTERS]>,
+    #[serde(with = "sparse")]
+    ttbr: Box<[u32]>,
     mode: MmuMode,
     invalidate_page: InvalidateAddress,
     invalidate_mask: InvalidateAddress,
@@ -109,7 +113,7 @@ impl Mxu {
             memory,
             counters: Counters::default(),
             faults: FaultLog::new(options.on_fault),
-            ttbr: Box::new([0; L1_REGISTERS]),
+            ttbr: vec![0; L1_REGISTERS].into(),
             mode: MmuMode::new(),
             invalidate_page: InvalidateAddress::new(),
             invalidate_mask: InvalidateAddress::new(),
@@ -118,6 +122,18 @@ impl Mxu {
             options,
             defects,
         }
+    }
+
+    /// Whether a restored one can be true.
+    pub(crate) fn is_sound(&self, config: &Config) -> bool {
+        let vram = &self.memory.vram;
+        (vram.bytes(), vram.visible_bytes()) == (config.vram_bytes, config.visible_bytes)
+            && (self.options, self.defects) == (config.mmu, config.defects)
+            && self.counters.is_sound()
+            && self.faults.is_sound(self.options.on_fault)
+            && self.ttbr.len() == L1_REGISTERS
+            && self.utlb.is_sound(self.options.utlb)
+            && self.dtlb.is_sound(self.options.dtlb)
     }
 
     /// Registers and TLBs to their reset values; memory and the fault history stay.

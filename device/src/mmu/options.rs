@@ -2,13 +2,14 @@
 //! of what the hardware reference leaves open.
 
 use crate::config::ConfigError;
+use serde::{Deserialize, Serialize};
 
 const UTLB_MAX: u32 = 1024;
 const SETS_MAX: u32 = 4096;
 const WAYS_MAX: u32 = 16;
 
 /// Choices about the MMU. The default is what docs/model-choices.md says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MmuOptions {
     /// Entries of each client's UTLB.
     pub utlb: UtlbSize,
@@ -22,8 +23,17 @@ pub struct MmuOptions {
     pub on_fault: OnFault,
 }
 
+impl MmuOptions {
+    /// Whether restored ones can be.
+    pub(crate) fn is_sound(&self) -> bool {
+        let DtlbShape { sets, ways } = self.dtlb;
+        UtlbSize::new(self.utlb.0).is_ok()
+            && (self.dtlb == DtlbShape::OFF || DtlbShape::new(sets, ways).is_ok())
+    }
+}
+
 /// Entries of a UTLB, of one page each: 0 or a power of two up to 1024.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UtlbSize(u32);
 
 impl UtlbSize {
@@ -54,7 +64,7 @@ impl Default for UtlbSize {
 
 /// Shape of the shared TLB, whose lines hold 16 PTEs, 64 KiB of address space
 /// (hardware reference 5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DtlbShape {
     sets: u32,
     ways: u32,
@@ -93,7 +103,7 @@ impl Default for DtlbShape {
 }
 
 /// What the `LargePage` bit of an L2 entry means (hardware reference 4.1: unknown).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LargePage {
     /// The L3 table below holds 64 entries of 64 KiB pages.
     #[default]
@@ -106,7 +116,7 @@ pub enum LargePage {
 
 /// What a page fault does to the ring whose access it was. The fault
 /// registers, the log and the interrupt are the same in all three.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnFault {
     /// The access is dropped and the ring goes on.
     #[default]

@@ -3,9 +3,10 @@
 //! driver that forgets to invalidate sees the old translation.
 
 use super::{DtlbShape, Invalidation};
-use crate::index;
+use crate::{index, sparse};
 use e3k_regs::GpuVa;
 use e3k_regs::pte::L3Entry;
+use serde::{Deserialize, Serialize};
 
 /// PTEs in a line (hardware reference 5).
 pub(super) const LINE_ENTRIES: usize = 16;
@@ -20,9 +21,11 @@ pub(super) type Line = [u32; LINE_ENTRIES];
 /// The tag of no line.
 const EMPTY: u32 = u32::MAX;
 
+#[derive(Serialize, Deserialize)]
 pub(super) struct Dtlb {
     /// The ways of set 0, then those of set 1, ...: process id and `va >> 16`.
     tags: Box<[u32]>,
+    #[serde(with = "sparse")]
     lines: Box<[Line]>,
     /// For each set the way that the next line replaces.
     next: Box<[u32]>,
@@ -38,6 +41,15 @@ impl Dtlb {
             next: vec![0; sets].into(),
             ways,
         }
+    }
+
+    /// Whether a restored one has this shape.
+    pub(super) fn is_sound(&self, shape: DtlbShape) -> bool {
+        let [sets, ways] = [shape.sets(), shape.ways()].map(|n| index(n.into()));
+        let all = sets * ways;
+        (self.ways, self.next.len()) == (ways, sets)
+            && (self.tags.len(), self.lines.len()) == (all, all)
+            && self.next.iter().all(|next| index((*next).into()) < ways)
     }
 
     /// As after power-on.

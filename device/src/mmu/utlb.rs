@@ -3,23 +3,26 @@
 //! number gives it; it stays until it is invalidated or replaced.
 
 use super::{Invalidation, UtlbSize};
-use crate::index;
+use crate::{index, sparse};
 use e3k_regs::GpuVa;
 use e3k_regs::fields::FaultClient;
 use e3k_regs::pte::L3Entry;
+use serde::{Deserialize, Serialize};
 
 const PAGE_BITS: u32 = 28;
 const PAGE_MASK: u64 = (1 << PAGE_BITS) - 1;
 
 /// Empty while its entry is not valid.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Slot {
     key: u32,
     entry: L3Entry,
 }
 
+#[derive(Serialize, Deserialize)]
 pub(super) struct Utlb {
     /// `entries` slots of client 0, then those of client 1, ...
+    #[serde(with = "sparse")]
     slots: Box<[Slot]>,
     entries: usize,
 }
@@ -31,6 +34,12 @@ impl Utlb {
             slots: vec![Slot::default(); entries * FaultClient::COUNT].into(),
             entries,
         }
+    }
+
+    /// Whether a restored one has this size.
+    pub(super) fn is_sound(&self, size: UtlbSize) -> bool {
+        self.entries == index(size.entries().into())
+            && self.slots.len() == self.entries * FaultClient::COUNT
     }
 
     /// As after power-on.

@@ -1,8 +1,8 @@
 //! Walking the tables: TTBR register, L2 table, L3 table (hardware reference 4).
 
+use super::LargePage;
 use super::fault::{FaultCause, FaultPlace};
 use super::tlb::{LINE_ENTRIES, Line};
-use super::{L1_REGISTERS, LargePage};
 use crate::memory::{Memory, Origin, Snoop, Target};
 use crate::planted::planted;
 use e3k_regs::addr::ADDRESS_BITS;
@@ -12,14 +12,13 @@ use e3k_regs::register::L1_PER_PROCESS;
 use e3k_regs::{BusAddr, GpuVa, PAGE_SHIFT, Reg, VramOffset};
 use serde::Serialize;
 
-type Bank = [u32; L1_REGISTERS];
 type Failure = (FaultCause, FaultPlace);
 
 /// What a walk reads from.
 #[derive(Clone, Copy)]
 pub(super) struct Tables<'a> {
     pub(super) memory: &'a Memory,
-    pub(super) bank: &'a Bank,
+    pub(super) bank: &'a [u32],
     pub(super) large_page: LargePage,
 }
 

@@ -38,6 +38,13 @@ impl Ram {
         self.inner().pages.insert(at / PAGE, Box::new([0; 4096]));
     }
 
+    /// Other memory with the same contents.
+    pub(crate) fn duplicate(&self) -> Self {
+        let other = Self::default();
+        other.inner().pages = self.inner().pages.clone();
+        other
+    }
+
     /// Reads as the CPU does: not remembered.
     pub(crate) fn peek(&self, at: u64, buf: &mut [u8]) {
         self.inner()

@@ -29,5 +29,6 @@ mod random;
 mod registers;
 mod rig;
 mod rings;
+mod state;
 mod tables;
 mod tlb;

@@ -6,7 +6,7 @@ use crate::rig::{
     TTBR, VRAM_BYTES, push_all,
 };
 use crate::tables::{snooped, vram};
-use presil_device::{GpuVa, VramOffset, Width};
+use presil_device::{GpuVa, MmuOptions, VramOffset, Width};
 use proptest::prelude::*;
 
 /// Tables that every program starts with, and may overwrite.
@@ -30,7 +30,13 @@ pub(crate) enum Op {
 
 /// A GPU whose process ids 0 to 3 have a few pages of every kind.
 pub(crate) fn rig() -> Rig {
-    let mut rig = Rig::in_va_mode();
+    rig_with(MmuOptions::default())
+}
+
+/// The same with other choices about the MMU.
+pub(crate) fn rig_with(mmu: MmuOptions) -> Rig {
+    let mut rig = Rig::with_mmu(mmu);
+    rig.enter_va_mode();
     rig.enable_interrupts();
     for process_id in 0..4 {
         for n in 0..4 {

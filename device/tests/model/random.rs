@@ -20,18 +20,18 @@ const REGISTERS: [Range<u32>; 6] = [
 
 /// Everything that can be seen from outside.
 #[derive(Debug, PartialEq)]
-struct State {
+pub(crate) struct State {
     registers: Vec<u64>,
     vram: Vec<(u64, Vec<u8>)>,
     ram: Vec<(u64, Vec<u8>)>,
-    interrupts: Vec<u64>,
+    pub(crate) interrupts: Vec<u64>,
     pending: bool,
     has_work: bool,
     faults: Vec<FaultRecord>,
     errors: Vec<CspError>,
 }
 
-fn state(rig: &mut Rig) -> State {
+pub(crate) fn state(rig: &mut Rig) -> State {
     State {
         registers: REGISTERS
             .into_iter()
@@ -103,7 +103,7 @@ fn copy_memory(from: &Rig, to: &Rig) {
     }
 }
 
-fn run(rig: &mut Rig, program: &[Op]) {
+pub(crate) fn run(rig: &mut Rig, program: &[Op]) {
     for op in program {
         op.run(rig);
     }

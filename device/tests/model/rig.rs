@@ -4,8 +4,8 @@ use crate::machine::{Line, Ram};
 use crate::tables::{plus, vram};
 use e3k_regs::packet::Writer;
 use presil_device::{
-    Chip, Config, CspErrorKind, Defects, Gpu, GpuVa, MmuOptions, Progress, Target, VramOffset,
-    Width,
+    Chip, Config, CspErrorKind, Defects, Gpu, GpuVa, MmuOptions, Progress, RestoreError, Target,
+    VramOffset, Width,
 };
 
 // Typed from hardware reference 4.2, 4.6, 6, 7.1, 9.1, 9.2 and 10.1.
@@ -92,6 +92,19 @@ impl Rig {
         };
         rig.start_ring();
         rig
+    }
+
+    /// A second machine with the same memory, and in it the GPU of a saved state.
+    pub(crate) fn restored(&self, state: &[u8]) -> Result<Self, RestoreError> {
+        let (ram, line) = (self.ram.duplicate(), Line::default());
+        let mut gpu = Gpu::restore(Box::new(line.clone()), &mut &*state)?;
+        gpu.set_memory(Box::new(ram.clone()));
+        Ok(Self {
+            gpu,
+            ram,
+            line,
+            ..*self
+        })
     }
 
     /// VA mode, with the ring mapped at its old address for process id 0.

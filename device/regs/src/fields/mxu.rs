@@ -174,6 +174,7 @@ impl TlbTarget {
 /// is unknown (hardware reference 6); this one is the model's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum FaultClient {
     /// Ring fetch.
     RingFetch = 0,
@@ -193,7 +194,18 @@ pub enum FaultClient {
 
 impl FaultClient {
     /// How many clients there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All of them, in order.
+    pub const ALL: &[Self] = &[
+        Self::RingFetch,
+        Self::BufferFetch,
+        Self::BlitSource,
+        Self::BlitDestination,
+        Self::Fence,
+        Self::RegisterLoad,
+        Self::RegisterDump,
+    ];
 
     /// Its name in logs and reports.
     pub const fn name(self) -> &'static str {
