@@ -148,6 +148,10 @@ pub(crate) struct Ff {
     defects: Defects,
 }
 
+#[expect(
+    clippy::unnecessary_box_returns,
+    reason = "the value of a field that is a box"
+)]
 fn zeros<const N: usize>() -> Box<[u8; N]> {
     Box::new([0; N])
 }

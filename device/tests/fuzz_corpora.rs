@@ -12,9 +12,10 @@ mod targets;
 #[test]
 fn the_corpora_of_all_targets_run() {
     type Target = fn(&[u8]);
-    let all: [(&str, Target); 3] = [
+    let all: [(&str, Target); 4] = [
         ("registers", targets::registers),
         ("ring", targets::ring),
+        ("states", targets::states),
         ("tables", targets::tables),
     ];
     for (name, target) in all {

@@ -17,6 +17,10 @@ const RING_BYTES: usize = 1 << 16;
 struct Ram(Arc<Mutex<Vec<u8>>>);
 
 impl Ram {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(vec![0; 16 * 4096])))
+    }
+
     fn with<T>(
         &self,
         at: BusAddr,
@@ -56,11 +60,24 @@ impl InterruptSink for NoInterrupts {
     fn raise(&mut self) {}
 }
 
+/// Saved states: the bytes are one without its checksum. What comes of it runs.
+pub fn states(data: &[u8]) {
+    let state = [data, &crc32fast::hash(data).to_le_bytes()].concat();
+    let Ok(mut gpu) = Gpu::restore(Box::new(NoInterrupts), &mut &*state) else {
+        return;
+    };
+    gpu.set_memory(Box::new(Ram::new()));
+    run(&mut gpu);
+    gpu.reset();
+    submit(&mut gpu, &[0; 64]);
+    run(&mut gpu);
+}
+
 /// A GPU of 256 MiB in a small machine, its ring set up by the reference (10.1).
 fn gpu() -> (Gpu, Ram) {
     let config = Config::new(Chip::Arise10c0, 256 << 20, 256 << 20, true).expect("a legal size");
     let mut gpu = Gpu::new(&config, Box::new(NoInterrupts)).expect("VRAM");
-    let ram = Ram(Arc::new(Mutex::new(vec![0; 16 * 4096])));
+    let ram = Ram::new();
     gpu.set_memory(Box::new(ram.clone()));
     set(&mut gpu, 0x3001C, (RING_AT >> 12) as u32);
     set(&mut gpu, 0x30020, RING_BYTES as u32);

@@ -7,7 +7,6 @@ use crate::rig::{BUFFERS_AT, Rig, SURFACES_AT, copy, fill, noise};
 use crate::tables::vram;
 use presil_device::{
     Chip, Config, DtlbShape, Gpu, GpuVa, LargePage, MmuOptions, OnFault, RestoreError, UtlbSize,
-
 };
 use proptest::prelude::*;
 use std::ops::Range;
@@ -152,7 +151,8 @@ fn short_state() -> (Rig, Vec<u8>) {
 
 #[test]
 fn work_in_flight_is_finished_by_the_restored_gpu() {
-    let works: [(&str, fn(&mut Rig)); 2] = [
+    type Work = fn(&mut Rig);
+    let works: [(&str, Work); 2] = [
         ("fill", |rig| {
             rig.queue(|w| fill(w, SURFACES_AT, 4096, 8, 0x1234_5678));
         }),
