@@ -77,7 +77,12 @@ proptest! {
         before in program(), budget in 0..9000_u32, after in program(),
         forgeries in prop::collection::vec((any::<prop::sample::Index>(), number()), 1..3),
     ) {
-        let mut rig = rig_with(MmuOptions::default());
+        // Small TLBs: more of the numbers matter.
+        let mut rig = rig_with(MmuOptions {
+            utlb: UtlbSize::new(2).unwrap(),
+            dtlb: DtlbShape::new(1, 3).unwrap(),
+            ..MmuOptions::default()
+        });
         run(&mut rig, &before);
         rig.gpu.step(budget);
         let mut forged = saved(&rig.gpu);
@@ -129,6 +134,20 @@ fn forge(state: &mut Vec<u8>, range: Range<usize>, by: &str) {
     state.splice(range, by.bytes());
     state[12..HEAD].copy_from_slice(&(length as u64).to_le_bytes());
     seal(state);
+}
+
+/// Where the number of a member of the blocks is.
+fn member(state: &[u8], name: &str) -> Range<usize> {
+    let name = format!("\"{name}\":");
+    let found = state
+        .windows(name.len())
+        .position(|part| part == name.as_bytes());
+    let start = found.expect(&name) + name.len();
+    let numbers = numbers(state);
+    numbers
+        .into_iter()
+        .find(|number| number.start == start)
+        .expect(&name)
 }
 
 fn seal(state: &mut [u8]) {
@@ -292,6 +311,52 @@ fn lengths_that_are_not_there_take_no_memory() {
         seal(&mut state);
         let error = rig.restored(&state).err().unwrap().to_string();
         assert!(error.contains(wanted), "{error}");
+    }
+}
+
+/// Each of these would make the model panic or hang later.
+#[test]
+fn what_the_model_relies_on_is_checked() {
+    let mut rig = Rig::with_mmu(MmuOptions {
+        dtlb: DtlbShape::new(1, 3).unwrap(),
+        ..MmuOptions::default()
+    });
+    rig.queue(|w| fill(w, SURFACES_AT, 4096, 8, 1));
+    rig.gpu.step(30_000);
+    assert!(rig.gpu.has_work());
+    let state = saved(&rig.gpu);
+    let max = u32::MAX.into();
+    let cases = [
+        ("vram_bytes", 1),
+        ("visible_bytes", 3),
+        ("undeclared", u64::MAX),
+        ("packets", u64::MAX),
+        ("total", u64::MAX),
+        ("entries", 64),
+        ("ways", 4),
+        ("depth", 1),
+        ("depth", 3),
+        ("current", 10),
+        ("turn", u64::MAX),
+        ("base", 1),
+        ("base", 1 << 40),
+        ("width", max),
+        ("height", 1),
+        ("at_x", max),
+        ("at_y", 8),
+    ];
+    for (name, value) in cases {
+        let mut forged = state.clone();
+        let place = member(&forged, name);
+        forge(&mut forged, place, &value.to_string());
+        let error = rig.restored(&forged).err();
+        assert!(
+            matches!(
+                error,
+                Some(RestoreError::Unsound { .. } | RestoreError::Blocks(_))
+            ),
+            "{name} = {value}: {error:?}"
+        );
     }
 }
 
