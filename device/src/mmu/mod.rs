@@ -262,11 +262,8 @@ impl Mxu {
     fn failed(&mut self, request: Request, va: GpuVa, (cause, place): Failure) -> Stop {
         self.counters.faults += 1;
         self.counters.fault_overflows += u64::from(self.faults.pending());
-        let request = Request {
-            process_id: self.effective(request),
-            ..request
-        };
-        self.faults.record(request, va, cause, place)
+        self.faults
+            .record(self.as_recorded(request), va, cause, place)
     }
 
     /// Reads `buf.len()` bytes, page by page. On a fault the rest is not read.
@@ -331,21 +328,23 @@ impl Mxu {
     ) -> Result<(), Stop> {
         result.map_err(|BusError| {
             self.counters.bus_errors += 1;
-            let request = Request {
-                process_id: self.effective(request),
-                ..request
-            };
+            let request = self.as_recorded(request);
             let page = FaultPlace::page(place.target);
             self.faults.record(request, va, FaultCause::Bus, page)
         })
     }
 
-    /// PA mode has one address space: every client is process 0.
-    fn effective(&self, request: Request) -> u8 {
-        if self.mode.va_mode() || planted!(ProcessInPaMode) {
+    /// A request as the records have it: PA mode has one address space, so
+    /// every client is process 0.
+    fn as_recorded(&self, request: Request) -> Request {
+        let process_id = if self.mode.va_mode() || planted!(ProcessInPaMode) {
             request.process_id & 0xf
         } else {
             0
+        };
+        Request {
+            process_id,
+            ..request
         }
     }
 

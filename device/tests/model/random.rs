@@ -5,7 +5,6 @@ use crate::rig::{BUFFERS_AT, ENGINE_RESET, MMU_MODE, RING_BYTES, Rig, push_all};
 use crate::tables::vram;
 use presil_device::{Counters, CspError, FaultRecord, GpuVa, Progress, VramOffset, Width};
 use proptest::prelude::*;
-use rustix::fs::{SeekFrom, seek};
 use std::ops::Range;
 
 /// Where programs write, and all behaviour is.
@@ -39,7 +38,7 @@ pub(crate) fn state(rig: &mut Rig) -> State {
             .step_by(4)
             .map(|at| rig.gpu.read(at, Width::B4))
             .collect(),
-        vram: vram_pages(rig),
+        vram: rig.vram_pages(),
         ram: rig.ram.dump(),
         interrupts: rig.line.seen(),
         pending: rig.gpu.interrupt_pending(),
@@ -47,23 +46,6 @@ pub(crate) fn state(rig: &mut Rig) -> State {
         faults: rig.gpu.faults().cloned().collect(),
         errors: rig.gpu.ring_errors().cloned().collect(),
     }
-}
-
-/// The pages of VRAM that are not all zeros.
-fn vram_pages(rig: &Rig) -> Vec<(u64, Vec<u8>)> {
-    let file = rig.gpu.vram().file();
-    let mut pages = vec![];
-    let mut end = 0;
-    while let Ok(start) = seek(file, SeekFrom::Data(end)) {
-        end = seek(file, SeekFrom::Hole(start)).unwrap();
-        pages.extend(
-            (start..end)
-                .step_by(4096)
-                .map(|at| (at, rig.get(vram(at), 4096))),
-        );
-    }
-    pages.retain(|(_, bytes)| bytes.iter().any(|byte| *byte != 0));
-    pages
 }
 
 /// Fails if one step did more than its budget pays for.
@@ -92,10 +74,10 @@ fn step_within_price(rig: &mut Rig, budget: u32) {
 
 /// Puts the GPU's memory of `from` into `to`.
 fn copy_memory(from: &Rig, to: &Rig) {
-    for (at, _) in vram_pages(to) {
+    for (at, _) in to.vram_pages() {
         to.gpu.vram().write(VramOffset(at), &[0; 4096]).unwrap();
     }
-    for (at, bytes) in vram_pages(from) {
+    for (at, bytes) in from.vram_pages() {
         to.gpu.vram().write(VramOffset(at), &bytes).unwrap();
     }
     for (at, bytes) in from.ram.dump() {

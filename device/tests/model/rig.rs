@@ -7,6 +7,7 @@ use presil_device::{
     Chip, Config, CspErrorKind, Defects, Gpu, GpuVa, MmuOptions, Progress, RestoreError, Target,
     VramOffset, Width,
 };
+use rustix::fs::{SeekFrom, seek};
 
 // Typed from hardware reference 4.2, 4.6, 6, 7.1, 9.1, 9.2 and 10.1.
 pub(crate) const BIU_RAW: u32 = 0x8504;
@@ -221,6 +222,23 @@ impl Rig {
             .flat_map(|dword| dword.to_le_bytes())
             .collect();
         self.put(at, &bytes);
+    }
+
+    /// The pages of VRAM that are not all zeros.
+    pub(crate) fn vram_pages(&self) -> Vec<(u64, Vec<u8>)> {
+        let file = self.gpu.vram().file();
+        let mut pages = vec![];
+        let mut end = 0;
+        while let Ok(start) = seek(file, SeekFrom::Data(end)) {
+            end = seek(file, SeekFrom::Hole(start)).unwrap();
+            pages.extend(
+                (start..end)
+                    .step_by(4096)
+                    .map(|at| (at, self.get(vram(at), 4096))),
+            );
+        }
+        pages.retain(|(_, bytes)| bytes.iter().any(|byte| *byte != 0));
+        pages
     }
 
     pub(crate) fn get(&self, at: Target, len: usize) -> Vec<u8> {

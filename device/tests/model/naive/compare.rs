@@ -6,7 +6,6 @@ use crate::rig::{
 };
 use crate::tables::{LOCAL, plus, snooped, unsnooped, vram};
 use presil_device::{CspError, CspErrorKind, FaultRecord, Progress, Snoop, Target, Width};
-use rustix::fs::{SeekFrom, seek};
 use std::collections::BTreeSet;
 
 /// Process ids with tables of their own.
@@ -90,7 +89,7 @@ impl Pair {
 
     /// Puts the rig's memory and registers into the naive GPU, and notes the tables.
     fn copy_to_naive(&mut self) {
-        for (at, bytes) in vram_pages(&self.rig) {
+        for (at, bytes) in self.rig.vram_pages() {
             self.naive.vram.at(at).unwrap().copy_from_slice(&bytes);
         }
         for (at, bytes) in self.rig.ram.dump() {
@@ -178,7 +177,7 @@ impl Pair {
         let touches = self.rig.ram.take_touches();
         State {
             registers: words().map(|word| (word, self.rig.reg(word))).collect(),
-            vram: vram_pages(&self.rig),
+            vram: self.rig.vram_pages(),
             ram: self.rig.ram.dump(),
             raised: self.rig.line.raised(),
             pending: self.rig.gpu.interrupt_pending(),
@@ -290,23 +289,6 @@ fn table(entry: u32) -> Target {
         LOCAL => vram(at),
         _ => snooped(at),
     }
-}
-
-/// The pages of VRAM that are not all zeros.
-pub(crate) fn vram_pages(rig: &Rig) -> Vec<(u64, Vec<u8>)> {
-    let file = rig.gpu.vram().file();
-    let mut pages = vec![];
-    let mut end = 0;
-    while let Ok(start) = seek(file, SeekFrom::Data(end)) {
-        end = seek(file, SeekFrom::Hole(start)).unwrap();
-        pages.extend(
-            (start..end)
-                .step_by(4096)
-                .map(|at| (at, rig.get(vram(at), 4096))),
-        );
-    }
-    pages.retain(|(_, bytes)| bytes.iter().any(|byte| *byte != 0));
-    pages
 }
 
 fn fault(record: &FaultRecord) -> Fault {
