@@ -6,21 +6,22 @@ from typing import Any
 
 from . import render
 from .cache import write_atomically
-from .session import Outcome
+from .session import Guest, Outcome
 from .setup import Prepared
 
-DOOR = "vhost-user"
 FIRST_EVENT = "flags"
 EVENT_WIDTH = len("before the first touch")
 OF_ONE_PROCESS = {"process_id", "register_addr"}
 
 
-def as_json(prepared: Prepared, outcome: Outcome, seconds: dict[str, float]) -> dict[str, Any]:
+def as_json(
+    prepared: Prepared, guest: Guest, outcome: Outcome, seconds: dict[str, float]
+) -> dict[str, Any]:
     """The content of report.json."""
     return {
         "ok": outcome.ok,
         "versions": prepared.versions,
-        "door": DOOR,
+        "door": guest.door,
         "accel": prepared.accel,
         "seconds": {**seconds, **outcome.seconds},
         "vidmm_init": outcome.transcript.all("step"),

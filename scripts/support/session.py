@@ -19,6 +19,8 @@ from .vm import GUEST_MEMORY, Machine
 GUEST_LIMIT_SECONDS = 180
 TIMEOUT_STATUS = 124
 DEFAULT_VRAM, DEFAULT_VISIBLE = "1G", "512M"
+DOORS = ["vhost-user", "vfio-user"]
+"""How a guest meets the GPU: as a virtio device, or as a PCI function. The first is the default."""
 SEEDED = ("--vram-seed", "1")
 """VRAM begins as a known pattern: what was never written is not by chance zero.
 It then takes as much of the host's memory as it has; otherwise it is sparse."""
@@ -31,6 +33,7 @@ class Guest:
     """What a run asks for."""
 
     action: str
+    door: str = DOORS[0]
     vram: str = DEFAULT_VRAM
     visible: str = DEFAULT_VISIBLE
     chip: str = "10c0"
@@ -130,7 +133,7 @@ def server_command(prepared: Prepared, guest: Guest, paths: Sockets) -> list[str
     """The model's server as this guest wants it."""
     return [
         str(prepared.server), "serve",
-        "--vhost-user", str(paths.gpu), "--control", str(paths.control),
+        f"--{guest.door}", str(paths.gpu), "--control", str(paths.control),
         "--vram", guest.vram, "--visible", guest.visible, "--chip", guest.chip,
         *guest.server_options,
     ]
