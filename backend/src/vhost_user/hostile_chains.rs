@@ -429,16 +429,6 @@ proptest! {
     fn any_bytes_as_a_whole_queue_never_panic(
         memory in prop::collection::vec(any::<u8>(), 0x600..0x2000),
     ) {
-        let guest = Guest::new();
-        guest.write(0, &memory);
-        let table = guest.memory.memory();
-        for _ in 0..=QUEUE_SIZE {
-            let Ok(Some(chain)) = guest.vring.pop(&table) else { break };
-            let head = chain.head_index();
-            if let Ok(buffers) = Buffers::of(chain) {
-                let served = requests::serve(&buffers, &table, |_| Ok(1));
-                let _ = guest.vring.push_used(head, served.bytes);
-            }
-        }
+        super::any_queue::serve(&memory);
     }
 }

@@ -1,11 +1,11 @@
 //! Queue 0: register accesses (docs/virtio-binding.md 4).
 
 use e3k_regs::register::BAR0_BYTES;
-use presil_device::Width;
+use presil_device::{Gpu, Width};
 use vm_memory::GuestMemoryMmap;
 
 use super::buffers::Buffers;
-use crate::shared_gpu::{Lost, Session};
+use crate::shared_gpu::Lost;
 
 /// Bytes of an operation and of a result.
 pub(super) const RECORD_BYTES: usize = 16;
@@ -38,6 +38,23 @@ pub(super) enum Operation {
         width: Width,
         value: u64,
     },
+}
+
+impl Operation {
+    /// Performs it on the GPU; what a read finds, or 0.
+    pub(super) fn run(self, gpu: &mut Gpu) -> u64 {
+        match self {
+            Self::Read { offset, width } => gpu.read(offset, width),
+            Self::Write {
+                offset,
+                width,
+                value,
+            } => {
+                gpu.write(offset, width, value);
+                0
+            }
+        }
+    }
 }
 
 /// What one request came to.
@@ -87,21 +104,6 @@ pub(super) fn serve(
         bytes: buffers.write(memory, &results),
         operations: run,
     }
-}
-
-/// Performs one operation on the GPU.
-pub(super) fn access(session: &mut Session<'_>, operation: Operation) -> Result<u64, Lost> {
-    session.run(|gpu| match operation {
-        Operation::Read { offset, width } => gpu.read(offset, width),
-        Operation::Write {
-            offset,
-            width,
-            value,
-        } => {
-            gpu.write(offset, width, value);
-            0
-        }
-    })
 }
 
 /// The bytes of the operations, unless the request is malformed.
