@@ -33,10 +33,8 @@ static int show_counters(struct seq_file *to, void *unused)
 	struct drm_debugfs_entry *entry = to->private;
 	const struct presil_device *presil = to_presil(entry->dev);
 
-	seq_printf(to, "{\"requests\":%llu,\"register_accesses\":%llu,"
-		   "\"events\":%llu,\"malformed_events\":%llu,\"timeline\":",
-		   presil->requests.chains, presil->requests.accesses,
-		   presil->events.received, presil->events.malformed);
+	seq_printf(to, "{\"register_accesses\":%llu,\"interrupts\":%llu,\"timeline\":",
+		   presil->accesses, presil->interrupts);
 	if (list(to, PRESIL_LIST_COUNTERS))
 		seq_puts(to, "null");
 	seq_puts(to, "}\n");

@@ -47,6 +47,9 @@ struct presil_frame {
 	u64 fence;		/* with -EBUSY: wait for it, then ask again */
 };
 
+/* What the device can address. */
+#define PRESIL_BUS_ADDRESS_BITS 40
+
 enum presil_level { PRESIL_ERROR, PRESIL_WARNING, PRESIL_INFORM };
 enum presil_wake { PRESIL_READY, PRESIL_TIMED_OUT, PRESIL_INTERRUPTED };
 enum presil_listing { PRESIL_LIST_BOS, PRESIL_LIST_INIT, PRESIL_LIST_COUNTERS };
@@ -63,9 +66,11 @@ enum presil_wake presil_sleep(struct presil_device *presil, u64 timeout_ns,
 			      bool (*ready)(void *context), void *context);
 void presil_print(struct seq_file *to, const char *text, size_t bytes);
 
-struct presil_pages *presil_pages_alloc(size_t count, bool write_combined);
+struct presil_pages *presil_pages_alloc(struct presil_device *presil, size_t count,
+					bool write_combined);
 void presil_pages_free(struct presil_pages *pages);
 u64 presil_page_frame(const struct presil_pages *pages, size_t index);		/* 0: no such page */
+u64 presil_page_address(const struct presil_pages *pages, size_t index);	/* the GPU's; as above */
 u64 presil_pages_load(const struct presil_pages *pages, size_t offset);	/* atomic */
 
 int presil_access(struct presil_device *presil, struct presil_op *ops, size_t count);
@@ -77,6 +82,10 @@ void presil_write_barrier(void);
  * Rust functions. Those with an adapter are called under the device lock;
  * those with a timeline need no lock, and presil_rs_interrupt no process.
  */
+
+/* Registers with the latched status words, BIU's and advanced; a write to the first latches. */
+extern const u32 presil_rs_shadows[2];
+
 int presil_rs_start(struct presil_device *presil, const struct presil_board *board,
 		    struct presil_adapter **adapter, const struct presil_timeline **timeline);
 void presil_rs_stop(struct presil_adapter *adapter);

@@ -3,11 +3,8 @@
 #ifndef PRESIL_H
 #define PRESIL_H
 
-#include <linux/completion.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
-#include <linux/spinlock.h>
-#include <linux/virtio.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <drm/drm_device.h>
@@ -16,31 +13,21 @@
 #include <drm/drm_ioctl.h>
 #include "glue.h"
 
-/* Queue 0: register accesses. */
-struct presil_requests {
-	struct virtqueue *queue;
-	spinlock_t lock;		/* the queue's rings */
-	struct presil_wire_op *ops;
-	struct presil_wire_result *results;
-	size_t max_ops;
-	struct completion done;
-	u32 result_bytes;
-	bool lost;			/* no answer came: the buffers are the device's for ever */
-	u64 chains;
-	u64 accesses;
-};
+struct pci_driver;
+struct virtio_driver;
 
-/* Queue 1: interrupts. */
-struct presil_events {
-	struct virtqueue *queue;
-	struct presil_event *buffers;
-	u64 received;
-	u64 malformed;
+/* How the GPU is reached: what differs between a PCI function and a virtio device. */
+struct presil_transport {
+	/* Runs accesses in order, under the device lock. May sleep. */
+	int (*access)(struct presil_device *presil, struct presil_op *ops, size_t count);
+	/* When it returns, no interrupt handler runs that began before. */
+	void (*synchronize)(struct presil_device *presil);
 };
 
 struct presil_device {
 	struct drm_device drm;
-	struct virtio_device *vdev;
+	const struct presil_transport *transport;
+	struct device *dma;		/* whose addresses the GPU uses; NULL: physical ones */
 	/* Held around every call that takes the adapter. Taken after mmap_lock. */
 	struct mutex lock;
 	struct presil_adapter *adapter;			/* NULL when stopped */
@@ -50,8 +37,8 @@ struct presil_device {
 	struct list_head bos;				/* all of them, under the lock */
 	struct work_struct reaper;
 	bool zombies;					/* the GPU may still use what was freed */
-	struct presil_requests requests;
-	struct presil_events events;
+	u64 accesses;
+	u64 interrupts;
 	void __iomem *window;
 	u64 window_bytes;
 };
@@ -66,9 +53,19 @@ struct presil_bo {
 #define to_presil(device) container_of(device, struct presil_device, drm)
 #define to_bo(object) container_of(object, struct presil_bo, gem)
 
-/* queues.c */
-int presil_queues_start(struct presil_device *presil, u32 max_ops);
-void presil_queues_kick(struct presil_device *presil);
+/* main.c, for the transports */
+extern const struct drm_driver presil_driver;
+int presil_init(struct presil_device *presil, const struct presil_transport *transport,
+		struct device *dma);
+int presil_map_window(struct presil_device *presil, phys_addr_t address,
+		      struct presil_board *board);
+int presil_start(struct presil_device *presil, const struct presil_board *board);
+void presil_stop(struct presil_device *presil);
+void presil_interrupt(struct presil_device *presil, u32 biu, u32 advanced);
+
+/* The transports: virtio.c and pci.c */
+extern struct virtio_driver presil_virtio_driver;
+extern struct pci_driver presil_pci_driver;
 
 /* lock.c */
 int presil_lock(struct presil_device *presil);

@@ -4,7 +4,7 @@
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
 #include <linux/virtio_config.h>
-#include "presil.h"
+#include "queues.h"
 
 #define OPS_PER_REQUEST 256
 #define EVENT_BUFFERS 64
@@ -38,8 +38,8 @@ static_assert(sizeof(struct presil_event) == 16);
 
 static void request_answered(struct virtqueue *queue)
 {
-	struct presil_device *presil = queue->vdev->priv;
-	struct presil_requests *requests = &presil->requests;
+	struct presil_virtio *door = queue->vdev->priv;
+	struct presil_requests *requests = &door->requests;
 	unsigned long flags;
 	bool answered;
 	u32 bytes;
@@ -64,43 +64,39 @@ static int post_event_buffer(struct presil_events *events, struct presil_event *
 /* The only user of the event queue once the device runs, so it needs no lock. */
 static void events_arrived(struct virtqueue *queue)
 {
-	struct presil_device *presil = queue->vdev->priv;
-	struct presil_events *events = &presil->events;
-	const struct presil_timeline *timeline = smp_load_acquire(&presil->timeline);
+	struct presil_virtio *door = queue->vdev->priv;
+	struct presil_events *events = &door->events;
 	struct presil_event *event;
-	u64 before = events->received;
+	bool any = false;
 	u32 bytes;
 
 	while ((event = virtqueue_get_buf(queue, &bytes))) {
-		events->received++;
-		if (bytes != sizeof(*event))
-			events->malformed++;
-		else if (timeline)
-			presil_rs_interrupt(timeline, le32_to_cpu(event->biu_status),
-					    le32_to_cpu(event->advanced_status));
+		any = true;
+		if (bytes == sizeof(*event))
+			presil_interrupt(&door->presil, le32_to_cpu(event->biu_status),
+					 le32_to_cpu(event->advanced_status));
+		else
+			dev_err_once(&queue->vdev->dev, "an event of %u bytes, expected %zu\n",
+				     bytes, sizeof(*event));
 		post_event_buffer(events, event);
 	}
-	if (events->received == before)
-		return;
-	virtqueue_kick(queue);
-	wake_up_all(&presil->interrupted);
-	if (READ_ONCE(presil->zombies))
-		schedule_work(&presil->reaper);
+	if (any)
+		virtqueue_kick(queue);
 }
 
 /*
  * Finds the queues and fills the event queue. The buffers are kmalloc memory,
  * which the device can address, and outlive the device's use of them.
  */
-int presil_queues_start(struct presil_device *presil, u32 max_ops)
+int presil_queues_start(struct presil_virtio *door, u32 max_ops)
 {
 	struct virtqueue_info info[] = {
 		{ .name = "requests", .callback = request_answered },
 		{ .name = "events", .callback = events_arrived },
 	};
-	struct presil_requests *requests = &presil->requests;
-	struct presil_events *events = &presil->events;
-	struct device *dev = &presil->vdev->dev;
+	struct presil_requests *requests = &door->requests;
+	struct presil_events *events = &door->events;
+	struct device *dev = &door->vdev->dev;
 	struct virtqueue *queues[2];
 	size_t posted;
 	int ret;
@@ -115,7 +111,7 @@ int presil_queues_start(struct presil_device *presil, u32 max_ops)
 	if (!requests->ops || !requests->results || !events->buffers)
 		return -ENOMEM;
 
-	ret = virtio_find_vqs(presil->vdev, 2, queues, info, NULL);
+	ret = virtio_find_vqs(door->vdev, 2, queues, info, NULL);
 	if (ret)
 		return ret;
 	requests->queue = queues[0];
@@ -125,14 +121,14 @@ int presil_queues_start(struct presil_device *presil, u32 max_ops)
 			break;
 	if (posted)
 		return 0;
-	presil->vdev->config->del_vqs(presil->vdev);
+	door->vdev->config->del_vqs(door->vdev);
 	return -ENOSPC;
 }
 
 /* Shows the event buffers to the device; to be called once it is ready. */
-void presil_queues_kick(struct presil_device *presil)
+void presil_queues_kick(struct presil_virtio *door)
 {
-	virtqueue_kick(presil->events.queue);
+	virtqueue_kick(door->events.queue);
 }
 
 static void encode(struct presil_wire_op *wire, const struct presil_op *op)
@@ -163,13 +159,13 @@ static int send_request(struct presil_requests *requests, size_t count)
 	return wait_for_completion_timeout(&requests->done, ANSWER_DEADLINE) ? 0 : -ENODEV;
 }
 
-static int read_results(struct presil_device *presil, struct presil_op *ops, size_t count)
+static int read_results(struct presil_virtio *door, struct presil_op *ops, size_t count)
 {
-	const struct presil_requests *requests = &presil->requests;
+	const struct presil_requests *requests = &door->requests;
 	size_t i;
 
 	if (requests->result_bytes != count * sizeof(*requests->results)) {
-		dev_err(&presil->vdev->dev, "%u result bytes for %zu register accesses\n",
+		dev_err(&door->vdev->dev, "%u result bytes for %zu register accesses\n",
 			requests->result_bytes, count);
 		return -EIO;
 	}
@@ -179,7 +175,7 @@ static int read_results(struct presil_device *presil, struct presil_op *ops, siz
 		if (status == WIRE_LOST)
 			return -ENODEV;
 		if (status != WIRE_OK) {
-			dev_err(&presil->vdev->dev, "%s of register %#x refused: status %u\n",
+			dev_err(&door->vdev->dev, "%s of register %#x refused: status %u\n",
 				ops[i].write ? "write" : "read", ops[i].offset, status);
 			return -EIO;
 		}
@@ -189,9 +185,9 @@ static int read_results(struct presil_device *presil, struct presil_op *ops, siz
 	return 0;
 }
 
-static int run_request(struct presil_device *presil, struct presil_op *ops, size_t count)
+static int run_request(struct presil_virtio *door, struct presil_op *ops, size_t count)
 {
-	struct presil_requests *requests = &presil->requests;
+	struct presil_requests *requests = &door->requests;
 	size_t i;
 	int ret;
 
@@ -199,26 +195,24 @@ static int run_request(struct presil_device *presil, struct presil_op *ops, size
 		return -ENODEV;
 	for (i = 0; i < count; i++)
 		encode(&requests->ops[i], &ops[i]);
-	requests->chains++;
-	requests->accesses += count;
 	ret = send_request(requests, count);
 	if (ret) {
 		requests->lost = true;
-		dev_err(&presil->vdev->dev, "no answer to %zu register accesses\n", count);
+		dev_err(&door->vdev->dev, "no answer to %zu register accesses\n", count);
 		return ret;
 	}
-	return read_results(presil, ops, count);
+	return read_results(door, ops, count);
 }
 
-int presil_access(struct presil_device *presil, struct presil_op *ops, size_t count)
+int presil_queues_access(struct presil_device *presil, struct presil_op *ops, size_t count)
 {
+	struct presil_virtio *door = container_of(presil, struct presil_virtio, presil);
 	int ret = 0;
 
-	lockdep_assert_held(&presil->lock);
 	while (count && !ret) {
-		size_t part = min(count, presil->requests.max_ops);
+		size_t part = min(count, door->requests.max_ops);
 
-		ret = run_request(presil, ops, part);
+		ret = run_request(door, ops, part);
 		ops += part;
 		count -= part;
 	}

@@ -10,6 +10,7 @@ use crate::report;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::ptr::NonNull;
+use e3k_regs::Reg;
 use presil_uapi as uapi;
 use vidmm::{Adapter, BoId, Bus, Caching, CreateRequest, Error, InitReport, Options, Window};
 
@@ -21,6 +22,10 @@ pub(crate) struct Driver {
 
 /// `struct presil_timeline`.
 type Timeline = vidmm::Timeline<Kernel>;
+
+/// What latches the interrupt status, and where it is read then.
+#[unsafe(export_name = "presil_rs_shadows")]
+static SHADOWS: [u32; 2] = [Reg::BiuShadow.offset(), Reg::AdvancedShadow.offset()];
 
 /// As C functions report: 0 or a negative errno.
 fn status(result: Result<(), Error>) -> i32 {

@@ -96,9 +96,14 @@ unsafe extern "C" {
     ) -> u32;
     pub(crate) fn presil_print(to: *mut SeqFile, text: *const u8, bytes: usize);
 
-    pub(crate) safe fn presil_pages_alloc(count: usize, write_combined: bool) -> *mut RawPages;
+    pub(crate) fn presil_pages_alloc(
+        device: *mut Device,
+        count: usize,
+        write_combined: bool,
+    ) -> *mut RawPages;
     pub(crate) fn presil_pages_free(pages: *mut RawPages);
     pub(crate) fn presil_page_frame(pages: *const RawPages, index: usize) -> u64;
+    pub(crate) fn presil_page_address(pages: *const RawPages, index: usize) -> u64;
     pub(crate) fn presil_pages_load(pages: *const RawPages, offset: usize) -> u64;
 
     pub(crate) fn presil_access(device: *mut Device, ops: *mut Op, count: usize) -> i32;

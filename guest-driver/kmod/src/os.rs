@@ -62,7 +62,10 @@ impl Platform for Kernel {
     }
 
     fn alloc_pages(&self, count: usize, caching: Caching) -> Result<Pages, Error> {
-        let pages = glue::presil_pages_alloc(count, caching == Caching::WriteCombined);
+        let write_combined = caching == Caching::WriteCombined;
+        // SAFETY: the device outlives its kernel side.
+        let pages =
+            unsafe { glue::presil_pages_alloc(self.device.as_ptr(), count, write_combined) };
         NonNull::new(pages).map(Pages).ok_or(Error::NoMemory)
     }
 
@@ -72,8 +75,9 @@ impl Platform for Kernel {
     }
 
     fn bus_addr(&self, pages: &Pages, index: usize) -> Option<BusAddr> {
-        // Without an IOMMU the device addresses memory as the CPU does.
-        self.frame(pages, index).map(BusAddr::from_page)
+        // SAFETY: `pages` is alive.
+        let address = unsafe { glue::presil_page_address(pages.0.as_ptr(), index) };
+        (address != 0).then_some(BusAddr(address))
     }
 
     fn frame(&self, pages: &Pages, index: usize) -> Option<u64> {

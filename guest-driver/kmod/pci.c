@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/* The PCI driver: BAR0 has the registers, BAR1 VRAM (hardware reference 1). */
+#include <linux/dma-mapping.h>
+#include <linux/interrupt.h>
+#include <linux/io.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <drm/drm_drv.h>
+#include "presil.h"
+
+#define REGISTERS_BAR 0
+#define VRAM_BAR 1
+#define REGISTER_LOST 0xffffffff	/* what a function reads that is not there */
+
+struct presil_function {
+	struct presil_device presil;
+	struct pci_dev *pdev;
+	void __iomem *registers;
+	u64 registers_bytes;
+};
+
+static int access_one(const struct presil_function *function, struct presil_op *op)
+{
+	void __iomem *at = function->registers + op->offset;
+
+	if (op->offset >= function->registers_bytes ||
+	    op->bytes > function->registers_bytes - op->offset)
+		return -EIO;
+	switch (op->bytes) {
+	case sizeof(u8):
+		if (op->write)
+			writeb(op->value, at);
+		else
+			op->value = readb(at);
+		return 0;
+	case sizeof(u32):
+		if (op->write)
+			writel(op->value, at);
+		else
+			op->value = readl(at);
+		return 0;
+	default:
+		return -EIO;
+	}
+}
+
+static int access(struct presil_device *presil, struct presil_op *ops, size_t count)
+{
+	const struct presil_function *function =
+		container_of(presil, struct presil_function, presil);
+	size_t i;
+	int ret;
+
+	for (i = 0; i < count; i++) {
+		ret = access_one(function, &ops[i]);
+		if (ret) {
+			dev_err(&function->pdev->dev, "%u bytes at register %#x of %#llx\n",
+				ops[i].bytes, ops[i].offset, function->registers_bytes);
+			return ret;
+		}
+	}
+	return 0;
+}
+
+static void synchronize(struct presil_device *presil)
+{
+	struct presil_function *function = container_of(presil, struct presil_function, presil);
+
+	synchronize_irq(pci_irq_vector(function->pdev, 0));
+}
+
+static const struct presil_transport transport = {
+	.access = access,
+	.synchronize = synchronize,
+};
+
+/* The write latches both status words and acknowledges them (hardware reference 7.1). */
+static irqreturn_t handle_interrupt(int irq, void *context)
+{
+	struct presil_function *function = context;
+	u32 biu, advanced;
+
+	writel(0, function->registers + presil_rs_shadows[0]);
+	biu = readl(function->registers + presil_rs_shadows[0]);
+	advanced = readl(function->registers + presil_rs_shadows[1]);
+	/* An INTx line is shared: it may be another function's, also while this one is in reset. */
+	if ((!biu && !advanced) || (biu == REGISTER_LOST && advanced == REGISTER_LOST))
+		return function->pdev->msi_enabled ? IRQ_HANDLED : IRQ_NONE;
+	presil_interrupt(&function->presil, biu, advanced);
+	return IRQ_HANDLED;
+}
+
+static int map_bars(struct presil_function *function, struct presil_board *board)
+{
+	struct pci_dev *pdev = function->pdev;
+	int ret;
+
+	ret = pcim_request_region(pdev, REGISTERS_BAR, "presil-registers");
+	if (ret)
+		return ret;
+	function->registers = pcim_iomap(pdev, REGISTERS_BAR, 0);
+	if (!function->registers)
+		return -ENOMEM;
+	function->registers_bytes = pci_resource_len(pdev, REGISTERS_BAR);
+	if (function->registers_bytes <= presil_rs_shadows[1]) {
+		dev_err(&pdev->dev, "BAR%d, the registers, has only %#llx bytes\n", REGISTERS_BAR,
+			function->registers_bytes);
+		return -ENODEV;
+	}
+	board->vendor_id = pdev->vendor;
+	board->device_id = pdev->device;
+	board->visible_bytes = pci_resource_len(pdev, VRAM_BAR);
+	if (!board->visible_bytes) {
+		dev_err(&pdev->dev, "BAR%d, the VRAM window, has no address\n", VRAM_BAR);
+		return -ENODEV;
+	}
+	return presil_map_window(&function->presil, pci_resource_start(pdev, VRAM_BAR), board);
+}
+
+/* From here on the function may interrupt and touch memory. */
+static int enable(struct presil_function *function)
+{
+	struct pci_dev *pdev = function->pdev;
+	int ret;
+
+	ret = pci_alloc_irq_vectors(pdev, 1, 1, PCI_IRQ_MSI | PCI_IRQ_INTX);
+	if (ret < 0) {
+		dev_err(&pdev->dev, "neither MSI nor INTx: %d\n", ret);
+		return ret;
+	}
+	ret = pci_request_irq(pdev, 0, handle_interrupt, NULL, function, "presil");
+	if (ret) {
+		pci_free_irq_vectors(pdev);
+		return ret;
+	}
+	pci_set_master(pdev);
+	return 0;
+}
+
+static void disable(struct presil_function *function)
+{
+	struct pci_dev *pdev = function->pdev;
+
+	pci_clear_master(pdev);
+	pci_free_irq(pdev, 0, function);
+	pci_free_irq_vectors(pdev);
+}
+
+static int presil_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	struct presil_function *function;
+	struct presil_board board = {};
+	int ret;
+
+	ret = pcim_enable_device(pdev);
+	if (ret)
+		return ret;
+	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(PRESIL_BUS_ADDRESS_BITS));
+	if (ret)
+		return ret;
+	function = devm_drm_dev_alloc(&pdev->dev, &presil_driver, struct presil_function,
+				      presil.drm);
+	if (IS_ERR(function))
+		return PTR_ERR(function);
+	function->pdev = pdev;
+	pci_set_drvdata(pdev, function);
+	ret = presil_init(&function->presil, &transport, &pdev->dev);
+	if (ret)
+		return ret;
+	ret = map_bars(function, &board);
+	if (ret)
+		return ret;
+	ret = enable(function);
+	if (ret)
+		return ret;
+	ret = presil_start(&function->presil, &board);
+	if (ret)
+		disable(function);
+	return ret;
+}
+
+static void presil_remove(struct pci_dev *pdev)
+{
+	struct presil_function *function = pci_get_drvdata(pdev);
+
+	presil_stop(&function->presil);
+	disable(function);
+}
+
+/* The chips of the family (hardware reference 1.1). */
+static const struct pci_device_id ids[] = {
+	{ PCI_DEVICE(0x1d17, 0x3d00) },
+	{ PCI_DEVICE(0x6766, 0x3d00) },
+	{ PCI_DEVICE(0x6766, 0x3d02) },
+	{ PCI_DEVICE(0x6766, 0x3d03) },
+	{ PCI_DEVICE(0x6766, 0x3d04) },
+	{ PCI_DEVICE(0x6766, 0x3d06) },
+	{ PCI_DEVICE(0x6766, 0x3d07) },
+	{ PCI_DEVICE(0x6766, 0x3d08) },
+	{ PCI_DEVICE(0x6766, 0x3d0e) },
+	{ }
+};
+MODULE_DEVICE_TABLE(pci, ids);
+
+struct pci_driver presil_pci_driver = {
+	.name = "presil",
+	.id_table = ids,
+	.probe = presil_probe,
+	.remove = presil_remove,
+};
