@@ -10,7 +10,8 @@ use presil_device::{Config, Defects, OnWait};
 use tracing_subscriber::EnvFilter;
 
 use crate::mmu_args::MmuArgs;
-use crate::server::{self, Options};
+use crate::pci::{self, Class, Identity};
+use crate::server::{self, DoorKind, DoorOptions, Options};
 use crate::{chips, control, qemu_args, query, regs, size};
 
 const GUIDE: &str = "\
@@ -19,6 +20,8 @@ Examples:
         a 10C0 with 1G of VRAM, half of it visible to the CPU
   presil serve --vhost-user /tmp/gpu.sock --print-qemu-args
         how to start a QEMU (11.1 or newer) that uses it
+  presil serve --vfio-user /tmp/gpu.sock
+        the same as a PCI function with the chip's own ids
   presil query /tmp/ctl.sock counters
         ask a server that was started with --control /tmp/ctl.sock
   presil regs 0x49004=0x300
@@ -35,13 +38,17 @@ Exit codes:
 
 const SERVE_GUIDE: &str = "\
 Life of a server:
-  QEMU leaving ends it with exit code 0; with --keep it listens again, with a
+  QEMU leaving ends it with exit code 0 (with several sockets, each its own
+  GPU, every QEMU); with --keep it listens again, with a
   GPU that was power-cycled. SIGINT or SIGTERM ends it when no guest is
   attached; with a guest the first one waits for QEMU to leave, since QEMU
   aborts without its server, and a second one ends at once with exit code 1.
 
 Guest RAM must be shared with this process (share=on): --print-qemu-args shows
-how. QEMU 11.1 or newer is needed.";
+how. QEMU 11.1 or newer is needed.
+
+Several GPUs are numbered from 0, first those of --vhost-user, then those of
+--vfio-user; questions name one, as in `presil query SOCKET gpu 1 counters`.";
 
 /// A GPU to bring your driver up on before the silicon exists.
 ///
@@ -72,11 +79,15 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct ServeArgs {
-    /// Unix socket on which QEMU finds the GPU.
-    #[arg(long, value_name = "SOCKET")]
-    vhost_user: PathBuf,
+    /// Unix socket on which QEMU finds a GPU as a virtio device. May be repeated.
+    #[arg(long, value_name = "SOCKET", required_unless_present = "vfio_user")]
+    vhost_user: Vec<PathBuf>,
 
-    /// VRAM that software may use: what 0xD374 can say, or a multiple of 256M up to 64G.
+    /// Unix socket on which QEMU finds a GPU as a PCI function. May be repeated.
+    #[arg(long, value_name = "SOCKET")]
+    vfio_user: Vec<PathBuf>,
+
+    /// VRAM that software may use: what 0xD374 can say, or, without --vfio-user, a multiple of 256M up to 64G.
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size::parse)]
     vram: u64,
 
@@ -87,6 +98,19 @@ struct ServeArgs {
     /// Chip to be.
     #[arg(long, value_name = "CHIP", default_value = "10c0", value_parser = chip)]
     chip: Chip,
+
+    /// Class of the PCI function.
+    #[arg(
+        long,
+        value_name = "CLASS",
+        default_value = "display",
+        requires = "vfio_user"
+    )]
+    pci_class: Class,
+
+    /// Subsystem ids of the PCI function, in hexadecimal; without it the chip's own.
+    #[arg(long, value_name = "VENDOR:DEVICE", value_parser = pci::parse_ids, requires = "vfio_user")]
+    pci_subsystem: Option<(u16, u16)>,
 
     /// Listen again when QEMU leaves, with a power-cycled GPU.
     #[arg(long)]
@@ -181,22 +205,42 @@ fn print(text: &str) -> Result<(), Box<dyn std::error::Error>> {
 
 fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
     let config = config(args);
+    let doors = doors(args);
     if args.print_qemu_args {
-        println!("{}", qemu_args::line(&args.vhost_user, args.guest_ram));
+        println!("{}", qemu_args::line(&doors, args.guest_ram));
         return Ok(());
     }
     server::serve(Options {
+        doors,
         config,
-        vhost_user: args.vhost_user.clone(),
+        identity: Identity {
+            class: args.pci_class,
+            subsystem: args.pci_subsystem,
+        },
         control: args.control.clone(),
         keep: args.keep,
     })?;
     Ok(())
 }
 
+/// The GPUs' doors: first those of `--vhost-user`, then those of `--vfio-user`.
+fn doors(args: &ServeArgs) -> Vec<DoorOptions> {
+    let door = |kind| {
+        move |socket: &PathBuf| DoorOptions {
+            kind,
+            socket: socket.clone(),
+        }
+    };
+    let virtio = args.vhost_user.iter().map(door(DoorKind::VhostUser));
+    let pci = args.vfio_user.iter().map(door(DoorKind::VfioUser));
+    virtio.chain(pci).collect()
+}
+
 /// The GPU that was asked for. Ends the process as a usage error where there is none.
 fn config(args: &ServeArgs) -> Config {
-    match Config::new(args.chip, args.vram, args.visible, true) {
+    // The configuration space of the virtio device can tell any size; a PCI function has only 0xD374.
+    let any_size = args.vfio_user.is_empty();
+    match Config::new(args.chip, args.vram, args.visible, any_size) {
         Ok(mut config) => {
             config.vram_seed = args.vram_seed;
             config.on_wait = match args.on_wait {

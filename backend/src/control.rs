@@ -15,10 +15,9 @@ use e3k_regs::{GpuVa, Reg, VramOffset};
 use presil_device::{Gpu, Width};
 use serde_json::{Value, json};
 
-use crate::life::Life;
+use crate::server::{self, DoorOptions, Served};
 use crate::shared_gpu::{Lost, SharedGpu};
 use crate::thread;
-use crate::vhost_user::DoorCounters;
 
 /// Bytes of the longest command line.
 const MAX_LINE: usize = 256;
@@ -41,18 +40,30 @@ pub const HELP: &[(&str, &str)] = &[
     ),
     ("faults", "the fault log and the ring errors, oldest first"),
     ("vram OFFSET LEN", "LEN (at most 4096) bytes of VRAM in hex"),
+    ("gpus", "info of every GPU of this server, in their order"),
+    (
+        "gpu N QUESTION",
+        "one of the questions above, to GPU number N (from 0) of several",
+    ),
     ("help", "this list"),
 ];
 
 /// What questions are about.
 #[derive(Clone)]
 pub struct Questions {
-    /// The GPU.
-    pub gpu: Arc<SharedGpu>,
-    /// Of the server.
-    pub life: Arc<Life>,
-    /// Of the door.
-    pub door: Arc<DoorCounters>,
+    gpus: Arc<[Served]>,
+    /// As many.
+    doors: Arc<[DoorOptions]>,
+}
+
+impl Questions {
+    /// About `gpus`, which were asked for as `doors`.
+    pub fn new(gpus: Arc<[Served]>, doors: Vec<DoorOptions>) -> Self {
+        Self {
+            gpus,
+            doors: doors.into(),
+        }
+    }
 }
 
 /// Why a command has no answer.
@@ -70,6 +81,8 @@ enum Refusal {
         value: u64,
         expected: String,
     },
+    #[error("there are {0} GPUs here: say which, as in gpu 0 info")]
+    WhichGpu(usize),
     #[error("the line is longer than {MAX_LINE} bytes")]
     TooLong,
     #[error("{MAX_CLIENTS} clients are connected already")]
@@ -175,16 +188,43 @@ fn answer(line: &str, questions: &Questions) -> Result<Value, Refusal> {
             .iter()
             .map(|(command, does)| (*command, *does))
             .collect()),
-        ["info"] => Ok(info(questions)),
-        ["counters"] => counters(questions),
-        ["faults"] => faults(&questions.gpu),
-        ["walk", pid, va] => walk(&questions.gpu, number(pid)?, number(va)?),
+        ["gpus"] => Ok(questions
+            .gpus
+            .iter()
+            .zip(&*questions.doors)
+            .map(|(served, door)| server::describe(served, &door.socket))
+            .collect()),
+        ["gpu", which, ref question @ ..] if !question.is_empty() => {
+            let number = number(which)?;
+            let index = usize::try_from(number).ok();
+            let found = index.and_then(|at| questions.gpus.get(at).zip(questions.doors.get(at)));
+            let (served, door) = found.ok_or_else(|| {
+                out_of_range("GPU", number, format!("below {}", questions.gpus.len()))
+            })?;
+            answer_of(served, door, question)
+        }
+        ["gpu", ..] => Err(Refusal::Usage("gpu N QUESTION")),
+        ref question => match (&*questions.gpus, &*questions.doors) {
+            ([served], [door]) => answer_of(served, door, question),
+            (several, _) => Err(Refusal::WhichGpu(several.len())),
+        },
+    }
+}
+
+/// The answer of one GPU.
+fn answer_of(served: &Served, door: &DoorOptions, question: &[&str]) -> Result<Value, Refusal> {
+    let gpu = &served.gpu;
+    match *question {
+        ["info"] => Ok(server::describe(served, &door.socket)),
+        ["counters"] => counters(served),
+        ["faults"] => faults(gpu),
+        ["walk", pid, va] => walk(gpu, number(pid)?, number(va)?),
         ["walk", ..] => Err(Refusal::Usage("walk PID VA")),
-        ["reg", offset] => register(&questions.gpu, number(offset)?),
+        ["reg", offset] => register(gpu, number(offset)?),
         ["reg", ..] => Err(Refusal::Usage("reg OFFSET")),
-        ["vram", offset, len] => vram(&questions.gpu, number(offset)?, number(len)?),
+        ["vram", offset, len] => vram(gpu, number(offset)?, number(len)?),
         ["vram", ..] => Err(Refusal::Usage("vram OFFSET LEN")),
-        _ => Err(Refusal::Unknown(line.to_owned())),
+        _ => Err(Refusal::Unknown(question.join(" "))),
     }
 }
 
@@ -200,27 +240,9 @@ fn out_of_range(what: &'static str, value: u64, expected: impl Into<String>) -> 
     }
 }
 
-fn info(questions: &Questions) -> Value {
-    let config = questions.gpu.config();
-    json!({
-        "presil": env!("CARGO_PKG_VERSION"),
-        "door": "vhost-user",
-        "chip": config.chip.name(),
-        "vendor_id": config.chip.vendor_id(),
-        "device_id": config.chip.device_id(),
-        "vram_bytes": config.vram_bytes,
-        "visible_bytes": config.visible_bytes,
-        "vram_seed": config.vram_seed,
-        "attached": questions.life.is_attached(),
-        "lost": questions.gpu.is_lost(),
-    })
-}
-
-fn counters(questions: &Questions) -> Result<Value, Refusal> {
-    let device = questions.gpu.enter().run(|gpu| gpu.counters())?;
-    Ok(
-        json!({ "device": serde_json::to_value(device)?, "door": serde_json::to_value(&*questions.door)? }),
-    )
+fn counters(served: &Served) -> Result<Value, Refusal> {
+    let device = served.gpu.enter().run(|gpu| gpu.counters())?;
+    Ok(json!({ "device": serde_json::to_value(device)?, "door": served.door.counters()? }))
 }
 
 fn faults(gpu: &SharedGpu) -> Result<Value, Refusal> {
@@ -297,14 +319,31 @@ mod tests {
     use presil_device::{Chip, Config};
 
     use super::*;
+    use crate::pci::Identity;
+    use crate::server::{Door, DoorKind};
+
+    fn several(doors: &[DoorKind]) -> Questions {
+        let config = Config::new(Chip::Arise10c0, 1 << 30, 512 << 20, true).unwrap();
+        let served = |kind: &DoorKind| {
+            let door = Door::new(*kind, Identity::default());
+            Served::start(config.clone(), door, &Arc::default()).unwrap()
+        };
+        let options = |kind: &DoorKind| DoorOptions {
+            kind: *kind,
+            socket: kind.name().into(),
+        };
+        Questions::new(
+            doors.iter().map(served).collect(),
+            doors.iter().map(options).collect(),
+        )
+    }
 
     fn questions() -> Questions {
-        let config = Config::new(Chip::Arise10c0, 1 << 30, 512 << 20, true).unwrap();
-        Questions {
-            gpu: SharedGpu::start(config).unwrap(),
-            life: Arc::default(),
-            door: Arc::default(),
-        }
+        several(&[DoorKind::VhostUser])
+    }
+
+    fn gpu(questions: &Questions) -> &SharedGpu {
+        &questions.gpus[0].gpu
     }
 
     fn ask(questions: &Questions, line: &str) -> Value {
@@ -317,7 +356,8 @@ mod tests {
         for (command, _) in HELP {
             let line = command
                 .replace("PID VA", "0 0x1000")
-                .replace("OFFSET LEN", "0 16");
+                .replace("OFFSET LEN", "0 16")
+                .replace("N QUESTION", "0 counters");
             let answer = ask(&questions, &line.replace("OFFSET", "0xD370"));
             assert!(answer.get("error").is_none(), "{command}: {answer}");
         }
@@ -334,8 +374,7 @@ mod tests {
     #[test]
     fn vram_is_told_in_hex() {
         let questions = questions();
-        questions
-            .gpu
+        gpu(&questions)
             .vram()
             .write(VramOffset(0x1000), &[0xAB, 0x01])
             .unwrap();
@@ -351,6 +390,10 @@ mod tests {
             ("reg zero", "not a number"),
             ("reg 2", "multiple of 4"),
             ("reg 0x100000", "below 0x100000"),
+            ("gpu", "usage: gpu N QUESTION"),
+            ("gpu 0", "usage: gpu N QUESTION"),
+            ("gpu 1 info", "below 1"),
+            ("gpu 0 gpus", "unknown command"),
             ("walk 16 0", "0 to 15"),
             ("walk 1", "usage: walk PID VA"),
             ("vram 0 4097", "1 to 4096"),
@@ -365,6 +408,24 @@ mod tests {
     }
 
     #[test]
+    fn with_several_gpus_a_question_says_which() {
+        let questions = several(&[DoorKind::VhostUser, DoorKind::VfioUser]);
+        questions.gpus[1]
+            .gpu
+            .vram()
+            .write(VramOffset(0), &[7])
+            .unwrap();
+        assert_eq!(ask(&questions, "gpu 0 vram 0 1")["hex"], "00");
+        assert_eq!(ask(&questions, "gpu 1 vram 0 1")["hex"], "07");
+        assert_eq!(ask(&questions, "gpus")[1]["door"], "vfio-user");
+        let refused = ask(&questions, "vram 0 1");
+        assert!(
+            refused["error"].as_str().unwrap().contains("say which"),
+            "{refused}"
+        );
+    }
+
+    #[test]
     fn nothing_is_said_unasked() {
         let questions = questions();
         for line in ["", "  ", "{\"error\":\"echoed\"}", " { "] {
@@ -375,7 +436,7 @@ mod tests {
     #[test]
     fn a_lost_gpu_is_told() {
         let questions = questions();
-        let _ = questions.gpu.enter().run(|_| panic!("on purpose"));
+        let _ = gpu(&questions).enter().run(|_| panic!("on purpose"));
         assert_eq!(ask(&questions, "info")["lost"], true);
         assert!(
             ask(&questions, "reg 0")["error"]

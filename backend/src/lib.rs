@@ -1,20 +1,23 @@
 //! The daemon `presil`: it gives the GPU model of `presil-device` a door to
 //! QEMU, an engine thread, and a life.
 //!
-//! [`shared_gpu`] is the model under a fair lock; [`vhost_user`] is the door;
-//! [`server`] opens it for one QEMU after another; [`control`] answers
-//! questions about the running GPU.
+//! [`shared_gpu`] is the model under a fair lock; [`vhost_user`] and
+//! [`vfio_user`] are the doors; [`server`] opens one for each GPU, for one QEMU
+//! after another; [`control`] answers questions about the running GPUs.
 //!
-//! Threads: the caller of [`server::serve`] accepts QEMU; the vhost crates run
-//! one thread for messages and one for queues; ours are the engine, the
-//! window's map, signals, and one per control client. None of them can be
-//! ended by what a guest does.
+//! Threads: each GPU has one that accepts QEMU and, behind the vfio-user door,
+//! serves it, and one that is the engine. Behind the vhost-user door the vhost
+//! crates run one for messages and one for queues, and one of ours maps the
+//! window. One more waits for signals, and one serves each control client. None
+//! of them can be ended by what a guest does.
 
 pub mod chips;
 pub mod cli;
 pub mod control;
+pub mod count;
 pub mod life;
 pub mod mmu_args;
+pub mod pci;
 pub mod qemu_args;
 pub mod query;
 pub mod regs;
@@ -25,4 +28,5 @@ pub mod size;
 pub mod socket;
 pub mod system_memory;
 mod thread;
+pub mod vfio_user;
 pub mod vhost_user;

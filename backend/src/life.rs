@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::exit;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -10,7 +11,7 @@ use signal_hook::iterator::Signals;
 
 use crate::thread;
 
-/// Whether a QEMU is attached and whether the user wants us to end.
+/// Whether QEMUs are attached and whether the user wants us to end.
 #[derive(Default)]
 pub struct Life {
     state: Mutex<State>,
@@ -18,7 +19,8 @@ pub struct Life {
 
 #[derive(Default)]
 struct State {
-    attached: bool,
+    /// GPUs that a QEMU is attached to.
+    attached: usize,
     ending: bool,
     /// Removed when a signal ends the process.
     sockets: Vec<PathBuf>,
@@ -49,25 +51,6 @@ impl Life {
         })
     }
 
-    /// QEMU is here.
-    pub fn attach(&self) {
-        let mut state = self.state.lock();
-        if !state.attached {
-            state.attached = true;
-            tracing::info!("QEMU attached");
-        }
-    }
-
-    /// The connection is over. Says whether it had been QEMU's.
-    pub fn detach(&self) -> bool {
-        std::mem::take(&mut self.state.lock().attached)
-    }
-
-    /// Whether QEMU is attached.
-    pub fn is_attached(&self) -> bool {
-        self.state.lock().attached
-    }
-
     /// Whether the user has asked us to end.
     pub fn is_ending(&self) -> bool {
         self.state.lock().ending
@@ -76,7 +59,7 @@ impl Life {
     fn answer_signal(&self) -> Answer {
         let mut state = self.state.lock();
         let told_before = std::mem::replace(&mut state.ending, true);
-        match (state.attached, told_before) {
+        match (state.attached != 0, told_before) {
             (false, _) => Answer::End,
             (true, false) => Answer::WaitForQemu,
             (true, true) => Answer::EndUnderGuest,
@@ -108,6 +91,45 @@ impl Life {
     }
 }
 
+/// Whether a QEMU is attached to one GPU.
+#[derive(Default)]
+pub struct Presence {
+    life: Arc<Life>,
+    attached: AtomicBool,
+}
+
+impl Presence {
+    /// Nobody is there yet.
+    pub fn new(life: Arc<Life>) -> Self {
+        Self {
+            life,
+            attached: AtomicBool::new(false),
+        }
+    }
+
+    /// QEMU is here.
+    pub fn attach(&self) {
+        if !self.attached.swap(true, Ordering::AcqRel) {
+            self.life.state.lock().attached += 1;
+            tracing::info!("QEMU attached");
+        }
+    }
+
+    /// The connection is over. Says whether it had been QEMU's.
+    pub fn detach(&self) -> bool {
+        let was = self.attached.swap(false, Ordering::AcqRel);
+        if was {
+            self.life.state.lock().attached -= 1;
+        }
+        was
+    }
+
+    /// Whether QEMU is attached.
+    pub fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::Acquire)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,10 +139,17 @@ mod tests {
         assert_eq!(Life::default().answer_signal(), Answer::End);
     }
 
+    fn gpus(number: usize) -> (Arc<Life>, Vec<Presence>) {
+        let life = Arc::new(Life::default());
+        let presence = || Presence::new(Arc::clone(&life));
+        let presences = std::iter::repeat_with(presence).take(number).collect();
+        (life, presences)
+    }
+
     #[test]
     fn with_a_guest_only_the_second_signal_ends() {
-        let life = Life::default();
-        life.attach();
+        let (life, gpus) = gpus(1);
+        gpus[0].attach();
         assert_eq!(life.answer_signal(), Answer::WaitForQemu);
         assert!(life.is_ending());
         assert_eq!(life.answer_signal(), Answer::EndUnderGuest);
@@ -128,11 +157,25 @@ mod tests {
 
     #[test]
     fn when_qemu_has_left_a_signal_ends_well_again() {
-        let life = Life::default();
-        life.attach();
+        let (life, gpus) = gpus(1);
+        gpus[0].attach();
         assert_eq!(life.answer_signal(), Answer::WaitForQemu);
-        assert!(life.detach());
+        assert!(gpus[0].detach());
         assert_eq!(life.answer_signal(), Answer::End);
-        assert!(!life.detach());
+        assert!(!gpus[0].detach());
+    }
+
+    #[test]
+    fn of_several_gpus_the_last_guest_counts() {
+        let (life, gpus) = gpus(2);
+        for gpu in &gpus {
+            gpu.attach();
+            gpu.attach();
+        }
+        assert!(gpus[0].detach());
+        assert!(gpus[1].is_attached() && !gpus[0].is_attached());
+        assert_eq!(life.answer_signal(), Answer::WaitForQemu);
+        assert!(gpus[1].detach());
+        assert_eq!(life.answer_signal(), Answer::End);
     }
 }

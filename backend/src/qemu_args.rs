@@ -1,35 +1,64 @@
 //! The options QEMU needs to attach this server's GPU.
 
-use std::path::Path;
-
+use crate::server::{DoorKind, DoorOptions};
 use crate::size::Size;
 use crate::vhost_user::{CONFIG_BYTES, QUEUE_SIZE, QUEUES, VIRTIO_ID};
 
-/// QEMU's options for the server at `socket` and a guest with `guest_ram`
-/// bytes, as one shell-quoted line: shared RAM, a root port (as on a board),
-/// the device.
-pub fn line(socket: &Path, guest_ram: u64) -> String {
+/// QEMU's options for the server at `doors` and a guest with `guest_ram`
+/// bytes, as one shell-quoted line: shared RAM, and for each GPU a root port
+/// (as on a board) and the device.
+pub fn line(doors: &[DoorOptions], guest_ram: u64) -> String {
     let ram = Size(guest_ram);
-    let socket = socket.display().to_string().replace(',', ",,");
-    let options = [
+    let mut options = vec![
         "-machine".to_owned(),
         "q35,memory-backend=presil-ram".to_owned(),
         "-m".to_owned(),
         ram.to_string(),
         "-object".to_owned(),
         format!("memory-backend-memfd,id=presil-ram,size={ram},share=on"),
-        "-device".to_owned(),
-        "pcie-root-port,id=presil-port,chassis=1".to_owned(),
-        "-chardev".to_owned(),
-        format!("socket,id=presil-gpu,path={socket}"),
-        "-device".to_owned(),
-        format!(
-            "vhost-user-test-device-pci,bus=presil-port,chardev=presil-gpu,virtio-id={VIRTIO_ID},\
-             num_vqs={QUEUES},vq_size={QUEUE_SIZE},config_size={CONFIG_BYTES}"
-        ),
     ];
+    for (door, number) in doors.iter().zip(0..) {
+        // The first GPU's names have no number.
+        let suffix = if number == 0 {
+            String::new()
+        } else {
+            number.to_string()
+        };
+        let chassis = number + 1;
+        let port = format!("pcie-root-port,id=presil-port{suffix},chassis={chassis}");
+        options.extend(["-device".to_owned(), port]);
+        options.extend(device(door, &suffix));
+    }
     let quoted: Vec<String> = options.iter().map(|option| quote(option)).collect();
     quoted.join(" ")
+}
+
+/// The options of one device behind its port.
+fn device(door: &DoorOptions, suffix: &str) -> Vec<String> {
+    let socket = door.socket.display().to_string();
+    match door.kind {
+        DoorKind::VhostUser => {
+            let socket = socket.replace(',', ",,");
+            vec![
+                "-chardev".to_owned(),
+                format!("socket,id=presil-gpu{suffix},path={socket}"),
+                "-device".to_owned(),
+                format!(
+                    "vhost-user-test-device-pci,bus=presil-port{suffix},chardev=presil-gpu{suffix},\
+                     virtio-id={VIRTIO_ID},num_vqs={QUEUES},vq_size={QUEUE_SIZE},config_size={CONFIG_BYTES}"
+                ),
+            ]
+        }
+        DoorKind::VfioUser => {
+            let device = serde_json::json!({
+                "driver": "vfio-user-pci",
+                "bus": format!("presil-port{suffix}"),
+                "socket": { "type": "unix", "path": socket },
+                "rombar": 0,
+            });
+            vec!["-device".to_owned(), device.to_string()]
+        }
+    }
 }
 
 /// `word` as a POSIX shell reads it back.
@@ -46,10 +75,38 @@ fn quote(word: &str) -> String {
 mod tests {
     use super::*;
 
+    fn door(kind: DoorKind, socket: &str) -> DoorOptions {
+        DoorOptions {
+            kind,
+            socket: socket.into(),
+        }
+    }
+
+    #[test]
+    fn each_door_has_a_device_behind_its_own_port() {
+        let doors = [
+            door(DoorKind::VhostUser, "a"),
+            door(DoorKind::VfioUser, "b"),
+        ];
+        let line = line(&doors, 1 << 30);
+        assert!(
+            line.contains("pcie-root-port,id=presil-port,chassis=1 -chardev"),
+            "{line}"
+        );
+        assert!(
+            line.ends_with(
+                "-device pcie-root-port,id=presil-port1,chassis=2 -device \
+                 '{\"bus\":\"presil-port1\",\"driver\":\"vfio-user-pci\",\"rombar\":0,\
+                 \"socket\":{\"path\":\"b\",\"type\":\"unix\"}}'"
+            ),
+            "{line}"
+        );
+    }
+
     #[test]
     fn the_line_is_what_qemu_needs() {
         assert_eq!(
-            line(Path::new("/tmp/gpu.sock"), 1 << 30),
+            line(&[door(DoorKind::VhostUser, "/tmp/gpu.sock")], 1 << 30),
             "-machine q35,memory-backend=presil-ram -m 1G \
              -object memory-backend-memfd,id=presil-ram,size=1G,share=on \
              -device pcie-root-port,id=presil-port,chassis=1 \
@@ -61,7 +118,7 @@ mod tests {
 
     #[test]
     fn odd_paths_are_quoted_for_the_shell_and_for_qemu() {
-        let line = line(Path::new("/tmp/it's, mine"), 1 << 30);
+        let line = line(&[door(DoorKind::VhostUser, "/tmp/it's, mine")], 1 << 30);
         assert!(
             line.contains(r"'socket,id=presil-gpu,path=/tmp/it'\''s,, mine'"),
             "{line}"

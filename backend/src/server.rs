@@ -1,31 +1,66 @@
-//! The life of `presil serve`: listen, serve one QEMU at a time, end.
+//! The life of `presil serve`: for each GPU, listen, serve one QEMU at a time, end.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 
 use presil_device::Config;
+use serde_json::{Value, json};
 use vhost::vhost_user::{Error as VhostUserError, Listener};
 use vhost_user_backend::{Error as DaemonError, VhostUserDaemon};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
 use crate::control::{self, Questions};
-use crate::life::Life;
+use crate::life::{Life, Presence};
+use crate::pci::Identity;
 use crate::shared_gpu::SharedGpu;
 use crate::socket::{Socket, SocketError};
-use crate::vhost_user::{Door, DoorCounters};
+use crate::vfio_user::{self, VfioUserCounters};
+use crate::vhost_user::{self, DoorCounters};
+use crate::{system_memory, thread};
 
 /// What a server does.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The GPU.
+    /// The GPUs, each with a door of its own.
+    pub doors: Vec<DoorOptions>,
+    /// What each of them is.
     pub config: Config,
-    /// Where QEMU connects.
-    pub vhost_user: PathBuf,
+    /// What those behind a vfio-user door say they are.
+    pub identity: Identity,
     /// Where questions are answered.
     pub control: Option<PathBuf>,
     /// Listen again when QEMU leaves.
     pub keep: bool,
+}
+
+/// One door.
+#[derive(Clone, Debug)]
+pub struct DoorOptions {
+    /// How QEMU attaches.
+    pub kind: DoorKind,
+    /// Where it connects.
+    pub socket: PathBuf,
+}
+
+/// How QEMU attaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DoorKind {
+    /// As a virtio device.
+    VhostUser,
+    /// As a PCI function.
+    VfioUser,
+}
+
+impl DoorKind {
+    /// As options and answers say it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::VhostUser => "vhost-user",
+            Self::VfioUser => "vfio-user",
+        }
+    }
 }
 
 /// Why a server could not start or go on.
@@ -43,71 +78,196 @@ pub enum ServerError {
     #[error("cannot start: {0}")]
     Start(io::Error),
     /// QEMU had no guest memory to share.
-    #[error("{}", crate::vhost_user::MEMORY_NOT_SHARED)]
+    #[error("{}", system_memory::MEMORY_NOT_SHARED)]
     MemoryNotShared,
     /// The vhost-user connection failed in a way that is not QEMU's leaving.
     #[error("the vhost-user connection failed: {0}")]
     Connection(DaemonError),
+    /// Nobody can connect any more.
+    #[error("cannot take a connection: {0}")]
+    Accept(io::Error),
+    /// A panic, which is in the log.
+    #[error("the thread of a GPU failed")]
+    Failed,
 }
 
-/// Serves until QEMU has left, or with `keep` until a signal.
-pub fn serve(options: Options) -> Result<(), ServerError> {
-    let door_socket = Socket::listen(&options.vhost_user)?;
-    let control_socket = options.control.as_deref().map(Socket::listen).transpose()?;
-    let gpu = SharedGpu::start(options.config).map_err(ServerError::PowerOn)?;
-    let life = Arc::new(Life::default());
-    let counters = Arc::new(DoorCounters::default());
+/// One GPU and its door.
+pub struct Served {
+    /// The GPU.
+    pub gpu: Arc<SharedGpu>,
+    /// Whether QEMU is there.
+    pub presence: Arc<Presence>,
+    /// How it attaches.
+    pub door: Door,
+}
 
-    let sockets = [Some(&door_socket), control_socket.as_ref()];
-    let paths = sockets
-        .into_iter()
-        .flatten()
-        .map(|socket| socket.path().to_owned());
-    life.watch_signals(paths.collect())
+/// A door and what passed through it.
+#[derive(Clone)]
+pub enum Door {
+    /// A virtio device.
+    VhostUser(Arc<DoorCounters>),
+    /// A PCI function.
+    VfioUser(Arc<VfioUserCounters>, Identity),
+}
+
+impl Served {
+    /// Powers a GPU on.
+    pub fn start(config: Config, door: Door, life: &Arc<Life>) -> io::Result<Self> {
+        Ok(Self {
+            gpu: SharedGpu::start(config)?,
+            presence: Arc::new(Presence::new(Arc::clone(life))),
+            door,
+        })
+    }
+}
+
+impl Door {
+    /// A new one.
+    pub fn new(kind: DoorKind, identity: Identity) -> Self {
+        match kind {
+            DoorKind::VhostUser => Self::VhostUser(Arc::default()),
+            DoorKind::VfioUser => Self::VfioUser(Arc::default(), identity),
+        }
+    }
+
+    /// Of which kind it is.
+    pub fn kind(&self) -> DoorKind {
+        match self {
+            Self::VhostUser(_) => DoorKind::VhostUser,
+            Self::VfioUser(..) => DoorKind::VfioUser,
+        }
+    }
+
+    /// What passed through.
+    pub fn counters(&self) -> serde_json::Result<Value> {
+        match self {
+            Self::VhostUser(counters) => serde_json::to_value(&**counters),
+            Self::VfioUser(counters, _) => serde_json::to_value(&**counters),
+        }
+    }
+
+    /// The same in a few words.
+    fn summary(&self) -> String {
+        match self {
+            Self::VhostUser(counters) => format!(
+                "{} requests, {} events",
+                counters.requests.get(),
+                counters.events.get()
+            ),
+            Self::VfioUser(counters, _) => {
+                format!("{} MSIs, {} INTx", counters.msi.get(), counters.intx.get())
+            }
+        }
+    }
+}
+
+/// Serves until every QEMU has left, or with `keep` until a signal.
+pub fn serve(options: Options) -> Result<(), ServerError> {
+    let sockets = options
+        .doors
+        .iter()
+        .map(|door| Socket::listen(&door.socket))
+        .collect::<Result<Vec<_>, _>>()?;
+    let control_socket = options.control.as_deref().map(Socket::listen).transpose()?;
+    let life = Arc::new(Life::default());
+    let start = |door: &DoorOptions| {
+        let door = Door::new(door.kind, options.identity);
+        Served::start(options.config.clone(), door, &life)
+    };
+    let gpus = options
+        .doors
+        .iter()
+        .map(start)
+        .collect::<io::Result<Vec<_>>>();
+    let gpus: Arc<[Served]> = gpus.map_err(ServerError::PowerOn)?.into();
+
+    let all = sockets.iter().chain(&control_socket);
+    life.watch_signals(all.map(|socket| socket.path().to_owned()).collect())
         .map_err(ServerError::Start)?;
     if let Some(socket) = &control_socket {
-        let questions = Questions {
-            gpu: Arc::clone(&gpu),
-            life: Arc::clone(&life),
-            door: Arc::clone(&counters),
-        };
+        let questions = Questions::new(Arc::clone(&gpus), options.doors);
         control::start(socket.listener(), questions).map_err(ServerError::Start)?;
     }
 
-    tracing::info!("waiting for QEMU on {}", door_socket.path().display());
+    let serve = |(served, socket): (&Served, &Socket)| {
+        let ended = thread::contain("the GPU's thread", || {
+            serve_gpu(served, socket, &life, options.keep)
+        });
+        ended.unwrap_or(Err(ServerError::Failed))
+    };
+    std::thread::scope(|scope| {
+        let started: Vec<_> = gpus
+            .iter()
+            .zip(&sockets)
+            .map(|pair| scope.spawn(move || serve(pair)))
+            .collect();
+        let ends = started.into_iter().map(ScopedJoinHandle::join);
+        ends.map(|end| end.unwrap_or(Err(ServerError::Failed)))
+            .fold(Ok(()), Result::and)
+    })
+}
+
+/// Serves one GPU to one QEMU after another.
+fn serve_gpu(
+    served: &Served,
+    socket: &Socket,
+    life: &Arc<Life>,
+    keep: bool,
+) -> Result<(), ServerError> {
+    let path = socket.path().display();
+    tracing::info!("waiting for QEMU on {path}");
     loop {
-        let outcome = serve_connection(&door_socket, &gpu, &life, &counters);
-        if !life.detach() {
+        let outcome = match &served.door {
+            Door::VhostUser(counters) => serve_vhost_user(socket, served, counters),
+            Door::VfioUser(counters, identity) => {
+                serve_vfio_user(socket, served, counters, *identity)
+            }
+        };
+        if !served.presence.detach() {
             // Somebody looked whether we listen.
             outcome?;
             continue;
         }
-        report(&gpu, &counters);
-        if !options.keep || life.is_ending() {
+        report(served);
+        if !keep || life.is_ending() {
             return outcome;
         }
         if let Err(error) = outcome {
             tracing::error!("{error}");
         }
-        gpu.power_cycle().map_err(ServerError::PowerOn)?;
-        tracing::info!(
-            "GPU power-cycled; waiting for QEMU on {}",
-            door_socket.path().display()
-        );
+        served.gpu.power_cycle().map_err(ServerError::PowerOn)?;
+        tracing::info!("GPU power-cycled; waiting for QEMU on {path}");
     }
 }
 
 /// Takes the next connection and serves it to its end.
-fn serve_connection(
+fn serve_vfio_user(
     socket: &Socket,
-    gpu: &Arc<SharedGpu>,
-    life: &Arc<Life>,
+    served: &Served,
+    counters: &Arc<VfioUserCounters>,
+    identity: Identity,
+) -> Result<(), ServerError> {
+    let (stream, _) = socket.listener().accept().map_err(ServerError::Accept)?;
+    let door = vfio_user::Door {
+        gpu: Arc::clone(&served.gpu),
+        presence: Arc::clone(&served.presence),
+        counters: Arc::clone(counters),
+        identity,
+    };
+    thread::contain("the vfio-user door", || door.serve(stream));
+    Ok(())
+}
+
+/// The same for vhost-user.
+fn serve_vhost_user(
+    socket: &Socket,
+    served: &Served,
     counters: &Arc<DoorCounters>,
 ) -> Result<(), ServerError> {
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-    let door = Arc::new(Door::new(
-        Arc::clone(gpu),
-        Arc::clone(life),
+    let door = Arc::new(vhost_user::Door::new(
+        Arc::clone(&served.gpu),
+        Arc::clone(&served.presence),
         Arc::clone(counters),
         memory.clone(),
     ));
@@ -123,7 +283,7 @@ fn serve_connection(
         | Err(DaemonError::HandleRequest(
             VhostUserError::Disconnected | VhostUserError::PartialMessage,
         )) => Ok(()),
-        Err(error) if !life.is_attached() => {
+        Err(error) if !served.presence.is_attached() => {
             tracing::warn!("somebody who does not speak vhost-user was sent away: {error}");
             Ok(())
         }
@@ -132,21 +292,37 @@ fn serve_connection(
 }
 
 /// One line about what the guest did.
-fn report(gpu: &SharedGpu, door: &DoorCounters) {
-    let counted = gpu.enter().run(|gpu| gpu.counters());
-    match counted {
+fn report(served: &Served) {
+    match served.gpu.enter().run(|gpu| gpu.counters()) {
         Ok(device) => tracing::info!(
-            "QEMU left: {} register accesses in {} requests, {} copies, {} fills, {} fences, \
-             {} events, {} faults, {} resets",
+            "QEMU left: {} register accesses, {} copies, {} fills, {} fences, {} faults, \
+             {} resets; {}",
             device.register_reads + device.register_writes,
-            door.requests.get(),
             device.copies,
             device.fills,
             device.fences,
-            door.events.get(),
             device.faults,
             device.resets,
+            served.door.summary(),
         ),
         Err(lost) => tracing::error!("QEMU left: {lost}"),
     }
+}
+
+/// What `info` tells of a GPU at `socket`.
+pub(crate) fn describe(served: &Served, socket: &std::path::Path) -> Value {
+    let config = served.gpu.config();
+    json!({
+        "presil": env!("CARGO_PKG_VERSION"),
+        "door": served.door.kind().name(),
+        "socket": socket.display().to_string(),
+        "chip": config.chip.name(),
+        "vendor_id": config.chip.vendor_id(),
+        "device_id": config.chip.device_id(),
+        "vram_bytes": config.vram_bytes,
+        "visible_bytes": config.visible_bytes,
+        "vram_seed": config.vram_seed,
+        "attached": served.presence.is_attached(),
+        "lost": served.gpu.is_lost(),
+    })
 }

@@ -8,6 +8,11 @@ use e3k_regs::addr::ADDRESS_BITS;
 use presil_device::{BusError, DmaAccess, SystemMemory};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+/// What to do when guest memory comes without files behind it.
+pub(crate) const MEMORY_NOT_SHARED: &str = "guest RAM is not shared with this process, so the GPU \
+    cannot reach it: start QEMU with a memory-backend-memfd that has share=on, and with -machine \
+    memory-backend=… naming it (see --print-qemu-args)";
+
 /// One table of the guest memory that QEMU shares with us. It keeps its
 /// mappings alive, so it is replaced under the GPU's lock and never while a
 /// transfer runs.

@@ -19,10 +19,7 @@ fn a_server_ends_well_when_qemu_leaves_and_leaves_no_socket_behind() {
     drop(qemu);
     assert_eq!(server.wait().code(), Some(0));
     let log = server.whole_log();
-    assert!(
-        log.contains("QEMU left: 1 register accesses in 1 requests"),
-        "{log}"
-    );
+    assert!(log.contains("QEMU left: 1 register accesses"), "{log}");
     assert!(!server.socket().exists());
     assert!(!server.control().exists());
 }

@@ -37,13 +37,13 @@ use self::config_space::Live;
 use self::events::EventQueue;
 use self::vring::{QueueBroken, Table};
 use self::window::{TableNews, Window};
-use crate::life::Life;
+use crate::life::Presence;
 use crate::shared_gpu::{Session, SharedGpu};
 use crate::system_memory::GuestRam;
 use crate::thread;
 
 pub(crate) use self::config_space::CONFIG_BYTES;
-pub use self::counters::{Count, DoorCounters};
+pub use self::counters::DoorCounters;
 pub use self::vring::Vring;
 
 /// The virtio device id (PCI 1af4:1066): QEMU knows its name, Linux has no driver for it.
@@ -64,18 +64,13 @@ const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatures::
     .union(VhostUserProtocolFeatures::BACKEND_SEND_FD)
     .union(VhostUserProtocolFeatures::SHMEM);
 
-/// What to do when QEMU starts the device without a memory table.
-pub(crate) const MEMORY_NOT_SHARED: &str = "guest RAM is not shared with this process, so the GPU \
-    cannot reach it: start QEMU with a memory-backend-memfd that has share=on, and with -machine \
-    memory-backend=… naming it (see --print-qemu-args)";
-
 const REQUEST_QUEUE: u16 = 0;
 const EVENT_QUEUE: u16 = 1;
 
 /// The door of one connection.
 pub struct Door {
     gpu: Arc<SharedGpu>,
-    life: Arc<Life>,
+    presence: Arc<Presence>,
     counters: Arc<DoorCounters>,
     memory: vring::Memory,
     window: Arc<Window>,
@@ -90,7 +85,7 @@ impl Door {
     /// A door to `gpu`, and the guest memory that the vhost crates fill for it.
     pub fn new(
         gpu: Arc<SharedGpu>,
-        life: Arc<Life>,
+        presence: Arc<Presence>,
         counters: Arc<DoorCounters>,
         memory: vring::Memory,
     ) -> Self {
@@ -100,7 +95,7 @@ impl Door {
         let window = Arc::new(Window::new(gpu.vram(), Arc::clone(&counters)));
         Self {
             gpu,
-            life,
+            presence,
             counters,
             memory,
             window,
@@ -219,7 +214,7 @@ impl VhostUserBackend for Door {
 
     /// QEMU's first question: somebody who speaks vhost-user is here.
     fn features(&self) -> u64 {
-        self.life.attach();
+        self.presence.attach();
         FEATURES
     }
 

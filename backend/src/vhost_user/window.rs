@@ -196,7 +196,7 @@ impl Window {
         let waited = self.changed.wait_while_for(state, starting, TABLE_TIME);
         if waited.timed_out() && state.phase == Phase::Starting {
             self.without_memory.store(true, Ordering::Release);
-            tracing::error!("{}", super::MEMORY_NOT_SHARED);
+            tracing::error!("{}", crate::system_memory::MEMORY_NOT_SHARED);
         }
     }
 

@@ -1,0 +1,256 @@
+//! Configuration space: a table of reset values and write masks, and what its
+//! bits mean to the rest of the door. What no line of the table names reads 0
+//! and takes no writes.
+
+use presil_device::Config;
+
+use crate::pci::Identity;
+
+/// Bytes of the configuration space of a PCI Express function; those from
+/// [`HEADER_BYTES`] on are empty.
+pub(super) const CONFIG_BYTES: u64 = 4096;
+/// Bytes that the table describes.
+const HEADER_BYTES: usize = 256;
+/// Bytes of BAR0.
+pub(super) const BAR0_BYTES: u32 = e3k_regs::register::BAR0_BYTES;
+
+const COMMAND: usize = 0x04;
+const STATUS: usize = 0x06;
+const POWER: usize = 0x40;
+const POWER_CONTROL: usize = POWER + 4;
+/// The MSI capability, whose first 8 bytes BAR0 mirrors at 0x8048.
+pub(super) const MSI: usize = 0x48;
+const EXPRESS: usize = 0x60;
+const DEVICE_CONTROL: usize = EXPRESS + 8;
+
+const COMMAND_IO: u32 = 1;
+const COMMAND_MEMORY: u8 = 1 << 1;
+const COMMAND_MASTER: u8 = 1 << 2;
+/// Of the command's second byte.
+const COMMAND_NO_INTX: u8 = 1 << 2;
+/// Memory, bus master, parity, SERR, interrupt disable.
+const COMMAND_MASK: u32 = 0x0546;
+const STATUS_INTERRUPT: u8 = 1 << 3;
+const STATUS_CAPABILITIES: u32 = 1 << 4;
+const MSI_64_BIT: u32 = 1 << 7;
+const MSI_ENABLE: u8 = 1;
+/// Of device control's second byte.
+const FUNCTION_RESET: u8 = 1 << 7;
+const POWER_STATE: u8 = 3;
+const D3: u8 = 3;
+const BAR_64_BIT_PREFETCHABLE: u32 = 0xC;
+/// Role-based error reporting and function-level reset.
+const DEVICE_CAPABILITIES: u32 = 1 << 15 | 1 << 28;
+/// Relaxed ordering, no-snoop, reads of up to 512 bytes.
+const DEVICE_CONTROL_RESET: u32 = 0x2810;
+/// Error reporting, relaxed ordering, payload size, no-snoop, read size.
+const DEVICE_CONTROL_MASK: u32 = 0x78FF;
+/// 8 GT/s (3) and sixteen lanes, as capability and status say it.
+const LINK: u32 = 16 << 4 | 3;
+/// 2.5, 5 and 8 GT/s.
+const LINK_SPEEDS: u32 = 0b1110;
+/// ASPM, completion boundary, common clock, extended synch.
+const LINK_CONTROL_MASK: u32 = 0x00CB;
+
+/// One line of the table: a field, its value after reset and the bits that
+/// software may change.
+struct Field {
+    at: usize,
+    bytes: usize,
+    reset: u32,
+    mask: u32,
+}
+
+const fn fixed(at: usize, bytes: usize, value: u32) -> Field {
+    Field {
+        at,
+        bytes,
+        reset: value,
+        mask: 0,
+    }
+}
+
+const fn field(at: usize, bytes: usize, reset: u32, mask: u32) -> Field {
+    Field {
+        at,
+        bytes,
+        reset,
+        mask,
+    }
+}
+
+fn table(config: &Config, identity: Identity) -> [Field; 31] {
+    let [low, high] = e3k_regs::packet::halves(!(config.visible_bytes - 1));
+    let class = identity.class.code();
+    let io = if identity.class.has_legacy_io() {
+        COMMAND_IO
+    } else {
+        0
+    };
+    let (subsystem_vendor, subsystem) = identity.subsystem(config.chip);
+    [
+        fixed(0x00, 2, config.chip.vendor_id().into()),
+        fixed(0x02, 2, config.chip.device_id().into()),
+        field(COMMAND, 2, 0, COMMAND_MASK | io),
+        fixed(STATUS, 2, STATUS_CAPABILITIES),
+        fixed(0x08, 4, class << 8),
+        field(0x0C, 1, 0, 0xFF), // Cache line size.
+        field(0x10, 4, 0, !(BAR0_BYTES - 1)),
+        field(0x14, 4, BAR_64_BIT_PREFETCHABLE, low),
+        field(0x18, 4, 0, high),
+        fixed(0x2C, 2, subsystem_vendor.into()),
+        fixed(0x2E, 2, subsystem.into()),
+        fixed(0x34, 1, 0x40),
+        field(0x3C, 1, 0, 0xFF), // Interrupt line.
+        fixed(0x3D, 1, 1),       // INTA.
+        // Power management, version 3: D0 and D3hot, and D3hot to D0 is a reset.
+        fixed(POWER, 2, 0x4801),
+        fixed(POWER + 2, 2, 3),
+        field(POWER_CONTROL, 2, 0, u32::from(POWER_STATE)),
+        // MSI: one vector, 64-bit address.
+        fixed(MSI, 2, 0x6005),
+        field(MSI + 2, 2, MSI_64_BIT, u32::from(MSI_ENABLE)),
+        field(MSI + 4, 4, 0, !3),
+        field(MSI + 8, 4, 0, !0),
+        field(MSI + 12, 2, 0, 0xFFFF),
+        // PCI Express, version 2: an endpoint.
+        fixed(EXPRESS, 2, 0x0010),
+        fixed(EXPRESS + 2, 2, 2),
+        fixed(EXPRESS + 4, 4, DEVICE_CAPABILITIES),
+        field(DEVICE_CONTROL, 2, DEVICE_CONTROL_RESET, DEVICE_CONTROL_MASK),
+        fixed(EXPRESS + 0x0C, 4, LINK),
+        field(EXPRESS + 0x10, 2, 0, LINK_CONTROL_MASK),
+        fixed(EXPRESS + 0x12, 2, LINK),
+        fixed(EXPRESS + 0x2C, 4, LINK_SPEEDS),
+        fixed(EXPRESS + 0x30, 2, 3), // Target speed.
+    ]
+}
+
+/// Where interrupts go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Route {
+    /// Nowhere: disabled, no bus master, or in D3.
+    #[default]
+    Off,
+    Msi,
+    Intx,
+}
+
+/// What a write has asked for, apart from the bits that it changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Nothing.
+    Bits,
+    /// A function-level reset.
+    FunctionReset,
+    /// The way from D3hot to D0, which resets the function, too.
+    PowerUp,
+}
+
+/// The configuration space of one function.
+pub(super) struct ConfigSpace {
+    bytes: [u8; HEADER_BYTES],
+    resets: [u8; HEADER_BYTES],
+    masks: [u8; HEADER_BYTES],
+}
+
+impl ConfigSpace {
+    pub(super) fn new(config: &Config, identity: Identity) -> Self {
+        let mut resets = [0; HEADER_BYTES];
+        let mut masks = [0; HEADER_BYTES];
+        for line in table(config, identity) {
+            let place = line.at..line.at + line.bytes;
+            let raw = line
+                .reset
+                .to_le_bytes()
+                .into_iter()
+                .zip(line.mask.to_le_bytes());
+            for (at, (reset, mask)) in place.zip(raw) {
+                if let (Some(to_reset), Some(to_mask)) = (resets.get_mut(at), masks.get_mut(at)) {
+                    *to_reset = reset;
+                    *to_mask = mask;
+                }
+            }
+        }
+        Self {
+            bytes: resets,
+            resets,
+            masks,
+        }
+    }
+
+    /// As after power-on.
+    pub(super) fn reset(&mut self) {
+        self.bytes = self.resets;
+    }
+
+    /// Fills `buf` from byte `offset` on; what lies outside reads 0.
+    /// `interrupt` is whether the interrupt line is up.
+    pub(super) fn read(&self, offset: u64, buf: &mut [u8], interrupt: bool) {
+        for (byte, at) in buf.iter_mut().zip(offset..) {
+            *byte = self.byte(at);
+            if interrupt && at == STATUS as u64 && self.route() != Route::Msi {
+                *byte |= STATUS_INTERRUPT;
+            }
+        }
+    }
+
+    /// Writes from byte `offset` on, where the table lets it.
+    pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> Written {
+        let was_down = !self.is_powered();
+        let mut written = Written::Bits;
+        for (value, at) in data.iter().zip(offset..) {
+            let Ok(at) = usize::try_from(at) else { break };
+            let (Some(byte), Some(mask)) = (self.bytes.get_mut(at), self.masks.get(at)) else {
+                break;
+            };
+            // D1 and D2 do not exist: the write ends well and changes nothing.
+            if at == POWER_CONTROL && !matches!(value & POWER_STATE, 0 | D3) {
+                continue;
+            }
+            *byte = *byte & !mask | value & mask;
+            if at == DEVICE_CONTROL + 1 && value & FUNCTION_RESET != 0 {
+                written = Written::FunctionReset;
+            }
+        }
+        if was_down && self.is_powered() {
+            written = Written::PowerUp;
+        }
+        written
+    }
+
+    fn byte(&self, at: u64) -> u8 {
+        let at = usize::try_from(at).ok();
+        at.and_then(|at| self.bytes.get(at)).copied().unwrap_or(0)
+    }
+
+    fn is_powered(&self) -> bool {
+        self.byte(POWER_CONTROL as u64) & POWER_STATE == 0
+    }
+
+    fn command(&self) -> u8 {
+        self.byte(COMMAND as u64)
+    }
+
+    /// Whether the BARs answer.
+    pub(super) fn memory_enabled(&self) -> bool {
+        self.is_powered() && self.command() & COMMAND_MEMORY != 0
+    }
+
+    /// Whether the function may use the machine's memory.
+    pub(super) fn bus_master(&self) -> bool {
+        self.is_powered() && self.command() & COMMAND_MASTER != 0
+    }
+
+    /// Where interrupts go.
+    pub(super) fn route(&self) -> Route {
+        let msi = self.byte(MSI as u64 + 2) & MSI_ENABLE != 0;
+        let intx = self.byte(COMMAND as u64 + 1) & COMMAND_NO_INTX == 0;
+        match (msi, intx) {
+            _ if !self.is_powered() => Route::Off,
+            (true, _) if self.bus_master() => Route::Msi,
+            (false, true) => Route::Intx,
+            _ => Route::Off,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! One client's socket: whole messages in, with the descriptors that came
+//! with them; replies out. One system call each, as a rule.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
+};
+
+use super::wire::{HEADER_BYTES, Header, MAX_MESSAGE};
+
+/// Most descriptors that are taken from one client ahead; no message needs more than one.
+const MAX_FDS: usize = 8;
+
+/// Why a connection is given up: what follows cannot be understood.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("a message of {0} bytes: expected {HEADER_BYTES} to {MAX_MESSAGE}")]
+    Length(u32),
+    #[error("the connection ended inside a message")]
+    Truncated,
+    #[error("a reply to nothing that was asked")]
+    UnexpectedReply,
+    #[error("more than {MAX_FDS} descriptors for one message")]
+    TooManyDescriptors,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<Errno> for Broken {
+    fn from(error: Errno) -> Self {
+        Self::Io(error.into())
+    }
+}
+
+/// A client's socket and what was read from it ahead.
+pub(super) struct Connection {
+    stream: UnixStream,
+    buffer: Box<[u8]>,
+    /// The part of `buffer` that was received and not given out.
+    start: usize,
+    end: usize,
+    /// Descriptors that no message has taken yet, and where in `buffer` the
+    /// bytes end that they came with. They belong to the last message that
+    /// begins there: the kernel never adds bytes behind those of descriptors.
+    fds: Vec<OwnedFd>,
+    fds_end: usize,
+}
+
+/// A command as it came.
+pub(super) struct Message<'a> {
+    pub(super) header: Header,
+    pub(super) body: &'a [u8],
+    pub(super) fds: Vec<OwnedFd>,
+}
+
+impl Connection {
+    pub(super) fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            buffer: vec![0; MAX_MESSAGE].into(),
+            start: 0,
+            end: 0,
+            fds: Vec::new(),
+            fds_end: 0,
+        }
+    }
+
+    /// Waits for the next command; `None` when the client has left.
+    pub(super) fn receive(&mut self) -> Result<Option<Message<'_>>, Broken> {
+        let header = loop {
+            let received = self.buffer.get(self.start..self.end).unwrap_or_default();
+            if let Some(header) = Header::parse(received) {
+                let bytes = length(header)?;
+                if received.len() >= bytes {
+                    break header;
+                }
+            }
+            if !self.fill()? {
+                let clean = self.start == self.end;
+                return if clean {
+                    Ok(None)
+                } else {
+                    Err(Broken::Truncated)
+                };
+            }
+        };
+        if !header.is_command() {
+            return Err(Broken::UnexpectedReply);
+        }
+        let body = self.start + HEADER_BYTES;
+        self.start += length(header)?;
+        let fds = if self.start >= self.fds_end {
+            std::mem::take(&mut self.fds)
+        } else {
+            Vec::new()
+        };
+        Ok(Some(Message {
+            header,
+            body: self.buffer.get(body..self.start).unwrap_or_default(),
+            fds,
+        }))
+    }
+
+    /// Receives what is there, or waits for something; `false` at the end.
+    fn fill(&mut self) -> Result<bool, Broken> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.fds_end = self.fds_end.saturating_sub(self.start);
+        self.start = 0;
+        let room = self.buffer.get_mut(self.end..).unwrap_or_default();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let bytes = loop {
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            match recvmsg(
+                &self.stream,
+                &mut [IoSliceMut::new(room)],
+                &mut control,
+                flags,
+            ) {
+                Ok(received) => break received.bytes,
+                Err(Errno::INTR) => {}
+                Err(Errno::CONNRESET) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        self.end += bytes;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                self.fds.extend(fds);
+                self.fds_end = self.end;
+            }
+        }
+        if self.fds.len() > MAX_FDS {
+            return Err(Broken::TooManyDescriptors);
+        }
+        Ok(bytes != 0)
+    }
+
+    /// Sends one message, with a descriptor or without.
+    pub(super) fn send(&self, message: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Broken> {
+        let mut rest = message;
+        let mut fd = fd;
+        while !rest.is_empty() {
+            let sent = match fd {
+                Some(fd) => self.send_with(rest, fd),
+                None => send(&self.stream, rest, SendFlags::NOSIGNAL),
+            };
+            match sent {
+                Ok(bytes) => {
+                    rest = rest.get(bytes..).unwrap_or_default();
+                    fd = None;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn send_with(&self, bytes: &[u8], fd: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = [fd];
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+        sendmsg(
+            &self.stream,
+            &[IoSlice::new(bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
+    }
+}
+
+/// The bytes of the whole message.
+fn length(header: Header) -> Result<usize, Broken> {
+    usize::try_from(header.bytes)
+        .ok()
+        .filter(|bytes| (HEADER_BYTES..=MAX_MESSAGE).contains(bytes))
+        .ok_or(Broken::Length(header.bytes))
+}

@@ -1,0 +1,245 @@
+//! The machine's memory as the client lends it: ranges of bus addresses with
+//! the files behind them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use e3k_regs::BusAddr;
+use e3k_regs::addr::ADDRESS_BITS;
+use parking_lot::RwLock;
+use presil_device::{BusError, DmaAccess, SystemMemory};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use vm_memory::mmap::MmapRegion;
+use vm_memory::{Bytes, FileOffset, VolatileMemory, VolatileSlice};
+
+use super::wire::{DmaMap, DmaUnmap};
+use crate::system_memory::MEMORY_NOT_SHARED;
+
+/// Most ranges at a time.
+pub(super) const MAX_RANGES: usize = 4096;
+/// What a range begins and ends at.
+const PAGE_BYTES: u64 = 4096;
+
+/// The ranges of one connection. An access holds the lock that a change of the
+/// ranges waits for: once a range is taken away nothing touches it any more.
+#[derive(Default)]
+pub(super) struct Dma {
+    table: RwLock<Table>,
+    said: AtomicBool,
+}
+
+#[derive(Default)]
+struct Table {
+    /// By their first address; they do not overlap.
+    ranges: BTreeMap<u64, Range>,
+    /// The files behind them, each opened once however often it comes.
+    files: BTreeMap<FileId, Weak<File>>,
+    /// The function is a bus master.
+    enabled: bool,
+}
+
+/// Device, inode, and whether it was opened for writing.
+type FileId = (u64, u64, bool);
+
+struct Range {
+    bytes: u64,
+    readable: bool,
+    writable: bool,
+    /// Without it the range is known, but out of reach.
+    mapping: Option<MmapRegion>,
+}
+
+impl Dma {
+    /// Lets the function use memory, or not.
+    pub(super) fn set_enabled(&self, enabled: bool) {
+        let mut table = self.table.write();
+        let began = enabled && !std::mem::replace(&mut table.enabled, enabled);
+        let shared = table.ranges.values().any(|range| range.mapping.is_some());
+        if began && !shared {
+            self.say_not_shared();
+        }
+    }
+
+    /// Nothing is reached any more.
+    pub(super) fn clear(&self) {
+        *self.table.write() = Table::default();
+    }
+
+    /// A new range, with the file that holds it.
+    ///
+    /// # Errors
+    /// `EINVAL`: no pages, or not all of the file's; `EEXIST`: a part of it is
+    /// mapped; `ENOSPC`: too many; or what `mmap` says.
+    pub(super) fn map(&self, request: DmaMap, fd: Option<OwnedFd>) -> Result<(), Errno> {
+        let DmaMap { address, bytes, .. } = request;
+        let end = address.checked_add(bytes).ok_or(Errno::INVAL)?;
+        let aligned = (address | bytes | request.offset).is_multiple_of(PAGE_BYTES);
+        if bytes == 0 || (fd.is_some() && !aligned) {
+            return Err(Errno::INVAL);
+        }
+        let mut table = self.table.write();
+        if table.overlaps(address, end) {
+            return Err(Errno::EXIST);
+        }
+        if table.ranges.len() >= MAX_RANGES {
+            return Err(Errno::NOSPC);
+        }
+        let mapping = fd.map(|fd| table.mmap(&request, fd)).transpose()?;
+        let range = Range {
+            bytes,
+            readable: request.readable,
+            writable: request.writable,
+            mapping,
+        };
+        table.ranges.insert(address, range);
+        Ok(())
+    }
+
+    /// Takes every range inside the request's away.
+    ///
+    /// # Errors
+    /// `EINVAL`: it would cut one in two, or ends beyond the address space.
+    pub(super) fn unmap(&self, request: DmaUnmap) -> Result<(), Errno> {
+        let mut table = self.table.write();
+        if request.is_all() {
+            table.ranges.clear();
+            return Ok(());
+        }
+        let start = request.address;
+        let end = start.checked_add(request.bytes).ok_or(Errno::INVAL)?;
+        let cut = |at: u64| table.find(at).is_some_and(|(first, _)| first != at);
+        if cut(start) || cut(end) {
+            return Err(Errno::INVAL);
+        }
+        table
+            .ranges
+            .retain(|first, _| !(start..end).contains(first));
+        Ok(())
+    }
+
+    fn say_not_shared(&self) {
+        if !self.said.swap(true, Ordering::Relaxed) {
+            tracing::error!("{MEMORY_NOT_SHARED}");
+        }
+    }
+
+    /// Lets `body` use `bytes` bytes at `at`, if there is memory for it.
+    fn access<T>(
+        &self,
+        at: BusAddr,
+        bytes: usize,
+        write: bool,
+        body: impl FnOnce(VolatileSlice<'_>) -> Option<T>,
+    ) -> Result<T, BusError> {
+        let length = u64::try_from(bytes).map_err(|_| BusError)?;
+        let end = at.0.checked_add(length).ok_or(BusError)?;
+        let table = self.table.read();
+        if !table.enabled || end > 1 << ADDRESS_BITS {
+            return Err(BusError);
+        }
+        let (first, range) = table.find(at.0).ok_or(BusError)?;
+        let allowed = if write {
+            range.writable
+        } else {
+            range.readable
+        };
+        if !allowed {
+            return Err(BusError);
+        }
+        let Some(mapping) = &range.mapping else {
+            if range.writable && range.readable {
+                self.say_not_shared();
+            }
+            return Err(BusError);
+        };
+        let offset = usize::try_from(at.0 - first).map_err(|_| BusError)?;
+        let slice = mapping.get_slice(offset, bytes).map_err(|_| BusError)?;
+        body(slice).ok_or(BusError)
+    }
+}
+
+impl Table {
+    /// The range that contains `at`, with its first address.
+    fn find(&self, at: u64) -> Option<(u64, &Range)> {
+        let (first, range) = self.ranges.range(..=at).next_back()?;
+        (at - first < range.bytes).then_some((*first, range))
+    }
+
+    fn overlaps(&self, start: u64, end: u64) -> bool {
+        self.find(start).is_some() || self.ranges.range(start..end).next().is_some()
+    }
+
+    fn mmap(&mut self, request: &DmaMap, fd: OwnedFd) -> Result<MmapRegion, Errno> {
+        let file = self.open(File::from(fd))?;
+        let size = usize::try_from(request.bytes).map_err(|_| Errno::INVAL)?;
+        let mut protection = 0;
+        if request.readable || request.writable {
+            protection |= libc::PROT_READ;
+        }
+        if request.writable {
+            protection |= libc::PROT_WRITE;
+        }
+        let end = request.offset.checked_add(request.bytes);
+        let data = file.metadata().map_err(|_| Errno::BADF)?;
+        // Beyond the end of a file an access would be a SIGBUS.
+        if data.is_file() && end.is_none_or(|end| end > data.len()) {
+            return Err(Errno::INVAL);
+        }
+        let backing = FileOffset::from_arc(file, request.offset);
+        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+        MmapRegion::build(Some(backing), size, protection, flags).map_err(|error| match error {
+            vm_memory::mmap::MmapRegionError::Mmap(error) => {
+                Errno::from_io_error(&error).unwrap_or(Errno::NOMEM)
+            }
+            _ => Errno::INVAL,
+        })
+    }
+
+    /// The file, or the same one that is open already.
+    fn open(&mut self, file: File) -> Result<Arc<File>, Errno> {
+        let data = file.metadata().map_err(|_| Errno::BADF)?;
+        let mode = rustix::fs::fcntl_getfl(&file)? & OFlags::ACCMODE;
+        let id = (data.dev(), data.ino(), mode == OFlags::RDWR);
+        self.files.retain(|_, file| file.strong_count() != 0);
+        if let Some(known) = self.files.get(&id).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let file = Arc::new(file);
+        self.files.insert(id, Arc::downgrade(&file));
+        Ok(file)
+    }
+}
+
+/// [`Dma`] as the GPU holds it.
+pub(super) struct Bus(pub(super) Arc<Dma>);
+
+impl SystemMemory for Bus {
+    fn read(&self, at: BusAddr, buf: &mut [u8], _: DmaAccess) -> Result<(), BusError> {
+        self.0.access(at, buf.len(), false, |memory| {
+            memory.read_slice(buf, 0).ok()
+        })
+    }
+
+    fn write(&self, at: BusAddr, buf: &[u8], _: DmaAccess) -> Result<(), BusError> {
+        self.0.access(at, buf.len(), true, |memory| {
+            memory.write_slice(buf, 0).ok()
+        })
+    }
+
+    fn load_u32(&self, at: BusAddr, _: DmaAccess) -> Result<u32, BusError> {
+        self.0.access(at, size_of::<u32>(), false, |memory| {
+            memory.load(0, Ordering::Acquire).map(u32::from_le).ok()
+        })
+    }
+
+    fn store_u64(&self, at: BusAddr, value: u64, _: DmaAccess) -> Result<(), BusError> {
+        self.0.access(at, size_of::<u64>(), true, |memory| {
+            memory.store(value.to_le(), 0, Ordering::Release).ok()
+        })
+    }
+}

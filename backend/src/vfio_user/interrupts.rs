@@ -1,0 +1,153 @@
+//! The function's interrupt, by MSI or INTx.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use presil_device::Gpu;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+use vfio_bindings::bindings::vfio;
+
+use super::config_space::Route;
+use super::counters::VfioUserCounters;
+use super::wire::{IrqAction, IrqData, SetIrqs};
+use crate::shared_gpu::InterruptPort;
+
+/// Flags and number of the interrupts of a kind; `None` when there is no such kind.
+pub(super) fn kind(index: u32) -> Option<(u32, u32)> {
+    match index {
+        vfio::VFIO_PCI_INTX_IRQ_INDEX => {
+            let flags = vfio::VFIO_IRQ_INFO_EVENTFD
+                | vfio::VFIO_IRQ_INFO_MASKABLE
+                | vfio::VFIO_IRQ_INFO_AUTOMASKED;
+            Some((flags, 1))
+        }
+        vfio::VFIO_PCI_MSI_IRQ_INDEX => Some((
+            vfio::VFIO_IRQ_INFO_EVENTFD | vfio::VFIO_IRQ_INFO_NORESIZE,
+            1,
+        )),
+        index if index < vfio::VFIO_PCI_NUM_IRQS => Some((0, 0)),
+        _ => None,
+    }
+}
+
+/// Where interrupts of one connection go.
+pub(super) struct Interrupts {
+    counters: Arc<VfioUserCounters>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    route: Route,
+    msi: Option<File>,
+    intx: Option<File>,
+    /// From each INTx until the client has taken it.
+    intx_masked: bool,
+    /// Rises of the line that an MSI was sent for, or that went by as INTx.
+    seen: u64,
+}
+
+impl Interrupts {
+    pub(super) fn new(counters: Arc<VfioUserCounters>) -> Self {
+        Self {
+            counters,
+            state: Mutex::default(),
+        }
+    }
+
+    /// What configuration space says.
+    pub(super) fn set_route(&self, route: Route) {
+        self.state.lock().route = route;
+    }
+
+    /// What the client says. Belongs into a session of the GPU, whose end sends
+    /// what waits.
+    ///
+    /// # Errors
+    /// `EINVAL`: there are no such interrupts, they cannot do that, or the
+    /// descriptors are not theirs.
+    pub(super) fn set(&self, request: SetIrqs<'_>, fd: Option<OwnedFd>) -> Result<(), Errno> {
+        let (_, number) = kind(request.index).ok_or(Errno::INVAL)?;
+        let end = request.start.checked_add(request.count);
+        if end.is_none_or(|end| end > number) || (request.data != IrqData::EventFds && fd.is_some())
+        {
+            return Err(Errno::INVAL);
+        }
+        let mut state = self.state.lock();
+        let intx = request.index == vfio::VFIO_PCI_INTX_IRQ_INDEX;
+        let all = matches!(request.data, IrqData::None) && request.count == 1;
+        let chosen = all || matches!(request.data, IrqData::Bools([chosen]) if *chosen != 0);
+        match (request.action, request.data) {
+            (IrqAction::Trigger, IrqData::EventFds) if request.count == 1 => {
+                state.assign(intx, fd.map(event_fd).transpose()?);
+            }
+            (IrqAction::Trigger, IrqData::None) if request.count == 0 => state.assign(intx, None),
+            (IrqAction::Trigger, IrqData::None | IrqData::Bools(_)) => {
+                if chosen {
+                    state.signal(intx);
+                }
+            }
+            (IrqAction::Mask, IrqData::None | IrqData::Bools(_)) if intx => {
+                state.intx_masked |= chosen;
+            }
+            (IrqAction::Unmask, IrqData::None | IrqData::Bools(_)) if intx => {
+                state.intx_masked &= !chosen;
+            }
+            _ => return Err(Errno::INVAL),
+        }
+        Ok(())
+    }
+}
+
+/// A descriptor to write to. Writing never waits, whatever it is.
+fn event_fd(fd: OwnedFd) -> Result<File, Errno> {
+    fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
+    Ok(File::from(fd))
+}
+
+impl State {
+    fn assign(&mut self, intx: bool, fd: Option<File>) {
+        if intx {
+            self.intx = fd;
+            self.intx_masked = false;
+        } else {
+            self.msi = fd;
+        }
+    }
+
+    /// Whether there was somebody to tell.
+    fn signal(&mut self, intx: bool) -> bool {
+        let fd = if intx { &mut self.intx } else { &mut self.msi };
+        let Some(fd) = fd else { return false };
+        // A descriptor that takes nothing has been told often enough.
+        let _ = fd.write(&1_u64.to_ne_bytes());
+        true
+    }
+}
+
+/// [`Interrupts`] as the GPU holds it.
+pub(super) struct Port(pub(super) Arc<Interrupts>);
+
+impl InterruptPort for Port {
+    fn deliver(&mut self, gpu: &mut Gpu) {
+        let mut state = self.0.state.lock();
+        let rises = gpu.counters().interrupts;
+        let route = state.route;
+        match route {
+            Route::Msi if state.seen != rises && state.signal(false) => {
+                state.seen = rises;
+                self.0.counters.msi.add(1);
+            }
+            Route::Intx if !state.intx_masked && state.signal(true) => {
+                state.intx_masked = true;
+                state.seen = rises;
+                self.0.counters.intx.add(1);
+            }
+            _ => {}
+        }
+    }
+}
