@@ -6,6 +6,7 @@
 mod checks;
 mod guest;
 mod machine;
+pub mod pa_driver;
 mod ram;
 
 pub use checks::{Check, data_checks, failed};

@@ -36,7 +36,7 @@ struct State {
 }
 
 /// The interrupt line: wakes somebody, does nothing else.
-struct Line(Arc<AtomicBool>);
+pub(crate) struct Line(pub(crate) Arc<AtomicBool>);
 
 impl InterruptSink for Line {
     fn raise(&mut self) {

@@ -1,7 +1,7 @@
 //! The machine's RAM: page frames full of garbage, handed out in no order.
 
 use presil_device::{BusAddr, BusError, DmaAccess, Snoop, SystemMemory};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use vidmm::Caching;
 
@@ -16,7 +16,7 @@ const HALF: usize = FRAMES / 2;
 struct Frames {
     bytes: Vec<u8>,
     /// Frames nobody owns, in the order in which they go out.
-    free: Vec<usize>,
+    free: VecDeque<usize>,
     /// How the owner of a frame maps it.
     owned: BTreeMap<usize, Caching>,
     /// GPU accesses whose snoop attribute contradicts the CPU's caching, or
@@ -70,7 +70,7 @@ impl Ram {
         free.sort_by_key(|frame| mix(*frame as u64 + 77));
         Self(Arc::new(Mutex::new(Frames {
             bytes,
-            free,
+            free: free.into(),
             owned: BTreeMap::new(),
             violations: Vec::new(),
         })))
@@ -84,14 +84,38 @@ impl Ram {
 
     /// `count` zeroed frames, or `None`.
     pub(crate) fn alloc(&self, count: usize, caching: Caching) -> Option<Vec<u64>> {
+        let frames = self.take(count, caching, u64::MAX)?;
+        for at in &frames {
+            self.cpu_write(*at, &[0; PAGE]);
+        }
+        Some(frames)
+    }
+
+    /// `count` frames below `limit` with what they happen to hold, or `None`.
+    pub(crate) fn take(&self, count: usize, caching: Caching, limit: u64) -> Option<Vec<u64>> {
         let mut ram = self.lock();
-        let keep = ram.free.len().checked_sub(count)?;
-        let frames = ram.free.split_off(keep);
-        for frame in &frames {
-            ram.bytes[frame * PAGE..][..PAGE].fill(0);
+        let (mut taken, mut high) = (Vec::new(), Vec::new());
+        while taken.len() < count {
+            match ram.free.pop_back() {
+                Some(frame) if address(frame) < limit => taken.push(frame),
+                Some(frame) => high.push(frame),
+                None => break,
+            }
+        }
+        let short = taken.len() < count;
+        let back = if short {
+            std::mem::take(&mut taken)
+        } else {
+            Vec::new()
+        };
+        ram.free.extend(high.into_iter().rev().chain(back));
+        if short {
+            return None;
+        }
+        for frame in &taken {
             ram.owned.insert(*frame, caching);
         }
-        Some(frames.into_iter().map(address).collect())
+        Some(taken.into_iter().map(address).collect())
     }
 
     /// Takes frames back and fills them with garbage, so that a late access shows.
@@ -103,7 +127,7 @@ impl Ram {
                 continue;
             }
             ram.bytes[frame * PAGE..][..PAGE].fill(0xEE);
-            ram.free.insert(0, frame);
+            ram.free.push_front(frame);
         }
     }
 

@@ -107,7 +107,7 @@ const BITS: &[(&str, &[(u8, u8)])] = &[
         (19, 16), (20, 20), (21, 21), (22, 22), (23, 23),
     ]),
     ("ADVANCED_RAW", ADVANCED), ("ADVANCED_ENABLE", ADVANCED), ("ADVANCED_SHADOW", ADVANCED),
-    ("CLOCK_GATES", &[(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6)]),
+    ("CLOCK_GATES", &[(0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 7)]),
     ("ADAPTER_CONTROL", &[(0, 0), (4, 4)]),
     ("MEM_CHANNELS", &[(3, 0), (7, 4)]),
     ("MIU0_RANGE[0].START", &[(31, 12)]), ("MIU0_RANGE[0].END", &[(31, 12)]),

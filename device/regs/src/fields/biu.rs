@@ -175,7 +175,8 @@ layout! {
 
     /// 0x8A01: a one lets the unit's clock run (hardware reference 9.3).
     ClockGates(u8) {
-        __: u8 [1],
+        /// Nobody says which unit; software writes all eight bits.
+        other0: bool [1],
         /// Video post-processor.
         vpp: bool [1],
         /// Video core 1.
@@ -188,7 +189,8 @@ layout! {
         gpc1: bool [1],
         /// GPC 0: slices 0 to 3.
         gpc0: bool [1],
-        __: u8 [1],
+        /// As bit 0.
+        other7: bool [1],
     }
 
     /// 0x8E000 (hardware reference 9.3). State codes 0x00, 0x10, 0x12, 0x22, 0x24, 0x44 are E0 to E5.
