@@ -4,7 +4,7 @@
 //! both, nothing is said that was not asked for, and a line that begins with
 //! `{` is passed over: it is an answer that a terminal echoed.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -247,15 +247,27 @@ fn counters(served: &Served) -> Result<Value, Refusal> {
 
 fn faults(gpu: &SharedGpu) -> Result<Value, Refusal> {
     gpu.enter().run(|gpu| {
-        let faults: Vec<_> = gpu.faults().collect();
-        let ring_errors: Vec<_> = gpu.ring_errors().collect();
-        let unmet_waits: Vec<_> = gpu.unmet_waits().collect();
         Ok(json!({
-            "faults": serde_json::to_value(faults)?,
-            "ring_errors": serde_json::to_value(ring_errors)?,
-            "unmet_waits": serde_json::to_value(unmet_waits)?,
+            "faults": told(gpu.faults())?,
+            "ring_errors": told(gpu.ring_errors())?,
+            "unmet_waits": told(gpu.unmet_waits())?,
         }))
     })?
+}
+
+/// Records with their fields, and with a sentence as `text`.
+fn told<'a, T: serde::Serialize + Display + 'a>(
+    records: impl Iterator<Item = &'a T>,
+) -> Result<Vec<Value>, Refusal> {
+    records
+        .map(|record| {
+            let mut value = serde_json::to_value(record)?;
+            if let Value::Object(fields) = &mut value {
+                fields.insert("text".to_owned(), record.to_string().into());
+            }
+            Ok(value)
+        })
+        .collect()
 }
 
 fn walk(gpu: &SharedGpu, process_id: u64, va: u64) -> Result<Value, Refusal> {
