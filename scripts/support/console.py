@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 MARK = "@presil "
+PANIC = "Kernel panic - not syncing"
 
 
 @dataclass
@@ -18,6 +19,8 @@ class Transcript:
     """Seconds since the transcript's start, one for each message."""
     broken: list[str] = field(default_factory=list)
     """Marked lines that are not one JSON object: something else wrote in between."""
+    lines: list[str] = field(default_factory=list)
+    """Everything, messages included."""
     started: float = field(default_factory=time.monotonic)
 
     def all(self, kind: str) -> list[Any]:
@@ -25,10 +28,14 @@ class Transcript:
         return self.messages.get(kind, [])
 
     def add(self, line: str) -> str | None:
-        """Take a console line; the kinds in it, or None when it is ordinary log."""
+        """Take a console line; the kind of message in it, or None when it is ordinary log.
+
+        The kernel's last words are a message of the kind `panic`.
+        """
+        self.lines.append(line)
         _, mark, text = line.partition(MARK)
         if not mark:
-            return None
+            return self._keep("panic", line) if PANIC in line else None
         try:
             message = json.loads(text)
             kind, body = next(iter(message.items()))
@@ -36,6 +43,9 @@ class Transcript:
         except (ValueError, AttributeError, StopIteration):
             self.broken.append(line)
             return None
+        return self._keep(kind, body)
+
+    def _keep(self, kind: str, body: Any) -> str:
         self.messages.setdefault(kind, []).append(body)
         self.times.setdefault(kind, []).append(time.monotonic() - self.started)
         return kind

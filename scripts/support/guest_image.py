@@ -10,7 +10,7 @@ from .kernel import Kernel
 from .module import target_directory
 from .progress import Progress
 
-INIT = Path(__file__).with_name("guest") / "init"
+GUEST = Path(__file__).with_name("guest")
 TOOL = "presilctl"
 TOOL_TARGET = "x86_64-unknown-linux-gnu"
 MOUNT_POINTS = ["dev", "proc", "sys", "tmp", "root"]
@@ -31,21 +31,28 @@ def build_tool(progress: Progress) -> Path:
 
 def write(to: Path, kernel: Kernel, busybox: Path, module: Path | None, tool: Path | None) -> None:
     """Write the initramfs; a guest that only boots has neither module nor tool."""
+    archive = base(busybox)
+    modules = [*kernel.needs, *([module] if module else [])]
+    for path in modules:
+        archive.file(f"modules/{path.name}", stripped(path.read_bytes(), path.name))
+    archive.file("modules/order", "".join(f"{path.name}\n" for path in modules).encode())
+    if tool:
+        archive.file(f"bin/{TOOL}", stripped(tool.read_bytes(), TOOL), executable=True)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_bytes(archive.finish())
+
+
+def base(busybox: Path) -> cpio.Archive:
+    """What every guest has: /init, busybox and places to mount at."""
     archive = cpio.Archive()
     for directory in MOUNT_POINTS:
         archive.directory(directory)
-    archive.file("init", INIT.read_bytes(), executable=True)
+    archive.file("init", (GUEST / "init").read_bytes(), executable=True)
+    archive.file("own", (GUEST / "own").read_bytes())
     archive.file("bin/busybox", busybox.read_bytes(), executable=True)
     for applet in applets(busybox):
         archive.link(f"bin/{applet}", "busybox")
-    modules = [*kernel.needs, *([module] if module else [])]
-    for path in modules:
-        archive.file(f"modules/{path.name}", stripped(path))
-    archive.file("modules/order", "".join(f"{path.name}\n" for path in modules).encode())
-    if tool:
-        archive.file(f"bin/{TOOL}", stripped(tool), executable=True)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_bytes(archive.finish())
+    return archive
 
 
 def applets(busybox: Path) -> list[str]:
@@ -54,11 +61,13 @@ def applets(busybox: Path) -> list[str]:
     return [name for name in run.stdout.split() if name != "busybox"]
 
 
-def stripped(path: Path) -> bytes:
+def stripped(data: bytes, name: str) -> bytes:
     """An ELF file without its debug sections: they only cost boot time."""
-    with tempfile.NamedTemporaryFile(prefix="presil-strip-") as small:
-        command = ["strip", "--strip-debug", "-o", small.name, str(path)]
+    with tempfile.TemporaryDirectory(prefix="presil-strip-") as scratch:
+        file = Path(scratch) / name
+        file.write_bytes(data)
+        command = ["strip", "--strip-debug", str(file)]
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         if run.returncode != 0:
-            raise Refused(f"strip {path} failed: {run.stderr.strip()}")
-        return Path(small.name).read_bytes()
+            raise Refused(f"strip {name} failed: {run.stderr.strip()}")
+        return file.read_bytes()

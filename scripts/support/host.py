@@ -28,8 +28,8 @@ DEBIAN_RELEASES = {"12", "13"}
 OWN = ["PRESIL_QEMU", "PRESIL_KERNEL", "PRESIL_HEADERS"]
 
 
-def check(cache_root: Path) -> None:
-    """Refuse a host on which nothing of this can work."""
+def check(cache_root: Path, own_kernel: bool = False) -> None:
+    """Refuse a host on which nothing of this can work; with its own kernel it needs no headers."""
     machine = platform.machine()
     if platform.system() != "Linux" or machine not in {"x86_64", "amd64"}:
         raise Refused(f"this host is {platform.system()} on {machine}; x86-64 Linux is needed")
@@ -39,7 +39,8 @@ def check(cache_root: Path) -> None:
     if missing:
         wanted = ", ".join(sorted(set(missing.values())))
         raise Refused(f"missing: {', '.join(missing)}; install: {wanted}")
-    own_missing = [name for name in OWN if not os.environ.get(name)]
+    own = OWN[:1] if own_kernel else OWN
+    own_missing = [name for name in own if not os.environ.get(name)]
     if not packages and own_missing:
         raise Refused(
             f"{distribution()} is not Debian 12 or 13: set {', '.join(own_missing)}"

@@ -31,8 +31,8 @@ class Kernel:
     vmlinux: Path
     needs: list[Path]
     """The modules under the driver in the order of insmod, not compressed."""
-    headers: Path
-    """What `make -C` takes to build a module."""
+    headers: Path | None
+    """What `make -C` takes to build a module; without it none can be built."""
     origin: str
     """`stable`, `backports` or `own`."""
 
@@ -112,6 +112,22 @@ def fetch_image(
     if cache.key_of(name) == key:
         return cache.root / name
     with cache.progress.phase("kernel", f"kernel image and DRM modules ({which})"):
+        return cache.entry(name, key, make)
+
+
+def debian_modules(cache: Cache, debian: Debian, which: str) -> Path:
+    """All modules of a Debian kernel: for drivers that need more than the demo's."""
+    specs = resolve(cache, debian, which, refresh=False)["image"]
+
+    def make(into: Path) -> None:
+        debian.unpack(debian.packages(specs), into)
+        for image in into.rglob("vmlinuz*"):
+            image.unlink()
+
+    name, key = f"modules-{which}", " ".join(specs)
+    if cache.key_of(name) == key:
+        return cache.root / name
+    with cache.progress.phase("modules", f"all modules of the kernel ({which})"):
         return cache.entry(name, key, make)
 
 

@@ -37,7 +37,20 @@ def build(progress: Progress, kernel: Kernel, rust_sysroot: Path, compiler: str)
         copy_if_changed(rust_object(archive), work / RUST_OBJECT)
         for source in [SOURCES / "Kbuild", *SOURCES.glob("*.[ch]")]:
             copy_if_changed(source.read_bytes(), work / source.name)
-        return link(progress, kernel, work, compiler)
+        make(progress, kernel, work, compiler)
+        check_relocations(work / MODULE)
+        return work / MODULE
+
+
+def build_plain(progress: Progress, kernel: Kernel, sources: Path, compiler: str) -> Path:
+    """The directory with the modules of a directory of C sources, built for one kernel."""
+    work = target_directory() / "kmod" / kernel.release / sources.name
+    work.mkdir(parents=True, exist_ok=True)
+    with progress.phase("module", f"{sources.name} for {kernel.release}"):
+        for source in [sources / "Kbuild", *sources.glob("*.[ch]")]:
+            copy_if_changed(source.read_bytes(), work / source.name)
+        make(progress, kernel, work, compiler)
+    return work
 
 
 def build_rust(progress: Progress, rust_sysroot: Path) -> Path:
@@ -64,8 +77,8 @@ def rust_object(archive: Path) -> bytes:
     return subprocess.run(command, capture_output=True, check=True).stdout
 
 
-def link(progress: Progress, kernel: Kernel, work: Path, compiler: str) -> Path:
-    """Run Kbuild and judge what it said and what it made."""
+def make(progress: Progress, kernel: Kernel, work: Path, compiler: str) -> None:
+    """Run Kbuild and judge what it said."""
     # BTF for modules wants a vmlinux with BTF beside the headers.
     command = [
         "make", "-C", str(kernel.headers), f"M={work}", f"CC={compiler}",
@@ -80,8 +93,6 @@ def link(progress: Progress, kernel: Kernel, work: Path, compiler: str) -> Path:
         log = keep_log_only(work, run.output)
         reason = complaints[0] if complaints else first_complaint(run.output)
         raise Refused(f"the kernel module for {kernel.release} does not build ({log}): {reason}")
-    check_relocations(work / MODULE)
-    return work / MODULE
 
 
 def keep_log_only(work: Path, text: str) -> Path:

@@ -3,6 +3,7 @@
 import lzma
 import re
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import Refused
@@ -10,30 +11,61 @@ from .errors import Refused
 SUFFIX = re.compile(r"\.ko(\.xz|\.zst)?$")
 
 
+@dataclass
+class Pool:
+    """Where modules are found by name: files, and the names that are part of the kernel image."""
+
+    files: dict[str, Path]
+    builtin: set[str]
+    where: str
+    """For the message about a module that is not there."""
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.files or name in self.builtin
+
+
+def pool_of(tree: Path) -> Pool:
+    """All modules below a directory, such as lib/modules/VERSION or a kernel's build tree."""
+    files = {name_of(path): path for path in tree.rglob("*.ko*") if SUFFIX.search(path.name)}
+    return Pool(files, builtin_names(tree), f"below {tree}")
+
+
+def name_of(path: Path) -> str:
+    """The kernel's name for a module file."""
+    return SUFFIX.sub("", path.name).replace("-", "_")
+
+
+def in_order(names: list[str], pool: Pool, zstd: list[str]) -> dict[str, bytes]:
+    """The named modules and what they depend on, by name in the order of insmod.
+
+    A module that the kernel has built in needs no file.
+    """
+    found: dict[str, bytes] = {}
+
+    def add(name: str, needed_by: str) -> None:
+        if name in found or name in pool.builtin:
+            return
+        if name not in pool.files:
+            raise Refused(f"no module {name} {pool.where}{needed_by}")
+        data = decompressed(pool.files[name], zstd)
+        for needed in depends(data):
+            add(needed, f", which {name} depends on")
+        found[name] = data
+
+    for name in names:
+        add(name, "")
+    return found
+
+
 def collect(tree: Path, names: list[str], into: Path, zstd: list[str]) -> None:
     """Copy the named modules of a module tree and what they depend on into `into`.
 
-    The file `modules` in `into` lists them in the order of insmod. A module
-    that the kernel has built in needs no file.
+    The file `modules` in `into` lists them in the order of insmod.
     """
-    index = {SUFFIX.sub("", p.name).replace("-", "_"): p for p in tree.rglob("*.ko*")}
-    builtin = builtin_names(tree)
-    order: list[str] = []
-
-    def add(name: str) -> None:
-        if name in order or name in builtin:
-            return
-        if name not in index:
-            raise Refused(f"no module {name} below {tree}: a kernel with DRM is needed")
-        data = decompressed(index[name], zstd)
-        for needed in depends(data):
-            add(needed)
+    found = in_order(names, pool_of(tree), zstd)
+    for name, data in found.items():
         (into / f"{name}.ko").write_bytes(data)
-        order.append(name)
-
-    for name in names:
-        add(name)
-    (into / "modules").write_text("".join(f"{name}.ko\n" for name in order), "utf-8")
+    (into / "modules").write_text("".join(f"{name}.ko\n" for name in found), "utf-8")
 
 
 def collected(directory: Path) -> list[Path]:

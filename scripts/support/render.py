@@ -110,6 +110,11 @@ def wrapped(words: list[str], pad: str) -> list[str]:
     return [*out, pad + line] if line else out
 
 
+def heading(text: str) -> list[str]:
+    """A heading with a blank line above."""
+    return ["", text, "-" * len(text)]
+
+
 def label(name: str) -> str:
     """A field's name as words."""
     return name.replace("_", " ")

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import render
+from . import guest_log, render, trouble
 from .cache import write_atomically
+from .render import heading
 from .session import Guest, Outcome
 from .setup import Prepared
 
@@ -20,14 +21,20 @@ def as_json(
     """The content of report.json."""
     return {
         "ok": outcome.ok,
+        "exit_status": outcome.exit_status,
         "versions": prepared.versions,
         "door": guest.door,
         "accel": prepared.accel,
         "seconds": {**seconds, **outcome.seconds},
         "vidmm_init": outcome.transcript.all("step"),
         "story": outcome.transcript.all("story"),
+        "script": outcome.script,
         "checks": outcome.checks,
-        "device": outcome.device,
+        "kernel_log": guest_log.as_json(outcome.findings),
+        "last_lines": outcome.last_lines,
+        "device": {},
+        **{history: [] for history in trouble.HISTORIES},
+        **outcome.model,
     }
 
 
@@ -45,8 +52,10 @@ def as_text(report: dict[str, Any]) -> str:
     if report["story"]:
         out += heading("allocation: flags, place, resource, handle, fault, bind")
         out += [line for event in report["story"] for line in event_lines(event)]
+    out += trouble.script(report["script"])
     out += heading("checks")
     out += [check_line(check) for check in report["checks"]]
+    out += trouble.lines(report)
     out += heading("the model counted")
     out += render.lines(report["device"], 2)
     out += heading("run")
@@ -101,11 +110,6 @@ def id_range(rows: list[dict[str, Any]]) -> str:
     if len(ids) > 1 and ids == list(range(ids[0], ids[-1] + 1)):
         return f"{ids[0]}-{ids[-1]}"
     return ",".join(map(str, ids))
-
-
-def heading(text: str) -> list[str]:
-    """A heading with a blank line above."""
-    return ["", text, "-" * len(text)]
 
 
 def check_line(check: dict[str, Any]) -> str:

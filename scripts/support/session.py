@@ -2,14 +2,14 @@
 
 import shlex
 import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import console, control
+from . import console, control, guest_log, scratch
 from .errors import Refused
 from .processes import Processes
 from .progress import Progress
@@ -17,15 +17,17 @@ from .setup import SERVER_PACKAGE, Prepared
 from .vm import GUEST_MEMORY, Machine
 
 GUEST_LIMIT_SECONDS = 180
-TIMEOUT_STATUS = 124
+EXPIRED_STATUS = 124
+"""Exit status at the time limit, as timeout(1) has it."""
+LAST_LINES = 20
+GUARD_SECONDS = 20
+"""How much later `timeout` ends QEMU, should we not have done it at the limit."""
 DEFAULT_VRAM, DEFAULT_VISIBLE = "1G", "512M"
 DOORS = ["vhost-user", "vfio-user"]
 """How a guest meets the GPU: as a virtio device, or as a PCI function. The first is the default."""
 SEEDED = ("--vram-seed", "1")
 """VRAM begins as a known pattern: what was never written is not by chance zero.
 It then takes as much of the host's memory as it has; otherwise it is sparse."""
-SOCKET_PATH_LIMIT = 90
-"""A unix socket's path has 107 bytes."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,15 @@ class Guest:
     door: str = DOORS[0]
     vram: str = DEFAULT_VRAM
     visible: str = DEFAULT_VISIBLE
-    chip: str = "10c0"
+    chip: str | None = None
+    """The server's own choice where it is not said."""
     boots: int = 1
     """How often the guest is to come up: more than one where it reboots."""
     server_options: Sequence[str] = SEEDED
     cpu: str | None = None
     kernel_arguments: list[str] = field(default_factory=list)
+    limit_seconds: int = GUEST_LIMIT_SECONDS
+    """How long the guest may take from QEMU's start to its end."""
 
 
 @dataclass
@@ -50,21 +55,39 @@ class Outcome:
 
     transcript: console.Transcript
     checks: list[dict[str, Any]]
-    device: dict[str, Any]
+    model: dict[str, Any]
+    """What the model said when it was asked last (see `ask_model`)."""
     seconds: dict[str, float]
+    expired: bool
+    """Whether the guest was stopped at its time limit."""
+    findings: list[guest_log.Finding]
+    """What the guest's kernel reported about itself."""
+    last_lines: list[str]
+    """The console's end, where the guest did not come to its own."""
+    script: dict[str, Any] | None = None
+    """Of a user's script: name, whether it was started, exit status (None: it never ended), output."""
 
     @property
     def ok(self) -> bool:
         """Whether there were checks and every one holds."""
         return bool(self.checks) and all(check.get("ok") is True for check in self.checks)
 
+    @property
+    def exit_status(self) -> int:
+        """A user's script's own where that is not 0; else whether all checks passed."""
+        if self.expired:
+            return EXPIRED_STATUS
+        status = self.script["status"] if self.script else 0
+        return int(status or 0) or (0 if self.ok else 1)
+
 
 def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Outcome:
     """Run a guest to its end; it is judged by its own checks and by how all ended."""
     logs.mkdir(parents=True, exist_ok=True)
-    device: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+    expired = threading.Event()
     with sockets() as paths, Processes() as processes:
-        board = board_of(prepared, guest, paths)
+        board = board_of(prepared.server, guest, paths)
         server = start_server(processes, prepared, guest, paths, logs)
         with (
             progress.phase("guest", f"guest: {guest.action}"),
@@ -75,33 +98,58 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
             transcript = console.Transcript()
             process = processes.start(
                 machine.command(), environment=prepared.qemu.environment,
-                stdout=subprocess.PIPE, stderr=errors, limit_seconds=GUEST_LIMIT_SECONDS,
+                stdout=subprocess.PIPE, stderr=errors,
+                limit_seconds=guest.limit_seconds + GUARD_SECONDS,
             )
 
             def on_message(kind: str) -> None:
                 progress.detail(kind)
-                if kind == "done":
-                    device.update(counters(paths.control))
+                if kind in {"done", "panic"}:
+                    model.update(ask_model(paths.control))
                 if guest.boots > 1 and is_over(transcript, guest.boots):
                     process.terminate()
 
+            def on_limit() -> None:
+                expired.set()
+                model.update(ask_model(paths.control))
+                process.terminate()
+
             assert process.stdout
-            console.follow(process.stdout, log, transcript, on_message)
-            status = process.wait()
+            with limit(guest.limit_seconds, on_limit):
+                console.follow(process.stdout, log, transcript, on_message)
+                status = process.wait()
         server_status = wait_for(server)
-    ended = {0} if guest.boots == 1 else {0, 143, -15}
+    ended = {0} if guest.boots == 1 and not expired.is_set() else {0, 143, -15}
     checks = [*transcript.all("check"), *endings(transcript, guest.boots)]
+    if expired.is_set():
+        checks.append(check("time limit", False, f"stopped after {guest.limit_seconds} s"))
     checks.append(check("QEMU ended normally", status in ended, qemu_ending(status, logs)))
     server_detail = f"exit status {server_status}"
     checks.append(check("server ended normally", server_status == 0, server_detail))
-    return Outcome(transcript, checks, device, phases(transcript))
+    return Outcome(
+        transcript, checks, model, phases(transcript), expired.is_set(),
+        findings=guest_log.findings(transcript.lines),
+        last_lines=[] if transcript.all("done") else transcript.lines[-LAST_LINES:],
+    )
+
+
+@contextmanager
+def limit(seconds: int, on_limit: Callable[[], None]) -> Iterator[None]:
+    """Call `on_limit`, from another thread, unless the block ends earlier."""
+    timer = threading.Timer(seconds, on_limit)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def interactive(prepared: Prepared, guest: Guest, logs: Path) -> int:
     """A guest on the user's terminal; returns QEMU's exit status."""
     logs.mkdir(parents=True, exist_ok=True)
     with sockets() as paths, Processes() as processes:
-        board = board_of(prepared, guest, paths)
+        board = board_of(prepared.server, guest, paths)
         start_server(processes, prepared, guest, paths, logs)
         machine = machine_for(prepared, guest, paths, board, terminal=True)
         process = processes.start(
@@ -121,33 +169,37 @@ class Sockets:
 
 @contextmanager
 def sockets() -> Iterator[Sockets]:
-    """Paths for the two sockets in a short directory that goes away."""
-    base = tempfile.gettempdir()
-    if len(base) > SOCKET_PATH_LIMIT - len("/presil-xxxxxxxx/control"):
-        base = "/tmp"
-    with tempfile.TemporaryDirectory(prefix="presil-", dir=base) as directory:
-        yield Sockets(Path(directory) / "gpu", Path(directory) / "control")
+    """Paths for the two sockets in a directory that goes away."""
+    with scratch.directory() as directory:
+        yield Sockets(directory / "gpu", directory / "control")
 
 
-def server_command(prepared: Prepared, guest: Guest, paths: Sockets) -> list[str]:
+def server_command(server: Path, guest: Guest, paths: Sockets) -> list[str]:
     """The model's server as this guest wants it."""
+    chip = ["--chip", guest.chip] if guest.chip else []
     return [
-        str(prepared.server), "serve",
+        str(server), "serve",
         f"--{guest.door}", str(paths.gpu), "--control", str(paths.control),
-        "--vram", guest.vram, "--visible", guest.visible, "--chip", guest.chip,
+        "--vram", guest.vram, "--visible", guest.visible, *chip,
         *guest.server_options,
     ]
 
 
-def board_of(prepared: Prepared, guest: Guest, paths: Sockets) -> list[str]:
+def board_of(server: Path, guest: Guest, paths: Sockets) -> list[str]:
     """QEMU's options for the GPU, from the server itself, which refuses what cannot be."""
-    command = server_command(prepared, guest, paths)
+    command = server_command(server, guest, paths)
     command += ["--print-qemu-args", "--guest-ram", GUEST_MEMORY]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         said = run.stderr.partition("\n\n")[0].strip()
         raise Refused(said.removeprefix("error: ") or f"{SERVER_PACKAGE} refuses its options")
     return shlex.split(run.stdout)
+
+
+def check_board(server: Path, guest: Guest) -> None:
+    """Refuse a GPU that cannot be."""
+    nowhere = Sockets(Path("gpu"), Path("control"))
+    board_of(server, guest, nowhere)
 
 
 def start_server(
@@ -157,7 +209,7 @@ def start_server(
     log = logs / "server.log"
     with open(log, "w", encoding="utf-8") as handle:
         server = processes.start(
-            server_command(prepared, guest, paths), stdout=handle, stderr=subprocess.STDOUT
+            server_command(prepared.server, guest, paths), stdout=handle, stderr=subprocess.STDOUT
         )
     control.wait_until_listening(paths.control, server, log)
     return server
@@ -176,10 +228,10 @@ def machine_for(
     )
 
 
-def counters(path: Path) -> dict[str, Any]:
-    """What the model and its door counted so far, as one record."""
+def ask_model(path: Path) -> dict[str, Any]:
+    """What the model and its door counted so far, and the histories of what went wrong."""
     answer = control.ask(path, "counters")
-    return {**answer.pop("device", {}), **answer}
+    return {"device": {**answer.pop("device", {}), **answer}, **control.ask(path, "faults")}
 
 
 def is_over(transcript: console.Transcript, boots: int) -> bool:
@@ -213,8 +265,6 @@ def check(name: str, ok: bool, detail: str) -> dict[str, Any]:
 
 def qemu_ending(status: int, logs: Path) -> str:
     """What QEMU's exit status means, with its last complaint."""
-    if status == TIMEOUT_STATUS:
-        return f"stopped after {GUEST_LIMIT_SECONDS} s"
     said = (logs / "qemu.log").read_text("utf-8", errors="replace").splitlines()
     return f"exit status {status}" + (f": {said[-1]}" if said else "")
 

@@ -43,6 +43,13 @@ def prepare(progress: Progress, which_kernel: str, refresh: bool = False) -> Pre
         driver = module.build(progress, chosen_kernel, rust_sysroot, cc)
         initramfs = module.target_directory() / "kmod" / chosen_kernel.release / "initramfs.cpio"
         guest_image.write(initramfs, chosen_kernel, userland, driver, tool)
+    return together(chosen_qemu, chosen_kernel, initramfs, server)
+
+
+def together(
+    chosen_qemu: qemu.Qemu, chosen_kernel: kernel.Kernel, initramfs: Path, server: Path
+) -> Prepared:
+    """The parts of a run with their versions."""
     versions = {
         "presil": checkout_version(server),
         "kernel": chosen_kernel.release,
@@ -51,6 +58,15 @@ def prepare(progress: Progress, which_kernel: str, refresh: bool = False) -> Pre
     }
     accel = "kvm" if host.kvm_works() else "tcg"
     return Prepared(chosen_qemu, chosen_kernel, initramfs, server, accel, versions)
+
+
+def server_alone(progress: Progress) -> Path:
+    """The model's server, where nothing else is built."""
+    with (
+        locked(module.target_directory(), progress),
+        progress.phase("server", "the model's server"),
+    ):
+        return build_server(progress)
 
 
 def build_server(progress: Progress) -> Path:

@@ -1,0 +1,93 @@
+"""How a guest with a user's own driver and script did, from what its console says."""
+
+from pathlib import Path
+from typing import Any
+
+from . import guest_log
+from .console import MARK, Transcript
+from .session import Outcome, check
+
+DIED_WITH_SIGNAL = 128
+REASONS = 3
+"""Most kernel lines that tell why a module does not load."""
+TAINTS = ("loading out-of-tree module taints", "module verification failed")
+
+
+def judge(outcome: Outcome, script: Path | None) -> None:
+    """Add the checks of modules, script and kernel log to those that every run has."""
+    transcript = outcome.transcript
+    # What the kernel said while it booted is not the driver's.
+    outcome.findings = guest_log.findings(section(transcript.lines, "loading", "done"))
+    checks = module_checks(transcript)
+    if script:
+        outcome.script = script_result(transcript, script)
+        ok = outcome.script["status"] == 0
+        checks.append(check(f"script {script.name}", ok, script_detail(outcome.script)))
+    found = [f"{finding.kind}: {finding.line}" for finding in outcome.findings]
+    checks.append(check("kernel log", not found, (found or ["no oops, WARNING or hang"])[0]))
+    outcome.checks[:0] = checks
+
+
+def module_checks(transcript: Transcript) -> list[dict[str, Any]]:
+    """One check for each module that the guest began to load."""
+    ended = {body["module"]: body for body in transcript.all("inserted")}
+    checks = []
+    for name in transcript.all("inserting"):
+        detail, body = "loaded", ended.get(name)
+        ok = body is not None and body["status"] == 0
+        if not ok:
+            part = section(transcript.lines, f'inserting":"{name}', f'inserted":{{"module":"{name}')
+            detail = "; ".join([*(ending_words(body)), *reasons(part)])
+        checks.append(check(f"module {name} loads", ok, detail))
+    return checks
+
+
+def ending_words(body: dict[str, Any] | None) -> list[str]:
+    """How insmod ended, in words."""
+    if body is None:
+        return ["insmod did not come back"]
+    if body["status"] > DIED_WITH_SIGNAL:
+        return [f"insmod was killed by signal {body['status'] - DIED_WITH_SIGNAL}"]
+    return [body["said"].strip() or f"insmod's exit status is {body['status']}"]
+
+
+def reasons(console: list[str]) -> list[str]:
+    """What the kernel said about a module that does not load: its last lines, or its report."""
+    found = guest_log.findings(console)
+    if found:
+        return [found[0].line]
+    words = guest_log.kernel_words(console)
+    # insmod asks the kernel in two ways, so most is said twice.
+    said = dict.fromkeys(w for w in words if w and not any(taint in w for taint in TAINTS))
+    return list(said)[-REASONS:]
+
+
+def script_result(transcript: Transcript, script: Path) -> dict[str, Any]:
+    """The script's name, exit status and output."""
+    ended = transcript.all("script_ended")
+    started = bool(transcript.all("script"))
+    printed = section(transcript.lines, "script", "script_ended") if started else []
+    return {
+        "name": script.name,
+        "started": started,
+        "status": ended[0]["status"] if ended else None,
+        "output": guest_log.program_words(printed),
+    }
+
+
+def script_detail(ran: dict[str, Any]) -> str:
+    """How the script ended, in words."""
+    if not ran["started"]:
+        return "it was not started"
+    return "it did not end" if ran["status"] is None else f"exit status {ran['status']}"
+
+
+def section(lines: list[str], start: str, end: str) -> list[str]:
+    """The console from the message that begins `start` to the one that begins `end`.
+
+    Without the first message nothing is cut off before, without the last nothing after.
+    """
+    marks = [f'{MARK}{{"{kind}"' for kind in (start, end)]
+    found = [next((n for n, line in enumerate(lines) if mark in line), None) for mark in marks]
+    first = 0 if found[0] is None else found[0] + 1
+    return lines[first : found[1]]

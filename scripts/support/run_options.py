@@ -1,0 +1,185 @@
+"""The command line of scripts/run."""
+
+import argparse
+import re
+from pathlib import Path
+
+from . import own_driver, session
+from .kernel import SUITES
+
+DESCRIPTION = """\
+Boots a Linux guest on the GPU model and reports. Without further options the
+guest loads presil's own driver and performs the demo (vidmm_init, allocation,
+page fault, GART bind, GPU fills and copies checked byte by byte). With
+--module, --guest-exec or --kernel-image it runs your driver instead, on our
+kernel or yours, and presil's driver stays out.
+
+The first run fetches QEMU, a Debian kernel and its headers without root into
+the cache directory and builds everything: some minutes. Later runs take seconds
+and need no network.
+"""
+
+EPILOG = """\
+the model:
+  What follows -- goes to `presil serve` (see its --help): --chip 2020,
+  --defect copies, --strict-utlb, --on-fault halt, --vram-seed 7 and others.
+
+the guest of your own driver:
+  Modules are loaded in their order, each after what it depends on. Then SCRIPT
+  runs in /root, with busybox's commands; /dev/ttyS1 is a line to the model that
+  answers the questions of `presil query`. An oops, a WARNING, a hung task or a
+  lost interrupt of the guest's kernel is called out and fails the run.
+
+exit status:
+  0 if every check passed; the script's own where that is not 0; 1 if a check
+  failed or something cannot be had; 2 for a wrong command line; 124 at the time
+  limit; 130 after Ctrl-C.
+
+environment:
+  PRESIL_CACHE          where downloads are kept (default: .cache in the checkout)
+  PRESIL_DEBIAN_MIRROR  the Debian mirror (default: the one in /etc/apt)
+  PRESIL_QEMU           your own qemu-system-x86_64, 11.1 or newer
+  PRESIL_KERNEL         your own kernel, a bzImage or vmlinux with DRM (with PRESIL_HEADERS)
+  PRESIL_HEADERS        its header tree, as `make -C` takes it (with PRESIL_KERNEL)
+
+files:
+  target/run/report.json   the report for programs
+  target/run/logs/         console.log, server.log, qemu.log of the last run
+
+examples:
+  scripts/run                              the demo on Debian stable's kernel
+  scripts/run --kernel backports           ... on the backports kernel
+  scripts/run --vram 4G --visible 1G       another memory size
+  scripts/run --shell                      an interactive guest, driver loaded
+  scripts/run --module mygpu.ko,debug=1 --guest-exec test.sh
+                                           your driver, built for Debian's kernel
+  scripts/run --kernel-image bzImage --modules lib/modules/6.15.0 --module mygpu
+                                           your kernel and a driver of its tree
+  scripts/run --module mygpu.ko --shell    ... loaded, and you at the console
+  scripts/run --module mygpu.ko --guest-exec test.sh -- --defect copies
+                                           does your test notice lost copies?
+"""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line; `serve_options` is what follows `--`."""
+    ours, serve_options = split(arguments)
+    parser = argparse.ArgumentParser(
+        prog="scripts/run", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False,
+        usage="scripts/run [options] [-- options of presil serve]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_machine(parser)
+    add_own(parser)
+    add_run(parser)
+    options = parser.parse_args(ours)
+    options.serve_options = serve_options
+    if options.tree and not is_own(options):
+        parser.error("--modules: give a --module to load, a --guest-exec or a --kernel-image too")
+    options.door = options.door or session.DOORS[is_own(options)]
+    return options
+
+
+def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before the first `--`, and what after it."""
+    if "--" not in arguments:
+        return arguments, []
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """What the guest and its GPU are."""
+    group = parser.add_argument_group("the machine")
+    kernel = group.add_mutually_exclusive_group()
+    kernel.add_argument("--kernel", choices=sorted(SUITES, reverse=True), default="stable",
+                        help="which Debian kernel the guest runs (default: stable)")
+    kernel.add_argument("--kernel-image", type=Path, metavar="FILE", dest="image",
+                        help="your own kernel, a bzImage or a vmlinux with a PVH note")
+    group.add_argument("--append", action="append", default=[], metavar="ARGS",
+                       help="more arguments for the guest's kernel")
+    group.add_argument("--door", choices=session.DOORS,
+                       help="how the guest meets the GPU: as a virtio device (default for the"
+                       " demo) or as a PCI function (default for your own driver)")
+    group.add_argument("--vram", default=session.DEFAULT_VRAM, metavar="SIZE",
+                       help="the GPU's memory (default: 1G)")
+    group.add_argument("--visible", default=session.DEFAULT_VISIBLE, metavar="SIZE",
+                       help="how much of it the CPU can see, a power of two (default: 512M)")
+
+
+def add_own(parser: argparse.ArgumentParser) -> None:
+    """What the user brings."""
+    group = parser.add_argument_group("your own driver")
+    group.add_argument("--module", action="append", default=[], metavar="FILE.ko[,PARAM=VALUE]...",
+                       help="load this module, or the one of this name in the tree of --modules;"
+                       " may be repeated")
+    group.add_argument("--guest-exec", type=Path, metavar="SCRIPT", dest="script",
+                       help="then run this shell script, or static program, in the guest")
+    group.add_argument("--guest-file", action="append", default=[], metavar="FILE[:PATH]",
+                       help="put a file into the guest (default: into /root); may be repeated")
+    group.add_argument("--modules", type=Path, metavar="DIR", dest="tree",
+                       help="your kernel's lib/modules/VERSION or build tree: what modules"
+                       " depend on is taken from there")
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """How the run goes."""
+    group = parser.add_argument_group("the run")
+    group.add_argument("--shell", action="store_true",
+                       help="an interactive guest with the driver loaded instead of the demo")
+    group.add_argument("--timeout", type=seconds, default=session.GUEST_LIMIT_SECONDS,
+                       metavar="SECONDS",
+                       help="stop a guest that takes longer"
+                       f" (default: {session.GUEST_LIMIT_SECONDS})")
+    group.add_argument("--keep-logs", type=Path, metavar="DIR",
+                       help="put the report and the logs of console, server and QEMU into DIR")
+    group.add_argument("--setup-only", action="store_true",
+                       help="fetch and build everything, start nothing")
+    group.add_argument("--refresh", action="store_true",
+                       help="ask the mirror for a newer kernel and QEMU")
+
+
+def seconds(text: str) -> int:
+    """A time limit."""
+    if not re.fullmatch(r"[1-9]\d{0,5}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected whole seconds, from 1 on")
+    return int(text)
+
+
+def is_own(options: argparse.Namespace) -> bool:
+    """Whether the guest runs what the user brings, and not the demo."""
+    return bool(options.module or options.script or options.image)
+
+
+def request(options: argparse.Namespace) -> own_driver.Request:
+    """What the user brings; refuses what is not there."""
+    return own_driver.Request(
+        modules=[own_driver.parse_module(text) for text in options.module],
+        script=own_driver.parse_script(options.script) if options.script else None,
+        files=[own_driver.parse_file(text) for text in options.guest_file],
+        image=options.image,
+        tree=options.tree,
+    )
+
+
+def guest(options: argparse.Namespace) -> session.Guest:
+    """The guest that was asked for."""
+    own = is_own(options)
+    action = ("own-shell" if own else "shell") if options.shell else "own" if own else "demo"
+    serve = options.serve_options
+    filled = options.vram == session.DEFAULT_VRAM and "--vram-seed" not in serve
+    return session.Guest(
+        action, door=options.door, vram=options.vram, visible=options.visible,
+        server_options=[*(session.SEEDED if filled else ()), *serve],
+        kernel_arguments=[
+            *(own_driver.kernel_arguments(options.timeout) if own else []), *options.append
+        ],
+        limit_seconds=options.timeout,
+    )
+
+
+def is_special(options: argparse.Namespace) -> bool:
+    """Whether the GPU is another than the default one, so that the model may refuse it."""
+    sizes = (options.vram, options.visible)
+    default = (session.DEFAULT_VRAM, session.DEFAULT_VISIBLE)
+    return sizes != default or bool(options.serve_options)

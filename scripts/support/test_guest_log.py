@@ -1,0 +1,69 @@
+"""Reports of the guest's kernel are found whole, and nothing else is taken for one."""
+
+import unittest
+
+from support import guest_log
+
+
+def stamped(*texts: str) -> list[str]:
+    """Kernel lines as the console has them."""
+    return [f"[    1.{n:06}] {text}" for n, text in enumerate(texts)]
+
+
+class Findings(unittest.TestCase):
+    """The texts are those of Linux 6.12 and 7.3."""
+
+    def kinds(self, *lines: str) -> list[str]:
+        """What is found in these kernel lines."""
+        return [finding.kind for finding in guest_log.findings(stamped(*lines))]
+
+    def test_every_kind_is_known(self) -> None:
+        for kind, line in [
+            ("oops", "BUG: kernel NULL pointer dereference, address: 0000000000000000"),
+            ("oops", "Oops: general protection fault, kernel NULL pointer dereference: 0000"),
+            ("oops", "kernel BUG at mm/slub.c:1"),
+            ("oops", "BUG: scheduling while atomic: insmod/88/0x00000002"),
+            ("warning", "WARNING: CPU: 1 PID: 134 at a.c:36 f+0xbf/0xff0 [a]"),
+            ("warning", "WARNING: a.c:36 at f+0xbf/0xff0 [a], CPU#1: insmod/134"),
+            ("warning", "WARNING: possible circular locking dependency detected"),
+            ("hung task", "INFO: task stuck:135 blocked for more than 30 seconds."),
+            ("lockup", "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [insmod:88]"),
+            ("lockup", "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"),
+            ("lost interrupt", "irq 11: nobody cared (try booting with the \"irqpoll\" option)"),
+            ("sanitizer", "BUG: KASAN: slab-use-after-free in f+0x1/0x2"),
+            ("sanitizer", "UBSAN: array-index-out-of-bounds in a.c:1:2"),
+            ("panic", "Kernel panic - not syncing: Fatal exception"),
+        ]:
+            self.assertEqual(self.kinds(line), [kind], line)
+
+    def test_what_a_driver_or_a_program_says_is_no_report(self) -> None:
+        self.assertEqual(self.kinds("mygpu 0000:01:00.0: WARNING: slow", "a: BUG: b"), [])
+        self.assertEqual(guest_log.findings(["WARNING: at a.c:1", "Oops: hello"]), [])
+
+    def test_oops_is_one_report_to_the_end_of_its_trace(self) -> None:
+        lines = stamped(
+            "BUG: kernel NULL pointer dereference, address: 0", "Oops: Oops: 0002 [#1]",
+            "Call Trace:", "---[ end trace 0000000000000000 ]---", "next",
+        )
+        found = guest_log.findings(lines)
+        self.assertEqual([finding.lines for finding in found], [lines[:4]])
+        self.assertEqual(found[0].line, "BUG: kernel NULL pointer dereference, address: 0")
+
+    def test_words_given_to_warn_stand_above_its_line_and_belong_to_it(self) -> None:
+        lines = stamped("before", "------------[ cut here ]------------", "too many fences",
+                        "WARNING: CPU: 0 PID: 1 at a.c:1", " </TASK>", "after")
+        self.assertEqual(guest_log.findings(lines)[0].lines, lines[1:5])
+
+    def test_panic_after_an_oops_without_end_is_a_report_of_its_own(self) -> None:
+        self.assertEqual(self.kinds("BUG: unable to handle page fault", "Call Trace:",
+                                    "Kernel panic - not syncing: Fatal exception"),
+                         ["oops", "panic"])
+
+    def test_kernel_line_within_a_programs_line_is_found(self) -> None:
+        line = "progress: 10[    1.500000][  T88] WARNING: CPU: 0 at a.c:1"
+        self.assertEqual([f.kind for f in guest_log.findings([line])], ["warning"])
+        self.assertEqual(guest_log.program_words([line]), ["progress: 10"])
+
+
+if __name__ == "__main__":
+    unittest.main()
