@@ -158,9 +158,6 @@ impl Gpu {
             return width.ones();
         }
         self.mxu.counters.register_reads += 1;
-        if let Some((reg, index)) = as_declared(offset, width) {
-            return self.read_register(reg, index).into();
-        }
         let word = offset & !3;
         let (shift, lanes) = place(offset, width);
         let low = u64::from(self.read_word(word, lanes)) >> shift;
@@ -188,14 +185,10 @@ impl Gpu {
         } else {
             lanes
         };
-        if let Some((reg, index)) = as_declared(offset, width) {
-            self.write_register(reg, index, low, lanes >> shift);
-        } else {
-            let word = offset & !3;
-            self.write_word(word, low << shift, lanes);
-            if width == Width::B8 && !planted!(UpperHalfLost) {
-                self.write_word(word + 4, high, u32::MAX);
-            }
+        let word = offset & !3;
+        self.write_word(word, low << shift, lanes);
+        if width == Width::B8 && !planted!(UpperHalfLost) {
+            self.write_word(word + 4, high, u32::MAX);
         }
     }
 
@@ -230,46 +223,56 @@ impl Gpu {
 
     /// A word that holds registers of one byte.
     fn read_bytes(&mut self, word: u32, lanes: u32) -> u32 {
-        let mut value = self.storage.load(word);
-        for shift in shifts(lanes) {
-            let Some((reg, index)) = Reg::find(word + shift / 8) else {
-                continue;
-            };
-            if lanes != 0xff << shift {
-                self.note(reg, index, Misuse::Width, lanes);
-            }
-            let byte = self.read_register(reg, index);
-            value = value & !(0xff << shift) | byte << shift;
+        let first = lanes.trailing_zeros();
+        if lanes == 0xff << first {
+            return self.read_byte(word + first / 8) << first;
         }
-        value
+        self.note_bytes(word, lanes);
+        touched(word, lanes).fold(0, |value, (at, shift)| value | self.read_byte(at) << shift)
     }
 
+    fn read_byte(&self, at: u32) -> u32 {
+        let found = Reg::find(at).map(|(reg, index)| self.read_register(reg, index));
+        found.unwrap_or_else(|| self.storage.load(at)) & 0xff
+    }
+
+    /// Of a register of one byte the low bits.
     fn read_register(&self, reg: Reg, index: u32) -> u32 {
         let value = self.behaviour(reg, index);
-        value.unwrap_or_else(|| self.storage.load(reg.at(index))) & all(reg.info())
+        value.unwrap_or_else(|| self.storage.load(reg.at(index)))
     }
 
     /// What a register reads that is more than storage.
     fn behaviour(&self, reg: Reg, index: u32) -> Option<u32> {
+        match Unit::of(reg)? {
+            Unit::Biu => self.biu.read_register(reg),
+            Unit::Csp => self.csp.read_register(reg, index),
+            Unit::Mxu => self.mxu.read_register(reg, index),
+            Unit::Power => self.power.read_register(reg),
+            Unit::Whole => self.read_whole(reg),
+        }
+    }
+
+    fn read_whole(&self, reg: Reg) -> Option<u32> {
         match reg {
             Reg::MemReady => Some(MEM_READY),
             Reg::MemChannels => Some(self.config.channels.map_or(0, MemoryChannels::to_register)),
-            _ => self
-                .mxu
-                .read_register(reg, index)
-                .or_else(|| self.biu.read_register(reg))
-                .or_else(|| self.csp.read_register(reg, index))
-                .or_else(|| self.power.read_register(reg)),
+            _ => None,
         }
     }
 
     fn write_word(&mut self, word: u32, value: u32, lanes: u32) {
         match Reg::word(word) {
+            Word::Register(reg, index) if lanes == u32::MAX => {
+                self.write_register(reg, index, value, value);
+            }
             Word::Register(reg, index) => {
-                if lanes != u32::MAX {
-                    self.note(reg, index, Misuse::Width, lanes);
+                self.note(reg, index, Misuse::Width, lanes);
+                let (written, mut value) = (value & lanes, value & lanes);
+                if reg.info().access == Access::ReadWrite {
+                    value |= self.read_register(reg, index) & !lanes;
                 }
-                self.write_register(reg, index, value, lanes);
+                self.write_register(reg, index, written, value);
             }
             Word::Bytes => self.write_bytes(word, value, lanes),
             Word::Undeclared => {
@@ -280,25 +283,38 @@ impl Gpu {
         }
     }
 
-    /// A word that holds registers of one byte; its other bytes are plain.
     fn write_bytes(&mut self, word: u32, value: u32, lanes: u32) {
-        for shift in shifts(lanes) {
-            let at = word + shift / 8;
-            let Some((reg, index)) = Reg::find(at) else {
-                self.storage.store(at, value >> shift, 0xff);
-                continue;
-            };
-            if lanes != 0xff << shift {
-                self.note(reg, index, Misuse::Width, lanes);
-            }
-            self.write_register(reg, index, value >> shift, 0xff);
+        let first = lanes.trailing_zeros();
+        if lanes == 0xff << first {
+            return self.write_byte(word + first / 8, value >> first & 0xff);
+        }
+        self.note_bytes(word, lanes);
+        for (at, shift) in touched(word, lanes) {
+            self.write_byte(at, value >> shift & 0xff);
         }
     }
 
-    /// `lanes` are the bits that are written, counted from the register's first.
-    fn write_register(&mut self, reg: Reg, index: u32, value: u32, lanes: u32) {
+    fn write_byte(&mut self, at: u32, value: u32) {
+        match Reg::find(at) {
+            Some((reg, index)) => self.write_register(reg, index, value, value),
+            None => self.storage.store(at, value, 0xff),
+        }
+    }
+
+    /// More than one byte is used at once.
+    #[cold]
+    fn note_bytes(&mut self, word: u32, lanes: u32) {
+        for (at, _) in touched(word, lanes) {
+            if let Some((reg, index)) = Reg::find(at) {
+                self.note(reg, index, Misuse::Width, lanes);
+            }
+        }
+    }
+
+    /// `written` are the bits on the bus; `value` has those of a plain register
+    /// that stay, too.
+    fn write_register(&mut self, reg: Reg, index: u32, written: u32, value: u32) {
         let info = reg.info();
-        let written = value & lanes;
         if info.access == Access::ReadOnly {
             self.note(reg, index, Misuse::ReadOnly, written);
             return;
@@ -307,23 +323,31 @@ impl Gpu {
         if reserved != 0 {
             self.note(reg, index, Misuse::Reserved, reserved);
         }
-        let value = if info.access == Access::ReadWrite && lanes != all(info) {
-            self.read_register(reg, index) & !lanes | written
-        } else {
-            written
-        };
-        let taken = self.mxu.write_register(reg, index, value)
-            || self.biu.write_register(reg, value)
-            || self.csp.write_register(reg, index, value)
-            || self.power.write_register(reg, value);
-        if reg == Reg::EngineReset {
-            self.engine_reset(EngineReset::from_bits(value));
+        let behaves = Unit::of(reg).is_some_and(|unit| self.act(unit, reg, index, value));
+        if !behaves {
+            self.storage.store(reg.at(index), value, all(info));
         }
+    }
+
+    /// What a write does that is more than storing; `false` if it is stored.
+    #[inline(never)]
+    fn act(&mut self, unit: Unit, reg: Reg, index: u32, value: u32) -> bool {
+        let taken = match unit {
+            Unit::Biu => self.biu.write_register(reg, value),
+            Unit::Csp => self.csp.write_register(reg, index, value),
+            Unit::Mxu => self.mxu.write_register(reg, index, value),
+            Unit::Power => self.power.write_register(reg, value),
+            Unit::Whole => {
+                if reg == Reg::EngineReset {
+                    self.engine_reset(EngineReset::from_bits(value));
+                }
+                false
+            }
+        };
         if taken {
             self.settle();
-        } else {
-            self.storage.store(reg.at(index), value, lanes);
         }
+        taken
     }
 
     /// Counts a misuse; the first of its kind for each register is said.
@@ -356,15 +380,61 @@ impl Gpu {
     }
 }
 
+/// Who gives a register its behaviour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Biu,
+    Csp,
+    Mxu,
+    Power,
+    /// The GPU as a whole.
+    Whole,
+}
+
+impl Unit {
+    /// `None` for plain storage.
+    fn of(reg: Reg) -> Option<Self> {
+        Some(match reg {
+            Reg::BiuRaw
+            | Reg::BiuEnable
+            | Reg::AdvancedRaw
+            | Reg::AdvancedEnable
+            | Reg::BiuShadow
+            | Reg::AdvancedShadow
+            | Reg::AdapterControl => Self::Biu,
+            Reg::LowRings
+            | Reg::VideoRings
+            | Reg::TopBusy
+            | Reg::VideoBusy
+            | Reg::BlSize
+            | Reg::L1Dma
+            | Reg::L2Dma
+            | Reg::RingCommand
+            | Reg::CspTimestamp
+            | Reg::CspTimestamp1020 => Self::Csp,
+            Reg::Ttbr
+            | Reg::MmuMode
+            | Reg::PtInvAddr
+            | Reg::PtInvMask
+            | Reg::PtInvTrig
+            | Reg::MxuIntStatus
+            | Reg::MxuIntMask
+            | Reg::FaultStatus0
+            | Reg::FaultStatus1
+            | Reg::FaultMemAddr
+            | Reg::FaultLevel1Addr
+            | Reg::FaultLevel2Addr
+            | Reg::FaultLevel => Self::Mxu,
+            Reg::PowerState | Reg::PowerDoorbell => Self::Power,
+            Reg::MemReady | Reg::MemChannels | Reg::EngineReset => Self::Whole,
+            _ => return None,
+        })
+    }
+}
+
 /// Every bit of a register.
 fn all(info: &RegInfo) -> u32 {
     if info.width == 1 { 0xff } else { u32::MAX }
-}
-
-/// The register at `offset`, if it is as wide as the access.
-fn as_declared(offset: u32, width: Width) -> Option<(Reg, u32)> {
-    let (reg, index) = Reg::find(offset)?;
-    (u32::from(reg.info().width) == width.bytes()).then_some((reg, index))
 }
 
 /// Where an access of up to 4 bytes lies in its word: its shift and its bits.
@@ -374,17 +444,46 @@ fn place(offset: u32, width: Width) -> (u32, u32) {
     (shift, lanes)
 }
 
-/// The shift of each byte that `lanes` touch.
-fn shifts(lanes: u32) -> impl Iterator<Item = u32> {
-    [0, 8, 16, 24]
-        .into_iter()
-        .filter(move |shift| lanes >> shift & 0xff != 0)
+/// The offset and the shift of each byte that `lanes` touch in a word.
+fn touched(word: u32, lanes: u32) -> impl Iterator<Item = (u32, u32)> {
+    (0..4)
+        .map(move |n| (word + n, 8 * n))
+        .filter(move |(_, shift)| lanes >> shift & 0xff != 0)
 }
 
 fn in_bar0(offset: u32, width: Width) -> bool {
-    let bytes = width.bytes();
-    offset.is_multiple_of(bytes)
-        && offset
-            .checked_add(bytes)
-            .is_some_and(|end| end <= BAR0_BYTES)
+    offset < BAR0_BYTES && offset.is_multiple_of(width.bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use e3k_regs::Chip;
+
+    struct Nobody;
+
+    impl crate::InterruptSink for Nobody {
+        fn raise(&mut self) {}
+    }
+
+    #[test]
+    fn every_unit_is_asked_for_its_registers() {
+        for chip in [Chip::Arise10c0, Chip::E3k] {
+            let config = Config::new(chip, 1 << 30, 1 << 30, true).unwrap();
+            let gpu = Gpu::new(&config, Box::new(Nobody)).unwrap();
+            for reg in REGISTERS.iter().map(|info| info.reg) {
+                let answers = [
+                    (Unit::Biu, gpu.biu.read_register(reg)),
+                    (Unit::Csp, gpu.csp.read_register(reg, 0)),
+                    (Unit::Mxu, gpu.mxu.read_register(reg, 0)),
+                    (Unit::Power, gpu.power.read_register(reg)),
+                    (Unit::Whole, gpu.read_whole(reg)),
+                ];
+                for (unit, _) in answers.iter().filter(|(_, value)| value.is_some()) {
+                    assert_eq!(Unit::of(reg), Some(*unit), "{reg:?}");
+                }
+            }
+        }
+    }
 }

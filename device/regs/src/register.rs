@@ -365,16 +365,16 @@ impl Reg {
     /// The register that contains byte `offset`, and its index in the bank.
     #[inline]
     pub fn find(offset: u32) -> Option<(Self, u32)> {
-        let info = last_at_or_below(offset).filter(|info| offset < info.end())?;
+        let mut candidates = up_to_word(offset)?.iter().rev();
+        let info = candidates.find(|info| info.offset <= offset)?;
         let index = (offset - info.offset) / u32::from(info.width);
-        Some((info.reg, index))
+        (index < info.count).then_some((info.reg, index))
     }
 
     /// What the aligned word at `offset` holds.
     #[inline]
     pub fn word(offset: u32) -> Word {
-        match last_at_or_below(offset | 3) {
-            Some(info) if info.end() <= offset & !3 => Word::Undeclared,
+        match up_to_word(offset).and_then(<[_]>::last) {
             Some(info) if info.width == 1 => Word::Bytes,
             Some(info) => Word::Register(info.reg, (offset - info.offset) / 4),
             None => Word::Undeclared,
@@ -382,27 +382,29 @@ impl Reg {
     }
 }
 
-/// For each 16 bytes of BAR0, how many registers begin before their end: a
-/// register access has to look at the last few of those only.
-static BEFORE_END: [u8; (BAR0_BYTES / 16) as usize] = {
-    let mut before = [0; (BAR0_BYTES / 16) as usize];
-    let (mut n, mut block) = (0_u8, 0);
-    while block < before.len() {
-        while (n as usize) < REGISTERS.len() && REGISTERS[n as usize].offset as usize / 16 <= block
-        {
-            n += 1;
+/// For each word of BAR0 the last register in it, counted from 1; 0 for none.
+static LAST_IN_WORD: [u8; (BAR0_BYTES / 4) as usize] = {
+    let mut last = [0; (BAR0_BYTES / 4) as usize];
+    let mut n = 0;
+    while n < REGISTERS.len() {
+        let (mut word, end) = (REGISTERS[n].offset / 4, REGISTERS[n].end().div_ceil(4));
+        n += 1;
+        assert!(n <= u8::MAX as usize);
+        while word < end {
+            #[expect(clippy::cast_possible_truncation, reason = "checked above")]
+            let number = n as u8;
+            last[word as usize] = number;
+            word += 1;
         }
-        before[block] = n;
-        block += 1;
     }
-    before
+    last
 };
 
+/// The registers up to the last one in the word at `offset`, if it has one.
 #[inline]
-fn last_at_or_below(offset: u32) -> Option<&'static RegInfo> {
-    let before = *BEFORE_END.get((offset / 16) as usize)?;
-    let candidates = REGISTERS.get(..before.into())?;
-    candidates.iter().rev().find(|info| info.offset <= offset)
+fn up_to_word(offset: u32) -> Option<&'static [RegInfo]> {
+    let last = *LAST_IN_WORD.get((offset / 4) as usize)?;
+    REGISTERS.get(..last.into()).filter(|all| !all.is_empty())
 }
 
 /// Bytes of BAR0 (hardware reference 1.2).

@@ -169,7 +169,6 @@ impl Csp {
     }
 
     pub(crate) fn read_register(&self, reg: Reg, index: u32) -> Option<u32> {
-        let [now_low, now_high] = halves(self.clock);
         Some(match reg {
             Reg::LowRings | Reg::VideoRings => {
                 let engine = self.engines.get(ring_of(reg, index))?;
@@ -185,8 +184,9 @@ impl Csp {
             Reg::L1Dma => self.commands[0],
             Reg::L2Dma => self.commands[1],
             Reg::RingCommand => self.engines.get(index as usize)?.command(),
-            _ if reg == self.chip.timestamp() && index == 0 => now_low,
-            _ if reg == self.chip.timestamp() => now_high,
+            Reg::CspTimestamp | Reg::CspTimestamp1020 if reg == self.chip.timestamp() => {
+                *halves(self.clock).get(index as usize)?
+            }
             _ => return None,
         })
     }
