@@ -181,11 +181,6 @@ impl Engine {
         self.calls.depth > 0
     }
 
-    /// Called buffers around the packet in execution: 0, 1 or 2.
-    pub(super) fn depth(&self) -> usize {
-        self.calls.depth
-    }
-
     pub(super) fn position(&self) -> u32 {
         self.position
     }
@@ -235,7 +230,12 @@ impl Engine {
 
     /// The next packet; [`Self::consume`] moves past it. `header` is set as
     /// soon as it is known.
-    pub(super) fn fetch(&mut self, mxu: &mut Mxu, header: &mut u32) -> Result<Packet, Trouble> {
+    pub(super) fn fetch(
+        &mut self,
+        mxu: &mut Mxu,
+        header: &mut u32,
+        commands: &mut [u32; CALL_DEPTH],
+    ) -> Result<Packet, Trouble> {
         if self.dialect == Dialect::Disabled {
             return Err(CspErrorKind::Disabled.into());
         }
@@ -248,8 +248,10 @@ impl Engine {
         };
         read_dwords(mxu, request, at, &mut packet.dwords[..1])?;
         *header = packet.dwords[0];
-        if !packet.in_buffer {
-            self.command = *header;
+        let called = self.calls.depth.checked_sub(1);
+        match called.and_then(|level| commands.get_mut(level)) {
+            Some(command) => *command = *header,
+            None => self.command = *header,
         }
         packet.len = packet_dwords(*header, self.dialect)?;
         if packet.len > available {

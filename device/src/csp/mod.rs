@@ -220,9 +220,13 @@ impl Csp {
         let mut left = u64::from(budget);
         while let Some(ring) = self.next_turn() {
             let walks = mxu.counters.walks;
+            let faulty = mxu.fault_pending();
             let price = self.advance(ring, mxu, biu) + (mxu.counters.walks - walks) * WALK_COST;
             if mxu.take_stand() {
                 self.engines[ring].stand();
+            } else if faulty && !mxu.fault_pending() {
+                // A packet has acknowledged for the other rings.
+                self.faults_acknowledged();
             }
             self.turn = self.turn.saturating_sub(price);
             left = left.saturating_sub(price);
@@ -299,10 +303,7 @@ impl Csp {
         biu: &mut Biu,
     ) -> Result<u64, Trouble> {
         let engine = &mut self.engines[ring];
-        let packet = engine.fetch(mxu, header)?;
-        if let Some(shown) = engine.depth().checked_sub(1) {
-            self.commands[shown.min(1)] = *header;
-        }
+        let packet = engine.fetch(mxu, header, &mut self.commands)?;
         engine.consume(packet.len);
         self.execute(ring, &packet, mxu, biu)?;
         Ok(packet.price())

@@ -1,11 +1,11 @@
 //! What a page fault does to its ring: reported, halted, or retried.
 
 use crate::rig::{
-    ADVANCED_RAW, BIU_RAW, FENCE, HEAD, MMU_MODE, PAGE_A as A, PAGE_B as B, PAGE_FAULT, RING_AT,
-    Rig, SURFACES_AT, TAIL, TOP_BUSY, copy, fill, noise, nth_page,
+    ADVANCED_RAW, BIU_RAW, FENCE, HEAD, KICKOFF, MMU_MODE, PAGE_A as A, PAGE_B as B, PAGE_FAULT,
+    RING_AT, Rig, SURFACES_AT, TAIL, TOP_BUSY, copy, fill, noise, nth_page,
 };
 use crate::tables::{VALID, plus, unsnooped, vram};
-use presil_device::{FaultCause, GpuVa, MmuOptions, OnFault};
+use presil_device::{FaultCause, GpuVa, MmuOptions, OnFault, Progress};
 
 const INT_STATUS: u32 = 0x49038;
 const VA: u64 = 0x5_0000;
@@ -166,6 +166,25 @@ fn a_fetch_is_retried_from_ring_and_buffer() {
     rig.store(at, ring_page);
     acknowledge(&mut rig);
     assert_eq!((rig.load_u64(B), rig.errors()), (4, vec![]));
+}
+
+#[test]
+fn another_ring_may_acknowledge_and_the_one_that_stands_goes_on_at_once() {
+    const POST_RING: u32 = 0x30620;
+    let mut rig = rig(OnFault::Halt);
+    rig.submit(|w| {
+        fill(w, VA, 1, 1, 0x11);
+        w.fence(GpuVa(FENCE_VA), 1, false);
+    });
+    rig.map(0, VA, A);
+    // Set_Register MXU 0xE, with every bit.
+    rig.put_dwords(A, &[4 << 28 | 12 << 23 | 0xE << 10 | 1, u32::MAX]);
+    rig.set(POST_RING + 4, 0x1000);
+    rig.set(POST_RING + 12, 8);
+    rig.set(POST_RING, u32::try_from(VA >> 12).unwrap() | KICKOFF);
+    assert_eq!(rig.gpu.step(u32::MAX), Progress::Idle);
+    assert_eq!(rig.load_u64(B), 1);
+    assert!(!rig.gpu.has_work());
 }
 
 #[test]
