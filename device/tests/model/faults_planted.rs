@@ -1,8 +1,10 @@
 //! Each single fault planted in the model is noticed by the comparison with
 //! the naive one: on random programs, or on one made for it.
 
+use crate::naive::Choices;
 use crate::naive::compare::Pair;
-use crate::naive::program::{Edit, Leaf, Step, program};
+use crate::naive::generate::program;
+use crate::naive::program::{Edit, Leaf, Step};
 use crate::naive::properties::follow;
 use crate::naive::stale;
 use crate::rig::{RING_BYTES, SURFACES_AT};
@@ -16,7 +18,7 @@ const PROGRAMS: usize = 600;
 
 /// What a program shows with a fault in the model, if anything.
 fn notices(program: &[Step], fault: Option<Planted>) -> Option<String> {
-    let mut pair = Pair::new();
+    let mut pair = Pair::new(Choices::default());
     plant(fault);
     let followed = catch_unwind(AssertUnwindSafe(|| follow(&mut pair, program)));
     let found = match followed {
@@ -41,7 +43,11 @@ fn random_programs() -> impl Iterator<Item = Vec<Step>> {
 /// Process 1 writes at `va`.
 fn write(va: u64) -> Step {
     let [low, high] = e3k_regs::packet::halves(va);
-    Step::Call(0, vec![0x9006_2001, 1, 0x8000_0064, low, high, 0x55, 0x66])
+    Step::Call(
+        0,
+        0,
+        vec![0x9006_2001, 1, 0x8000_0064, low, high, 0x55, 0x66],
+    )
 }
 
 /// A program for each fault that hardly shows in random ones.
@@ -54,7 +60,7 @@ fn made_for(fault: Planted) -> Option<Vec<Step>> {
         Planted::RingInvalidationLost => vec![
             Step::Edit(Edit::L1(1, 1, Some(1)), true),
             write(HIGH),
-            Step::Edit(Edit::L1ByRing(1, 1, Some(2)), false),
+            Step::Edit(Edit::L1ByRing(1, 1, Some(2), false), false),
             Step::Run(1 << 16),
             write(HIGH),
         ],
@@ -71,9 +77,9 @@ fn made_for(fault: Planted) -> Option<Vec<Step>> {
             write(HIGH),
         ],
         Planted::HeadNotWrapped => vec![
-            Step::Queue(vec![0; RING_BYTES as usize / 4 - 8]),
+            Step::Queue(0, vec![0; RING_BYTES as usize / 4 - 8]),
             Step::Run(1 << 16),
-            Step::Queue(vec![0; 16]),
+            Step::Queue(0, vec![0; 16]),
             Step::Run(1 << 16),
         ],
         _ => return None,

@@ -1,11 +1,13 @@
 //! The model and the naive one side by side, on the same inputs.
 
-use super::{Fault, Naive, RingError, Touch, Why};
+use super::{Choices, Fault, Naive, RingError, Touch, UnmetWait, Why};
 use crate::rig::{
     BUFFERS_AT, KICKOFF, RING_ADDRESS, RING_AT, RING_BYTES, Rig, SURFACES_AT, TTBR, VRAM_BYTES,
 };
 use crate::tables::{LOCAL, plus, snooped, unsnooped, vram};
-use presil_device::{CspError, CspErrorKind, FaultRecord, Progress, Snoop, Target, Width};
+use presil_device::{
+    Chip, Config, CspError, CspErrorKind, FaultRecord, Progress, Snoop, Target, Width,
+};
 use std::collections::BTreeSet;
 
 /// Process ids with tables of their own.
@@ -17,20 +19,56 @@ pub(crate) const TABLES: std::ops::Range<u64> = 8 << 20..16 << 20;
 
 /// Words whose value counts, besides the L1 bank: all of the blocks that are
 /// compared, and plain storage.
-const WORDS: [u32; 33] = [
+const WORDS: [u32; 29] = [
     0x1000, 0x1004, 0x8504, 0x8508, 0x8524, 0x8548, 0x854C, 0x8574, 0x8578, 0x85B4, 0x8850, 0x8AA0,
-    0xD370, 0xD374, 0x30000, 0x3001C, 0x30020, 0x30024, 0x30028, 0x49004, 0x49018, 0x4901C,
-    0x49020, 0x49024, 0x49028, 0x49038, 0x4903C, 0x49040, 0x49044, 0x49048, 0x4904C, 0x49050,
-    0x49068,
+    0xD370, 0xD374, 0x4900C, 0x49004, 0x49018, 0x4901C, 0x49020, 0x49024, 0x49028, 0x49038,
+    0x4903C, 0x49040, 0x49044, 0x49048, 0x4904C, 0x49050, 0x49068,
 ];
+
+/// The same of the command processor, as ranges.
+const BLOCKS: [std::ops::RangeInclusive<u32>; 4] = [
+    0x30000..=0x30088,
+    0x300A4..=0x300B8,
+    0x303B8..=0x303E4,
+    0x30600..=0x30630,
+];
+
+/// The rings that run, where each lies and how long it is: in VRAM, and at the
+/// same address for process 0.
+const RINGS: [(usize, u64, u32); 4] = [
+    (0, RING_AT, RING_BYTES),
+    (7, RING_AT + 0x1_0000, 0x4000),
+    (8, RING_AT + 0x1_4000, 0x4000),
+    (9, RING_AT + 0x1_8000, 0x4000),
+];
+
+/// The first register of a ring.
+pub(crate) fn ring_registers(ring: usize) -> u32 {
+    let n = u32::try_from(ring).unwrap();
+    if n < 7 {
+        RING_ADDRESS + n * 16
+    } else {
+        0x30600 + (n - 7) * 16
+    }
+}
+
+/// One of [`RINGS`] as programs fill it.
+#[derive(Clone)]
+struct Queue {
+    ring: usize,
+    at: u64,
+    bytes: u32,
+    tail: u32,
+    /// Where its batches begin: places that Head and Tail may be put to.
+    batches: Vec<u32>,
+}
 
 /// Both GPUs in equal machines.
 pub(crate) struct Pair {
     pub(crate) rig: Rig,
     pub(crate) naive: Naive,
-    tail: u32,
-    /// Where the ring's batches begin: places that Head and Tail may be put to.
-    pub(crate) batches: Vec<u32>,
+    pub(crate) choices: Choices,
+    queues: Vec<Queue>,
     /// Tables and entries that programs edit.
     pub(crate) l2_tables: Vec<Target>,
     pub(crate) l3_tables: Vec<Target>,
@@ -42,10 +80,20 @@ const HISTORY: usize = 1024;
 
 impl Pair {
     /// VA mode; every process has the buffers, four pages of VRAM and four of
-    /// the machine's memory, process 0 the ring. Half of the tables lie in VRAM,
+    /// the machine's memory, process 0 the rings. Half of the tables lie in VRAM,
     /// half in the machine's memory, the last in snooped pages.
-    pub(crate) fn new() -> Self {
-        let mut rig = Rig::in_va_mode();
+    pub(crate) fn new(choices: Choices) -> Self {
+        let mut config = Config::new(Chip::Arise10c0, VRAM_BYTES, VRAM_BYTES, true).unwrap();
+        config.mmu = choices.mmu;
+        config.on_wait = choices.on_wait;
+        let mut rig = Rig::with_config(&config);
+        rig.enter_va_mode();
+        for at in RINGS[1..].iter().flat_map(|(_, at, bytes)| {
+            let end = at + u64::from(*bytes);
+            (*at..end).step_by(4096)
+        }) {
+            rig.map(0, at, vram(at));
+        }
         let mut l3_entries = vec![];
         for n in 0..PAGES {
             rig.page(snooped(n * 4096));
@@ -73,14 +121,15 @@ impl Pair {
         rig.enable_interrupts();
         let mut pair = Self {
             rig,
-            naive: Naive::new(VRAM_BYTES),
-            tail: 0,
-            batches: vec![0],
+            naive: Naive::new(VRAM_BYTES, choices),
+            choices,
+            queues: vec![],
             l2_tables: vec![],
             l3_tables: vec![],
             l3_entries,
         };
         pair.copy_to_naive();
+        pair.start_rings();
         for (buffer, n) in super::program::library().into_iter().zip(0..) {
             pair.poke(vram(BUFFERS_AT + 0x3000 + n * 0x100), &buffer);
         }
@@ -129,32 +178,68 @@ impl Pair {
         }
     }
 
-    /// Sets ring 0 up from its beginning, with nothing left in it.
-    pub(crate) fn start_ring(&mut self) {
-        let used = self.batches.iter().max().copied().unwrap_or(0) / 4;
-        self.poke(vram(RING_AT), &vec![0; used as usize]);
-        let page = u32::try_from(RING_AT >> 12).unwrap();
-        self.set(RING_ADDRESS, page);
-        self.set(RING_ADDRESS + 4, RING_BYTES);
-        self.set(RING_ADDRESS + 8, 0);
-        self.set(RING_ADDRESS + 12, 0);
-        self.set(RING_ADDRESS, page | KICKOFF);
-        self.tail = 0;
-        self.batches = vec![0];
+    /// Sets the rings up from their beginnings, with nothing left in them.
+    pub(crate) fn start_rings(&mut self) {
+        for queue in std::mem::take(&mut self.queues) {
+            let used = queue.batches.iter().max().copied().unwrap_or(0) / 4;
+            self.poke(vram(queue.at), &vec![0; used as usize]);
+        }
+        for (ring, at, bytes) in RINGS {
+            self.start_ring(ring, at, bytes);
+            self.queues.push(Queue {
+                ring,
+                at,
+                bytes,
+                tail: 0,
+                batches: vec![0],
+            });
+        }
     }
 
-    /// Appends packets by the wrap rule (hardware reference 10.1).
-    pub(crate) fn queue(&mut self, dwords: &[u32]) {
-        let bytes = u32::try_from(dwords.len() * 4).unwrap();
-        if self.tail + bytes >= RING_BYTES {
-            let rest = vec![0; (RING_BYTES - self.tail) as usize / 4];
-            self.poke(vram(RING_AT + u64::from(self.tail)), &rest);
-            self.tail = 0;
+    /// Sets one up (hardware reference 10.1).
+    fn start_ring(&mut self, ring: usize, at: u64, bytes: u32) {
+        let page = u32::try_from(at >> 12).unwrap();
+        let register = ring_registers(ring);
+        self.set(register, page);
+        self.set(register + 4, bytes);
+        self.set(register + 8, 0);
+        self.set(register + 12, 0);
+        self.set(register, page | KICKOFF);
+    }
+
+    /// Gives a disabled ring something to do.
+    pub(crate) fn start_disabled(&mut self, ring: usize) {
+        self.start_ring(ring, RING_AT, RING_BYTES);
+        self.set(ring_registers(ring) + 12, 4);
+    }
+
+    /// Places in a ring where packets begin.
+    pub(crate) fn batches(&self, ring: usize) -> &[u32] {
+        let queue = self.queues.iter().find(|queue| queue.ring == ring);
+        &queue.unwrap().batches
+    }
+
+    /// Appends packets by the wrap rule (hardware reference 10.1). Other rings
+    /// come to an end first: nothing says in which order rings work. `false` as
+    /// in [`Self::run`].
+    pub(crate) fn queue(&mut self, ring: usize, dwords: &[u32]) -> bool {
+        if self.naive.working().any(|other| other != ring) && !self.run(1 << 16) {
+            return false;
         }
-        self.poke(vram(RING_AT + u64::from(self.tail)), dwords);
-        self.tail += bytes;
-        self.batches.push(self.tail);
-        self.set(RING_ADDRESS + 12, self.tail);
+        let n = self.queues.iter().position(|queue| queue.ring == ring);
+        let mut queue = self.queues[n.unwrap()].clone();
+        let bytes = u32::try_from(dwords.len() * 4).unwrap();
+        if queue.tail + bytes >= queue.bytes {
+            let rest = vec![0; (queue.bytes - queue.tail) as usize / 4];
+            self.poke(vram(queue.at + u64::from(queue.tail)), &rest);
+            queue.tail = 0;
+        }
+        self.poke(vram(queue.at + u64::from(queue.tail)), dwords);
+        queue.tail += bytes;
+        queue.batches.push(queue.tail);
+        self.set(ring_registers(ring) + 12, queue.tail);
+        self.queues[n.unwrap()] = queue;
+        true
     }
 
     /// Runs both until they are idle; the model in slices of `budget`. `false`
@@ -184,6 +269,21 @@ impl Pair {
             has_work: self.rig.gpu.has_work(),
             faults: self.rig.gpu.faults().map(fault).collect(),
             errors: self.rig.gpu.ring_errors().map(error).collect(),
+            waits: self
+                .rig
+                .gpu
+                .unmet_waits()
+                .map(|wait| {
+                    (
+                        wait.ring.into(),
+                        wait.offset,
+                        wait.slot.into(),
+                        wait.value.into(),
+                        wait.equal,
+                        wait.counter.into(),
+                    )
+                })
+                .collect(),
             touches: touches
                 .into_iter()
                 .filter(|touch| !TABLES.contains(&touch.at))
@@ -214,6 +314,7 @@ impl Pair {
             has_work: naive.works(),
             faults: naive.faults[naive.faults.len().saturating_sub(HISTORY)..].to_vec(),
             errors: naive.errors.clone(),
+            waits: naive.waits.clone(),
             touches: std::mem::take(&mut naive.touches),
         }
     }
@@ -230,6 +331,7 @@ pub(crate) struct State {
     has_work: bool,
     faults: Vec<Fault>,
     errors: Vec<RingError>,
+    waits: Vec<UnmetWait>,
     touches: BTreeSet<Touch>,
 }
 
@@ -252,6 +354,7 @@ impl State {
         note("pending", &self.pending, &naive.pending);
         note("has_work", &self.has_work, &naive.has_work);
         note("ring errors", &self.errors, &naive.errors);
+        note("waits", &self.waits, &naive.waits);
         let len = self.faults.len().max(naive.faults.len());
         if let Some(at) = (0..len).find(|n| self.faults.get(*n) != naive.faults.get(*n)) {
             note("faults", &self.faults.len(), &naive.faults.len());
@@ -278,7 +381,8 @@ impl State {
 
 fn words() -> impl Iterator<Item = u32> {
     let banks = (0..PROCESSES * 256).map(|index| TTBR + index * 4);
-    WORDS.into_iter().chain(banks)
+    let blocks = BLOCKS.into_iter().flat_map(|block| block.step_by(4));
+    WORDS.into_iter().chain(blocks).chain(banks)
 }
 
 /// Where an entry of L1 or L2 leads.
@@ -299,12 +403,14 @@ fn fault(record: &FaultRecord) -> Fault {
         va: record.va.0,
         cause: record.cause,
         level: record.level.into(),
+        ring: record.ring.into(),
         ring_offset: record.ring_offset,
     }
 }
 
 fn error(error: &CspError) -> RingError {
     RingError {
+        ring: error.ring.into(),
         offset: error.offset,
         in_buffer: error.in_buffer,
         header: error.dword,
@@ -314,7 +420,9 @@ fn error(error: &CspError) -> RingError {
             CspErrorKind::UnknownOpcode => Why::UnknownOpcode,
             CspErrorKind::Truncated { needed, available } => Why::Truncated { needed, available },
             CspErrorKind::Malformed { .. } => Why::Malformed,
-            _ => Why::Undescribed,
+            CspErrorKind::Disabled => Why::Disabled,
+            CspErrorKind::Unsupported { .. } => Why::Unsupported,
+            CspErrorKind::UnmetWait { .. } => Why::UnmetWait,
         },
     }
 }

@@ -1,16 +1,43 @@
-//! Copies and fills of linear surfaces (hardware reference 10.12, 10.13).
+//! Copies and fills of linear surfaces (hardware reference 10.12, 10.13), and
+//! the pieces that these and other long packets are done in.
 
-use super::mmu::Access;
+use super::mmu::{Access, Missed};
 use super::{Naive, Why};
 
 const SOURCE: u32 = 2;
 const DESTINATION: u32 = 3;
+
+/// What is done at once, and again when it has to wait for a fault.
+#[derive(Clone)]
+pub(super) enum Piece {
+    Pixels {
+        process: u8,
+        from: From,
+        to: u64,
+        /// Bytes of each pixel that are written.
+        mask: u32,
+    },
+    Registers {
+        by: Access,
+        block: u32,
+        word: u32,
+        at: u64,
+        words: u32,
+    },
+}
+
+#[derive(Clone)]
+pub(super) enum From {
+    Memory(u64, u32),
+    Colour(Vec<u8>),
+}
 
 #[derive(Clone, Copy)]
 struct Surface {
     base: u64,
     width: u32,
     height: u32,
+    mask: u32,
 }
 
 impl Surface {
@@ -26,9 +53,10 @@ fn to_page_end(va: u64) -> u32 {
 impl Naive {
     pub(super) fn draw(&mut self, header: u32, payload: &[u32]) -> Result<(), Why> {
         let blit = match header >> 16 & 7 {
+            _ if self.ring != 0 => return Err(Why::Unsupported),
             1 => false,
             2 => true,
-            0 | 3 | 4 => return Err(Why::Undescribed),
+            0 | 3 | 4 => return Err(Why::Unsupported),
             _ => return Err(Why::Malformed),
         };
         let (&[x, y, ..], needed) = (payload, if blit { 3 } else { 2 }) else {
@@ -57,7 +85,7 @@ impl Naive {
     }
 
     /// Rows from the top, pixels ascending, in pieces that end at page ends of
-    /// either side; a piece is read whole, then written.
+    /// either side.
     fn rectangle(
         &mut self,
         [x0, x1, y0, y1]: [u32; 4],
@@ -69,28 +97,71 @@ impl Naive {
             while x <= x1 {
                 let write_at = to.pixel(x, y);
                 let mut bytes = ((x1 + 1 - x) * 4).min(to_page_end(write_at));
-                if let Some((from, dx, dy)) = from {
+                let from = if let Some((from, dx, dy)) = from {
                     let read_at = from.pixel(x + dx, y + dy);
                     bytes = bytes.min(to_page_end(read_at));
-                    let mut piece = vec![0; bytes as usize];
-                    if self.access(self.by(SOURCE), read_at, &mut piece) {
-                        self.access(self.by(DESTINATION), write_at, &mut piece);
-                    }
+                    From::Memory(read_at, bytes)
                 } else {
-                    let mut piece = self.colour(write_at - to.base, bytes);
-                    self.access(self.by(DESTINATION), write_at, &mut piece);
-                }
+                    From::Colour(self.colour(write_at - to.base, bytes))
+                };
+                let process = self.process(true);
+                self.rings[self.ring].pieces.push_back(Piece::Pixels {
+                    process,
+                    from,
+                    to: write_at,
+                    mask: to.mask,
+                });
                 x += bytes / 4;
             }
         }
     }
 
-    fn by(&self, client: u32) -> Access {
-        Access {
-            client,
-            process: self.process(),
-            write: client == DESTINATION,
+    pub(super) fn perform(&mut self, piece: &Piece) -> Result<(), Missed> {
+        match *piece {
+            Piece::Pixels {
+                process,
+                ref from,
+                to,
+                mask,
+            } => self.pixels(process, from, to, mask),
+            Piece::Registers {
+                by,
+                block,
+                word,
+                at,
+                words,
+            } => self.move_registers(by, block, word, at, words),
         }
+    }
+
+    /// A piece is read whole, then written.
+    fn pixels(&mut self, process: u8, from: &From, to: u64, mask: u32) -> Result<(), Missed> {
+        let access = |client, write| Access {
+            client,
+            process,
+            write,
+        };
+        let mut bytes = match from {
+            From::Colour(bytes) => bytes.clone(),
+            From::Memory(at, len) => {
+                let mut bytes = vec![0; *len as usize];
+                self.access(access(SOURCE, false), *at, &mut bytes)?;
+                bytes
+            }
+        };
+        if mask == 0 {
+            return Ok(());
+        }
+        if mask != 0xf {
+            let mut old = vec![0; bytes.len()];
+            self.access(access(DESTINATION, false), to, &mut old)?;
+            for (n, (new, old)) in (0..).zip(bytes.iter_mut().zip(old)) {
+                if mask >> (n % 4) & 1 == 0 {
+                    *new = old;
+                }
+            }
+        }
+        self.access(access(DESTINATION, true), to, &mut bytes)
     }
 
     /// The clear colour repeats over memory from the surface's start.
@@ -109,13 +180,14 @@ impl Naive {
         }
         let tiled = misc >> 1 & 1 != 0;
         let compressed = format >> 9 & 0x3_ffff != 0;
-        if tiled || compressed || format & 0x1ff != 89 || misc >> 2 & 0xf != 0xf {
-            return Err(Why::Undescribed);
+        if tiled || compressed || format & 0x1ff != 89 {
+            return Err(Why::Unsupported);
         }
         Ok(Surface {
             base: u64::from(self.ff(0x18 + 3 * rt)) << 8,
             width: size & 0x7fff,
             height: size >> 15 & 0x7fff,
+            mask: misc >> 2 & 0xf,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Translation and faults (hardware reference 4 and 6).
 
 use super::{Fault, Naive};
-use presil_device::{FaultCause, Snoop};
+use presil_device::{FaultCause, LargePage, OnFault, Snoop};
 
 /// Where an address leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,14 @@ pub(crate) struct Nowhere {
     level: u32,
     l1_at: u32,
     l2_at: u64,
+}
+
+/// What became of an access that was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missed {
+    Dropped,
+    /// To be done again when every fault is acknowledged.
+    Later,
 }
 
 /// Who accesses: the bit in `MXU_INT_STATUS`, the process id, the direction.
@@ -80,19 +88,35 @@ impl Naive {
         if l2 & 1 == 0 {
             return nowhere(FaultCause::InvalidL2, 2, l1_at, l2_address);
         }
-        self.undescribed |= l2 >> 31 != 0; // LargePage
-        let l3_at = place(
-            l2,
-            u64::from(l2 >> 4 & 0x7ff_ffff) << 12 | (va >> 12 & 0x3ff) << 2,
-        );
-        let l3 = match self.load(l3_at) {
+        let page = u64::from(l2 >> 4 & 0x7ff_ffff) << 12;
+        let large = l2 >> 31 != 0;
+        let index = match self.choices.mmu.large_page {
+            _ if !large => va >> 12 & 0x3ff,
+            LargePage::Table64K => va >> 16 & 0x3f,
+            LargePage::Leaf4M => {
+                let leaf = place(l2, page >> 22 << 22 | va & 0x3f_ffff);
+                return match leaf {
+                    Place::Local(at) if self.vram.at(at).is_none() => {
+                        nowhere(FaultCause::OutsideVram, 2, l1_at, l2_address)
+                    }
+                    leaf => Ok(leaf),
+                };
+            }
+            LargePage::Fault => return nowhere(FaultCause::LargePage, 2, l1_at, l2_address),
+        };
+        let l3 = match self.load(place(l2, page | index << 2)) {
             Ok(l3) => l3,
             Err(cause) => return nowhere(cause, 3, 0, 0),
         };
         if l3 & 1 == 0 {
             return nowhere(FaultCause::InvalidL3, 3, 0, 0);
         }
-        match place(l3, u64::from(l3 >> 4) << 12 | va & 0xfff) {
+        let at = if large {
+            u64::from(l3 >> 8) << 16 | va & 0xffff
+        } else {
+            u64::from(l3 >> 4) << 12 | va & 0xfff
+        };
+        match place(l3, at) {
             Place::Local(at) if self.vram.at(at).is_none() => {
                 nowhere(FaultCause::OutsideVram, 3, 0, 0)
             }
@@ -108,14 +132,16 @@ impl Naive {
         }
     }
 
-    /// Reads or writes a piece of one page. `false`: dropped, and on record.
-    pub(crate) fn access(&mut self, access: Access, va: u64, data: &mut [u8]) -> bool {
+    /// Reads or writes a piece of one page. What is missed is on record.
+    pub(crate) fn access(
+        &mut self,
+        access: Access,
+        va: u64,
+        data: &mut [u8],
+    ) -> Result<(), Missed> {
         let place = match self.translate(access.process, va) {
             Ok(place) => place,
-            Err(nowhere) => {
-                self.fault(access, va, &nowhere);
-                return false;
-            }
+            Err(nowhere) => return Err(self.fault(access, va, &nowhere)),
         };
         let memory = match place {
             Place::Local(at) => self.vram.at(at),
@@ -130,7 +156,7 @@ impl Naive {
             // A page that nobody answers for: a master abort, no page fault.
             self.record(access, va, FaultCause::Bus, 0);
             self.signal(0x8504, 10);
-            return false;
+            return Err(Missed::Dropped);
         };
         let memory = &mut memory[..data.len()];
         if access.write {
@@ -138,19 +164,31 @@ impl Naive {
         } else {
             data.copy_from_slice(memory);
         }
-        true
+        Ok(())
     }
 
     /// The history, the interrupt, and the registers if they are free.
-    fn fault(&mut self, access: Access, va: u64, nowhere: &Nowhere) {
+    fn fault(&mut self, access: Access, va: u64, nowhere: &Nowhere) -> Missed {
         let Nowhere { cause, level, .. } = *nowhere;
         self.record(access, va, cause, level);
         self.signal(0x8504, 5);
         let first = self.get(0x49038) == 0;
         self.put(0x49038, self.get(0x49038) | 1 << access.client);
-        if !first {
-            return;
+        if first {
+            self.latch_fault(access, va, nowhere);
         }
+        let ring = self.ring;
+        let on_fault = self.choices.mmu.on_fault;
+        self.rings[ring].stands = on_fault != OnFault::Report;
+        match on_fault {
+            OnFault::Retry => Missed::Later,
+            OnFault::Report | OnFault::Halt => Missed::Dropped,
+        }
+    }
+
+    /// The registers (hardware reference 6).
+    fn latch_fault(&mut self, access: Access, va: u64, nowhere: &Nowhere) {
+        let Nowhere { cause, level, .. } = *nowhere;
         let process = if self.va_mode() { access.process } else { 0 };
         let low = u32::try_from(va & 0xffff_ffff).unwrap();
         let high = u32::try_from(va >> 32 & 0xff).unwrap();
@@ -176,7 +214,8 @@ impl Naive {
             va,
             cause,
             level,
-            ring_offset: self.ring_offset,
+            ring: self.ring,
+            ring_offset: self.rings[self.ring].offset,
         });
     }
 }

@@ -15,18 +15,29 @@
 
 pub(crate) mod compare;
 mod draw;
+pub(crate) mod generate;
 mod memory;
 mod mmu;
 mod packets;
 pub(crate) mod program;
 pub(crate) mod properties;
+mod registers;
+mod rings;
 pub(crate) mod stale;
 
 use memory::Memory;
-use presil_device::FaultCause;
+use presil_device::{FaultCause, MmuOptions, OnWait};
+use rings::Ring;
 use std::collections::BTreeSet;
 
 const BAR0_BYTES: u32 = 1 << 20;
+
+/// Readings of what the reference leaves open.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Choices {
+    pub(crate) mmu: MmuOptions,
+    pub(crate) on_wait: OnWait,
+}
 
 /// One failed access.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,57 +48,57 @@ pub(crate) struct Fault {
     pub(crate) va: u64,
     pub(crate) cause: FaultCause,
     pub(crate) level: u32,
+    pub(crate) ring: usize,
     pub(crate) ring_offset: u32,
 }
 
-/// Why the ring was halted.
+/// Why a ring was halted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     BadRing,
+    Disabled,
     FetchFault,
     UnknownOpcode,
-    Truncated {
-        needed: u32,
-        available: u32,
-    },
+    Truncated { needed: u32, available: u32 },
     Malformed,
-    /// Never recorded: see [`Naive::undescribed`].
-    Undescribed,
+    Unsupported,
+    UnmetWait,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RingError {
+    pub(crate) ring: usize,
     pub(crate) offset: u32,
     pub(crate) in_buffer: bool,
     pub(crate) header: u32,
     pub(crate) why: Why,
 }
 
+/// A Wait that was passed all the same: ring, offset, slot, value, equal, counter.
+pub(crate) type UnmetWait = (usize, u32, u32, u32, bool, u32);
+
 /// A page on the bus that was touched: page number, write, client, snooped.
 pub(crate) type Touch = (u64, bool, u32, bool);
 
 pub(crate) struct Naive {
+    choices: Choices,
     pub(crate) vram: Memory,
     pub(crate) ram: Memory,
     /// BAR0, word by word.
     registers: Vec<u32>,
-    /// Ring 0 is held in reset.
-    held: bool,
-    halted: bool,
-    /// Called buffers: address and dwords left.
-    calls: Vec<(u64, u32)>,
-    /// The last Indicator's process id.
-    process: u8,
-    slots: [u16; 32],
+    rings: [Ring; 10],
+    /// The ring in execution.
+    ring: usize,
     /// Registers of the FF block.
     ff: Vec<u32>,
-    /// The packet in execution, by its place in the ring.
-    ring_offset: u32,
+    /// Nanoseconds.
+    clock: u64,
     /// The interrupt line.
     line: bool,
     pub(crate) raised: usize,
     pub(crate) faults: Vec<Fault>,
     pub(crate) errors: Vec<RingError>,
+    pub(crate) waits: Vec<UnmetWait>,
     pub(crate) touches: BTreeSet<Touch>,
     /// The program did something that this model leaves out.
     pub(crate) undescribed: bool,
@@ -95,22 +106,21 @@ pub(crate) struct Naive {
 
 impl Naive {
     /// Powered on, with this much VRAM.
-    pub(crate) fn new(vram_bytes: u64) -> Self {
+    pub(crate) fn new(vram_bytes: u64, choices: Choices) -> Self {
         let mut gpu = Self {
+            choices,
             vram: Memory::local(vram_bytes),
             ram: Memory::default(),
             registers: vec![0; BAR0_BYTES as usize / 4],
-            held: false,
-            halted: false,
-            calls: vec![],
-            process: 0,
-            slots: [0; 32],
+            rings: Default::default(),
+            ring: 0,
             ff: vec![0; 0x2000],
-            ring_offset: 0,
+            clock: 0,
             line: false,
             raised: 0,
             faults: vec![],
             errors: vec![],
+            waits: vec![],
             touches: BTreeSet::new(),
             undescribed: false,
         };
@@ -123,25 +133,14 @@ impl Naive {
         self.registers.fill(0);
         self.put(0xD370, 0xDEAD_BEAF);
         self.put(0x8850, 0x0A << 16);
-        self.reset_ring();
-        self.held = false;
+        self.rings = Default::default();
+        self.ff.fill(0);
         self.line = false;
     }
 
-    fn reset_ring(&mut self) {
-        for word in [0x3001C, 0x30020, 0x30024, 0x30028] {
-            self.put(word, 0);
-        }
-        self.stop();
-        self.halted = false;
-        self.slots = [0; 32];
-        self.ff.fill(0);
-    }
-
-    /// Drops the work in flight.
-    fn stop(&mut self) {
-        self.calls.clear();
-        self.process = 0;
+    /// The clock never goes back.
+    pub(crate) fn set_clock(&mut self, now: u64) {
+        self.clock = self.clock.max(now);
     }
 
     fn get(&self, word: u32) -> u32 {
@@ -174,7 +173,15 @@ impl Naive {
 
     fn read_word(&self, word: u32) -> u32 {
         match word {
-            0x30000 => u32::from(self.works() || self.halted) | u32::from(self.works()) << 1,
+            0x30000 => {
+                let csp = (0..7).any(|ring| self.busy(ring));
+                u32::from(csp) | u32::from(self.works()) << 1
+            }
+            0x30630 => (7..10)
+                .map(|ring| u32::from(self.busy(ring)) << (ring - 7))
+                .sum(),
+            0x300A4 => u32::try_from(self.clock & 0xffff_ffff).unwrap(),
+            0x300A8 => u32::try_from(self.clock >> 32).unwrap(),
             0x49020 => 0,
             _ => self.get(word),
         }
@@ -200,25 +207,15 @@ impl Naive {
         match word {
             // Read-only: identity, raw and shadow words, busy words, fault registers.
             0xD370 | 0xD374 | 0x8504 | 0x8548 | 0x8578 => {}
-            0x30000..=0x30018 | 0x30630 | 0x49040..=0x49050 | 0x49068 => {}
+            0x30000..=0x30018 | 0x30630 | 0x300A4 | 0x300A8 | 0x49040..=0x49050 | 0x49068 => {}
             0x8574 => self.latch(),
             0x49020 => {} // There is no TLB.
             0x49038 => self.put(word, self.get(word) & !(value & lanes)),
             0x8524 => {
                 self.put(word, merged);
-                // Ring 0 belongs to the 3D units (bits 2 to 5); bit 0 is everything.
-                self.held = merged & 0b11_1101 != 0;
-                if self.held {
-                    self.reset_ring();
-                }
+                self.hold_in_reset(merged);
             }
-            0x3001C..=0x30028 if self.held => {}
-            0x3001C..=0x30028 => {
-                self.put(word, merged);
-                if self.get(0x3001C) >> 31 == 0 {
-                    self.stop();
-                }
-            }
+            0x3001C..=0x30088 | 0x30600..=0x3062C => self.write_ring(word, merged),
             _ => self.put(word, merged),
         }
     }
@@ -238,6 +235,7 @@ impl Naive {
 
     /// The interrupt is raised when the line rises.
     pub(crate) fn settle(&mut self) {
+        self.go_on();
         let pending = self.pending();
         if pending && !self.line {
             self.raised += 1;

@@ -1,223 +1,132 @@
-//! Ring 0 and its packets (hardware reference 10).
+//! Packets (hardware reference 10.2 to 10.8).
 
-use super::mmu::Access;
-use super::{Naive, RingError, Why};
+use super::mmu::{Access, Missed};
+use super::rings::Call;
+use super::{Naive, Why};
+use presil_device::OnWait;
 
-/// Who fetches and who fences, by their bit in `MXU_INT_STATUS`.
-const RING_FETCH: u32 = 0;
-const BUFFER_FETCH: u32 = 1;
 const FENCE: u32 = 4;
 
-/// More packets than any program here has, unless it calls itself for ever.
-const PATIENCE: usize = 50_000;
+/// Why a packet is not executed.
+pub(super) enum Trouble {
+    Halt(Why),
+    /// Once more when every fault is acknowledged.
+    Later,
+}
+
+impl From<Why> for Trouble {
+    fn from(why: Why) -> Self {
+        Self::Halt(why)
+    }
+}
+
+/// What [`Naive::access`] came to, for a packet that goes on if it was dropped.
+pub(super) fn unless_later(result: Result<(), Missed>) -> Result<(), Trouble> {
+    match result {
+        Ok(()) | Err(Missed::Dropped) => Ok(()),
+        Err(Missed::Later) => Err(Trouble::Later),
+    }
+}
 
 /// Length in dwords, header included (10.2).
-fn length(header: u32) -> Result<u32, Why> {
+pub(super) fn length(ring: usize, header: u32) -> Result<u32, Why> {
+    let video = ring == 7 || ring == 8;
     Ok(match (header >> 28, header >> 23 & 31) {
         (0, _) => 1 + (header & 0xffff),
+        (2, _) if header >> 16 & 3 == 3 => return Err(Why::Unsupported),
+        (2, _) => 1,
+        (4, _) => 1 + (header & 0x7f),
+        (5, _) if video => 1 + (header & 0x7f),
+        (8, _) | (9, 0) => 1 + (header & 7),
+        (9, 15) => 1 + (header & 0x7fff),
+        (9, _) => 1 + (header & 0xfff),
+        (7 | 0xC..=0xE, _) if video => return Err(Why::Unsupported),
+        _ if video => return Err(Why::UnknownOpcode),
         (1, _) if matches!(header >> 26 & 3, 1 | 2) => 4,
         (1, _) => 3,
-        (2, _) if header >> 16 & 3 != 3 => 1,
-        (4, _) => 1 + (header & 0x7f),
-        (8, _) | (9, 0) => 1 + (header & 7),
-        (9, block) if block != 15 => 1 + (header & 0xfff),
-        (5 | 0xA | 0xD | 0xE, _) => return Err(Why::UnknownOpcode),
-        _ => return Err(Why::Undescribed),
+        (3 | 0xC, _) => 1 + (header & 7),
+        (6, _) => 1 + (header & 3),
+        (7, _) => return Err(Why::Unsupported),
+        (0xB, _) => 1 + (header & 15),
+        (0xF, _) => 1,
+        _ => return Err(Why::UnknownOpcode),
     })
 }
 
 impl Naive {
-    /// Whether ring 0 has something to do.
-    pub(crate) fn works(&self) -> bool {
-        let runs = self.get(0x3001C) >> 31 != 0 && !self.halted && !self.held;
-        runs && (!self.calls.is_empty() || self.get(0x30024) != self.get(0x30028))
-    }
-
-    /// Runs until there is nothing left to do.
-    pub(crate) fn run(&mut self) {
-        for _ in 0..PATIENCE {
-            if !self.works() || self.undescribed {
-                self.settle();
-                return;
-            }
-            self.packet();
-        }
-        self.undescribed = true;
-    }
-
-    fn packet(&mut self) {
-        let in_buffer = !self.calls.is_empty();
-        if !in_buffer {
-            self.ring_offset = self.get(0x30024);
-        }
-        let mut header = 0;
-        let result = self
-            .fetch(&mut header)
-            .and_then(|payload| self.execute(header, &payload, in_buffer));
-        match result {
-            Ok(()) => {}
-            Err(Why::Undescribed) => self.undescribed = true,
-            Err(why) => {
-                self.errors.push(RingError {
-                    offset: self.ring_offset,
-                    in_buffer,
-                    header,
-                    why,
-                });
-                self.stop();
-                self.halted = true;
-                self.signal(0x8548, 16);
-            }
-        }
-    }
-
-    /// The header and the payload of the next packet; moves past it.
-    fn fetch(&mut self, header: &mut u32) -> Result<Vec<u32>, Why> {
-        let (at, available) = match self.calls.last() {
-            Some(call) => *call,
-            None => self.ring_position()?,
-        };
-        *header = self.fetch_dword(at)?;
-        let needed = length(*header)?;
-        if needed > available {
-            return Err(Why::Truncated { needed, available });
-        }
-        let mut payload = vec![];
-        if *header >> 28 != 0 {
-            // What a skip jumps over is not looked at.
-            for n in 1..needed.into() {
-                payload.push(self.fetch_dword(at + n * 4)?);
-            }
-        }
-        self.move_past(needed);
-        Ok(payload)
-    }
-
-    fn ring_position(&self) -> Result<(u64, u32), Why> {
-        let [size, head, tail] = [0x30020, 0x30024, 0x30028].map(|word| self.get(word));
-        if (size | head | tail) % 4 != 0 || head >= size || tail >= size {
-            return Err(Why::BadRing);
-        }
-        let end = if tail > head { tail } else { size };
-        let page = u64::from(self.get(0x3001C) & 0x0fff_ffff);
-        Ok(((page << 12) + u64::from(head), (end - head) / 4))
-    }
-
-    fn move_past(&mut self, dwords: u32) {
-        if let Some((at, left)) = self.calls.last_mut() {
-            *at += u64::from(dwords) * 4;
-            *left -= dwords;
-            if *left == 0 {
-                self.calls.pop();
-            }
-        } else {
-            let head = self.get(0x30024) + dwords * 4;
-            let wraps = head >= self.get(0x30020);
-            self.put(0x30024, if wraps { 0 } else { head });
-        }
-    }
-
-    fn fetch_dword(&mut self, va: u64) -> Result<u32, Why> {
-        let (client, process) = if self.calls.is_empty() {
-            (RING_FETCH, 0)
-        } else {
-            (BUFFER_FETCH, self.process)
-        };
-        let access = Access {
-            client,
-            process,
-            write: false,
-        };
-        let mut bytes = [0; 4];
-        if self.access(access, va, &mut bytes) {
-            Ok(u32::from_le_bytes(bytes))
-        } else {
-            Err(Why::FetchFault)
-        }
-    }
-
-    fn execute(&mut self, header: u32, payload: &[u32], in_buffer: bool) -> Result<(), Why> {
+    /// `call`: the buffer that the packet is in.
+    pub(super) fn execute(
+        &mut self,
+        header: u32,
+        payload: &[u32],
+        call: Option<&Call>,
+    ) -> Result<(), Trouble> {
+        let video = self.ring == 7 || self.ring == 8;
         match header >> 28 {
-            1 => self.call(header, payload),
-            2 => self.wait(header),
-            4 => self.set_register(header, payload),
-            8 => self.fence(header, payload, in_buffer),
-            9 => self.block_command(header, payload),
+            1 => Ok(self.call(header, payload)?),
+            2 => Ok(self.wait(header)?),
+            3 => self.query_dump(header, payload, call),
+            // Registers that a video ring sets are dropped.
+            4 if !video => self.set_register(header, payload, call),
+            8 => self.fence(header, payload, call.is_some()),
+            9 => Ok(self.block_command(header, payload)?),
             _ => Ok(()),
         }
     }
 
     /// Buffers call buffers two levels deep.
     fn call(&mut self, header: u32, payload: &[u32]) -> Result<(), Why> {
-        if self.calls.len() == 2 {
+        let calls = &mut self.rings[self.ring].calls;
+        if header & 0xffff == 0 {
+            return Ok(());
+        }
+        if calls.len() == 2 {
             return Err(Why::Malformed);
         }
-        if header & 0xffff != 0 {
-            self.calls.push((address(payload), header & 0xffff));
-        }
+        calls.push(Call {
+            at: address(payload),
+            left: header & 0xffff,
+            context: payload
+                .get(2)
+                .map(|base| u64::from(base & 0x1fff_ffff) << 11),
+        });
         Ok(())
     }
 
-    /// A wait that is satisfied; others are left out.
     fn wait(&mut self, header: u32) -> Result<(), Why> {
-        let value = u32::from(self.slots[header as usize >> 22 & 31]);
+        let slot = header >> 22 & 31;
+        let ring = &self.rings[self.ring];
+        let counter = u32::from(ring.slots[slot as usize]);
         let wanted = header & 0xffff;
         let equal = header >> 18 & 1 != 0;
-        let satisfied = value == wanted || value > wanted && !equal;
-        let normal = header >> 16 & 3 == 0;
-        if normal && satisfied {
-            Ok(())
-        } else {
-            Err(Why::Undescribed)
+        let satisfied = counter == wanted || counter > wanted && !equal;
+        if header >> 16 & 3 != 0 || satisfied {
+            return Ok(());
         }
-    }
-
-    fn set_register(&mut self, header: u32, payload: &[u32]) -> Result<(), Why> {
-        if header >> 8 & 3 != 0 {
-            return Err(Why::Undescribed); // from memory, or with a mask
+        if self.choices.on_wait == OnWait::Halt {
+            return Err(Why::UnmetWait);
         }
-        for (word, value) in (header >> 10 & 0x1fff..).zip(payload) {
-            match (header >> 23 & 31, word) {
-                (18, ..0x1000) => self.put(0x50000 + word * 4, *value),
-                // The crossbar's registers that do something.
-                (12, 1 | 6 | 7 | 8 | 0xE | 0xF) => {
-                    self.write_word(0x49000 + word * 4, *value, u32::MAX);
-                }
-                (12, _) => return Err(Why::Undescribed),
-                (6, _) => {
-                    if let Some(register) = self.ff.get_mut(word as usize) {
-                        *register = *value;
-                    }
-                }
-                _ => {}
-            }
-        }
+        let wait = (self.ring, ring.offset, slot, wanted, equal, counter);
+        self.waits.push(wait);
         Ok(())
     }
 
-    fn fence(&mut self, header: u32, payload: &[u32], in_buffer: bool) -> Result<(), Why> {
-        let kind = header >> 5 & 3;
-        match (kind, payload) {
+    fn fence(&mut self, header: u32, payload: &[u32], in_buffer: bool) -> Result<(), Trouble> {
+        let or = header >> 13 & 1 != 0;
+        match (header >> 5 & 3, payload) {
             (0, [value, ..]) => {
-                let slot = &mut self.slots[header as usize >> 7 & 31];
-                *slot = u16::try_from(value & 0xffff).unwrap();
+                let slot = &mut self.rings[self.ring].slots[header as usize >> 7 & 31];
+                let value = u16::try_from(value & 0xffff).unwrap();
+                *slot = if or { *slot | value } else { value };
             }
-            (3, [_, _, low, high, ..]) if header >> 13 & 1 == 0 => {
-                let va = address(payload);
-                if !va.is_multiple_of(8) {
-                    return Err(Why::Malformed);
-                }
-                let access = Access {
-                    client: FENCE,
-                    process: if in_buffer { self.process } else { 0 },
-                    write: true,
-                };
+            (2, [_, _, value, ..]) => {
+                self.store(address(payload), &value.to_le_bytes(), or, in_buffer)?;
+            }
+            (3, [_, _, low, high, ..]) => {
                 let value = u64::from(*high) << 32 | u64::from(*low);
-                self.access(access, va, &mut value.to_le_bytes());
+                self.store(address(payload), &value.to_le_bytes(), or, in_buffer)?;
             }
-            (2, _) => return Err(Why::Undescribed),
-            (3, [_, _, _, _, ..]) => return Err(Why::Undescribed), // ors its value in
-            _ => return Err(Why::Malformed),
+            _ => return Err(Why::Malformed.into()),
         }
         if header >> 3 & 3 == 1 {
             self.signal(0x8548, 27);
@@ -225,35 +134,80 @@ impl Naive {
         Ok(())
     }
 
+    /// An external fence's value.
+    fn store(&mut self, va: u64, value: &[u8], or: bool, in_buffer: bool) -> Result<(), Trouble> {
+        if !va.is_multiple_of(value.len() as u64) {
+            return Err(Why::Malformed.into());
+        }
+        let process = self.process(in_buffer);
+        let access = |write| Access {
+            client: FENCE,
+            process,
+            write,
+        };
+        let [read, write] = [access(false), access(true)];
+        let mut new = value.to_vec();
+        if or {
+            let mut old = vec![0; value.len()];
+            match self.access(read, va, &mut old) {
+                Ok(()) => new.iter_mut().zip(old).for_each(|(new, old)| *new |= old),
+                missed => return unless_later(missed),
+            }
+        }
+        unless_later(self.access(write, va, &mut new))
+    }
+
+    /// Fences and register transfers in the ring are the kernel's, in a buffer
+    /// the process's; all drawing is.
+    pub(super) fn process(&self, of_process: bool) -> u8 {
+        if of_process {
+            self.rings[self.ring].process
+        } else {
+            0
+        }
+    }
+
     fn block_command(&mut self, header: u32, payload: &[u32]) -> Result<(), Why> {
+        let video = self.ring == 7 || self.ring == 8;
         match header >> 23 & 31 {
             0 if header >> 20 & 7 == 0 => {
                 let off = header >> 17 & 7 == 0;
                 let process = u8::try_from(header >> 13 & 15).unwrap();
-                self.process = if off { 0 } else { process };
+                self.rings[self.ring].process = if off { 0 } else { process };
                 Ok(())
             }
-            12 if header >> 13 & 1 == 1 => match payload {
+            0 if header >> 20 & 7 == 1 => self.clear_flags(header, payload),
+            12 if !video && header >> 13 & 1 == 1 => match payload {
                 [_, _, _, _, ..] => Ok(()), // There is no TLB.
                 _ => Err(Why::Malformed),
             },
-            0 | 12 => Err(Why::Undescribed),
-            6 if header >> 12 & 3 == 2 => self.draw(header, payload),
+            6 if !video && header >> 12 & 3 == 2 => self.draw(header, payload),
             _ => Ok(()),
         }
     }
 
-    /// For drawing: the last Indicator's process id.
-    pub(super) fn process(&self) -> u8 {
-        self.process
-    }
-
-    pub(super) fn ff(&self, word: usize) -> u32 {
-        self.ff[word]
+    /// Compression flags in the buffer of 0x4900C: VRAM, whatever the mode.
+    fn clear_flags(&mut self, header: u32, payload: &[u32]) -> Result<(), Why> {
+        let &[_, values, mask, ..] = payload else {
+            return Err(Why::Malformed);
+        };
+        let buffer = self.get(0x4900C);
+        self.undescribed |= buffer & 7 > 5;
+        let from = u64::from(buffer >> 4 & 0x7_ffff) << 16;
+        let buffer = from..from + (8 << 20 << (buffer & 7));
+        let value = (values >> 24 & 15) << 4 | values >> 28;
+        for at in (address(payload)..).take((header >> 3 & 0x1_ffff) as usize) {
+            let mask = mask.to_le_bytes()[usize::try_from(at % 4).unwrap()];
+            let value = value.to_le_bytes()[0];
+            if let Some(bytes) = self.vram.at(at).filter(|_| buffer.contains(&at)) {
+                bytes[0] = bytes[0] & !mask | value & mask;
+            }
+        }
+        Ok(())
     }
 }
 
 /// Address low and high, as packets carry it.
-fn address(payload: &[u32]) -> u64 {
+pub(super) fn address(payload: &[u32]) -> u64 {
     u64::from(payload[1] & 0xff) << 32 | u64::from(payload[0])
 }

@@ -2,9 +2,11 @@
 //! page that the tables say now, or one that an entry of the same line said at
 //! an access since the line was last invalidated. Nothing else, ever.
 
+use super::Choices;
 use super::compare::{PAGES, Pair};
+use super::generate::leaf;
 use super::mmu::Place;
-use super::program::{Leaf, Step, leaf};
+use super::program::{Leaf, Step};
 use crate::rig::SURFACES_AT;
 use crate::tables::vram;
 use presil_device::FaultCause;
@@ -65,7 +67,7 @@ fn holder(pair: &Pair, value: u64) -> Vec<u64> {
 
 /// Fails where an access goes where the TLB rules do not let it.
 pub(crate) fn check(acts: &[Act]) -> Result<(), TestCaseError> {
-    let mut pair = Pair::new();
+    let mut pair = Pair::new(Choices::default());
     // Places that the TLB may know, by page.
     let mut known: HashMap<u64, Vec<Leads>> = HashMap::new();
     for (act, value) in acts.iter().zip(1_u64..) {
@@ -88,7 +90,7 @@ pub(crate) fn check(acts: &[Act]) -> Result<(), TestCaseError> {
                 let va = u32::try_from(SURFACES_AT + page * 4096).unwrap();
                 let value32 = u32::try_from(value).unwrap();
                 let fence = vec![0x9006_2001, 1, 0x8000_0064, va, 0, value32, 0];
-                Step::Call(0, fence).apply(&mut pair);
+                Step::Call(0, 0, fence).apply(&mut pair);
                 let found = holder(&pair, value);
                 prop_assert!(found.len() <= 1, "{found:?}");
                 let found = found.first().map_or(Leads::Nowhere, |n| Leads::To(*n));

@@ -1,0 +1,464 @@
+//! Random programs. Their data never lies where tables, rings or buffers do.
+
+use super::Choices;
+use super::compare::{PAGES, PROCESSES};
+use super::program::{Down, Edit, Leaf, Step, library, low};
+use crate::rig::{BUFFERS_AT, ENGINE_RESET, MMU_MODE, SURFACES_AT, VRAM_BYTES};
+use presil_device::{DtlbShape, LargePage, MmuOptions, OnFault, OnWait, UtlbSize, Width};
+use proptest::prelude::*;
+
+/// What the reference leaves open, and the shapes of the TLBs.
+pub(crate) fn choices() -> impl Strategy<Value = Choices> {
+    let large_page = prop_oneof![
+        3 => Just(LargePage::Table64K), 2 => Just(LargePage::Leaf4M), 1 => Just(LargePage::Fault),
+    ];
+    let on_fault = prop_oneof![
+        2 => Just(OnFault::Report), 1 => Just(OnFault::Halt), 2 => Just(OnFault::Retry),
+    ];
+    let on_wait = prop_oneof![3 => Just(OnWait::Pass), 1 => Just(OnWait::Halt)];
+    let utlb = prop_oneof![Just(0_u32), Just(1), Just(32)];
+    let dtlb = prop_oneof![
+        Just(DtlbShape::OFF),
+        Just(DtlbShape::new(1, 2).unwrap()),
+        Just(DtlbShape::default()),
+    ];
+    (large_page, on_fault, on_wait, utlb, dtlb, any::<bool>()).prop_map(
+        |(large_page, on_fault, on_wait, utlb, dtlb, strict_utlb)| Choices {
+            mmu: MmuOptions {
+                utlb: UtlbSize::new(utlb).unwrap(),
+                strict_utlb,
+                dtlb,
+                large_page,
+                on_fault,
+            },
+            on_wait,
+        },
+    )
+}
+
+/// Addresses of data: mapped, at the edges of what is mapped, and elsewhere.
+fn address() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        8 => (0..0x50_u64).prop_map(|n| SURFACES_AT + n * 256),
+        8 => (0..0x50_u64).prop_map(|n| VRAM_BYTES + n * 256),
+        2 => (0..0x20_u64).prop_map(|n| VRAM_BYTES - 0x1000 + n * 256),
+        3 => (0..0x50_u64).prop_map(|n| (1 << 32) + SURFACES_AT + n * 256),
+        1 => (0..0x20_u64).prop_map(|n| (1 << 40) - 0x1000 + n * 256),
+        1 => (1_u64 << 24..1 << 32).prop_map(|n| n * 256),
+    ]
+}
+
+fn register() -> impl Strategy<Value = (u32, Width, u64)> {
+    let mode = prop_oneof![
+        3 => Just(1_u64), 2 => Just(0), 1 => Just(0x100), 1 => Just(0x301), 1 => Just(0xff00),
+    ];
+    let offset = prop_oneof![
+        Just(0x1000_u32),
+        Just(0x8504),
+        Just(0x8508),
+        Just(0x8548),
+        Just(0x854C),
+        Just(0x8574),
+        Just(0x8578),
+        Just(0x8850),
+        Just(0x8AA0),
+        Just(0xD370),
+        Just(0x30000),
+        Just(0x49018),
+        Just(0x4901C),
+        Just(0x49020),
+        Just(0x49024),
+        Just(0x49038),
+        Just(0x4903C),
+        Just(0x49040),
+        Just(0x49048),
+        Just(0x49050),
+        Just(0x300A4),
+        Just(0x30630),
+    ];
+    let width = prop_oneof![
+        1 => Just(Width::B1), 1 => Just(Width::B2), 5 => Just(Width::B4), 1 => Just(Width::B8),
+    ];
+    let value = prop_oneof![
+        Just(0_u64),
+        Just(1),
+        Just(0x3f),
+        Just(u64::MAX),
+        any::<u64>()
+    ];
+    prop_oneof![
+        1 => mode.prop_map(|mode| (MMU_MODE, Width::B4, mode)),
+        1 => prop_oneof![Just(0_u64), Just(1), Just(1 << 3), Just(0x1FC), Just(1 << 6)]
+            .prop_map(|units| (ENGINE_RESET, Width::B4, units)),
+        1 => prop_oneof![Just(0_u64), Just(0x1000), Just(0x1003), Just(0x1010)]
+            .prop_map(|buffer| (0x4900C, Width::B4, buffer)),
+        8 => (offset, width, 0..4_u32, value)
+            .prop_map(|(offset, width, lane, value)| (offset + lane, width, value)),
+        1 => (any::<u32>(), any::<u64>())
+            .prop_map(|(offset, value)| (offset | 1 << 20, Width::B8, value)),
+    ]
+}
+
+fn surface(rt: u32, at: u64, width: u32, height: u32, mask: u32) -> Vec<u32> {
+    let set = |word: u32| 4 << 28 | 6 << 23 | word << 10 | 3;
+    let size = width | height << 15;
+    let [base, misc] = [low(at >> 8), 1 | mask << 2 | 2 << 20];
+    vec![
+        set(0x18 + 3 * rt),
+        base,
+        1,
+        1,
+        set(0x30 + 3 * rt),
+        89,
+        size,
+        misc,
+    ]
+}
+
+/// A blit (action 2) or clear (1) with both surfaces; few go beyond them.
+fn drawing() -> impl Strategy<Value = Vec<u32>> {
+    let action = prop_oneof![24 => 1..3_u32, 1 => 5..8_u32];
+    let more = prop_oneof![24 => Just(0_u32), 1 => 0..3_u32];
+    let sizes = (1..1600_u32, 1..10_u32, 0..100_u32, 0..8_u32);
+    let colour = any::<[u32; 4]>();
+    let mask = prop_oneof![8 => Just(0xf_u32), 1 => 0..16_u32];
+    (
+        address(),
+        address(),
+        action,
+        sizes,
+        (any::<[u32; 4]>(), colour, mask),
+        more,
+    )
+        .prop_map(
+            |(to, from, action, (width, height, dx, dy), (corners, colour, mask), more)| {
+                let span = |a: u32, b: u32, end: u32| {
+                    (a % end).min(b % end) | ((a % end).max(b % end) + more) << 16
+                };
+                let mut dwords = surface(0, to, width, height, mask);
+                dwords.extend(surface(1, from, width + dx, height + dy, 0xf));
+                dwords.push(4 << 28 | 6 << 23 | 0xC8 << 10 | 4);
+                dwords.extend(colour);
+                dwords.extend([
+                    9 << 28 | 6 << 23 | action << 16 | 0xA000 | 3,
+                    span(corners[0], corners[1], width),
+                    span(corners[2], corners[3], height),
+                    dx | dy << 16,
+                ]);
+                dwords
+            },
+        )
+}
+
+/// External fences of both sizes, copied or or-ed; few are out of place.
+fn fence() -> impl Strategy<Value = Vec<u32>> {
+    let or = prop_oneof![3 => Just(0_u32), 1 => Just(1 << 13)];
+    let kind = prop_oneof![1 => Just(2_u32), 3 => Just(3)];
+    let fields = (0..4_u32, kind, or).prop_map(|(irq, kind, or)| irq << 3 | kind << 5 | or);
+    (address(), 0..32_u64, fields, any::<[u32; 2]>(), 0..24_u32).prop_map(
+        |(at, place, fields, value, odd)| {
+            let at = at + place * 8 + if odd == 0 { 2 } else { 0 };
+            vec![
+                8 << 28 | fields | 4,
+                low(at),
+                low(at >> 32),
+                value[0],
+                value[1],
+            ]
+        },
+    )
+}
+
+/// An internal fence, and a wait that it may satisfy.
+fn fence_and_wait() -> impl Strategy<Value = Vec<u32>> {
+    let modes = prop_oneof![4 => Just(0_u32), 1 => 1..3_u32];
+    let value =
+        prop_oneof![3 => (0..4_u32).prop_map(|n| n + 7), 1 => any::<u16>().prop_map(u32::from)];
+    (0..3_u32, 0..4_u32, value.clone(), value, modes, 0..4_u32).prop_map(
+        |(slot, irq, value, wanted, mode, bits)| {
+            let [or, equal] = [bits & 1, bits >> 1];
+            vec![
+                8 << 28 | or << 13 | slot << 7 | irq << 3 | 1,
+                0xabcd << 16 | value,
+                2 << 28 | slot << 22 | equal << 18 | mode << 16 | wanted,
+            ]
+        },
+    )
+}
+
+fn indicator() -> impl Strategy<Value = Vec<u32>> {
+    (0..5_u32, 0..16_u32, 0..24_u32).prop_map(|(info, process, rare)| {
+        let process = if rare == 0 {
+            process
+        } else {
+            process % PROCESSES
+        };
+        vec![9 << 28 | info << 17 | process << 13 | 1, 1]
+    })
+}
+
+/// Registers to memory; the time, for a few. `offset`: the addresses are in a
+/// context.
+fn dump(offset: bool) -> impl Strategy<Value = Vec<u32>> {
+    let from = prop_oneof![
+        2 => (Just(0_u32), prop_oneof![0..0x40_u32, 0xe0..0x100_u32, 0x170..0x190_u32]),
+        2 => (Just(12_u32), 0..0x30_u32),
+        2 => (Just(6_u32), prop_oneof![0..0x100_u32, Just(0x1ff0_u32)]),
+        2 => (Just(18_u32), prop_oneof![0..4_u32, Just(0x100_u32), Just(0xff0)]),
+        1 => (Just(3_u32), 0..0x2000_u32),
+    ];
+    let words = prop_oneof![3 => 0..8_u32, 1 => 0..300_u32];
+    (at(offset), from, words, 0..8_u32).prop_map(move |(at, (block, word), words, time)| {
+        let header = 3 << 28 | block << 23 | u32::from(time == 0) << 21 | words << 7 | 2;
+        let high = word << 19 | low(at >> 32);
+        vec![header | u32::from(offset) << 20, low(at), high]
+    })
+}
+
+/// Drawing registers, the flag buffer and the fault status from memory.
+fn load(offset: bool) -> impl Strategy<Value = Vec<u32>> {
+    let to = prop_oneof![
+        6 => (Just(6_u32), prop_oneof![0x10..0x40_u32, 0xc0..0xd0_u32]),
+        1 => (Just(12_u32), prop_oneof![Just(3_u32), Just(0xe), Just(0x1a)]),
+        1 => (Just(3_u32), 0..0x100_u32),
+    ];
+    let words = prop_oneof![3 => 0..8_u32, 1 => 0..150_u32];
+    (at(offset), to, words, 0..24_u32).prop_map(move |(at, (block, word), words, rare)| {
+        // Of the crossbar's registers, one: those behind it are others.
+        let words = if block == 12 { 1 } else { words };
+        let physical = u32::from(rare == 0) << 9;
+        vec![
+            4 << 28 | block << 23 | word << 10 | 1 << 8 | u32::from(offset) << 7 | 2,
+            low(at),
+            words << 19 | physical | low(at >> 32),
+        ]
+    })
+}
+
+/// Where registers are moved from or to: in a context or anywhere.
+fn at(offset: bool) -> BoxedStrategy<u64> {
+    let odd = prop_oneof![24 => Just(0_u64), 1 => 1..4_u64];
+    if offset {
+        (0..0x1000_u64, odd)
+            .prop_map(|(word, odd)| word * 4 + odd)
+            .boxed()
+    } else {
+        (address(), 0..64_u64, odd)
+            .prop_map(|(at, word, odd)| at + word * 4 + odd)
+            .boxed()
+    }
+}
+
+/// `Set_Register` with values or with a mask, where tables do not depend on it.
+fn set_register() -> impl Strategy<Value = Vec<u32>> {
+    let to = prop_oneof![
+        1 => (prop_oneof![Just(3_u32), Just(7), Just(10), Just(0)], 0..64_u32),
+        1 => (Just(6_u32), prop_oneof![0x18..0x40_u32, 0xc8..0xcc_u32]),
+        // The fault status, its mask, and what cannot be written.
+        2 => (Just(12_u32), prop_oneof![Just(0xe_u32), Just(0xf), Just(0x10), Just(0x1a)]),
+    ];
+    let value = prop_oneof![Just(u32::MAX), any::<u32>()];
+    (to, value, any::<u32>(), 0..3_u32).prop_map(|((block, word), value, mask, form)| {
+        let header = 4 << 28 | block << 23 | word << 10;
+        if form == 0 {
+            vec![header | 1 << 9 | 2, value, mask]
+        } else {
+            vec![header | 1, value]
+        }
+    })
+}
+
+/// Compression flags.
+fn clear_flags() -> impl Strategy<Value = Vec<u32>> {
+    let count = prop_oneof![3 => 0..64_u32, 1 => 0..0x1_0000_u32];
+    (0..0x5000_u64, count, any::<u8>(), any::<u32>()).prop_map(|(offset, count, values, mask)| {
+        let header = 9 << 28 | 1 << 20 | count << 3 | 3;
+        vec![
+            header,
+            low(SURFACES_AT + offset),
+            u32::from(values) << 24,
+            mask,
+        ]
+    })
+}
+
+/// One whole packet that every ring takes.
+fn plain_packet() -> impl Strategy<Value = Vec<u32>> {
+    prop_oneof![
+        2 => prop::collection::vec(any::<u32>(), 0..8)
+            .prop_map(|skipped| [vec![u32::try_from(skipped.len()).unwrap()], skipped].concat()),
+        6 => fence(),
+        2 => fence_and_wait(),
+        4 => indicator(),
+    ]
+}
+
+/// One whole packet.
+fn packet() -> impl Strategy<Value = Vec<u32>> {
+    prop_oneof![
+        14 => plain_packet(),
+        12 => drawing(),
+        3 => (0..4_u32, 0..4_u32).prop_map(|(mode, n)| library_call(mode, n)),
+        2 => dump(false),
+        2 => load(false),
+        2 => set_register(),
+        1 => clear_flags(),
+        // Cache commands, drawing state, compute, post-processing.
+        1 => prop_oneof![
+            prop_oneof![Just(6_u32), Just(8), Just(19), Just(11), Just(10)]
+                .prop_map(|block| vec![9 << 28 | block << 23]),
+            any::<[u32; 2]>().prop_map(|payload| vec![6 << 28 | 2, payload[0], payload[1]]),
+            any::<u32>().prop_map(|payload| vec![0xB << 28 | 1, payload]),
+            any::<u32>().prop_map(|payload| vec![0xC << 28 | 1, payload]),
+            Just(vec![0xF << 28]),
+            (2..5_u32).prop_map(|kind| vec![9 << 28 | kind << 20 | 2, 0, 0]),
+        ],
+        // An invalidation; a mode.
+        1 => (0..4_u32, 0..16_u32, any::<[u32; 4]>()).prop_map(|(kind, process, payload)| {
+            let header = 9 << 28 | 12 << 23 | process << 18 | kind << 12 | 4;
+            [vec![header], payload.to_vec()].concat()
+        }),
+        1 => (0..2_u32).prop_map(|mode| vec![4 << 28 | 12 << 23 | 1 << 10 | 1, mode]),
+        1 => malformed(),
+    ]
+}
+
+/// One of a buffer with a context.
+fn packet_in_context() -> impl Strategy<Value = Vec<u32>> {
+    prop_oneof![2 => dump(true), 2 => load(true), 1 => plain_packet()]
+}
+
+/// One of a video ring.
+fn video_packet() -> impl Strategy<Value = Vec<u32>> {
+    prop_oneof![
+        12 => plain_packet(),
+        2 => (4..6_u32, any::<u32>())
+            .prop_map(|(opcode, value)| vec![opcode << 28 | 12 << 23 | 1 << 10 | 1, value]),
+        1 => (0..32_u32).prop_map(|block| vec![9 << 28 | block << 23 | 2, 0, 0]),
+        1 => (0..16_u32, any::<u32>()).prop_map(|(opcode, bits)| vec![opcode << 28 | bits >> 4]),
+    ]
+}
+
+/// Calls buffer `n` of [`library`].
+fn library_call(mode: u32, n: u32) -> Vec<u32> {
+    let at = BUFFERS_AT + 0x3000 + u64::from(n) * 0x100;
+    let len = u32::try_from(library()[n as usize].len()).unwrap();
+    let mut call = vec![1 << 28 | mode << 26 | len, low(at), 0];
+    call.extend((mode == 1 || mode == 2).then_some(0));
+    call
+}
+
+/// What halts ring 0, whatever follows.
+fn malformed() -> impl Strategy<Value = Vec<u32>> {
+    prop_oneof![
+        prop_oneof![Just(5_u32), Just(7), Just(0xA), Just(0xD), Just(0xE)].prop_flat_map(
+            |opcode| (0..1_u32 << 28).prop_map(move |bits| vec![opcode << 28 | bits])
+        ),
+        Just(vec![2 << 28 | 3 << 16]),          // an external wait
+        Just(vec![8 << 28 | 1 << 5 | 1, 0]),    // fence type 1
+        Just(vec![8 << 28 | 3 << 5 | 2, 0, 0]), // a fence without its value
+        Just(vec![9 << 28 | 12 << 23 | 3 << 12 | 1, 0]), // an invalidation without its mask
+        Just(vec![9 << 28 | 6 << 23 | 2 << 16 | 0xA000 | 1, 0]), // a blit without its rows
+        Just(vec![3 << 28 | 1, 0]),             // a dump without its registers
+        Just(vec![4 << 28 | 6 << 23 | 1 << 9 | 1, 0]), // a mask left out
+        Just(vec![4 << 28 | 6 << 23 | 1 << 8 | 1, 0]), // half an address
+        Just(vec![9 << 28 | 1 << 20 | 2, 0, 0]), // flags without their mask
+        // Surfaces that are tiled, compressed, or of another format.
+        (0..3_u32, surfaces_and_clear()).prop_map(|(what, mut dwords)| {
+            let (at, bits) = [(7, 2), (5, 1 << 9), (5, 1)][what as usize];
+            dwords[at] ^= bits;
+            dwords
+        }),
+    ]
+}
+
+fn surfaces_and_clear() -> impl Strategy<Value = Vec<u32>> {
+    address().prop_map(|at| {
+        let clear = [9 << 28 | 6 << 23 | 1 << 16 | 0xA000 | 2, 0, 0];
+        [surface(0, at, 1, 1, 0xf), clear.to_vec()].concat()
+    })
+}
+
+fn packets() -> impl Strategy<Value = Vec<u32>> {
+    let indicator = (0..2 * PROCESSES).prop_map(|process| match process {
+        0..PROCESSES => vec![9 << 28 | 3 << 17 | process << 13 | 1, 1],
+        _ => vec![],
+    });
+    (indicator, prop::collection::vec(packet(), 1..6))
+        .prop_map(|(indicator, packets)| [indicator, packets.concat()].concat())
+}
+
+/// Packets and a ring for them.
+fn batch() -> impl Strategy<Value = (usize, Vec<u32>)> {
+    let video = prop::collection::vec(video_packet(), 1..6).prop_map(|packets| packets.concat());
+    prop_oneof![
+        8 => packets().prop_map(|packets| (0, packets)),
+        2 => packets().prop_map(|packets| (9, packets)),
+        2 => (7..9_usize, video),
+    ]
+}
+
+pub(crate) fn leaf() -> impl Strategy<Value = Leaf> {
+    prop_oneof![
+        6 => (0..2 * PAGES).prop_map(Leaf::Vram),
+        6 => (0..PAGES, any::<bool>()).prop_map(|(n, snoop)| Leaf::Bus(n, snoop)),
+        1 => Just(Leaf::BeyondVram),
+        1 => Just(Leaf::NobodyOnTheBus),
+        2 => any::<u32>().prop_map(Leaf::Invalid),
+    ]
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let to = || prop_oneof![1 => Just(None), 5 => (0..16_usize).prop_map(Some)];
+    let down = prop_oneof![
+        1 => Just(Down::Nowhere),
+        4 => (0..16_usize).prop_map(Down::Table),
+        3 => (0..16_usize, 0..1024_u32).prop_map(|(n, bits)| Down::Large(n, bits)),
+    ];
+    let index = 0..3_u32;
+    prop_oneof![
+        8 => (any::<usize>(), leaf()).prop_map(|(n, leaf)| Edit::L3(n, leaf)),
+        3 => (any::<usize>(), any::<usize>(), down).prop_map(|(n, kind, to)| Edit::L2(n, kind, to)),
+        2 => (0..PROCESSES, index.clone(), to()).prop_map(|(p, index, to)| Edit::L1(p, index, to)),
+        2 => (1..PROCESSES, index, to(), any::<bool>())
+            .prop_map(|(p, index, to, masked)| Edit::L1ByRing(p, index, to, masked)),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let context = prop_oneof![
+        Just(SURFACES_AT),
+        Just(VRAM_BYTES),
+        Just((1 << 40) - 0x1000)
+    ];
+    let in_context =
+        prop::collection::vec(packet_in_context(), 1..4).prop_map(|packets| packets.concat());
+    prop_oneof![
+        1 => register().prop_map(|(offset, width, _)| Step::Read(offset, width)),
+        5 => register().prop_map(|(offset, width, value)| Step::Write(offset, width, value)),
+        1 => (prop_oneof![Just(0_usize), Just(9)], 1..4_u32, 0..256_usize)
+            .prop_map(|(ring, word, pick)| Step::Ring(ring, word, pick)),
+        2 => (0..0x2000_u64, prop::collection::vec(any::<u32>(), 1..16))
+            .prop_map(|(at, dwords)| Step::Data(SURFACES_AT + at * 4, dwords)),
+        6 => (edit(), any::<bool>()).prop_map(|(edit, all)| Step::Edit(edit, all)),
+        12 => batch().prop_map(|(ring, packets)| Step::Queue(ring, packets)),
+        5 => (prop_oneof![5 => Just(0_usize), 1 => Just(9)], 0..0x300_u64, packets())
+            .prop_map(|(ring, at, dwords)| Step::Call(ring, at * 4, dwords)),
+        2 => (1..3_u32, context, in_context)
+            .prop_map(|(mode, context, dwords)| Step::CallIn(mode, context, dwords)),
+        1 => (prop_oneof![Just(0_usize), Just(7), Just(9)],
+            prop_oneof![Just(8_u32 << 28 | 7), Just(3), Just(1 << 28), Just(4 << 28 | 0x7f)])
+            .prop_map(|(ring, header)| Step::Truncated(ring, header)),
+        1 => (1..7_usize).prop_map(Step::Disabled),
+        12 => prop_oneof![1 => 0..4096_u32, 2 => Just(1 << 16)].prop_map(Step::Run),
+        1 => any::<u64>().prop_map(|now| Step::Clock(now >> 8)),
+        4 => Just(Step::Acknowledge),
+        1 => Just(Step::Latch),
+        6 => Just(Step::Recover),
+        1 => Just(Step::Reset),
+    ]
+}
+
+pub(crate) fn program() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..60)
+}
