@@ -39,15 +39,20 @@ static void bo_free(struct drm_gem_object *gem)
 /* The device is gone: one zeroed page stands for all pages of the BO. */
 static vm_fault_t map_gone_page(struct vm_fault *vmf, struct presil_bo *bo)
 {
-	struct presil_device *presil = to_presil(bo->gem.dev);
-	struct page *page;
+	struct page *page = READ_ONCE(bo->gone_page), *first;
 
-	mutex_lock(&presil->lock);
-	if (!bo->gone_page)
-		bo->gone_page = alloc_page(GFP_KERNEL | __GFP_ZERO);
-	page = bo->gone_page;
-	mutex_unlock(&presil->lock);
-	return page ? vmf_insert_pfn(vmf->vma, vmf->address, page_to_pfn(page)) : VM_FAULT_OOM;
+	if (!page) {
+		page = alloc_page(GFP_KERNEL | __GFP_ZERO);
+		if (!page)
+			return VM_FAULT_OOM;
+		/* No lock: the device's is held for seconds while it goes. */
+		first = cmpxchg(&bo->gone_page, NULL, page);
+		if (first) {
+			__free_page(page);
+			page = first;
+		}
+	}
+	return vmf_insert_pfn(vmf->vma, vmf->address, page_to_pfn(page));
 }
 
 /*
@@ -89,7 +94,10 @@ static int wait_for_lock(struct presil_device *presil, u64 unused)
 
 static int wait_for_fence(struct presil_device *presil, u64 fence)
 {
-	return presil_wait(presil, fence, ktime_get_ns() + FAULT_DEADLINE_NS);
+	int ret = presil_wait(presil, fence, ktime_get_ns() + FAULT_DEADLINE_NS);
+
+	/* After a reset of the GPU the contents come with another fence. */
+	return ret == -ECANCELED ? 0 : ret;
 }
 
 static vm_fault_t insert(struct vm_fault *vmf, unsigned long address,

@@ -100,6 +100,8 @@ int presil_rs_describe(struct presil_adapter *adapter, u64 bo,
 		       struct drm_presil_describe *description);
 void presil_rs_info(struct presil_adapter *adapter, struct drm_presil_info *info);
 bool presil_rs_reap(struct presil_adapter *adapter);	/* true: the GPU still runs */
+int presil_rs_suspend(struct presil_adapter *adapter, u64 timeout_ns);
+int presil_rs_resume(struct presil_adapter *adapter);
 int presil_rs_list(struct presil_adapter *adapter, enum presil_listing what, struct seq_file *to);
 
 void presil_rs_interrupt(const struct presil_timeline *timeline, u32 biu, u32 advanced);

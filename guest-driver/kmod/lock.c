@@ -69,7 +69,7 @@ int presil_call(struct presil_device *presil,
 		if (!again)
 			return ret;
 		waited = presil_wait(presil, next, deadline);
-		if (waited)
+		if (waited && waited != -ECANCELED)
 			return waited == -ETIMEDOUT ? ret : waited;
 	}
 }

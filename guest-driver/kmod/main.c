@@ -3,10 +3,12 @@
 #include <linux/io.h>
 #include <linux/module.h>
 #include <linux/pci.h>
+#include <linux/pm_runtime.h>
 #include <linux/virtio.h>
 #include <drm/drm_drv.h>
 #include <drm/drm_ioctl.h>
 #include <drm/drm_managed.h>
+#include <drm/drm_vma_manager.h>
 #include "presil.h"
 
 #define DRAIN_DEADLINE_NS (2ULL * NSEC_PER_SEC)
@@ -101,11 +103,30 @@ int presil_access(struct presil_device *presil, struct presil_op *ops, size_t co
 	return presil->transport->access(presil, ops, count);
 }
 
+/* An open node keeps the device awake: its user may touch VRAM at any time. */
+static int opened(struct drm_device *drm, struct drm_file *file)
+{
+	int ret = pm_runtime_get_sync(drm->dev);
+
+	/* -EACCES: a bus without runtime power management. */
+	if (ret >= 0 || ret == -EACCES)
+		return 0;
+	pm_runtime_put_noidle(drm->dev);
+	return ret;
+}
+
+static void closed(struct drm_device *drm, struct drm_file *file)
+{
+	pm_runtime_put(drm->dev);
+}
+
 DEFINE_DRM_GEM_FOPS(presil_fops);
 
 const struct drm_driver presil_driver = {
 	.driver_features = DRIVER_GEM | DRIVER_RENDER,
 	.fops = &presil_fops,
+	.open = opened,
+	.postclose = closed,
 	.ioctls = presil_ioctls,
 	.num_ioctls = PRESIL_IOCTLS,
 	.debugfs_init = presil_debugfs_init,
@@ -136,6 +157,39 @@ int presil_start(struct presil_device *presil, const struct presil_board *board)
 	ret = drm_dev_register(&presil->drm, 0);
 	if (ret)
 		stop_adapter(presil);
+	return ret;
+}
+
+/*
+ * Before the GPU's registers are lost. Mappings are taken away: who touches one
+ * waits for the lock, since VRAM cannot be reached meanwhile. An error says that
+ * work is unfinished. Under the lock, which is kept until presil_resume() where
+ * users may come in between.
+ */
+int presil_suspend(struct presil_device *presil)
+{
+	struct presil_bo *bo;
+	int ret;
+
+	lockdep_assert_held(&presil->lock);
+	list_for_each_entry(bo, &presil->bos, link)
+		drm_vma_node_unmap(&bo->gem.vma_node, presil->drm.anon_inode->i_mapping);
+	presil->patient = true;
+	ret = presil_rs_suspend(presil->adapter, DRAIN_DEADLINE_NS);
+	presil->patient = false;
+	return ret;
+}
+
+/* After that. What was unfinished ends in an error. Under the lock. */
+int presil_resume(struct presil_device *presil)
+{
+	int ret;
+
+	lockdep_assert_held(&presil->lock);
+	ret = presil_rs_resume(presil->adapter);
+	if (ret)
+		dev_err(presil->drm.dev, "the GPU did not come back: %d\n", ret);
+	wake_up_all(&presil->interrupted);
 	return ret;
 }
 

@@ -5,6 +5,7 @@
 #include <linux/io.h>
 #include <linux/module.h>
 #include <linux/pci.h>
+#include <linux/pm_runtime.h>
 #include <drm/drm_drv.h>
 #include "presil.h"
 
@@ -174,18 +175,82 @@ static int presil_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (ret)
 		return ret;
 	ret = presil_start(&function->presil, &board);
-	if (ret)
+	if (ret) {
 		disable(function);
-	return ret;
+		return ret;
+	}
+	/* With power/control on auto it sleeps now, until its node is opened. */
+	pm_runtime_put(&pdev->dev);
+	return 0;
 }
 
 static void presil_remove(struct pci_dev *pdev)
 {
 	struct presil_function *function = pci_get_drvdata(pdev);
 
+	pm_runtime_get_noresume(&pdev->dev);
 	presil_stop(&function->presil);
 	disable(function);
 }
+
+/* The lock is held over a reset: users wait for its end. */
+static void reset_prepare(struct pci_dev *pdev)
+{
+	struct presil_function *function = pci_get_drvdata(pdev);
+
+	mutex_lock(&function->presil.lock);
+	/* What is unfinished then, the reset ends. */
+	presil_suspend(&function->presil);
+}
+
+static void reset_done(struct pci_dev *pdev)
+{
+	struct presil_function *function = pci_get_drvdata(pdev);
+
+	presil_resume(&function->presil);
+	mutex_unlock(&function->presil.lock);
+}
+
+static const struct pci_error_handlers reset_handlers = {
+	.reset_prepare = reset_prepare,
+	.reset_done = reset_done,
+};
+
+/* Nobody has the node open, so what remains is work of buffers that are closed. */
+static int runtime_suspend(struct device *dev)
+{
+	struct presil_function *function = dev_get_drvdata(dev);
+	int ret;
+
+	mutex_lock(&function->presil.lock);
+	ret = presil_suspend(&function->presil);
+	mutex_unlock(&function->presil.lock);
+	return ret ? -EBUSY : 0;
+}
+
+static int runtime_resume(struct device *dev)
+{
+	struct presil_function *function = dev_get_drvdata(dev);
+	int ret;
+
+	mutex_lock(&function->presil.lock);
+	ret = presil_resume(&function->presil);
+	mutex_unlock(&function->presil.lock);
+	return ret;
+}
+
+/* VRAM may lose its power with the machine, and nothing here could save it. */
+static int refuse_sleep(struct device *dev)
+{
+	dev_err(dev, "suspending is not supported\n");
+	return -EBUSY;
+}
+
+static const struct dev_pm_ops power = {
+	.suspend = refuse_sleep,
+	.freeze = refuse_sleep,
+	RUNTIME_PM_OPS(runtime_suspend, runtime_resume, NULL)
+};
 
 /* The chips of the family (hardware reference 1.1). */
 static const struct pci_device_id ids[] = {
@@ -207,4 +272,6 @@ struct pci_driver presil_pci_driver = {
 	.id_table = ids,
 	.probe = presil_probe,
 	.remove = presil_remove,
+	.err_handler = &reset_handlers,
+	.driver.pm = &power,
 };

@@ -61,6 +61,8 @@ int presil_map_window(struct presil_device *presil, phys_addr_t address,
 		      struct presil_board *board);
 int presil_start(struct presil_device *presil, const struct presil_board *board);
 void presil_stop(struct presil_device *presil);
+int presil_suspend(struct presil_device *presil);
+int presil_resume(struct presil_device *presil);
 void presil_interrupt(struct presil_device *presil, u32 biu, u32 advanced);
 
 /* The transports: virtio.c and pci.c */

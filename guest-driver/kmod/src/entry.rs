@@ -217,6 +217,17 @@ unsafe extern "C" fn presil_rs_list(driver: &Driver, what: u32, to: *mut SeqFile
     status(written.map_err(|_| Error::Io))
 }
 
+/// An error says that work is unfinished.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_suspend(driver: &mut Driver, timeout_ns: u64) -> i32 {
+    status(driver.adapter.suspend(timeout_ns))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_resume(driver: &mut Driver) -> i32 {
+    status(driver.adapter.resume())
+}
+
 /// Called by the interrupt handler.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn presil_rs_interrupt(timeline: &Timeline, biu: u32, advanced: u32) {

@@ -1,7 +1,7 @@
 //! The driver's front: what the kernel module and the tests call.
 
 use crate::Error;
-use crate::bo::{Backing, Bo, BoId, Kind};
+use crate::bo::{Backing, Bo, BoId, Kind, NEVER};
 use crate::gart::Gart;
 use crate::init::{self, InitError, Options};
 use crate::memory::Memory;
@@ -299,6 +299,51 @@ impl<O: Os> Adapter<O> {
                 None => write!(w, "system - {} -", bo.pages)?,
             }
             writeln!(w, " {state} {} {}", bo.pins, bo.last_use)?;
+        }
+        Ok(())
+    }
+
+    /// Before the function loses its registers, by a reset or in a sleep: waits
+    /// until ring 0 is done. The caller lets nobody in before [`Self::resume`].
+    ///
+    /// # Errors
+    /// Those of [`Timeline::wait`]: something is unfinished, and a reset ends it.
+    pub fn suspend(&mut self, timeout_ns: u64) -> Result<(), Error> {
+        self.timeline.wait(self.timeline.submitted(), timeout_ns)?;
+        self.reap();
+        Ok(())
+    }
+
+    /// After the registers were lost: writes them again (L1 bank, mode,
+    /// interrupts, ring 0) and drops what the TLBs hold. VRAM was kept, and so
+    /// the tables. Fences that were unfinished end in [`Error::Canceled`]; fresh
+    /// BOs that had not been cleared are cleared.
+    ///
+    /// # Errors
+    /// Those of register accesses, [`Error::Io`] when the GPU does not answer
+    /// or is not the same any more; the GPU is lost then.
+    pub fn resume(&mut self) -> Result<(), Error> {
+        self.restart().inspect_err(|_| self.timeline.mark_lost())
+    }
+
+    fn restart(&mut self) -> Result<(), Error> {
+        let os = &*self.memory.os;
+        let chip = self.memory.mm_mgr.chip;
+        let mut identity = chip.identity();
+        os.access(&mut identity)?;
+        chip.vram_bytes(&identity)?;
+        let mut flush = chip.invalidate_all();
+        self.memory.registers.replay(os, &mut flush)?;
+        self.ring.restart();
+        let completed = self.timeline.restart();
+        for bo in self.memory.bos.iter_mut() {
+            if bo.ready > completed {
+                bo.ready = NEVER;
+            }
+        }
+        let uncleared = |bo: &Bo<O::Pages>| bo.ready == NEVER && !bo.zombie;
+        while let Some(id) = self.memory.bos.find(uncleared) {
+            self.clear(id)?;
         }
         Ok(())
     }

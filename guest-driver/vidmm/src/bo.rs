@@ -6,6 +6,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use e3k_regs::PAGE_SIZE;
 
+/// A fence that is never done.
+pub(crate) const NEVER: u64 = u64::MAX;
+
 /// Names a BO. Stale once the BO is destroyed; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BoId {
@@ -87,7 +90,8 @@ pub(crate) struct Bo<P> {
     pub(crate) resource: Option<Resource>,
     pub(crate) backing: Backing<P>,
     pub(crate) pins: u32,
-    /// KERNEL class: the contents are in place when this fence is done. 0: they are.
+    /// KERNEL class: the contents are in place when this fence is done. 0: they
+    /// are. [`NEVER`]: what was to put them there did not run.
     pub(crate) ready: u64,
     /// BOOKKEEP class: the memory may be reused when this fence is done. 0: it may.
     pub(crate) last_use: u64,
@@ -221,6 +225,11 @@ impl<P> Arena<P> {
             };
             Some((id, slot.bo.as_ref()?))
         })
+    }
+
+    /// All BOs, to change them.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Bo<P>> {
+        self.slots.iter_mut().filter_map(|slot| slot.bo.as_mut())
     }
 
     /// The first BO for which `wanted` says true.

@@ -28,6 +28,8 @@ pub enum Error {
     Lost,
     /// The deadline passed.
     TimedOut,
+    /// A reset of the GPU ended it.
+    Canceled,
 }
 
 impl Error {
@@ -44,6 +46,7 @@ impl Error {
             Self::Invalid | Self::NeverFits => 22,
             Self::NoSpace => 28,
             Self::TimedOut => 110,
+            Self::Canceled => 125,
         }
     }
 }
@@ -62,6 +65,7 @@ impl fmt::Display for Error {
             Self::NotFound => "no such buffer object",
             Self::Lost => "the GPU is lost",
             Self::TimedOut => "timed out",
+            Self::Canceled => "ended by a reset of the GPU",
         })
     }
 }

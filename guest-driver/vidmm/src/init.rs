@@ -290,9 +290,9 @@ fn start_translation<O: Os>(
             writes.push(chip.l1(process_id, index, tables.l2_table(u64::from(index))));
         }
     }
-    memory.undo.write(os, &mut writes)?;
+    memory.registers.write(os, &mut writes)?;
     let mut mode = [chip.enable_translation(vm.vram_bytes)];
-    memory.undo.write(os, &mut mode)?;
+    memory.registers.write(os, &mut mode)?;
     os.access(&mut chip.invalidate_all())?;
 
     writes.extend_from_slice(&mode);
@@ -355,10 +355,10 @@ fn submission<O: Os>(
     let mut gate = [chip.interrupt_gate()];
     os.access(&mut gate)?;
     let mut enable = chip.enable_interrupts(gate[0]);
-    memory.undo.write(os, &mut enable)?;
+    memory.registers.write(os, &mut enable)?;
     read_back(os, &enable[..2])?;
     memory
-        .undo
+        .registers
         .write(os, &mut chip.start_ring(ring_va, RING_BYTES))?;
 
     let ring = Ring::new(vram_of(ring_va), ring_va, fence_va);

@@ -6,7 +6,7 @@ use crate::bo::{Arena, Backing, Bo, BoId, Kind, Resource};
 use crate::chip::ChipOps;
 use crate::placement::{Pass, Place};
 use crate::platform::{Caching, LogLevel, Os, SystemInfo};
-use crate::registers::UndoLog;
+use crate::registers::RegisterLog;
 use crate::segments::{SegmentId, Segments};
 use crate::zones::VmInfo;
 use alloc::sync::Arc;
@@ -26,7 +26,7 @@ pub(crate) struct Memory<O: Os> {
     pub(crate) os: Arc<O>,
     pub(crate) mm_mgr: MmMgr,
     pub(crate) bos: Arena<O::Pages>,
-    pub(crate) undo: UndoLog,
+    pub(crate) registers: RegisterLog,
     /// RAM pages that BOs have.
     populated: u64,
 }
@@ -38,7 +38,7 @@ impl<O: Os> Memory<O> {
             os,
             mm_mgr,
             bos,
-            undo: UndoLog::new(),
+            registers: RegisterLog::new(),
             populated: 0,
         }
     }
@@ -152,7 +152,7 @@ impl<O: Os> Memory<O> {
     /// pages of BOs that still have a user.
     pub(crate) fn unwind(mut self, idle: bool) -> Leftovers {
         let flush = self.mm_mgr.chip.invalidate_all();
-        let restored = self.undo.restore(&*self.os, &flush).is_ok();
+        let restored = self.registers.restore(&*self.os, &flush).is_ok();
         let quiet = idle && restored;
         let mut left = Leftovers {
             idle: quiet,

@@ -1,4 +1,4 @@
-//! Register writes that can be taken back.
+//! Register writes that can be taken back, or done again.
 
 use crate::Error;
 use crate::platform::{RegisterOp, Registers};
@@ -25,13 +25,20 @@ pub(crate) const fn write(offset: u32, value: u32) -> RegisterOp {
 }
 
 /// What registers held before they were written, so that a failing
-/// `vidmm_init` and the end of the driver leave them as they were.
+/// `vidmm_init` and the end of the driver leave them as they were; and
+/// what was written, so that it can be put back after a reset.
 #[derive(Debug)]
-pub(crate) struct UndoLog(Vec<RegisterOp>);
+pub(crate) struct RegisterLog {
+    before: Vec<RegisterOp>,
+    written: Vec<RegisterOp>,
+}
 
-impl UndoLog {
+impl RegisterLog {
     pub(crate) const fn new() -> Self {
-        Self(Vec::new())
+        Self {
+            before: Vec::new(),
+            written: Vec::new(),
+        }
     }
 
     /// Runs `writes` in order, remembering what was there.
@@ -48,10 +55,26 @@ impl UndoLog {
         before.try_reserve_exact(writes.len())?;
         before.extend(writes.iter().map(|op| op.to_read()));
         os.access(&mut before)?;
-        self.0.try_reserve(before.len())?;
+        self.before.try_reserve(before.len())?;
+        self.written.try_reserve(writes.len())?;
         let undo = before.iter().map(|op| op.to_write());
-        self.0.extend(undo);
+        self.before.extend(undo);
+        self.written.extend_from_slice(writes);
         os.access(writes)
+    }
+
+    /// Writes everything once more, in the first order, and then runs
+    /// `finally`: for registers that a reset has cleared.
+    ///
+    /// # Errors
+    /// Those of [`Registers::access`].
+    pub(crate) fn replay(
+        &mut self,
+        os: &impl Registers,
+        finally: &mut [RegisterOp],
+    ) -> Result<(), Error> {
+        os.access(&mut self.written)?;
+        os.access(finally)
     }
 
     /// Puts everything back, last write first, and then runs `finally`, as
@@ -64,10 +87,10 @@ impl UndoLog {
         os: &impl Registers,
         finally: &[RegisterOp],
     ) -> Result<(), Error> {
-        if self.0.is_empty() {
+        if self.before.is_empty() {
             return Ok(());
         }
-        let mut writes = core::mem::take(&mut self.0);
+        let mut writes = core::mem::take(&mut self.before);
         writes.reverse();
         writes.try_reserve(finally.len())?;
         writes.extend_from_slice(finally);

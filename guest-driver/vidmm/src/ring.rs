@@ -41,6 +41,11 @@ impl Ring {
         }
     }
 
+    /// After a reset, which leaves the ring empty and its pointers 0.
+    pub(crate) fn restart(&mut self) {
+        (self.head, self.tail) = (0, 0);
+    }
+
     /// Submits what `work` writes, followed by a fence with an interrupt.
     /// Returns the fence's number.
     ///

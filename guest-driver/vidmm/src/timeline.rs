@@ -40,6 +40,8 @@ pub struct Timeline<O: Os> {
     fallbacks: AtomicU64,
     page_faults: AtomicU64,
     lost: AtomicBool,
+    /// The fences that the last reset found unfinished: first and last.
+    canceled: [AtomicU64; 2],
 }
 
 impl<O: Os> Timeline<O> {
@@ -54,6 +56,7 @@ impl<O: Os> Timeline<O> {
             fallbacks: AtomicU64::new(0),
             page_faults: AtomicU64::new(0),
             lost: AtomicBool::new(false),
+            canceled: [AtomicU64::new(1), AtomicU64::new(0)],
         }
     }
 
@@ -80,7 +83,8 @@ impl<O: Os> Timeline<O> {
         self.submitted.load(Ordering::Acquire)
     }
 
-    /// True once the GPU has given up or a doorbell failed: nothing more will complete.
+    /// True once the GPU has given up or a doorbell failed: nothing more will
+    /// complete before it is reset.
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
@@ -88,8 +92,9 @@ impl<O: Os> Timeline<O> {
     /// Waits until `fence` is done. 0 is always done.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a fence never submitted, [`Error::Lost`],
-    /// [`Error::TimedOut`], [`Error::Interrupted`].
+    /// [`Error::Invalid`] for a fence never submitted, [`Error::Canceled`] for
+    /// one that the last reset ended, [`Error::Lost`], [`Error::TimedOut`],
+    /// [`Error::Interrupted`].
     pub fn wait(&self, fence: u64, timeout_ns: u64) -> Result<(), Error> {
         if fence > self.submitted() {
             return Err(Error::Invalid);
@@ -98,13 +103,13 @@ impl<O: Os> Timeline<O> {
         loop {
             let left = deadline.saturating_sub(self.os.now_ns());
             match self.sleep(fence, left.min(SLICE_NS)) {
-                Wake::Ready if self.completed() >= fence => return Ok(()),
+                Wake::Ready if self.completed() >= fence => return self.verdict(fence),
                 Wake::Ready => return Err(Error::Lost),
                 Wake::Interrupted => return Err(Error::Interrupted),
                 Wake::TimedOut => {}
             }
             if self.poll(fence) {
-                return Ok(());
+                return self.verdict(fence);
             }
             if left <= SLICE_NS {
                 return Err(Error::TimedOut);
@@ -130,6 +135,30 @@ impl<O: Os> Timeline<O> {
 
     pub(crate) fn mark_lost(&self) {
         self.lost.store(true, Ordering::Release);
+    }
+
+    /// After a reset: what the GPU had not finished is over, and it is not lost
+    /// any more. Returns the newest fence that was really done.
+    pub(crate) fn restart(&self) -> u64 {
+        self.publish();
+        let [first, last] = &self.canceled;
+        let (completed, submitted) = (self.completed(), self.submitted());
+        first.store(completed + 1, Ordering::Relaxed);
+        last.store(submitted, Ordering::Relaxed);
+        // Whoever sees a canceled fence as completed sees that it is canceled.
+        self.completed.store(submitted, Ordering::Release);
+        self.lost.store(false, Ordering::Release);
+        completed
+    }
+
+    /// What became of a fence that is over.
+    fn verdict(&self, fence: u64) -> Result<(), Error> {
+        let [first, last] = &self.canceled;
+        let canceled = first.load(Ordering::Relaxed)..=last.load(Ordering::Relaxed);
+        if canceled.contains(&fence) {
+            return Err(Error::Canceled);
+        }
+        Ok(())
     }
 
     fn sleep(&self, fence: u64, timeout_ns: u64) -> Wake {
