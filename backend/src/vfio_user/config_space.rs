@@ -254,3 +254,162 @@ impl ConfigSpace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use presil_device::Chip;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pci::Class;
+
+    /// Every bit that software may change, as (offset, 32-bit mask): of a
+    /// display controller with 512 MiB of visible VRAM.
+    const WRITABLE: [(u64, u32); 11] = [
+        (0x04, 0x0000_0546), // Command.
+        (0x0C, 0x0000_00FF), // Cache line size.
+        (0x10, 0xFFF0_0000), // BAR0: 1 MiB.
+        (0x14, 0xE000_0000), // BAR1: 512 MiB.
+        (0x18, 0xFFFF_FFFF), // BAR1, upper half.
+        (0x3C, 0x0000_00FF), // Interrupt line.
+        (0x44, 0x0000_0003), // Power state.
+        (0x48, 0x0001_0000), // MSI enable.
+        (0x4C, 0xFFFF_FFFC), // MSI address.
+        (0x50, 0xFFFF_FFFF), // MSI address, upper half.
+        (0x54, 0x0000_FFFF), // MSI data.
+    ];
+    /// Device and link control.
+    const WRITABLE_EXPRESS: [(u64, u32); 2] = [(0x68, 0x0000_78FF), (0x70, 0x0000_00CB)];
+
+    fn space() -> ConfigSpace {
+        let config = Config::new(Chip::Arise10c0, 1 << 30, 512 << 20, false).unwrap();
+        ConfigSpace::new(&config, Identity::default())
+    }
+
+    fn writable(at: u64) -> u8 {
+        let lines = WRITABLE.iter().chain(&WRITABLE_EXPRESS);
+        lines
+            .filter(|(start, _)| start / 4 == at / 4)
+            .map(|(_, mask)| mask.to_le_bytes()[usize::try_from(at % 4).unwrap()])
+            .sum()
+    }
+
+    fn whole(space: &ConfigSpace) -> Vec<u8> {
+        let mut all = vec![0; usize::try_from(CONFIG_BYTES).unwrap()];
+        space.read(0, &mut all, false);
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn a_write_changes_what_is_writable_and_nothing_else(
+            writes in prop::collection::vec((0..CONFIG_BYTES, prop::collection::vec(any::<u8>(), 1..9)), 1..40)
+        ) {
+            let mut space = space();
+            for (offset, data) in writes {
+                let before = whole(&space);
+                space.write(offset, &data);
+                for (at, (old, new)) in (0_u64..).zip(before.iter().zip(whole(&space))) {
+                    let written = at
+                        .checked_sub(offset)
+                        .and_then(|place| data.get(usize::try_from(place).ok()?));
+                    let mask = if written.is_some() { writable(at) } else { 0 };
+                    let wanted = old & !mask | written.unwrap_or(&0) & mask;
+                    // D1 and D2 cannot be entered.
+                    let unsupported = at == 0x44 && matches!(wanted, 1 | 2);
+                    prop_assert_eq!(new, if unsupported { *old } else { wanted }, "{:#x}", at);
+                }
+            }
+        }
+
+        #[test]
+        fn pieces_of_any_size_read_the_same(offset in 0..CONFIG_BYTES, bytes in 1_usize..300) {
+            let space = space();
+            let mut piece = vec![0xEE; bytes];
+            space.read(offset, &mut piece, false);
+            let mut expected = whole(&space);
+            expected.resize(8192, 0);
+            let start = usize::try_from(offset).unwrap();
+            prop_assert_eq!(&piece, &expected[start..start + bytes]);
+        }
+    }
+
+    #[test]
+    fn bars_are_sized_as_software_does_it() {
+        for (visible, low, high) in [
+            (1 << 20, 0xFFF0_000C, 0xFFFF_FFFF),
+            (512 << 20, 0xE000_000C, 0xFFFF_FFFF),
+            (4 << 30, 0x0000_000C, 0xFFFF_FFFF),
+        ] {
+            let config = Config::new(Chip::Arise10c0, 8 << 30, visible, false).unwrap();
+            let mut space = ConfigSpace::new(&config, Identity::default());
+            space.write(0x10, &[0xFF; 24]);
+            let mut bars = [0; 24];
+            space.read(0x10, &mut bars, false);
+            let words: Vec<u32> = bars
+                .as_chunks()
+                .0
+                .iter()
+                .map(|raw| u32::from_le_bytes(*raw))
+                .collect();
+            assert_eq!(words, [0xFFF0_0000, low, high, 0, 0, 0]);
+            space.write(0x30, &[0xFF; 4]);
+            space.read(0x30, &mut bars[..4], false);
+            assert_eq!(bars[..4], [0; 4], "no ROM");
+        }
+    }
+
+    #[test]
+    fn the_capabilities_are_a_list_of_three() {
+        let all = whole(&space());
+        let mut at = usize::from(all[0x34]);
+        let mut found = vec![];
+        while at != 0 {
+            found.push((at, all[at]));
+            at = usize::from(all[at + 1]);
+        }
+        assert_eq!(found, [(0x40, 1), (0x48, 5), (0x60, 0x10)]);
+        assert_eq!(all[6] & 0x10, 0x10, "status says that there is a list");
+        assert!(all[256..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn the_table_has_no_two_lines_for_a_byte() {
+        let config = Config::new(Chip::Arise10c0, 1 << 30, 1 << 20, false).unwrap();
+        let mut taken = [false; HEADER_BYTES];
+        for line in table(&config, Identity::default()) {
+            for byte in &mut taken[line.at..line.at + line.bytes] {
+                assert!(!std::mem::replace(byte, true), "{:#x}", line.at);
+            }
+        }
+    }
+
+    #[test]
+    fn interrupts_go_where_configuration_space_says() {
+        let mut space = space();
+        assert_eq!(space.route(), Route::Intx);
+        space.write(0x4A, &[0x81]);
+        assert_eq!(space.route(), Route::Off, "no bus master");
+        space.write(0x04, &[4]);
+        assert_eq!(space.route(), Route::Msi);
+        space.write(0x44, &[3]);
+        assert_eq!(space.route(), Route::Off, "D3");
+        assert_eq!(space.write(0x44, &[0]), Written::PowerUp);
+        space.write(0x4A, &[0x80]);
+        space.write(0x04, &[0, 4]);
+        assert_eq!(space.route(), Route::Off, "interrupt disable");
+    }
+
+    #[test]
+    fn a_vga_has_io_enable_and_its_class() {
+        let config = Config::new(Chip::Arise10c0, 1 << 30, 1 << 20, false).unwrap();
+        let identity = Identity {
+            class: Class::Vga,
+            subsystem: None,
+        };
+        let mut space = ConfigSpace::new(&config, identity);
+        space.write(0x04, &[0xFF]);
+        assert_eq!(whole(&space)[4], 0x47);
+        assert_eq!(whole(&space)[8..12], [0, 0, 0, 3]);
+    }
+}

@@ -58,9 +58,9 @@ impl Dma {
     /// Lets the function use memory, or not.
     pub(super) fn set_enabled(&self, enabled: bool) {
         let mut table = self.table.write();
-        let began = enabled && !std::mem::replace(&mut table.enabled, enabled);
+        table.enabled = enabled;
         let shared = table.ranges.values().any(|range| range.mapping.is_some());
-        if began && !shared {
+        if enabled && !shared {
             self.say_not_shared();
         }
     }

@@ -54,67 +54,78 @@ pub fn write(qemu: &mut Qemu, offset: u32, value: u32) {
     assert_eq!(results, [(0, 0)], "writing {offset:#x}");
 }
 
-/// VA mode with 4 MiB of VRAM at 0 and 4 MiB of guest RAM at [`RAM_VA`],
-/// fence interrupts, ring 0 at the beginning of VRAM.
-pub fn bring_up(qemu: &mut Qemu, vram: &Map) {
-    let page = |at: u64| u32::try_from(at >> 12).unwrap();
+/// Page tables at their places in VRAM: 4 MiB of VRAM at 0 and 4 MiB of guest
+/// RAM at [`RAM_VA`].
+pub fn tables() -> Vec<(u64, Vec<u8>)> {
     let l2 = L2Entry::new().with_valid(true).with_segment(true);
     let tables = [l2.with_page(page(L3_AT)), l2.with_page(page(L3_AT) + 1)];
-    let raw: Vec<u8> = tables
+    let l2 = tables
         .iter()
-        .flat_map(|entry| entry.into_bits().to_le_bytes())
-        .collect();
-    vram.write(L2_AT, &raw);
-    for (table, segment) in [(0, true), (1, false)] {
-        let entries = (0..1024).flat_map(|number| {
+        .flat_map(|entry| entry.into_bits().to_le_bytes());
+    let l3 = |segment| {
+        let entries = (0..1024).flat_map(move |number| {
             let entry = L3Entry::new().with_valid(true).with_snoop(true);
-            entry
-                .with_segment(segment)
-                .with_page(number)
-                .into_bits()
-                .to_le_bytes()
+            let entry = entry.with_segment(segment).with_page(number);
+            entry.into_bits().to_le_bytes()
         });
-        vram.write(L3_AT + 0x1000 * table, &entries.collect::<Vec<u8>>());
-    }
-    let l1 = Ttbr::new()
-        .with_valid(true)
-        .with_segment(true)
-        .with_page(page(L2_AT));
+        entries.collect()
+    };
+    vec![
+        (L2_AT, l2.collect()),
+        (L3_AT, l3(true)),
+        (L3_AT + 0x1000, l3(false)),
+    ]
+}
+
+/// Registers of VA mode with [`tables`], fence interrupts, and ring 0 at the
+/// beginning of VRAM.
+pub fn set_up() -> [(u32, u32); 8] {
+    let l1 = Ttbr::new().with_valid(true).with_segment(true);
+    let mode = MmuMode::new().with_va_mode(true).with_video_size(3);
     let fence = AdvancedInterrupts::new().with_fence(true);
-    for (offset, value) in [
-        (Reg::Ttbr.offset(), l1.into_bits()),
-        (
-            Reg::MmuMode.offset(),
-            MmuMode::new()
-                .with_va_mode(true)
-                .with_video_size(3)
-                .into_bits(),
-        ),
+    let kickoff = RingAddress::new().with_kickoff(true);
+    [
+        (Reg::Ttbr.offset(), l1.with_page(page(L2_AT)).into_bits()),
+        (Reg::MmuMode.offset(), mode.into_bits()),
         (Reg::AdvancedEnable.offset(), fence.into_bits()),
         (Reg::AdapterControl.offset(), 1),
         (RingWord::Size.offset(0), RING_BYTES),
         (RingWord::Head.offset(0), 0),
         (RingWord::Tail.offset(0), 0),
-        (
-            RingWord::Address.offset(0),
-            RingAddress::new().with_kickoff(true).into_bits(),
-        ),
-    ] {
+        (RingWord::Address.offset(0), kickoff.into_bits()),
+    ]
+}
+
+fn page(at: u64) -> u32 {
+    u32::try_from(at >> 12).unwrap()
+}
+
+/// Both.
+pub fn bring_up(qemu: &mut Qemu, vram: &Map) {
+    for (at, bytes) in tables() {
+        vram.write(at, &bytes);
+    }
+    for (offset, value) in set_up() {
         write(qemu, offset, value);
     }
+}
+
+/// What `build` writes.
+pub fn packets(build: impl Fn(&mut Writer<'_>)) -> Vec<u8> {
+    let mut buffer = vec![0; (RING_BYTES / 4) as usize];
+    let mut writer = Writer::new(&mut buffer);
+    build(&mut writer);
+    let dwords = writer.len();
+    let bytes = buffer[..dwords]
+        .iter()
+        .flat_map(|dword| dword.to_le_bytes());
+    bytes.collect()
 }
 
 /// Appends to ring 0 what `build` writes, and rings the doorbell.
 pub fn submit(qemu: &mut Qemu, vram: &Map, build: impl Fn(&mut Writer<'_>)) {
     let tail = read(qemu, RingWord::Tail.offset(0));
-    let mut buffer = vec![0; (RING_BYTES / 4) as usize];
-    let mut writer = Writer::new(&mut buffer);
-    build(&mut writer);
-    let dwords = writer.len();
-    let raw: Vec<u8> = buffer[..dwords]
-        .iter()
-        .flat_map(|dword| dword.to_le_bytes())
-        .collect();
+    let raw = packets(build);
     vram.write(RING_AT + u64::from(tail), &raw);
     let end = tail + u32::try_from(raw.len()).unwrap();
     assert!(end < RING_BYTES, "these tests do not wrap");

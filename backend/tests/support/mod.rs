@@ -14,6 +14,7 @@ pub mod guest;
 pub mod qemu;
 pub mod qtest;
 pub mod server;
+pub mod vfio;
 
 use std::time::Duration;
 

@@ -1,0 +1,110 @@
+//! The machine's memory, as the client lends it.
+
+use crate::support::vfio::*;
+
+#[test]
+fn ranges_are_pages_of_a_file_and_do_not_overlap() {
+    let mut rig = Rig::new();
+    let ram = rig.ram.try_clone().unwrap();
+    let mut map = |offset, at, bytes| rig.client.dma_map(3, offset, at, bytes, Some(&ram));
+    assert_eq!(map(0, 0, 0), Err(EINVAL));
+    assert_eq!(map(0, 0, 100), Err(EINVAL));
+    assert_eq!(map(0, 100, 4096), Err(EINVAL));
+    assert_eq!(map(100, 0, 4096), Err(EINVAL));
+    assert_eq!(
+        map(RAM_BYTES, 0, 4096),
+        Err(EINVAL),
+        "beyond the file's end"
+    );
+    assert_eq!(map(u64::MAX - 4095, 0, 4096), Err(EINVAL));
+    assert_eq!(map(0, u64::MAX - 4095, 8192), Err(EINVAL));
+    assert_eq!(map(0, 0x10_0000, 0x4000), Ok(()));
+    assert_eq!(map(0, 0x10_3000, 0x1000), Err(EEXIST));
+    assert_eq!(map(0, 0xF_F000, 0x2000), Err(EEXIST));
+    assert_eq!(map(0, 0xF_F000, 0x8000), Err(EEXIST));
+    assert_eq!(map(0, 0x10_4000, 0x1000), Ok(()));
+    // Flags that do not exist.
+    assert_eq!(rig.client.dma_map(4, 0, 0, 4096, None), Err(EINVAL));
+    // One range cannot be cut, several can go at once, and nothing is no error.
+    assert_eq!(rig.client.dma_unmap(0, 0x10_1000, 0x1000), Err(EINVAL));
+    assert_eq!(rig.client.dma_unmap(0, 0x10_0000, 0x1000), Err(EINVAL));
+    assert_eq!(
+        rig.client.dma_unmap(1, 0x10_0000, 0x5000),
+        Err(EINVAL),
+        "no dirty pages here"
+    );
+    assert_eq!(rig.client.dma_unmap(0, u64::MAX, 2), Err(EINVAL));
+    assert_eq!(rig.client.dma_unmap(0, 0x10_0000, 0x5000), Ok(()));
+    assert_eq!(rig.client.dma_unmap(0, 0x10_0000, 0x5000), Ok(()));
+    assert_eq!(
+        rig.client.dma_map(3, 0, 0x10_2000, 0x1000, Some(&ram)),
+        Ok(())
+    );
+    assert_eq!(rig.client.dma_unmap(2, 0, 0), Ok(()));
+    assert_eq!(rig.client.dma_map(3, 0, 0, RAM_BYTES, Some(&ram)), Ok(()));
+}
+
+#[test]
+fn there_is_an_end_to_ranges() {
+    let mut rig = Rig::new();
+    let mut number = 0;
+    let refused = loop {
+        match rig.client.dma_map(3, 0, number << 12, 4096, Some(&rig.ram)) {
+            Ok(()) => number += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((number, refused), (4096, 28));
+}
+
+#[test]
+fn memory_out_of_reach_is_a_recorded_bus_error() {
+    let mut rig = Rig::new();
+    rig.client.set_config(4, 2, 6);
+    let ram = rig.ram.try_clone().unwrap();
+    rig.client.dma_map(3, 0, 0, 0x10_0000, Some(&ram)).unwrap();
+    rig.client
+        .dma_map(1, 0x10_0000, 0x10_0000, 0x10_0000, Some(&ram))
+        .unwrap();
+    rig.client
+        .dma_map(3, 0, 0x20_0000, 0x10_0000, None)
+        .unwrap();
+    rig.start_gpu();
+    let places = [
+        (0x8_0000, 0),
+        (0x10_0000, 1),
+        (0x20_0000, 2),
+        (0x30_0000, 3),
+    ];
+    for (at, errors) in places {
+        rig.submit_fence(at, 7);
+        rig.until_idle();
+        let counted = rig.gpu.enter().run(|gpu| gpu.counters().bus_errors);
+        assert_eq!(counted, Ok(errors), "{at:#x}");
+    }
+    assert_eq!(rig.ram_u64(0x8_0000), 7);
+    assert_eq!(rig.ram_u64(0x10_0000), 0, "read-only");
+}
+
+#[test]
+fn a_range_that_moves_is_followed() {
+    let mut rig = Rig::new();
+    let signal = Signal::new();
+    rig.bring_up(&signal);
+    // Firmware's way: one range becomes three, of other parts of the file.
+    let ram = rig.ram.try_clone().unwrap();
+    rig.client.dma_unmap(0, 0, RAM_BYTES).unwrap();
+    rig.client
+        .dma_map(3, 0x20_0000, 0, 0x10_0000, Some(&ram))
+        .unwrap();
+    rig.client.dma_map(1, 0, 0x10_0000, 0x1000, None).unwrap();
+    rig.client
+        .dma_map(3, 0, 0x10_1000, 0x10_0000, Some(&ram))
+        .unwrap();
+    for (at, in_file) in [(0x800, 0x20_0800), (0x10_1000, 0)] {
+        rig.submit_fence(at, at + 1);
+        signal.wait();
+        rig.latch();
+        assert_eq!(rig.ram_u64(in_file), at + 1);
+    }
+}

@@ -1,0 +1,133 @@
+//! MSI and INTx.
+
+use std::os::fd::AsFd;
+
+use crate::FENCE_AT;
+use crate::support::vfio::*;
+
+#[test]
+fn a_fence_reaches_ram_and_interrupts_by_msi() {
+    let mut rig = Rig::new();
+    let signal = Signal::new();
+    rig.bring_up(&signal);
+    for value in 1..=3 {
+        rig.submit_fence(FENCE_AT, value);
+        assert_eq!(signal.wait(), 1);
+        assert_eq!(rig.ram_u64(FENCE_AT), value);
+        assert_eq!(rig.latch(), 1 << 27);
+    }
+    assert_eq!(signal.take(), 0);
+    assert_eq!(rig.counters.msi.get(), 3);
+}
+
+#[test]
+fn without_bus_master_there_is_no_dma_and_an_interrupt_waits() {
+    let mut rig = Rig::new();
+    let signal = Signal::new();
+    rig.bring_up(&signal);
+    rig.client.set_config(4, 2, 2);
+    rig.submit_fence(FENCE_AT, 1);
+    rig.until_idle();
+    assert_eq!(rig.ram_u64(FENCE_AT), 0);
+    assert_eq!(rig.gpu.enter().run(|gpu| gpu.counters().bus_errors), Ok(1));
+    assert_eq!(signal.take(), 0);
+    rig.client.set_config(4, 2, 6);
+    assert_eq!(signal.wait(), 1, "the source is still pending");
+    rig.latch();
+    rig.submit_fence(FENCE_AT, 2);
+    signal.wait();
+    assert_eq!(rig.ram_u64(FENCE_AT), 2);
+}
+
+#[test]
+fn intx_is_masked_by_itself_and_comes_again_while_the_line_is_up() {
+    let mut rig = Rig::new();
+    let (msi, intx) = (Signal::new(), Signal::new());
+    rig.bring_up(&msi);
+    rig.client.set_config(0x4A, 2, 0x80);
+    rig.client.set_irqs(4 | 32, INTX, 1, &[intx.fd()]).unwrap();
+    rig.submit_fence(FENCE_AT, 1);
+    assert_eq!(intx.wait(), 1);
+    assert_eq!(rig.client.config(6, 2) & 8, 8, "interrupt status");
+    rig.submit_fence(FENCE_AT, 2);
+    rig.until_idle();
+    assert_eq!(intx.take(), 0, "masked");
+    rig.client.set_irqs(1 | 16, INTX, 1, &[]).unwrap();
+    assert_eq!(intx.wait(), 1, "the line is still up");
+    assert_eq!(rig.latch(), 1 << 27);
+    rig.client.set_irqs(1 | 16, INTX, 1, &[]).unwrap();
+    assert_eq!(intx.take(), 0, "the line is down");
+    assert_eq!(rig.client.config(6, 2) & 8, 0);
+    // Interrupt disable of the command register, and the client's own mask.
+    rig.client.set_config(4, 2, 0x406);
+    rig.submit_fence(FENCE_AT, 3);
+    rig.until_idle();
+    assert_eq!(intx.take(), 0);
+    rig.client.set_irqs(1 | 8, INTX, 1, &[]).unwrap();
+    rig.client.set_config(4, 2, 6);
+    assert_eq!(intx.take(), 0);
+    rig.client.set_irqs(1 | 16, INTX, 1, &[]).unwrap();
+    assert_eq!(intx.wait(), 1);
+    assert_eq!(msi.take(), 0);
+}
+
+#[test]
+fn interrupts_that_are_not_there_are_refused() {
+    let mut rig = Rig::new();
+    let signal = Signal::new();
+    for (flags, index, count) in [
+        (4 | 32, MSI, 2),
+        (4 | 32, 2, 1),
+        (4 | 32, 7, 1),
+        (4 | 8, MSI, 1),
+        (1 | 8, MSI, 1),
+        (1 | 16, MSI, 1),
+        (1 | 2 | 32, MSI, 1),
+        (1 | 8 | 32, INTX, 1),
+        (1, INTX, 1),
+        (32, INTX, 1),
+        (1 | 64, INTX, 1),
+    ] {
+        let fds = if flags & 4 != 0 {
+            vec![signal.fd()]
+        } else {
+            vec![]
+        };
+        let refused = rig.client.set_irqs(flags, index, count, &fds);
+        assert_eq!(refused, Err(EINVAL), "{flags:#x} {index} {count}");
+    }
+    let beyond = body(&[20, 1 | 8, INTX, 1, 1], &[]);
+    assert_eq!(rig.client.call(SET_IRQS, &beyond, &[]), Err(EINVAL));
+    let huge = body(&[20, 1 | 8, INTX, 1, u32::MAX], &[]);
+    assert_eq!(rig.client.call(SET_IRQS, &huge, &[]), Err(EINVAL));
+    // The client's own trigger, and taking the descriptor away.
+    rig.client.set_irqs(4 | 32, MSI, 1, &[signal.fd()]).unwrap();
+    rig.client.set_irqs(1 | 32, MSI, 1, &[]).unwrap();
+    assert_eq!(signal.take(), 1);
+    for flags in [4 | 32, 1 | 32] {
+        let count = u32::from(flags & 4 != 0);
+        rig.client.set_irqs(4 | 32, MSI, 1, &[signal.fd()]).unwrap();
+        rig.client.set_irqs(flags, MSI, count, &[]).unwrap();
+        rig.client.set_irqs(1 | 32, MSI, 1, &[]).unwrap();
+        assert_eq!(signal.take(), 0);
+    }
+}
+
+#[test]
+fn a_signal_that_takes_nothing_delays_nobody() {
+    let mut rig = Rig::new();
+    rig.bring_up(&Signal::new());
+    // A socket whose other end never reads, full and waiting for room.
+    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    rig.client
+        .set_irqs(4 | 32, MSI, 1, &[ours.as_fd()])
+        .unwrap();
+    while rustix::io::write(&ours, &[0; 4096]).is_ok() {}
+    ours.set_nonblocking(false).unwrap();
+    rig.client
+        .set_irqs(4 | 32, MSI, 1, &[ours.as_fd()])
+        .unwrap();
+    rig.submit_fence(FENCE_AT, 1);
+    rig.until_idle();
+    assert_eq!(rig.ram_u64(FENCE_AT), 1);
+}

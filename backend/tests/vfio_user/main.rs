@@ -1,0 +1,14 @@
+//! The vfio-user door, by messages of our own client. What QEMU makes of it is
+//! in `qemu.rs`.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod dma;
+mod function;
+mod interrupts;
+mod protocol;
+mod resets;
+
+/// Guest-physical address of fences.
+const FENCE_AT: u64 = 0x10_0000;
