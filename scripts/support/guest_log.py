@@ -17,6 +17,8 @@ KINDS = [
     ("lockup", r"watchdog: .*(?:LOCKUP|lockup)|rcu: INFO: .*(?:detected|starved)"),
     ("hung task", r"INFO: task \S+ blocked for more than"),
     ("lost interrupt", r"irq \d+: nobody cared"),
+    ("failed probe", r"\S+ \S+: probe with driver \S+ failed with error"
+                     r"|\S+: probe of \S+ failed with error"),
     ("warning", r"WARNING: "),
     ("sanitizer", r"UBSAN: |BUG: K[A-Z]*SAN: "),
     ("oops", r"BUG: |kernel BUG at |Oops: |general protection fault|Unable to handle kernel"
@@ -48,7 +50,7 @@ def findings(console: Sequence[str]) -> list[Finding]:
     while position < len(console):
         kind, text = judged(console[position])
         if kind:
-            start, end = start_of_report(console, position), end_of_report(console, position)
+            start, end = bounds(kind, console, position)
             found.append(Finding(kind, text, list(console[start:end])))
             position = end
         else:
@@ -63,10 +65,26 @@ def judged(line: str) -> tuple[str | None, str]:
     return next((kind for kind, head in HEADS if head.match(text)), None), text
 
 
+def bounds(kind: str, console: Sequence[str], head: int) -> tuple[int, int]:
+    """Where the report with this head line begins, and where it ends."""
+    if kind == "failed probe":
+        return start_of_device(console, head), head + 1
+    return start_of_report(console, head), end_of_report(console, head)
+
+
 def start_of_report(console: Sequence[str], head: int) -> int:
-    """Where the report with this head line starts: what WARN() was given stands above it."""
+    """Where a report of the kernel starts: what WARN() was given stands above its head line."""
     above = range(head, max(head - MOST_ABOVE, 0), -1)
     return next((position - 1 for position in above if CUT_HERE in console[position - 1]), head)
+
+
+def start_of_device(console: Sequence[str], head: int) -> int:
+    """Where the last words of a device's driver start, which say why its probe failed."""
+    device = kernel_words(console[head : head + 1])[0].partition(" probe ")[0]
+    start = head
+    while start > max(head - MOST_ABOVE, 0) and f"] {device} " in console[start - 1]:
+        start -= 1
+    return start
 
 
 def end_of_report(console: Sequence[str], start: int) -> int:

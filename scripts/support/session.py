@@ -65,7 +65,7 @@ class Outcome:
     last_lines: list[str]
     """The console's end, where the guest did not come to its own."""
     script: dict[str, Any] | None = None
-    """Of a user's script: name, whether it was started, exit status (None: it never ended), output."""
+    """Of a user's script: name, whether started, exit status (None: it never ended), output."""
 
     @property
     def ok(self) -> bool:
@@ -266,7 +266,7 @@ def check(name: str, ok: bool, detail: str) -> dict[str, Any]:
 def qemu_ending(status: int, logs: Path) -> str:
     """What QEMU's exit status means, with its last complaint."""
     said = (logs / "qemu.log").read_text("utf-8", errors="replace").splitlines()
-    return f"exit status {status}" + (f": {said[-1]}" if said else "")
+    return f"exit status {status}" + (f": {said[-1]}" if said and status else "")
 
 
 def phases(transcript: console.Transcript) -> dict[str, float]:

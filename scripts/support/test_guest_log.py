@@ -32,6 +32,7 @@ class Findings(unittest.TestCase):
             ("lost interrupt", "irq 11: nobody cared (try booting with the \"irqpoll\" option)"),
             ("sanitizer", "BUG: KASAN: slab-use-after-free in f+0x1/0x2"),
             ("sanitizer", "UBSAN: array-index-out-of-bounds in a.c:1:2"),
+            ("failed probe", "gpu: probe of 0000:01:00.0 failed with error -5"),
             ("panic", "Kernel panic - not syncing: Fatal exception"),
         ]:
             self.assertEqual(self.kinds(line), [kind], line)
@@ -53,6 +54,12 @@ class Findings(unittest.TestCase):
         lines = stamped("before", "------------[ cut here ]------------", "too many fences",
                         "WARNING: CPU: 0 PID: 1 at a.c:1", " </TASK>", "after")
         self.assertEqual(guest_log.findings(lines)[0].lines, lines[1:5])
+
+    def test_failed_probe_is_told_with_the_drivers_last_words(self) -> None:
+        lines = stamped("other: text", "gpu 0000:01:00.0: error -EIO: the copy is wrong",
+                        "gpu 0000:01:00.0: probe with driver gpu failed with error -5", "after")
+        found = guest_log.findings(lines)
+        self.assertEqual([(f.kind, f.lines) for f in found], [("failed probe", lines[1:3])])
 
     def test_panic_after_an_oops_without_end_is_a_report_of_its_own(self) -> None:
         self.assertEqual(self.kinds("BUG: unable to handle page fault", "Call Trace:",

@@ -1,4 +1,4 @@
-"""What went wrong in a run, for a person: the guest's kernel, its console, the model's histories."""
+"""What went wrong in a run, for a person: by the guest's kernel, its console, and the model."""
 
 from typing import Any
 

@@ -1,0 +1,124 @@
+"""scripts/run with a user's own driver, as a user calls it: what passes, and what must not."""
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import compiler, module
+from .cache import REPO, Cache, locked
+from .debian import Debian
+from .errors import Refused
+from .progress import Progress
+from .setup import Prepared
+
+SOURCES = REPO / "tests/pci-module"
+LIMIT_SECONDS = 300
+BAD_PACKET = 0xA000_0000
+"""No packet has the opcode 10."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One call of scripts/run."""
+
+    name: str
+    arguments: list[str]
+    status: int
+    shows: str
+    """A pattern that the report must have."""
+    always: bool = False
+    """Whether it is worth the time on every kernel."""
+
+
+def trials(built: Path, scratch: Path, prepared: Prepared) -> list[Trial]:
+    """All calls; `built` has the test modules."""
+    gpu, bad = str(built / "e3k_first_fence.ko"), str(built / "misbehave.ko")
+    bound = ["--guest-exec", str(SOURCES / "first_fence.sh")]
+    tree = prepared.kernel.needs[0].parent
+    return [
+        Trial("a PCI driver written from docs/ gets its first fence",
+              ["--module", gpu, *bound], 0, r"ok +script first_fence.sh", always=True),
+        Trial("own kernel image, and a driver's module by name from its tree",
+              ["--kernel-image", str(prepared.kernel.vmlinux), "--modules", str(tree),
+               "--module", "drm", "--module", gpu, *bound], 0, r"ok +module drm.ko", always=True),
+        Trial("a driver that checks its data notices lost copies",
+              ["--module", gpu, *bound, "--", "--defect", "copies"], 1, r"the copy is wrong"),
+        Trial("a halted ring is shown with its dword",
+              ["--module", f"{gpu},first_dword={BAD_PACKET}"], 1,
+              rf"ring 0 halted at offset 0x0, dword {BAD_PACKET:#010x}"),
+        Trial("a module that oopses is called out",
+              ["--module", f"{bad},how=oops"], 1, r"FAIL +kernel log: oops: BUG: kernel NULL"),
+        Trial("a module that WARNs is called out",
+              ["--module", f"{bad},how=warn"], 1, r"FAIL +kernel log: warning: WARNING: "),
+        Trial("a module of another kernel is refused in a clear line",
+              ["--module", str(of_another_kernel(Path(bad), scratch))], 1,
+              r"FAIL +module misbehave.ko loads: .*version magic '.*' should be '"),
+        Trial("a script's exit status is the run's, on the other door too",
+              ["--door", "vhost-user", "--guest-exec", script(scratch, "exit 3")], 3,
+              r"FAIL +script script.sh: exit status 3"),
+        Trial("a script that hangs is stopped at the limit, a stuck task called out",
+              ["--module", f"{bad},how=hang", "--timeout", "30",
+               "--guest-exec", script(scratch, "while :; do echo waiting; sleep 1; done")], 124,
+              r"(?s)FAIL +kernel log: hung task: .*last lines of the guest's console.*  waiting"),
+    ]
+
+
+def build(progress: Progress, prepared: Prepared) -> Path:
+    """The directory with the test modules for a kernel."""
+    cache = Cache(progress)
+    with locked(cache.root, progress):
+        cc = compiler.ensure(cache, Debian(cache))
+    with locked(module.target_directory(), progress):
+        return module.build_plain(progress, prepared.kernel, SOURCES, cc)
+
+
+def script(scratch: Path, text: str) -> str:
+    """A script with this text, in a directory of its own."""
+    path = scratch / re.sub(r"\W+", "-", text) / "script.sh"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n", "utf-8")
+    return str(path)
+
+
+def of_another_kernel(path: Path, scratch: Path) -> Path:
+    """A module with another version magic, as one built for another configuration has it.
+
+    Where symbols have versions the kernel does not compare its own number.
+    """
+    changed = scratch / "other" / path.name
+    changed.parent.mkdir(parents=True, exist_ok=True)
+    changed.write_bytes(re.sub(rb"(\0vermagic=\S+) SMP ", rb"\1 PMS ", path.read_bytes()))
+    return changed
+
+
+def checks(
+    progress: Progress, prepared: Prepared, scratch: Path, first: bool
+) -> list[tuple[str, str]]:
+    """Names, each with what was wrong; on any kernel but the first only what is worth it."""
+    try:
+        built = build(progress, prepared)
+    except Refused as refusal:
+        return [("modules of tests/pci-module build", str(refusal))]
+    return [
+        (trial.name, tried(trial, prepared.kernel.origin, scratch))
+        for trial in trials(built, scratch, prepared) if first or trial.always
+    ]
+
+
+def tried(trial: Trial, kernel: str, scratch: Path) -> str:
+    """What was wrong with one trial."""
+    logs = scratch / re.sub(r"\W+", "-", trial.name)
+    which = [] if "--kernel-image" in trial.arguments else ["--kernel", kernel]
+    command = [str(REPO / "scripts/run"), *which, "--keep-logs", str(logs), *trial.arguments]
+    run = subprocess.run(
+        [sys.executable, *command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False, timeout=LIMIT_SECONDS,
+    )
+    if run.returncode != trial.status:
+        last = (run.stderr.splitlines() or [""])[-1]
+        return f"exit status {run.returncode}, expected {trial.status}: {last} (logs in {logs})"
+    if not re.search(trial.shows, run.stdout):
+        return f"the report does not have {trial.shows!r} (logs in {logs})"
+    return ""
