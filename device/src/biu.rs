@@ -89,6 +89,7 @@ impl Biu {
     /// A ring gave up: its unit's source (hardware reference 7.1).
     pub(crate) fn ring_halted(&mut self, ring: u8) {
         match ring {
+            8 if planted!(VideoErrorOfOther) => self.advanced_raw.set_vcp0_fe_error(true),
             7 => self.advanced_raw.set_vcp0_fe_error(true),
             8 => self.advanced_raw.set_vcp1_fe_error(true),
             9 => self.advanced_raw.set_vpp_timeout(true),

@@ -368,6 +368,11 @@ fn write_masked(
             };
             mxu.read(reading, to, merged)?;
             for (byte, (new, channel)) in merged.iter_mut().zip(piece.iter().zip((0..4).cycle())) {
+                let channel = if planted!(WriteMaskReversed) {
+                    3 - channel
+                } else {
+                    channel
+                };
                 if mask >> channel & 1 == 1 {
                     *byte = *new;
                 }

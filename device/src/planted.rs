@@ -124,6 +124,32 @@ mod list {
         EngineResetIgnored,
         /// A unit in reset takes register writes.
         HeldRingTakesWrites,
+        /// The reset bits of the video cores are each other's.
+        VideoResetsSwapped,
+        /// An error of the second video core's ring is the first one's.
+        VideoErrorOfOther,
+        /// An access that should wait for its table is dropped.
+        RetryDrops,
+        /// A ring goes on behind a fault where it should stand.
+        NoStanding,
+        /// A table of 64 KiB pages is indexed as one of 4 KiB pages.
+        LargeIndexOf4K,
+        /// The low page bits of a 4 MiB page count.
+        LeafKeepsLowBits,
+        /// An external fence that ors copies.
+        FenceOrCopies,
+        /// An internal one.
+        SlotOrCopies,
+        /// A Wait for "equal" takes more.
+        WaitTakesMore,
+        /// `Set_Register` takes its mask for a second value.
+        RegisterMaskIgnored,
+        /// Offsets in a context are addresses.
+        ContextForgotten,
+        /// The second piece of a transfer has the first one's registers.
+        TransferStartsAnew,
+        /// The write mask of a surface is read backwards.
+        WriteMaskReversed,
     }
 
     thread_local! {

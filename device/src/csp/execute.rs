@@ -101,7 +101,7 @@ impl Csp {
         let (slot, value, equal) = (header.slot(), header.value(), header.equal());
         let counter = engine.slots[usize::from(slot) % engine.slots.len()];
         mxu.counters.waits += 1;
-        let met = if equal {
+        let met = if equal && !planted!(WaitTakesMore) {
             counter == value
         } else {
             counter >= value
@@ -137,7 +137,11 @@ impl Csp {
                 let [low, high, ..] = value.to_le_bytes();
                 let value = u16::from_le_bytes([low, high]);
                 if let Some(slot) = self.engines[n].slots.get_mut(usize::from(header.slot())) {
-                    *slot = if header.or() { *slot | value } else { value };
+                    *slot = if header.or() && !planted!(SlotOrCopies) {
+                        *slot | value
+                    } else {
+                        value
+                    };
                 }
             }
             packet::Fence::EXTERNAL_32 => {
@@ -171,7 +175,7 @@ impl Csp {
         value: &[u8],
         mxu: &mut Mxu,
     ) -> Outcome {
-        let or = packet::Fence::from_bits(packet.header()).or();
+        let or = packet::Fence::from_bits(packet.header()).or() && !planted!(FenceOrCopies);
         let at = GpuVa::from_parts(low, high.to_le_bytes()[0]);
         if !at.0.is_multiple_of(value.len() as u64) {
             return Err(Trouble::malformed(

@@ -136,6 +136,7 @@ impl Csp {
         }
         for (ring, engine) in self.engines.iter_mut().enumerate() {
             engine.hold_in_reset(match ring {
+                VCP0 if planted!(VideoResetsSwapped) => units.all() || units.vcp1(),
                 VCP0 => units.all() || units.vcp0(),
                 VCP1 => units.all() || units.vcp1(),
                 VPP => units.all() || units.vpp(),

@@ -1,6 +1,7 @@
 //! Packets as they are fetched, and how long each is (hardware reference 10.2).
 
 use super::{CspErrorKind, Dialect};
+use crate::planted::planted;
 use e3k_regs::GpuVa;
 use e3k_regs::packet::{self, opcode, video_opcode};
 
@@ -43,7 +44,7 @@ impl Packet {
     /// The address in two payload dwords; `offset`: relative to the context.
     pub(super) fn address(&self, low: u32, high: u8, offset: bool) -> Result<GpuVa, CspErrorKind> {
         let at = GpuVa::from_parts(low, high);
-        if !offset {
+        if !offset || planted!(ContextForgotten) {
             return Ok(at);
         }
         let context = self.context.ok_or(CspErrorKind::Malformed {

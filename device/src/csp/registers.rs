@@ -7,6 +7,7 @@ use super::packet::{Packet, too_short};
 use super::{Csp, Dialect};
 use crate::index;
 use crate::mmu::{Mxu, Request, Stop};
+use crate::planted::planted;
 use e3k_regs::fields::FaultClient;
 use e3k_regs::packet::{DumpTarget, QueryDump, RegisterSource, SetRegister, block};
 use e3k_regs::{GpuVa, PAGE_SIZE, Reg};
@@ -70,7 +71,7 @@ impl Csp {
                 },
             );
         }
-        if header.masked() {
+        if header.masked() && !planted!(RegisterMaskIgnored) {
             let &[value, mask] = packet.payload() else {
                 return Err(too_short().into());
             };
@@ -160,7 +161,11 @@ impl Csp {
             return Err(Stop::Stalled);
         }
         let moved = words as u32;
-        transfer.word += moved;
+        transfer.word += if planted!(TransferStartsAnew) {
+            0
+        } else {
+            moved
+        };
         transfer.at = at.add(words * 4);
         transfer.left -= moved;
         Ok((words * WORD_COST, transfer.left == 0))

@@ -263,8 +263,8 @@ impl FaultLog {
             return Stop::Dropped;
         }
         self.latch(request, va, cause, place);
-        self.stand = self.on_fault != OnFault::Report;
-        if self.on_fault == OnFault::Retry {
+        self.stand = self.on_fault != OnFault::Report && !planted!(NoStanding);
+        if self.on_fault == OnFault::Retry && !planted!(RetryDrops) {
             Stop::Stalled
         } else {
             Stop::Dropped

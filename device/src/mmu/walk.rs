@@ -71,7 +71,12 @@ impl Tables<'_> {
                 Ok(line)
             }
             Below::LargePages(table) => {
-                let raw = self.load(table, va.l3_index_64k(), client, place)?;
+                let index = if planted!(LargeIndexOf4K) {
+                    va.l3_index()
+                } else {
+                    va.l3_index_64k()
+                };
+                let raw = self.load(table, index, client, place)?;
                 Ok(pieces(first_piece(L3Entry64K::from_bits(raw))))
             }
             Below::Leaf(first) => {
@@ -95,7 +100,16 @@ impl Tables<'_> {
         if !l2.valid() {
             return Err((FaultCause::InvalidL2, place));
         }
-        self.below_l2(l2).ok_or((FaultCause::LargePage, place))
+        let below = self.below_l2(l2).ok_or((FaultCause::LargePage, place))?;
+        // In the TLB a page of 4 MiB is L3 entries: here is the last place that
+        // knows its level.
+        if let Below::Leaf(first) = below
+            && let Target::Vram(at) = page_of(first)
+            && at.0 >= self.memory.vram.bytes()
+        {
+            return Err((FaultCause::OutsideVram, place.with_target(Target::Vram(at))));
+        }
+        Ok(below)
     }
 
     fn below_l2(self, l2: L2Entry) -> Option<Below> {
@@ -118,7 +132,7 @@ impl Tables<'_> {
                     .with_ns(l2.ns())
                     .with_snoop(l2.snoop())
                     .with_segment(l2.segment())
-                    .with_page(l2.page() & !0x3ff),
+                    .with_page(l2.page() & !if planted!(LeafKeepsLowBits) { 0 } else { 0x3ff }),
             )),
             LargePage::Fault => None,
         }

@@ -3,9 +3,9 @@
 
 use crate::naive::Choices;
 use crate::naive::compare::Pair;
-use crate::naive::generate::program;
 use crate::naive::program::{Edit, Leaf, Step};
 use crate::naive::properties::follow;
+use crate::naive::random_programs::{choices, program};
 use crate::naive::stale;
 use crate::rig::{RING_BYTES, SURFACES_AT};
 use presil_device::{Planted, plant};
@@ -17,8 +17,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 const PROGRAMS: usize = 600;
 
 /// What a program shows with a fault in the model, if anything.
-fn notices(program: &[Step], fault: Option<Planted>) -> Option<String> {
-    let mut pair = Pair::new(Choices::default());
+fn notices(choices: Choices, program: &[Step], fault: Option<Planted>) -> Option<String> {
+    let mut pair = Pair::new(choices);
     plant(fault);
     let followed = catch_unwind(AssertUnwindSafe(|| follow(&mut pair, program)));
     let found = match followed {
@@ -34,10 +34,11 @@ fn notices(program: &[Step], fault: Option<Planted>) -> Option<String> {
 }
 
 /// The same programs every time.
-fn random_programs() -> impl Iterator<Item = Vec<Step>> {
+fn random_programs() -> impl Iterator<Item = (Choices, Vec<Step>)> {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    (0..PROGRAMS).map(move |_| program().new_tree(&mut runner).unwrap().current())
+    let programs = (choices(), program());
+    (0..PROGRAMS).map(move |_| programs.new_tree(&mut runner).unwrap().current())
 }
 
 /// Process 1 writes at `va`.
@@ -92,8 +93,9 @@ fn every_planted_fault_is_noticed() {
         .iter()
         .filter(|fault| {
             let found = match made_for(**fault) {
-                Some(program) => notices(&program, Some(**fault)),
-                None => random_programs().find_map(|program| notices(&program, Some(**fault))),
+                Some(program) => notices(Choices::default(), &program, Some(**fault)),
+                None => random_programs()
+                    .find_map(|(choices, program)| notices(choices, &program, Some(**fault))),
             };
             found.is_none()
         })
@@ -105,7 +107,7 @@ fn every_planted_fault_is_noticed() {
 #[test]
 fn programs_made_for_a_fault_show_nothing_without_it() {
     for program in Planted::ALL.iter().filter_map(|fault| made_for(*fault)) {
-        assert_eq!(notices(&program, None), None);
+        assert_eq!(notices(Choices::default(), &program, None), None);
     }
 }
 

@@ -337,6 +337,21 @@ fn a_large_page_bit_can_be_told_to_mean_a_leaf_of_4_mib() {
 }
 
 #[test]
+fn a_leaf_of_4_mib_beyond_vram_is_a_fault_of_level_2() {
+    const VA: u64 = 0x1_0080_0000;
+    let mut rig = Rig::with_mmu(MmuOptions {
+        large_page: LargePage::Leaf4M,
+        ..MmuOptions::default()
+    });
+    rig.enter_va_mode();
+    make_large(&mut rig, 2, VA, Some(entry(vram(VRAM_BYTES))));
+    write_as(&mut rig, 2, VA + 0x1_2300, 0x77);
+    let fault = rig.gpu.faults().next().unwrap();
+    assert_eq!((fault.cause, fault.level), (FaultCause::OutsideVram, 2));
+    assert_eq!(rig.reg(0x4904C), l1_offset(2, VA));
+}
+
+#[test]
 fn a_mode_change_in_the_middle_of_a_copy_counts_from_the_next_piece_on() {
     let mut rig = Rig::in_va_mode();
     // In VA mode both pages of the destination lie elsewhere.

@@ -1,9 +1,8 @@
 //! The model and the naive one side by side, on the same inputs.
 
+use super::queues::{Queue, RINGS};
 use super::{Choices, Fault, Naive, RingError, Touch, UnmetWait, Why};
-use crate::rig::{
-    BUFFERS_AT, KICKOFF, RING_ADDRESS, RING_AT, RING_BYTES, Rig, SURFACES_AT, TTBR, VRAM_BYTES,
-};
+use crate::rig::{BUFFERS_AT, Rig, SURFACES_AT, TTBR, VRAM_BYTES};
 use crate::tables::{LOCAL, plus, snooped, unsnooped, vram};
 use presil_device::{
     Chip, Config, CspError, CspErrorKind, FaultRecord, Progress, Snoop, Target, Width,
@@ -33,42 +32,12 @@ const BLOCKS: [std::ops::RangeInclusive<u32>; 4] = [
     0x30600..=0x30630,
 ];
 
-/// The rings that run, where each lies and how long it is: in VRAM, and at the
-/// same address for process 0.
-const RINGS: [(usize, u64, u32); 4] = [
-    (0, RING_AT, RING_BYTES),
-    (7, RING_AT + 0x1_0000, 0x4000),
-    (8, RING_AT + 0x1_4000, 0x4000),
-    (9, RING_AT + 0x1_8000, 0x4000),
-];
-
-/// The first register of a ring.
-pub(crate) fn ring_registers(ring: usize) -> u32 {
-    let n = u32::try_from(ring).unwrap();
-    if n < 7 {
-        RING_ADDRESS + n * 16
-    } else {
-        0x30600 + (n - 7) * 16
-    }
-}
-
-/// One of [`RINGS`] as programs fill it.
-#[derive(Clone)]
-struct Queue {
-    ring: usize,
-    at: u64,
-    bytes: u32,
-    tail: u32,
-    /// Where its batches begin: places that Head and Tail may be put to.
-    batches: Vec<u32>,
-}
-
 /// Both GPUs in equal machines.
 pub(crate) struct Pair {
     pub(crate) rig: Rig,
     pub(crate) naive: Naive,
     pub(crate) choices: Choices,
-    queues: Vec<Queue>,
+    pub(super) queues: Vec<Queue>,
     /// Tables and entries that programs edit.
     pub(crate) l2_tables: Vec<Target>,
     pub(crate) l3_tables: Vec<Target>,
@@ -178,70 +147,6 @@ impl Pair {
         }
     }
 
-    /// Sets the rings up from their beginnings, with nothing left in them.
-    pub(crate) fn start_rings(&mut self) {
-        for queue in std::mem::take(&mut self.queues) {
-            let used = queue.batches.iter().max().copied().unwrap_or(0) / 4;
-            self.poke(vram(queue.at), &vec![0; used as usize]);
-        }
-        for (ring, at, bytes) in RINGS {
-            self.start_ring(ring, at, bytes);
-            self.queues.push(Queue {
-                ring,
-                at,
-                bytes,
-                tail: 0,
-                batches: vec![0],
-            });
-        }
-    }
-
-    /// Sets one up (hardware reference 10.1).
-    fn start_ring(&mut self, ring: usize, at: u64, bytes: u32) {
-        let page = u32::try_from(at >> 12).unwrap();
-        let register = ring_registers(ring);
-        self.set(register, page);
-        self.set(register + 4, bytes);
-        self.set(register + 8, 0);
-        self.set(register + 12, 0);
-        self.set(register, page | KICKOFF);
-    }
-
-    /// Gives a disabled ring something to do.
-    pub(crate) fn start_disabled(&mut self, ring: usize) {
-        self.start_ring(ring, RING_AT, RING_BYTES);
-        self.set(ring_registers(ring) + 12, 4);
-    }
-
-    /// Places in a ring where packets begin.
-    pub(crate) fn batches(&self, ring: usize) -> &[u32] {
-        let queue = self.queues.iter().find(|queue| queue.ring == ring);
-        &queue.unwrap().batches
-    }
-
-    /// Appends packets by the wrap rule (hardware reference 10.1). Other rings
-    /// come to an end first: nothing says in which order rings work. `false` as
-    /// in [`Self::run`].
-    pub(crate) fn queue(&mut self, ring: usize, dwords: &[u32]) -> bool {
-        if self.naive.working().any(|other| other != ring) && !self.run(1 << 16) {
-            return false;
-        }
-        let n = self.queues.iter().position(|queue| queue.ring == ring);
-        let mut queue = self.queues[n.unwrap()].clone();
-        let bytes = u32::try_from(dwords.len() * 4).unwrap();
-        if queue.tail + bytes >= queue.bytes {
-            let rest = vec![0; (queue.bytes - queue.tail) as usize / 4];
-            self.poke(vram(queue.at + u64::from(queue.tail)), &rest);
-            queue.tail = 0;
-        }
-        self.poke(vram(queue.at + u64::from(queue.tail)), dwords);
-        queue.tail += bytes;
-        queue.batches.push(queue.tail);
-        self.set(ring_registers(ring) + 12, queue.tail);
-        self.queues[n.unwrap()] = queue;
-        true
-    }
-
     /// Runs both until they are idle; the model in slices of `budget`. `false`
     /// when the naive one cannot follow: the comparison is over.
     pub(crate) fn run(&mut self, budget: u32) -> bool {
@@ -294,6 +199,7 @@ impl Pair {
                         touch.write,
                         access.client as u32,
                         access.snoop == Snoop::Snooped,
+                        access.non_secure,
                     )
                 })
                 .collect(),

@@ -3,11 +3,11 @@
 use super::{Fault, Naive};
 use presil_device::{FaultCause, LargePage, OnFault, Snoop};
 
-/// Where an address leads.
+/// Where an address leads: a bus address with Snoop and NS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Local(u64),
-    Bus(u64, Snoop),
+    Bus(u64, Snoop, bool),
 }
 
 /// Why it leads nowhere: cause, level of the entry that failed, and where the
@@ -35,12 +35,13 @@ pub(crate) struct Access {
     pub(crate) write: bool,
 }
 
-/// Where an entry leads: Segment is bit 3, Snoop bit 2.
+/// Where an entry leads: Segment is bit 3, Snoop bit 2, NS bit 1.
 fn place(entry: u32, at: u64) -> Place {
+    let non_secure = entry >> 1 & 1 != 0;
     match (entry >> 3 & 1, entry >> 2 & 1) {
         (1, _) => Place::Local(at),
-        (_, 0) => Place::Bus(at, Snoop::Unsnooped),
-        _ => Place::Bus(at, Snoop::Snooped),
+        (_, 0) => Place::Bus(at, Snoop::Unsnooped, non_secure),
+        _ => Place::Bus(at, Snoop::Snooped, non_secure),
     }
 }
 
@@ -80,7 +81,7 @@ impl Naive {
             l1,
             u64::from(l1 >> 4 & 0xff_ffff) << 12 | (va >> 22 & 0x3ff) << 2,
         );
-        let (Place::Local(l2_address) | Place::Bus(l2_address, _)) = l2_at;
+        let (Place::Local(l2_address) | Place::Bus(l2_address, ..)) = l2_at;
         let l2 = match self.load(l2_at) {
             Ok(l2) => l2,
             Err(cause) => return nowhere(cause, 2, l1_at, l2_address),
@@ -128,7 +129,7 @@ impl Naive {
     fn load(&mut self, at: Place) -> Result<u32, FaultCause> {
         match at {
             Place::Local(at) => self.vram.load(at).ok_or(FaultCause::OutsideVram),
-            Place::Bus(at, _) => self.ram.load(at).ok_or(FaultCause::Bus),
+            Place::Bus(at, ..) => self.ram.load(at).ok_or(FaultCause::Bus),
         }
     }
 
@@ -145,10 +146,10 @@ impl Naive {
         };
         let memory = match place {
             Place::Local(at) => self.vram.at(at),
-            Place::Bus(at, snoop) => {
+            Place::Bus(at, snoop, non_secure) => {
                 let snooped = snoop == Snoop::Snooped;
-                self.touches
-                    .insert((at / 4096, access.write, access.client, snooped));
+                let touch = (at / 4096, access.write, access.client, snooped, non_secure);
+                self.touches.insert(touch);
                 self.ram.at(at)
             }
         };

@@ -15,12 +15,14 @@
 
 pub(crate) mod compare;
 mod draw;
-pub(crate) mod generate;
 mod memory;
 mod mmu;
 mod packets;
 pub(crate) mod program;
 pub(crate) mod properties;
+mod queues;
+mod random_packets;
+pub(crate) mod random_programs;
 mod registers;
 mod rings;
 pub(crate) mod stale;
@@ -77,8 +79,9 @@ pub(crate) struct RingError {
 /// A Wait that was passed all the same: ring, offset, slot, value, equal, counter.
 pub(crate) type UnmetWait = (usize, u32, u32, u32, bool, u32);
 
-/// A page on the bus that was touched: page number, write, client, snooped.
-pub(crate) type Touch = (u64, bool, u32, bool);
+/// A page on the bus that was touched: page number, write, client, snooped,
+/// non-secure.
+pub(crate) type Touch = (u64, bool, u32, bool, bool);
 
 pub(crate) struct Naive {
     choices: Choices,

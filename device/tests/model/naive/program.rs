@@ -1,15 +1,17 @@
 //! Programs that keep the rule of hardware reference 5: who changes a
 //! translation invalidates it before the next work.
 
-use super::compare::{PROCESSES, Pair, ring_registers};
+use super::compare::{PROCESSES, Pair};
+use super::queues::ring_registers;
 use crate::rig::{BUFFERS_AT, ENGINE_RESET, MMU_MODE, RING_BYTES, SURFACES_AT, TTBR, VRAM_BYTES};
-use crate::tables::{LARGE, VALID, entry, plus, snooped, unsnooped, vram};
+use crate::tables::{LARGE, NS, VALID, entry, plus, snooped, unsnooped, vram};
 use presil_device::{LargePage, Target, Width};
 
 /// A page that an L3 entry may lead to.
 #[derive(Clone, Debug)]
 pub(crate) enum Leaf {
     Vram(u64),
+    /// Of the machine's memory; the odd ones are non-secure.
     Bus(u64, bool),
     BeyondVram,
     NobodyOnTheBus,
@@ -213,9 +215,10 @@ impl Down {
             Self::Nowhere => 0xfff0,
             Self::Table(n) => table(n),
             Self::Large(n, low_bits) => {
-                let page = match n % 3 {
-                    0 => vram(SURFACES_AT),
-                    1 => snooped(0),
+                let page = match n % 8 {
+                    0 => vram(VRAM_BYTES),
+                    1..4 => vram(SURFACES_AT),
+                    4 | 5 => snooped(0),
                     _ => unsnooped(0),
                 };
                 let leaf = pair.choices.mmu.large_page == LargePage::Leaf4M;
@@ -241,8 +244,10 @@ impl Leaf {
     pub(crate) fn entry(&self) -> u32 {
         match self {
             Self::Vram(n) => entry(vram(SURFACES_AT + n * 4096)),
-            Self::Bus(n, true) => entry(snooped(n * 4096)),
-            Self::Bus(n, false) => entry(unsnooped(n * 4096)),
+            Self::Bus(n, snoop) => {
+                let bus = if *snoop { snooped } else { unsnooped };
+                entry(bus(n * 4096)) | if n % 2 == 1 { NS } else { 0 }
+            }
             Self::BeyondVram => entry(vram(VRAM_BYTES)),
             Self::NobodyOnTheBus => entry(snooped(0x7777_7000)),
             Self::Invalid(bits) => bits & !VALID,

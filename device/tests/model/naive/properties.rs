@@ -1,8 +1,8 @@
 //! The model does what the naive one does.
 
 use super::compare::Pair;
-use super::generate::{choices, program};
 use super::program::Step;
+use super::random_programs::{choices, program};
 use proptest::prelude::*;
 
 /// Runs a program on both. `false` when the naive model cannot follow.

@@ -4,9 +4,9 @@
 
 use super::Choices;
 use super::compare::{PAGES, Pair};
-use super::generate::leaf;
 use super::mmu::Place;
 use super::program::{Leaf, Step};
+use super::random_programs::leaf;
 use crate::rig::SURFACES_AT;
 use crate::tables::vram;
 use presil_device::FaultCause;
@@ -47,7 +47,7 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
 fn now(pair: &mut Pair, page: u64) -> Option<Leads> {
     match pair.naive.translate(PROCESS, SURFACES_AT + page * 4096) {
         Ok(Place::Local(at)) => Some(Leads::To((at - SURFACES_AT) / 4096)),
-        Ok(Place::Bus(at, _)) if at < PAGES * 4096 => Some(Leads::To(2 * PAGES + at / 4096)),
+        Ok(Place::Bus(at, ..)) if at < PAGES * 4096 => Some(Leads::To(2 * PAGES + at / 4096)),
         Ok(Place::Bus(..)) => Some(Leads::Nowhere),
         Err(nowhere) if nowhere.cause == FaultCause::OutsideVram => Some(Leads::Nowhere),
         Err(_) => None,
