@@ -54,13 +54,22 @@ struct Range {
     mapping: Option<MmapRegion>,
 }
 
+impl Range {
+    /// Whether the guest's writes can be seen in its file: of RAM that QEMU has
+    /// mapped privately the file comes all the same, and stays empty.
+    fn is_shared(&self) -> bool {
+        let file = self.mapping.as_ref().and_then(MmapRegion::file_offset);
+        let data = file.and_then(|file| file.file().metadata().ok());
+        data.is_some_and(|data| !data.is_file() || data.blocks() != 0)
+    }
+}
+
 impl Dma {
     /// Lets the function use memory, or not.
     pub(super) fn set_enabled(&self, enabled: bool) {
         let mut table = self.table.write();
         table.enabled = enabled;
-        let shared = table.ranges.values().any(|range| range.mapping.is_some());
-        if enabled && !shared {
+        if enabled && !table.ranges.values().any(Range::is_shared) {
             self.say_not_shared();
         }
     }

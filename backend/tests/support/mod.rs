@@ -13,6 +13,7 @@ pub mod gpu;
 pub mod guest;
 pub mod qemu;
 pub mod qtest;
+pub mod qtest_virtio;
 pub mod server;
 pub mod vfio;
 

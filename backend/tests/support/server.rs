@@ -47,6 +47,8 @@ pub fn stderr(output: &Output) -> String {
 /// A server in a directory of its own; killed when dropped.
 pub struct Server {
     pub dir: TempDir,
+    /// The option of its socket.
+    pub door: &'static str,
     child: Child,
     log: Receiver<String>,
     seen: Vec<String>,
@@ -60,8 +62,18 @@ impl Server {
 
     /// The same in a directory that holds something already.
     pub fn start_in(dir: TempDir, args: &[&str]) -> Self {
+        Self::launch(dir, "--vhost-user", args)
+    }
+
+    /// The same for a PCI function.
+    pub fn start_pci(args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        Self::launch(dir, "--vfio-user", args)
+    }
+
+    fn launch(dir: TempDir, door: &'static str, args: &[&str]) -> Self {
         let mut child = presil()
-            .args(["serve", "--vhost-user", "gpu", "--control", "ctl"])
+            .args(["serve", door, "gpu", "--control", "ctl"])
             .args(args)
             .current_dir(&dir)
             .stdin(Stdio::null())
@@ -80,6 +92,7 @@ impl Server {
         });
         let mut server = Self {
             dir,
+            door,
             child,
             log,
             seen: Vec::new(),

@@ -1,24 +1,21 @@
-//! The server under a real QEMU, without a guest system: what the stand-in of
-//! `door.rs` cannot know. Seconds, not minutes.
-//!
-//! Run with `PRESIL_QEMU=COMMAND cargo test -p presil --test qemu -- --ignored`,
-//! where COMMAND starts a QEMU of version 11.1 or newer and may have arguments.
+//! The virtio device.
 
-mod support;
-
+use crate::support::gpu::operation;
+use crate::support::qtest::Machine;
+use crate::support::qtest_virtio::EVENT;
+use crate::support::server::Server;
 use e3k_regs::GpuVa;
 use e3k_regs::Reg;
 use e3k_regs::fields::{AdvancedInterrupts, RingAddress, RingWord};
 use e3k_regs::packet::Writer;
-use support::gpu::operation;
-use support::qtest::{EVENT, Machine};
-use support::server::Server;
 
 const FENCE_AT: u64 = 0x10_0000;
 
 fn attach(args: &[&str]) -> (Server, Machine) {
     let server = Server::start(args);
-    let machine = Machine::start(&server, |options| options);
+    let mut machine = Machine::start(&server, |options| options);
+    let ids = machine.config(1, 0, 0);
+    assert_eq!(ids, 0x1066_1AF4, "the virtio device of id 38");
     (server, machine)
 }
 
