@@ -115,16 +115,20 @@ fn programs_made_for_a_fault_show_nothing_without_it() {
 fn a_lost_invalidation_breaks_the_tlb_rules() {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let acts = proptest::collection::vec(stale::act(), 1..60);
+    let acts = (
+        stale::tlbs(),
+        proptest::collection::vec(stale::act(), 1..60),
+    );
     let mut broken = |fault| {
         (0..PROGRAMS).any(|_| {
-            let acts = acts.new_tree(&mut runner).unwrap().current();
+            let (tlbs, acts) = acts.new_tree(&mut runner).unwrap().current();
             plant(fault);
-            let result = stale::check(&acts);
+            let result = stale::check(tlbs, &acts);
             plant(None);
             result.is_err()
         })
     };
     assert!(broken(Some(Planted::RegisterInvalidationLost)));
+    assert!(broken(Some(Planted::RingInvalidationLost)));
     assert!(!broken(None));
 }
