@@ -1,4 +1,4 @@
-"""The guest's initramfs: busybox, the driver and what it needs, presilctl, an init."""
+"""The guest's initramfs: busybox, the driver and what it needs, our programs, an init."""
 
 import subprocess
 import tempfile
@@ -12,32 +12,35 @@ from .progress import Progress
 
 GUEST = Path(__file__).with_name("guest")
 TOOL = "presilctl"
+TOOLS = [TOOL, "presil-bare"]
 TOOL_TARGET = "x86_64-unknown-linux-gnu"
 MOUNT_POINTS = ["dev", "proc", "sys", "tmp", "root"]
 
 
-def build_tool(progress: Progress) -> Path:
-    """Compile presilctl so that it needs no file of the guest."""
+def build_tools(progress: Progress) -> list[Path]:
+    """Compile the guest's programs so that they need no file of the guest."""
     # Without an explicit target the flag would reach procedural macros, which cannot be static.
     environment = {"CARGO_ENCODED_RUSTFLAGS": "-Ctarget-feature=+crt-static"}
     target = target_directory() / "guest"
     arguments = [
-        "build", "--release", "--package", TOOL,
+        "build", "--release", *(word for tool in TOOLS for word in ("--package", tool)),
         "--target", TOOL_TARGET, "--target-dir", str(target),
     ]
     commands.cargo(arguments, TOOL, progress.detail, environment=environment)
-    return target / TOOL_TARGET / "release" / TOOL
+    return [target / TOOL_TARGET / "release" / tool for tool in TOOLS]
 
 
-def write(to: Path, kernel: Kernel, busybox: Path, module: Path | None, tool: Path | None) -> None:
-    """Write the initramfs; a guest that only boots has neither module nor tool."""
+def write(
+    to: Path, kernel: Kernel, busybox: Path, module: Path | None, tools: list[Path]
+) -> None:
+    """Write the initramfs; a guest that only boots has neither module nor tools."""
     archive = base(busybox)
     modules = [*kernel.needs, *([module] if module else [])]
     for path in modules:
         archive.file(f"modules/{path.name}", stripped(path.read_bytes(), path.name))
     archive.file("modules/order", "".join(f"{path.name}\n" for path in modules).encode())
-    if tool:
-        archive.file(f"bin/{TOOL}", stripped(tool.read_bytes(), TOOL), executable=True)
+    for tool in tools:
+        archive.file(f"bin/{tool.name}", stripped(tool.read_bytes(), tool.name), executable=True)
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_bytes(archive.finish())
 

@@ -37,12 +37,12 @@ def prepare(progress: Progress, which_kernel: str, refresh: bool = False) -> Pre
         rust_sysroot = sysroot.ensure(cache, debian)
         cc = compiler.ensure(cache, debian)
     with locked(module.target_directory(), progress):
-        with progress.phase("build", "the model's server and presilctl"):
+        with progress.phase("build", "the model's server and the guest's programs"):
             server = build_server(progress)
-            tool = guest_image.build_tool(progress)
+            tools = guest_image.build_tools(progress)
         driver = module.build(progress, chosen_kernel, rust_sysroot, cc)
         initramfs = module.target_directory() / "kmod" / chosen_kernel.release / "initramfs.cpio"
-        guest_image.write(initramfs, chosen_kernel, userland, driver, tool)
+        guest_image.write(initramfs, chosen_kernel, userland, driver, tools)
     return together(chosen_qemu, chosen_kernel, initramfs, server)
 
 

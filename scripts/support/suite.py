@@ -42,6 +42,7 @@ def cases() -> list[Case]:
         Case("2 GiB of VRAM, half of it visible", Guest("demo", vram="2G", visible="1G")),
         Case("the register cannot say this VRAM size", Guest("demo", vram="1280M", visible="1G")),
         Case("all VRAM visible", Guest("demo", vram="1G", visible="1G")),
+        Case("without a driver, on the PCI function", Guest("bare", door="vfio-user")),
         Case("driver reloaded 20 times", Guest("reload")),
         Case("reboot, then everything again", Guest("reboot", boots=2)),
         Case("retbleed=unret", mitigated("EPYC-Rome", "retbleed=unret")),
@@ -49,7 +50,12 @@ def cases() -> list[Case]:
         Case("a model that ignores copies is noticed", defective("copies"), fails=("copy ",)),
         Case("a model that ignores fills is noticed", defective("fills"), fails=("fill ",)),
         # Ignored invalidations and segments let the GPU write to memory that is the guest
-        # kernel's by then; tests/ has those controls, where nothing else can break.
+        # kernel's by then; tests/ has those controls, where nothing else can break. Without a
+        # driver all pages that the GPU ever saw are one program's.
+        Case("a model that ignores invalidations is noticed",
+             Guest("bare", door="vfio-user",
+                   server_options=[*session.SEEDED, "--defect", "invalidations"]),
+             fails=("a page is mapped anew",)),
     ]
 
 
