@@ -118,7 +118,11 @@ fn a_reset_brings_a_gpu_back_that_had_given_up() {
     guest.adapter.fill(bo, 0, 4096, 1).unwrap();
     let ring = guest.report.submission.unwrap().ring;
     let nonsense = presil_device::VramOffset(ring.0);
-    guest.machine.vram().store_u32(nonsense, 0x7000_0000).unwrap();
+    guest
+        .machine
+        .vram()
+        .store_u32(nonsense, 0x7000_0000)
+        .unwrap();
     guest.machine.run();
     assert!(guest.timeline().is_lost());
     assert_eq!(guest.adapter.fill(bo, 0, 4096, 2), Err(Error::Lost));
