@@ -6,6 +6,7 @@ mod support;
 
 mod dma;
 mod function;
+mod fuzz_corpus;
 mod interrupts;
 mod protocol;
 mod resets;

@@ -1,0 +1,149 @@
+//! What the target `vfio_user` does with its bytes: they are messages to the
+//! vfio-user door of a GPU. Whatever they are, the door lives until its client
+//! has left, and the GPU is not lost.
+//!
+//! A record is a byte of flags, two bytes of length, and so many bytes: a
+//! message, or with [`WRAPPED`] a command number and its body.
+
+use presil::shared_gpu::SharedGpu;
+use presil::vfio_user::Door;
+use presil_device::{Chip, Config};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, sendmsg};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, OnceLock};
+
+/// The header is made for the bytes.
+const WRAPPED: u8 = 1;
+/// A file of memory comes with the message.
+const WITH_MEMORY: u8 = 2;
+/// An event descriptor does.
+const WITH_EVENT: u8 = 4;
+/// Both do, many times.
+const WITH_MANY: u8 = 8;
+
+const MEMORY_BYTES: u64 = 1 << 16;
+
+/// Serves the records to their end.
+pub fn vfio_user(data: &[u8]) {
+    static GPU: OnceLock<Arc<SharedGpu>> = OnceLock::new();
+    let gpu = GPU.get_or_init(|| {
+        let config = Config::new(Chip::Arise10c0, 1 << 30, 1 << 20, false).expect("legal sizes");
+        SharedGpu::start(config).expect("VRAM")
+    });
+    let door = Door {
+        gpu: Arc::clone(gpu),
+        presence: Arc::default(),
+        counters: Arc::default(),
+        identity: presil::pci::Identity::default(),
+    };
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    std::thread::scope(|scope| {
+        scope.spawn(|| door.serve(theirs));
+        Client::new(ours).play(data);
+    });
+    assert!(!gpu.is_lost(), "the GPU is lost");
+    gpu.power_cycle().expect("VRAM");
+}
+
+struct Client {
+    stream: UnixStream,
+    memory: OwnedFd,
+    event: OwnedFd,
+}
+
+impl Client {
+    fn new(stream: UnixStream) -> Self {
+        let memory = memfd_create("ram", MemfdFlags::CLOEXEC).expect("memory");
+        ftruncate(&memory, MEMORY_BYTES).expect("memory");
+        Self {
+            stream,
+            memory,
+            event: eventfd(0, EventfdFlags::CLOEXEC).expect("an event"),
+        }
+    }
+
+    fn play(&self, data: &[u8]) {
+        let mut rest = data;
+        while let [flags, low, high, behind @ ..] = rest {
+            let length = usize::from(u16::from_le_bytes([*low, *high])).min(behind.len());
+            let (bytes, next) = behind.split_at(length);
+            rest = next;
+            let raw = if flags & WRAPPED != 0 {
+                wrapped(bytes)
+            } else {
+                bytes.to_vec()
+            };
+            if !self.send(&raw, &self.descriptors(*flags)) {
+                break;
+            }
+        }
+        let _ = self.stream.shutdown(Shutdown::Write);
+        while self.drain(RecvFlags::empty()) {}
+    }
+
+    fn descriptors(&self, flags: u8) -> Vec<BorrowedFd<'_>> {
+        let mut fds = vec![];
+        if flags & WITH_MEMORY != 0 {
+            fds.push(self.memory.as_fd());
+        }
+        if flags & WITH_EVENT != 0 {
+            fds.push(self.event.as_fd());
+        }
+        if flags & WITH_MANY != 0 {
+            fds.extend([self.memory.as_fd(); 12]);
+        }
+        fds
+    }
+
+    /// Whether the server still listens. Takes replies while it does not.
+    fn send(&self, raw: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
+        let mut rest = raw;
+        let mut fds = fds;
+        while !rest.is_empty() {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if !fds.is_empty() {
+                control.push(SendAncillaryMessage::ScmRights(fds));
+            }
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match sendmsg(&self.stream, &[IoSlice::new(rest)], &mut control, flags) {
+                Ok(sent) => {
+                    rest = &rest[sent..];
+                    fds = &[];
+                }
+                Err(Errno::AGAIN) => {
+                    self.drain(RecvFlags::DONTWAIT);
+                    std::thread::yield_now();
+                }
+                Err(_) => return false,
+            }
+        }
+        self.drain(RecvFlags::DONTWAIT);
+        true
+    }
+
+    /// Takes what the server says; `false` when it says no more.
+    fn drain(&self, flags: RecvFlags) -> bool {
+        let mut buf = [0; 4096];
+        recv(&self.stream, &mut buf, flags).is_ok_and(|(bytes, _)| bytes != 0)
+    }
+}
+
+/// A command from its number and body.
+fn wrapped(bytes: &[u8]) -> Vec<u8> {
+    let (command, body) = bytes.split_at(bytes.len().min(2));
+    let mut raw = vec![1, 0];
+    raw.extend(command);
+    raw.resize(4, 0);
+    raw.extend((16 + body.len() as u32).to_ne_bytes());
+    raw.resize(16, 0);
+    raw.extend(body);
+    raw
+}
