@@ -53,8 +53,16 @@ def commands(text: str) -> list[list[str]]:
             for command in line.removeprefix("$ ").split("#")[0].split("&&"):
                 words = [word for word in command.split() if not ASSIGNMENT.match(word)]
                 if words and program(words[0]):
-                    found.append(words)
+                    found += parts(words)
     return found
+
+
+def parts(words: list[str]) -> list[list[str]]:
+    """A command line; what scripts/run passes on behind `--` is one of the server's."""
+    if program(words[0]) != "scripts/run" or "--" not in words:
+        return [words]
+    at = words.index("--")
+    return [words[:at], ["presil", "serve", *words[at + 1 :]]]
 
 
 def program(word: str) -> str | None:

@@ -26,9 +26,9 @@ the model:
 
 the guest of your own driver:
   Modules are loaded in their order, each after what it depends on. Then SCRIPT
-  runs in /root, with busybox's commands; /dev/ttyS1 is a line to the model that
-  answers the questions of `presil query`. An oops, a WARNING, a hung task or a
-  lost interrupt of the guest's kernel is called out and fails the run.
+  runs in /root, with busybox's commands and `ask-model QUESTION`, which asks the
+  model what `presil query` asks. An oops, a WARNING, a failed probe, a hung task
+  and the like in the guest's kernel log is called out and fails the run.
 
 exit status:
   0 if every check passed; the script's own where that is not 0; 1 if a check

@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -151,6 +152,7 @@ def interactive(prepared: Prepared, guest: Guest, logs: Path) -> int:
     with sockets() as paths, Processes() as processes:
         board = board_of(prepared.server, guest, paths)
         start_server(processes, prepared, guest, paths, logs)
+        print(f"ask the model: {prepared.server} query {paths.control} help", file=sys.stderr)
         machine = machine_for(prepared, guest, paths, board, terminal=True)
         process = processes.start(
             machine.command(), environment=prepared.qemu.environment,
