@@ -4,6 +4,10 @@ use crate::server::{DoorKind, DoorOptions};
 use crate::size::Size;
 use crate::vhost_user::{CONFIG_BYTES, QUEUE_SIZE, QUEUES, VIRTIO_ID};
 
+/// At more than 5 GT/s a guest's kernel waits after a bus reset for the port to
+/// say that its link is active, which QEMU's does not while ACPI handles hotplug.
+const PORT_SPEED: &str = "x-speed=5";
+
 /// QEMU's options for the server at `doors` and a guest with `guest_ram`
 /// bytes, as one shell-quoted line: shared RAM, and for each GPU a root port
 /// (as on a board) and the device.
@@ -25,7 +29,7 @@ pub fn line(doors: &[DoorOptions], guest_ram: u64) -> String {
             number.to_string()
         };
         let chassis = number + 1;
-        let port = format!("pcie-root-port,id=presil-port{suffix},chassis={chassis}");
+        let port = format!("pcie-root-port,id=presil-port{suffix},chassis={chassis},{PORT_SPEED}");
         options.extend(["-device".to_owned(), port]);
         options.extend(device(door, &suffix));
     }
@@ -90,12 +94,12 @@ mod tests {
         ];
         let line = line(&doors, 1 << 30);
         assert!(
-            line.contains("pcie-root-port,id=presil-port,chassis=1 -chardev"),
+            line.contains("pcie-root-port,id=presil-port,chassis=1,x-speed=5 -chardev"),
             "{line}"
         );
         assert!(
             line.ends_with(
-                "-device pcie-root-port,id=presil-port1,chassis=2 -device \
+                "-device pcie-root-port,id=presil-port1,chassis=2,x-speed=5 -device \
                  '{\"bus\":\"presil-port1\",\"driver\":\"vfio-user-pci\",\"rombar\":0,\
                  \"socket\":{\"path\":\"b\",\"type\":\"unix\"}}'"
             ),
@@ -109,7 +113,7 @@ mod tests {
             line(&[door(DoorKind::VhostUser, "/tmp/gpu.sock")], 1 << 30),
             "-machine q35,memory-backend=presil-ram -m 1G \
              -object memory-backend-memfd,id=presil-ram,size=1G,share=on \
-             -device pcie-root-port,id=presil-port,chassis=1 \
+             -device pcie-root-port,id=presil-port,chassis=1,x-speed=5 \
              -chardev socket,id=presil-gpu,path=/tmp/gpu.sock \
              -device vhost-user-test-device-pci,bus=presil-port,chardev=presil-gpu,virtio-id=38,\
              num_vqs=2,vq_size=1024,config_size=256"
