@@ -7,9 +7,13 @@ use crate::counters::Counters;
 use crate::csp::{Csp, CspError, UnmetWait};
 use crate::memory::{Memory, NoMemory, SystemMemory, Vram};
 use crate::mmu::{FaultRecord, Mxu, Walk};
+#[cfg(feature = "benchmarks")]
+use crate::mmu::{Place, Request};
 use crate::power::Power;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::EngineReset;
+#[cfg(feature = "benchmarks")]
+use e3k_regs::fields::FaultClient;
 use std::io;
 use std::sync::Arc;
 
@@ -136,6 +140,20 @@ impl Gpu {
     /// on the TLB, the counters or the fault registers.
     pub fn walk(&self, process_id: u8, at: GpuVa) -> Walk {
         self.mxu.inspect(process_id, at)
+    }
+
+    /// Translates as a client's access does, with every effect on the TLBs, the
+    /// counters and the fault registers. Returns the VRAM offset or the bus address;
+    /// `None` for a fault.
+    #[cfg(feature = "benchmarks")]
+    pub fn translate(&mut self, client: FaultClient, process_id: u8, at: GpuVa) -> Option<u64> {
+        let request = Request {
+            client,
+            process_id,
+            write: false,
+        };
+        let place = self.mxu.translate(request, at);
+        place.ok().map(Place::address)
     }
 
     /// 0x8524: units with a one stop at once and lose their state; they run

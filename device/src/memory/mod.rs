@@ -111,6 +111,7 @@ impl Memory {
     }
 
     /// One aligned atomic load: a table entry.
+    #[inline]
     pub(crate) fn load_u32(&self, target: Target, origin: Origin) -> Result<u32, BusError> {
         match target {
             Target::Vram(at) => self.vram.load_u32(at),
@@ -119,10 +120,11 @@ impl Memory {
     }
 
     /// Aligned atomic loads, one for each table entry.
-    pub(crate) fn load_entries(
+    #[inline]
+    pub(crate) fn load_entries<const N: usize>(
         &self,
         target: Target,
-        entries: &mut [u32],
+        entries: &mut [u32; N],
         origin: Origin,
     ) -> Result<(), BusError> {
         match target {

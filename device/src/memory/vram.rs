@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use vm_memory::mmap::MmapRegion;
-use vm_memory::{Bytes, FileOffset, Le32, VolatileMemory};
+use vm_memory::{Bytes, FileOffset, VolatileMemory};
 
 /// Local memory.
 #[derive(Debug)]
@@ -80,6 +80,7 @@ impl Vram {
     }
 
     /// One aligned atomic load.
+    #[inline]
     pub fn load_u32(&self, at: VramOffset) -> Result<u32, BusError> {
         let word = self
             .region
@@ -89,13 +90,21 @@ impl Vram {
     }
 
     /// Aligned atomic loads, one for each entry; the range must lie in VRAM.
-    pub(crate) fn load_entries(&self, at: VramOffset, entries: &mut [u32]) -> Result<(), BusError> {
+    #[inline]
+    pub(crate) fn load_entries<const N: usize>(
+        &self,
+        at: VramOffset,
+        entries: &mut [u32; N],
+    ) -> Result<(), BusError> {
         let words = self
             .region
-            .get_array_ref::<Le32>(index(at.0), entries.len())
+            .get_slice(index(at.0), N * size_of::<u32>())
             .map_err(|_| BusError)?;
         for (n, entry) in entries.iter_mut().enumerate() {
-            *entry = words.load(n).to_native();
+            let word = words
+                .get_atomic_ref::<AtomicU32>(n * size_of::<u32>())
+                .map_err(|_| BusError)?;
+            *entry = u32::from_le(word.load(Ordering::Relaxed));
         }
         // The entries were loaded before anything that they lead to.
         fence(Ordering::Acquire);

@@ -79,8 +79,10 @@ impl FaultPlace {
         Self { l1_at, ..self }
     }
 
-    pub(super) fn with_l2(self, at: Target) -> Self {
+    /// One level further down, at the L2 entry `at`.
+    pub(super) fn below(self, at: Target) -> Self {
         Self {
+            level: 2,
             l2_at: Some(at),
             ..self
         }

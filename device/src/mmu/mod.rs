@@ -4,6 +4,7 @@
 mod fault;
 mod options;
 mod tlb;
+mod translate;
 mod utlb;
 mod walk;
 
@@ -16,11 +17,9 @@ use crate::counters::Counters;
 use crate::memory::{BusError, Memory, Origin, Target};
 use crate::planted::planted;
 use crate::sparse;
-use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::fields::{FaultClient, InvalidateAddress, InvalidateTrigger, MmuMode, TlbTarget};
-use e3k_regs::pte::L3Entry;
 use e3k_regs::register::{L1_PER_PROCESS, PROCESS_IDS};
-use e3k_regs::{GpuVa, PAGE_SIZE, Reg, VramOffset};
+use e3k_regs::{GpuVa, PAGE_SIZE, Reg};
 use fault::{FaultLog, FaultPlace};
 use serde::{Deserialize, Serialize};
 use tlb::Dtlb;
@@ -55,6 +54,14 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    #[cfg(feature = "benchmarks")]
+    pub(crate) fn address(self) -> u64 {
+        match self.target {
+            Target::Vram(at) => at.0,
+            Target::System(at, _) => at.0,
+        }
+    }
+
     fn origin(self, request: Request) -> Origin {
         Origin {
             client: request.client,
@@ -62,8 +69,6 @@ impl Place {
         }
     }
 }
-
-type Failure = (FaultCause, FaultPlace);
 
 /// Which TLB entries an invalidation drops: those whose page number and process
 /// id agree with the wanted ones in every compared bit.
@@ -250,22 +255,6 @@ impl Mxu {
         );
     }
 
-    /// Where `va` leads for this request (hardware reference 4.6). A failure is
-    /// on record when this returns.
-    #[inline]
-    pub(crate) fn translate(&mut self, request: Request, va: GpuVa) -> Result<Place, Stop> {
-        self.find(request, va)
-            .map_err(|failure| self.failed(request, va, failure))
-    }
-
-    #[cold]
-    fn failed(&mut self, request: Request, va: GpuVa, (cause, place): Failure) -> Stop {
-        self.counters.faults += 1;
-        self.counters.fault_overflows += u64::from(self.faults.pending());
-        self.faults
-            .record(self.as_recorded(request), va, cause, place)
-    }
-
     /// Reads `buf.len()` bytes, page by page. On a fault the rest is not read.
     pub(crate) fn read(&mut self, request: Request, va: GpuVa, buf: &mut [u8]) -> Result<(), Stop> {
         let mut at = va;
@@ -345,84 +334,6 @@ impl Mxu {
         Request {
             process_id,
             ..request
-        }
-    }
-
-    #[inline]
-    fn find(&mut self, request: Request, va: GpuVa) -> Result<Place, Failure> {
-        let va = if planted!(WideAddressWraps) {
-            GpuVa(va.0 & 0xff_ffff_ffff)
-        } else {
-            va
-        };
-        if va.0 >> ADDRESS_BITS != 0 {
-            return Err((FaultCause::AddressTooWide, FaultPlace::default()));
-        }
-        let process_id = if self.mode.va_mode() {
-            request.process_id & 0xf
-        } else if va.0
-            < self.mode.video_bytes()
-                - if planted!(VideoSizeTooSmall) {
-                    PAGE_SIZE
-                } else {
-                    0
-                }
-        {
-            return self.local(VramOffset(va.0), false, 0);
-        } else {
-            0
-        };
-        let entry = if let Some(entry) = self.utlb.lookup(request.client, process_id, va) {
-            self.counters.utlb_hits += 1;
-            entry
-        } else {
-            self.leaf(request.client, process_id, va)?
-        };
-        let page = u64::from(entry.page());
-        if entry.segment() || self.defects.ignore_segments {
-            let at = VramOffset::from_page(page).add(va.in_page());
-            return self.local(at, entry.ns(), 3);
-        }
-        Ok(Place {
-            target: walk::page_of(entry).add(va.in_page()),
-            non_secure: entry.ns(),
-        })
-    }
-
-    #[inline]
-    fn local(&self, at: VramOffset, non_secure: bool, level: u8) -> Result<Place, Failure> {
-        let target = Target::Vram(at);
-        if at.0 < self.memory.vram.bytes() {
-            Ok(Place { target, non_secure })
-        } else {
-            let place = FaultPlace::level(level).with_target(target);
-            Err((FaultCause::OutsideVram, place))
-        }
-    }
-
-    /// The valid L3 entry for `va`, which the client's UTLB does not know. An
-    /// invalid entry in the DTLB does not count as cached: the tables are
-    /// walked again before a fault is reported.
-    #[inline(never)]
-    fn leaf(&mut self, client: FaultClient, process_id: u8, va: GpuVa) -> Result<L3Entry, Failure> {
-        let held = self
-            .dtlb
-            .lookup(process_id, va)
-            .filter(|entry| entry.valid() || planted!(InvalidEntryCached));
-        let entry = if let Some(entry) = held {
-            self.counters.dtlb_hits += 1;
-            entry
-        } else {
-            self.counters.walks += 1;
-            let line = self.tables().line(process_id, va, client)?;
-            self.dtlb.insert(process_id, va, line);
-            tlb::entry_of(&line, va)
-        };
-        if entry.valid() {
-            self.utlb.insert(client, process_id, va, entry);
-            Ok(entry)
-        } else {
-            Err((FaultCause::InvalidL3, FaultPlace::level(3)))
         }
     }
 

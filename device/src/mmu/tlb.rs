@@ -21,6 +21,18 @@ pub(super) type Line = [u32; LINE_ENTRIES];
 /// The tag of no line.
 const EMPTY: u32 = u32::MAX;
 
+/// The place of a line that is not there.
+const NOWHERE: usize = usize::MAX;
+
+/// Where a line is, or would go.
+#[derive(Clone, Copy)]
+pub(super) struct Spot {
+    tag: u32,
+    set: usize,
+    /// Its place, or [`NOWHERE`].
+    line: usize,
+}
+
 #[derive(Serialize, Deserialize)]
 pub(super) struct Dtlb {
     /// The ways of set 0, then those of set 1, ...: process id and `va >> 16`.
@@ -58,35 +70,45 @@ impl Dtlb {
         self.next.fill(0);
     }
 
-    pub(super) fn lookup(&self, process_id: u8, va: GpuVa) -> Option<L3Entry> {
-        let (tag, first) = self.place(process_id, va);
-        let ways = self.tags.get(first..first + self.ways)?;
-        let way = ways.iter().position(|held| *held == tag)?;
-        Some(entry_of(self.lines.get(first + way)?, va))
+    /// Where the line around `va` is, or belongs.
+    #[inline]
+    pub(super) fn find(&self, process_id: u8, va: GpuVa) -> Spot {
+        let number = va.0 >> LINE_SHIFT;
+        let tag = compose(process_id, number);
+        let set = (index(number) ^ usize::from(process_id)) & self.next.len().wrapping_sub(1);
+        let first = set * self.ways;
+        let mut ways = first..first + self.ways;
+        let line = ways.find(|line| self.tags.get(*line) == Some(&tag));
+        let line = line.unwrap_or(NOWHERE);
+        Spot { tag, set, line }
+    }
+
+    /// The entry of `va`, if its line is there.
+    #[inline]
+    pub(super) fn entry(&self, spot: Spot, va: GpuVa) -> Option<L3Entry> {
+        Some(entry_of(self.lines.get(spot.line)?, va))
     }
 
     /// Puts a line in the place of an older line of the same tag, or else of
-    /// the oldest of its set.
-    pub(super) fn insert(&mut self, process_id: u8, va: GpuVa, line: Line) {
-        let (tag, first) = self.place(process_id, va);
-        let Some(next) = self.next.get_mut(first / self.ways.max(1)) else {
-            return; // there is no shared TLB
-        };
-        let ways = &mut self.tags[first..first + self.ways];
-        let way = ways
-            .iter()
-            .position(|held| *held == tag)
-            .unwrap_or_else(|| {
-                let oldest = index((*next).into());
-                *next = if oldest + 1 == self.ways {
-                    0
-                } else {
-                    *next + 1
-                };
-                oldest
-            });
-        ways[way] = tag;
-        self.lines[first + way] = line;
+    /// the oldest of its set. `spot` is where it was found to belong, and
+    /// nothing has changed since.
+    pub(super) fn insert(&mut self, spot: Spot, line: &Line) {
+        let mut place = spot.line;
+        if place == NOWHERE {
+            let Some(next) = self.next.get_mut(spot.set) else {
+                return; // there is no shared TLB
+            };
+            let oldest = index((*next).into());
+            let newer = if oldest + 1 == self.ways {
+                0
+            } else {
+                *next + 1
+            };
+            *next = newer;
+            place = spot.set * self.ways + oldest;
+        }
+        self.tags[place] = spot.tag;
+        self.lines[place] = *line;
     }
 
     /// Drops the lines that agree in every compared bit. The low four bits of
@@ -99,13 +121,6 @@ impl Dtlb {
                 *tag = EMPTY;
             }
         }
-    }
-
-    /// The tag, and the first way of its set.
-    fn place(&self, process_id: u8, va: GpuVa) -> (u32, usize) {
-        let number = va.0 >> LINE_SHIFT;
-        let set = (index(number) ^ usize::from(process_id)) & self.next.len().wrapping_sub(1);
-        (compose(process_id, number), set * self.ways)
     }
 }
 
@@ -124,14 +139,18 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
-    fn line(value: u32) -> Line {
-        [value; LINE_ENTRIES]
+    fn insert(tlb: &mut Dtlb, process_id: u8, va: GpuVa, value: u32) {
+        tlb.insert(tlb.find(process_id, va), &[value; LINE_ENTRIES]);
+    }
+
+    fn lookup(tlb: &Dtlb, process_id: u8, va: GpuVa) -> Option<L3Entry> {
+        tlb.entry(tlb.find(process_id, va), va)
     }
 
     #[test]
     fn a_line_stays_until_its_range_is_invalidated() {
         let mut tlb = Dtlb::new(DtlbShape::default());
-        tlb.insert(3, GpuVa(0x1_0000), line(0x11));
+        insert(&mut tlb, 3, GpuVa(0x1_0000), 0x11);
         let other = Invalidation {
             page: 0x20,
             page_mask: !0,
@@ -139,19 +158,19 @@ mod tests {
             process_mask: 0xf,
         };
         tlb.invalidate(other);
-        assert!(tlb.lookup(3, GpuVa(0x1_f000)).is_some());
+        assert!(lookup(&tlb, 3, GpuVa(0x1_f000)).is_some());
         tlb.invalidate(Invalidation {
             page: 0x10,
             ..other
         });
-        assert!(tlb.lookup(3, GpuVa(0x1_f000)).is_none());
+        assert!(lookup(&tlb, 3, GpuVa(0x1_f000)).is_none());
     }
 
     #[test]
     fn mask_zero_drops_everything() {
         let mut tlb = Dtlb::new(DtlbShape::default());
         for n in 0..64_u8 {
-            tlb.insert(n % 16, GpuVa(u64::from(n) << 20), line(1));
+            insert(&mut tlb, n % 16, GpuVa(u64::from(n) << 20), 1);
         }
         tlb.invalidate(Invalidation {
             page: 9,
@@ -159,24 +178,24 @@ mod tests {
             process_id: 1,
             process_mask: 0,
         });
-        assert!((0..64).all(|n| tlb.lookup(n % 16, GpuVa(u64::from(n) << 20)).is_none()));
+        assert!((0..64).all(|n| lookup(&tlb, n % 16, GpuVa(u64::from(n) << 20)).is_none()));
     }
 
     #[test]
     fn a_set_replaces_its_lines_in_order() {
         let mut tlb = Dtlb::new(DtlbShape::new(1, 2).unwrap());
         for n in 0..3 {
-            tlb.insert(0, GpuVa(n << LINE_SHIFT), line(1));
+            insert(&mut tlb, 0, GpuVa(n << LINE_SHIFT), 1);
         }
-        let held = [0, 1, 2].map(|n| tlb.lookup(0, GpuVa(n << LINE_SHIFT)).is_some());
+        let held = [0, 1, 2].map(|n| lookup(&tlb, 0, GpuVa(n << LINE_SHIFT)).is_some());
         assert_eq!(held, [false, true, true]);
     }
 
     #[test]
     fn without_a_dtlb_nothing_is_kept() {
         let mut tlb = Dtlb::new(DtlbShape::OFF);
-        tlb.insert(0, GpuVa(0), line(1));
-        assert!(tlb.lookup(0, GpuVa(0)).is_none());
+        insert(&mut tlb, 0, GpuVa(0), 1);
+        assert!(lookup(&tlb, 0, GpuVa(0)).is_none());
     }
 
     proptest! {
@@ -188,9 +207,9 @@ mod tests {
         {
             let mut tlb = Dtlb::new(DtlbShape::default());
             let mut reference = HashMap::new();
-            for (insert, process_id, number, mask, value) in ops {
-                if insert {
-                    tlb.insert(process_id, GpuVa(number << LINE_SHIFT), line(value));
+            for (add, process_id, number, mask, value) in ops {
+                if add {
+                    insert(&mut tlb, process_id, GpuVa(number << LINE_SHIFT), value);
                     reference.insert((process_id, number), value);
                 } else {
                     tlb.invalidate(Invalidation {
@@ -202,7 +221,7 @@ mod tests {
                 }
                 for p in 0..4 {
                     for n in 0..64 {
-                        if let Some(hit) = tlb.lookup(p, GpuVa(n << LINE_SHIFT)) {
+                        if let Some(hit) = lookup(&tlb, p, GpuVa(n << LINE_SHIFT)) {
                             prop_assert_eq!(reference.get(&(p, n)), Some(&hit.into_bits()));
                         }
                     }

@@ -19,6 +19,19 @@ struct Slot {
     entry: L3Entry,
 }
 
+/// A page as one client knows it; made by [`Utlb::key`].
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    key: u32,
+    place: usize,
+}
+
+impl Key {
+    pub(super) fn process_id(self) -> u8 {
+        (self.key >> PAGE_BITS) as u8
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 pub(super) struct Utlb {
     /// `entries` slots of client 0, then those of client 1, ...
@@ -47,23 +60,24 @@ impl Utlb {
         self.slots.fill(Slot::default());
     }
 
+    /// The key of a page, and its place among the client's slots.
     #[inline]
-    pub(super) fn lookup(&self, client: FaultClient, process_id: u8, va: GpuVa) -> Option<L3Entry> {
-        let key = key(process_id, va);
-        let slot = self.slots.get(self.place(client, key))?;
+    pub(super) fn key(&self, client: FaultClient, process_id: u8, va: GpuVa) -> Key {
+        let key = compose(process_id, va.page());
+        let low = index(key.into()) & self.entries.wrapping_sub(1);
+        let place = client as usize * self.entries + low;
+        Key { key, place }
+    }
+
+    #[inline]
+    pub(super) fn lookup(&self, Key { key, place }: Key) -> Option<L3Entry> {
+        let slot = self.slots.get(place)?;
         (slot.key == key && slot.entry.valid()).then_some(slot.entry)
     }
 
     /// Keeps a valid entry.
-    pub(super) fn insert(
-        &mut self,
-        client: FaultClient,
-        process_id: u8,
-        va: GpuVa,
-        entry: L3Entry,
-    ) {
-        let key = key(process_id, va);
-        let place = self.place(client, key);
+    #[inline]
+    pub(super) fn insert(&mut self, Key { key, place }: Key, entry: L3Entry) {
         if let Some(slot) = self.slots.get_mut(place) {
             *slot = Slot { key, entry };
         }
@@ -81,17 +95,6 @@ impl Utlb {
             }
         }
     }
-
-    #[inline]
-    fn place(&self, client: FaultClient, key: u32) -> usize {
-        let low = index(key.into()) & self.entries.wrapping_sub(1);
-        client as usize * self.entries + low
-    }
-}
-
-#[inline]
-fn key(process_id: u8, va: GpuVa) -> u32 {
-    compose(process_id, va.page())
 }
 
 /// Process id in bits 31:28, page number below, as `PT_INV_ADDR` has them.
@@ -110,25 +113,25 @@ mod tests {
     #[test]
     fn each_client_and_process_has_its_own_entries() {
         let mut utlb = Utlb::new(UtlbSize::default());
-        utlb.insert(Fence, 3, GpuVa(0x5000), VALID);
-        assert_eq!(utlb.lookup(Fence, 3, GpuVa(0x5fff)), Some(VALID));
-        assert_eq!(utlb.lookup(BlitSource, 3, GpuVa(0x5000)), None);
-        assert_eq!(utlb.lookup(Fence, 4, GpuVa(0x5000)), None);
-        assert_eq!(utlb.lookup(Fence, 3, GpuVa(0x6000)), None);
+        utlb.insert(utlb.key(Fence, 3, GpuVa(0x5000)), VALID);
+        assert_eq!(utlb.lookup(utlb.key(Fence, 3, GpuVa(0x5fff))), Some(VALID));
+        assert_eq!(utlb.lookup(utlb.key(BlitSource, 3, GpuVa(0x5000))), None);
+        assert_eq!(utlb.lookup(utlb.key(Fence, 4, GpuVa(0x5000))), None);
+        assert_eq!(utlb.lookup(utlb.key(Fence, 3, GpuVa(0x6000))), None);
     }
 
     #[test]
     fn a_size_of_zero_keeps_nothing() {
         let mut utlb = Utlb::new(UtlbSize::OFF);
-        utlb.insert(Fence, 0, GpuVa(0), VALID);
-        assert_eq!(utlb.lookup(Fence, 0, GpuVa(0)), None);
+        utlb.insert(utlb.key(Fence, 0, GpuVa(0)), VALID);
+        assert_eq!(utlb.lookup(utlb.key(Fence, 0, GpuVa(0))), None);
     }
 
     #[test]
     fn one_page_among_16_can_be_invalidated() {
         let mut utlb = Utlb::new(UtlbSize::default());
         for page in 0..16 {
-            utlb.insert(Fence, 1, GpuVa(page << 12), VALID);
+            utlb.insert(utlb.key(Fence, 1, GpuVa(page << 12)), VALID);
         }
         utlb.invalidate(Invalidation {
             page: 5,
@@ -136,7 +139,8 @@ mod tests {
             process_id: 1,
             process_mask: 0xf,
         });
-        let left = (0..16).filter(|page| utlb.lookup(Fence, 1, GpuVa(page << 12)).is_some());
+        let left =
+            (0..16).filter(|page| utlb.lookup(utlb.key(Fence, 1, GpuVa(page << 12))).is_some());
         assert_eq!(
             left.collect::<Vec<_>>(),
             [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]

@@ -3,6 +3,7 @@
 use super::LargePage;
 use super::fault::{FaultCause, FaultPlace};
 use super::tlb::{LINE_ENTRIES, Line};
+use super::translate::Failure;
 use crate::memory::{Memory, Origin, Snoop, Target};
 use crate::planted::planted;
 use e3k_regs::addr::ADDRESS_BITS;
@@ -11,8 +12,6 @@ use e3k_regs::pte::{ENTRY_BYTES, L2Entry, L3Entry, L3Entry64K, Ttbr};
 use e3k_regs::register::L1_PER_PROCESS;
 use e3k_regs::{BusAddr, GpuVa, PAGE_SHIFT, Reg, VramOffset};
 use serde::Serialize;
-
-type Failure = (FaultCause, FaultPlace);
 
 /// What a walk reads from.
 #[derive(Clone, Copy)]
@@ -53,22 +52,21 @@ enum Below {
 }
 
 impl Tables<'_> {
-    /// The line of 64 KiB around `va`, as entries of 4 KiB pages.
+    /// Loads the line of 64 KiB around `va`, as entries of 4 KiB pages.
+    #[inline]
     pub(super) fn line(
         self,
         process_id: u8,
         va: GpuVa,
         client: FaultClient,
-    ) -> Result<Line, Failure> {
-        let place = FaultPlace::level(3);
+        line: &mut Line,
+    ) -> Result<(), Failure> {
         match self.below(process_id, va, client)? {
             Below::Pages(table) => {
                 let first = va.l3_index() / LINE_ENTRIES as u64 * LINE_ENTRIES as u64;
-                let mut line = [0; LINE_ENTRIES];
                 self.memory
-                    .load_entries(table.entry(first), &mut line, table.origin(client))
-                    .map_err(|_| unreadable(table.entry(va.l3_index()), place))?;
-                Ok(line)
+                    .load_entries(table.entry(first), line, table.origin(client))
+                    .map_err(|_| unreadable(table.entry(va.l3_index()), FaultPlace::level(3)))
             }
             Below::LargePages(table) => {
                 let index = if planted!(LargeIndexOf4K) {
@@ -76,42 +74,51 @@ impl Tables<'_> {
                 } else {
                     va.l3_index_64k()
                 };
-                let raw = self.load(table, index, client, place)?;
-                Ok(pieces(first_piece(L3Entry64K::from_bits(raw))))
+                let raw = self
+                    .load(table, index, client)
+                    .map_err(|at| unreadable(at, FaultPlace::level(3)))?;
+                *line = pieces(first_piece(L3Entry64K::from_bits(raw)));
+                Ok(())
             }
             Below::Leaf(first) => {
                 let piece = u32::try_from(va.l3_index()).unwrap_or(0) & !0xf;
-                Ok(pieces(first.with_page(first.page() | piece)))
+                *line = pieces(first.with_page(first.page() | piece));
+                Ok(())
             }
         }
     }
 
+    #[inline]
     fn below(self, process_id: u8, va: GpuVa, client: FaultClient) -> Result<Below, Failure> {
         let (index, l1) = self.l1_entry(process_id, va);
-        let l1_at = Reg::Ttbr.offset() + 4 * u32::try_from(index).unwrap_or(0);
-        let place = FaultPlace::level(1).with_l1(l1_at);
         if !l1.valid() {
-            return Err((FaultCause::InvalidL1, place));
+            return Err((FaultCause::InvalidL1, at_level_1(index)));
         }
         let table = below_l1(l1);
-        let l2_at = table.entry(va.l2_index());
-        let place = FaultPlace::level(2).with_l1(l1_at).with_l2(l2_at);
-        let l2 = L2Entry::from_bits(self.load(table, va.l2_index(), client, place)?);
+        let place = || at_level_1(index).below(table.entry(va.l2_index()));
+        let l2 = self
+            .load(table, va.l2_index(), client)
+            .map_err(|at| unreadable(at, place()))?;
+        let l2 = L2Entry::from_bits(l2);
         if !l2.valid() {
-            return Err((FaultCause::InvalidL2, place));
+            return Err((FaultCause::InvalidL2, place()));
         }
-        let below = self.below_l2(l2).ok_or((FaultCause::LargePage, place))?;
+        let below = self
+            .below_l2(l2)
+            .ok_or_else(|| (FaultCause::LargePage, place()))?;
         // In the TLB a page of 4 MiB is L3 entries: here is the last place that
         // knows its level.
         if let Below::Leaf(first) = below
             && let Target::Vram(at) = page_of(first)
             && at.0 >= self.memory.vram.bytes()
         {
-            return Err((FaultCause::OutsideVram, place.with_target(Target::Vram(at))));
+            let place = place().with_target(Target::Vram(at));
+            return Err((FaultCause::OutsideVram, place));
         }
         Ok(below)
     }
 
+    #[inline]
     fn below_l2(self, l2: L2Entry) -> Option<Below> {
         let table = Table {
             at: target(
@@ -154,18 +161,19 @@ impl Tables<'_> {
         (index, Ttbr::from_bits(raw))
     }
 
-    fn load(
-        self,
-        table: Table,
-        index: u64,
-        client: FaultClient,
-        place: FaultPlace,
-    ) -> Result<u32, Failure> {
+    /// An entry, or where nothing could be loaded.
+    #[inline]
+    fn load(self, table: Table, index: u64, client: FaultClient) -> Result<u32, Target> {
         let at = table.entry(index);
-        self.memory
-            .load_u32(at, table.origin(client))
-            .map_err(|_| unreadable(at, place))
+        let entry = self.memory.load_u32(at, table.origin(client));
+        entry.map_err(|_| at)
     }
+}
+
+/// A failure at L1 register `index`.
+#[cold]
+fn at_level_1(index: usize) -> FaultPlace {
+    FaultPlace::level(1).with_l1(Reg::Ttbr.at(u32::try_from(index).unwrap_or(0)))
 }
 
 fn below_l1(l1: Ttbr) -> Table {
@@ -207,6 +215,7 @@ fn pieces(first: L3Entry) -> Line {
     line
 }
 
+#[cold]
 fn unreadable(at: Target, place: FaultPlace) -> Failure {
     let cause = match at {
         Target::Vram(_) => FaultCause::OutsideVram,
