@@ -39,21 +39,24 @@ def interrupted(kernel: str) -> str:
 
 
 def illegal_size(kernel: str) -> str:
-    """A size that no chip and no door can have."""
+    """A size that no chip and no door can have; it is refused before anything is fetched."""
     with tempfile.TemporaryDirectory(prefix="presil-test-", dir="/tmp") as scratch:
-        run = start(kernel, Path(scratch), "--vram", "1000M")
+        nothing = {"PRESIL_CACHE": f"{scratch}/cache", "PRESIL_DEBIAN_MIRROR": "http://127.0.0.1:1"}
+        run = start(kernel, Path(scratch), "--vram", "1000M", **nothing)
         _, errors = run.communicate(timeout=LIMIT_SECONDS)
     if run.returncode != 1 or "1G to 15G" not in errors:
         return f"exit status {run.returncode}, said {errors.splitlines()[-1:]}"
     return ""
 
 
-def start(kernel: str, scratch: Path, *arguments: str) -> "subprocess.Popen[str]":
+def start(
+    kernel: str, scratch: Path, *arguments: str, **environment: str
+) -> "subprocess.Popen[str]":
     """scripts/run with its sockets and logs in a directory of ours."""
     command = [sys.executable, str(REPO / "scripts/run"), "--kernel", kernel]
     return subprocess.Popen(
         [*command, "--keep-logs", str(scratch / "logs"), *arguments],
-        env={**os.environ, "TMPDIR": str(scratch)}, text=True,
+        env={**os.environ, "TMPDIR": str(scratch), **environment}, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
 

@@ -21,7 +21,7 @@ ARGUMENTS = [
     # Every kernel line is known by its timestamp, and none of ours is dropped.
     "printk.time=1", "printk.devkmsg=on",
     # A panic stays long enough for the model to be asked what it has seen.
-    "panic=2",
+    "panic=5",
 ]
 
 
@@ -141,13 +141,12 @@ def module_files(
         if not request.tree.is_dir():
             raise Refused(f"--modules {request.tree}: no such directory")
         pool = modules.pool_of(request.tree)
-    elif chosen.origin in kernel.SUITES:
-        pool = modules.Pool({modules.name_of(path): path for path in chosen.needs}, set(), "")
-        if not all(name in pool or name in given for name in wanted):
-            pool = modules.pool_of(kernel.debian_modules(cache, debian, chosen.origin))
     else:
         where = f"for {chosen.release}: give its lib/modules/{chosen.release} as --modules"
-        pool = modules.Pool({}, set(), where)
+        pool = modules.Pool({modules.name_of(path): path for path in chosen.needs}, set(), where)
+        missing = [name for name in wanted if name not in pool and name not in given]
+        if missing and chosen.origin in kernel.SUITES:
+            pool = modules.pool_of(kernel.debian_modules(cache, debian, chosen.origin))
     pool.files |= given
     return modules.in_order(names, pool, unpack)
 
