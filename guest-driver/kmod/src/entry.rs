@@ -45,7 +45,12 @@ unsafe extern "C" fn presil_rs_start(
     // SAFETY: the shim frees the device after the adapter and the timeline.
     let kernel = unsafe { Kernel::new(device, *board) };
     let mut report = InitReport::default();
-    match Adapter::init(kernel, Options::default(), &mut report) {
+    let options = Options {
+        // The shim waits for the ring itself, with the interrupt handler still connected.
+        idle_timeout_ns: 0,
+        ..Options::default()
+    };
+    match Adapter::init(kernel, options, &mut report) {
         Ok(adapter) => {
             *timeline = Arc::into_raw(adapter.timeline());
             *driver = Box::into_raw(Box::new(Driver { adapter, report }));

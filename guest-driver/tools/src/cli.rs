@@ -52,6 +52,14 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TTY")]
         model: Option<PathBuf>,
     },
+    /// Takes the PCI function away, resets it and lets it sleep, idle and in use
+    ///
+    /// The demo's checks follow after each. Needs root, and the device for itself.
+    Function {
+        /// As for demo
+        #[arg(long, value_name = "TTY")]
+        model: PathBuf,
+    },
     /// Runs all checks, refusals and threads included, and reports in TAP
     Selftest {
         /// As for demo; without it the checks that ask the model are skipped

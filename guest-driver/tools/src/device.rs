@@ -1,5 +1,6 @@
 //! The GPU's render node: its ioctls, buffers and mappings.
 
+use crate::bus::BusDevice;
 use crate::error::{Error, Result};
 use presil_uapi as uapi;
 use rustix::io::Errno;
@@ -58,13 +59,10 @@ impl Device {
         Path::new("/sys/kernel/debug/dri").join(name.trim_start_matches("renderD"))
     }
 
-    /// The device's name on its bus, `virtio0` for example.
-    pub(crate) fn bus_name(&self) -> Result<String> {
+    /// The device on its bus, a virtio device or a PCI function.
+    pub(crate) fn bus_device(&self) -> Result<BusDevice> {
         let name = self.path.file_name().unwrap_or_default();
-        let link = Path::new("/sys/class/drm").join(name).join("device");
-        let device = fs::read_link(&link).map_err(|source| Error::File { path: link, source })?;
-        let name = device.file_name().unwrap_or_default();
-        Ok(name.to_string_lossy().into_owned())
+        BusDevice::at(&Path::new("/sys/class/drm").join(name).join("device"))
     }
 
     /// The chip, the segments, the fences.

@@ -1,11 +1,13 @@
 //! `presilctl`: asks, exercises and checks a presil GPU inside the guest.
 
+mod bus;
 mod checks;
 mod cli;
 mod debugfs;
 mod demo;
 mod device;
 mod error;
+mod function;
 mod info;
 mod messages;
 mod model;
@@ -44,6 +46,10 @@ fn run(command: Command) -> Result<bool> {
             touch,
         } => info::alloc(&device, purpose.flags(), bytes, &windows, touch).map(|()| true),
         Command::Demo { model } => demo::run(device, open_model(model.as_deref())?),
+        Command::Function { model } => {
+            drop(device);
+            function::run(&model)
+        }
         Command::Selftest { model } => selftest::run(device, open_model(model.as_deref())?),
     }
 }

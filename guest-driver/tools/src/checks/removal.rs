@@ -6,25 +6,17 @@ use crate::device::{Device, PAGE};
 use crate::error::{Error, Result, ensure};
 use presil_uapi as uapi;
 use rustix::io::Errno;
-use std::fs;
-use std::path::Path;
 
 pub(super) const CHECKS: &[Check] = &[Check {
     name: "unbound while in use, and bound again",
     run: unbind_and_bind,
 }];
 
-const DRIVER: &str = "/sys/bus/virtio/drivers/presil";
-
 fn unbind_and_bind(context: &Context) -> Result<String> {
-    let unbind = Path::new(DRIVER).join("unbind");
-    if fs::File::options().write(true).open(&unbind).is_err() {
-        return Err(Error::Skipped(format!(
-            "{} cannot be written",
-            unbind.display()
-        )));
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::Skipped("only root unbinds a driver".into()));
     }
-    let name = context.device.bus_name()?;
+    let bus = context.device.bus_device()?;
     let buffers = [
         VISIBLE.create(context, 4 * PAGE)?,
         SNOOPED.create(context, 4 * PAGE)?,
@@ -34,7 +26,7 @@ fn unbind_and_bind(context: &Context) -> Result<String> {
         mapping.write(&[0xAA; 64])?;
     }
 
-    write(&unbind, &name)?;
+    bus.unbind()?;
     for mapping in &mappings {
         ensure!(
             mapping.touch()? == 0,
@@ -51,7 +43,7 @@ fn unbind_and_bind(context: &Context) -> Result<String> {
     }
     drop((mappings, buffers));
 
-    write(&Path::new(DRIVER).join("bind"), &name)?;
+    bus.bind()?;
     let again = Device::open()?;
     let used = |segments: [uapi::Segment; uapi::SEGMENTS]| segments.map(|s| s.used_bytes);
     let (now, start) = (used(again.info()?.segments), used(context.at_start));
@@ -59,12 +51,5 @@ fn unbind_and_bind(context: &Context) -> Result<String> {
     let buffer = again.create(uapi::CREATE_READBACK, PAGE, &[])?;
     buffer.fill(0, PAGE, 0x0102_0304)?;
     ensure!(buffer.map()?.touch()? == 4, "the GPU does not fill");
-    Ok(format!("{name}, two buffers mapped"))
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).map_err(|source| Error::File {
-        path: path.to_owned(),
-        source,
-    })
+    Ok(format!("{}, two buffers mapped", bus.name()))
 }

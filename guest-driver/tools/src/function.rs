@@ -1,0 +1,285 @@
+//! `presilctl function`: what happens to a PCI function under a running driver.
+
+use crate::bus::{self, BusDevice};
+use crate::checks::{self, Context, Outcome};
+use crate::device::{Buffer, Device, Mapping, PAGE};
+use crate::error::{Error, Result, ensure};
+use crate::messages::say;
+use crate::model::Model;
+use e3k_regs::fields::RingWord;
+use presil_uapi as uapi;
+use rustix::io::Errno;
+use serde_json::json;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+const UNBIND_CYCLES: usize = 50;
+/// How long something may take that has no event to wait for.
+const LIMIT: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(1);
+/// The command register in configuration space, and its bus master bit.
+const COMMAND: u64 = 4;
+const BUS_MASTER: u8 = 1 << 2;
+const PATTERN: u8 = 0xAA;
+
+type Case = (&'static str, fn(&BusDevice, &Path) -> Result<String>);
+
+const CASES: &[Case] = &[
+    ("unbound and bound 50 times", |function, _| {
+        for _ in 0..UNBIND_CYCLES {
+            function.unbind()?;
+            function.bind()?;
+        }
+        Ok(function.name())
+    }),
+    ("unbound in use", |function, model| {
+        gone_in_use(function, model, || function.unbind(), || function.bind())
+    }),
+    ("removed and found again", |function, _| {
+        function.set("remove", "1")?;
+        bus::rescan()?;
+        Ok(function.name())
+    }),
+    ("removed in use", |function, model| {
+        let remove = || function.set("remove", "1");
+        gone_in_use(function, model, remove, bus::rescan)
+    }),
+    ("function-level reset", |function, _| reset(function, "flr")),
+    ("function-level reset in use", |function, model| {
+        reset_in_use(function, model, "flr")
+    }),
+    ("bus reset", |function, _| reset(function, "bus")),
+    ("bus reset in use", |function, model| {
+        reset_in_use(function, model, "bus")
+    }),
+    ("asleep in D3 and back", |function, _| sleep(function)),
+];
+
+/// Runs every case, and the demo's checks after each. True if all passed.
+pub(crate) fn run(model: &Path) -> Result<bool> {
+    let function = Device::open()?.bus_device()?;
+    if !function.is_pci() {
+        let name = function.name();
+        return Err(Error::Wrong(format!("{name} is not a PCI function")));
+    }
+    let mut passed = true;
+    for (name, case) in CASES {
+        let result = case(&function, model)
+            .and_then(|detail| Ok(format!("{detail}; then {}", everything_works(model)?)));
+        let (ok, detail) = match result {
+            Ok(detail) => (true, detail),
+            Err(error) => (false, error.to_string()),
+        };
+        passed &= ok;
+        println!("{} {name}: {detail}", if ok { "ok  " } else { "FAIL" });
+        say(
+            "check",
+            &json!({ "name": name, "ok": ok, "detail": detail }),
+        );
+    }
+    Ok(passed)
+}
+
+/// The demo's checks, untold.
+fn everything_works(model: &Path) -> Result<String> {
+    let context = Context::new(Device::open()?, Some(Model::open(model)?))?;
+    let mut failed = Vec::new();
+    let checks = checks::of_demo();
+    checks::run(&checks, &context, |check, outcome| {
+        if let Outcome::Failed(detail) = outcome {
+            failed.push(format!("{}: {detail}", check.name));
+        }
+    });
+    ensure!(failed.is_empty(), "{}", failed.join("; "));
+    Ok(format!("{} checks", checks.len()))
+}
+
+fn reset(function: &BusDevice, method: &str) -> Result<String> {
+    function.set("reset_method", method)?;
+    function.set("reset", "1")?;
+    function.get("reset_method")
+}
+
+/// Somebody who has the node open, a buffer in VRAM and one in RAM mapped, and
+/// waits for a fence that never comes.
+struct User {
+    device: Device,
+    buffers: [Buffer; 2],
+    mappings: [Mapping; 2],
+    waiter: JoinHandle<Result<()>>,
+}
+
+impl User {
+    fn new(function: &BusDevice, model: &Path) -> Result<Self> {
+        let device = Device::open()?;
+        let buffers = [
+            device.create(uapi::CREATE_GPU_MOSTLY, 4 * PAGE, &[])?,
+            device.create(uapi::CREATE_READBACK, 4 * PAGE, &[])?,
+        ];
+        let mappings = [buffers[0].map()?, buffers[1].map()?];
+        for mapping in &mappings {
+            mapping.write(&[PATTERN; 64])?;
+        }
+        let fence = unfinished_fence(function, &buffers[0], model)?;
+        let theirs = device.clone();
+        Ok(Self {
+            device,
+            buffers,
+            mappings,
+            waiter: thread::spawn(move || theirs.wait(fence)),
+        })
+    }
+
+    /// The device is gone: what is left of it, to its last close.
+    fn without_device(self) -> Result<()> {
+        ends_in(self.waiter, Errno::NODEV)?;
+        for mapping in &self.mappings {
+            let first = mapping.touch()?;
+            ensure!(
+                first == 0,
+                "a mapping of a device that is gone shows {first:#x}"
+            );
+            mapping.write(&[PATTERN; 64])?;
+        }
+        match self.device.info() {
+            Err(Error::Call {
+                source: Errno::NODEV,
+                ..
+            }) => Ok(()),
+            other => Err(Error::Wrong(format!(
+                "INFO of a device that is gone: {other:?}"
+            ))),
+        }
+    }
+
+    /// The device was reset: all but the fence is as before.
+    fn after_reset(self) -> Result<()> {
+        ends_in(self.waiter, Errno::CANCELED)?;
+        for mapping in &self.mappings {
+            let first = mapping.touch()?;
+            ensure!(
+                first == PATTERN,
+                "a mapping shows {first:#x}, expected {PATTERN:#x}"
+            );
+        }
+        let [vram, ram] = &self.buffers;
+        self.mappings[1].write(&[0; 64])?;
+        ram.copy_from(0, vram, 0, 4 * PAGE)?;
+        let copied = self.mappings[1].touch()?;
+        ensure!(
+            copied == PATTERN,
+            "the GPU copied {copied:#x}, expected {PATTERN:#x}"
+        );
+        Ok(())
+    }
+}
+
+/// Checks how a wait for a fence ended.
+fn ends_in(waiter: JoinHandle<Result<()>>, expected: Errno) -> Result<()> {
+    match waiter.join() {
+        Ok(Err(Error::Call { source, .. })) if source == expected => Ok(()),
+        other => Err(Error::Wrong(format!(
+            "the wait for the fence ended in {other:?}, expected {expected}"
+        ))),
+    }
+}
+
+/// A fence that the GPU could not write: while it may not reach memory.
+fn unfinished_fence(function: &BusDevice, vram: &Buffer, model: &Path) -> Result<u64> {
+    let model = Model::open(model)?;
+    set_bus_master(function, false)?;
+    // A VRAM buffer needs nothing but the fence in RAM. Page 1: page 0 is looked at later.
+    let fence = vram.start_fill(PAGE, PAGE, 0)?;
+    let word = |word: RingWord| model.register(word.offset(0));
+    eventually("the GPU reads its ring", || {
+        Ok(word(RingWord::Head)? == word(RingWord::Tail)?)
+    })?;
+    set_bus_master(function, true)?;
+    Ok(fence)
+}
+
+fn set_bus_master(function: &BusDevice, on: bool) -> Result<()> {
+    let path = function.config();
+    let edit = || {
+        let config = File::options().read(true).write(true).open(&path)?;
+        let mut command = [0];
+        config.read_exact_at(&mut command, COMMAND)?;
+        command[0] = command[0] & !BUS_MASTER | if on { BUS_MASTER } else { 0 };
+        config.write_all_at(&command, COMMAND)
+    };
+    edit().map_err(|source| Error::File {
+        path: path.clone(),
+        source,
+    })
+}
+
+fn gone_in_use(
+    function: &BusDevice,
+    model: &Path,
+    leave: impl FnOnce() -> Result<()>,
+    come_back: impl FnOnce() -> Result<()>,
+) -> Result<String> {
+    let users = users_of_the_module()?;
+    let user = User::new(function, model)?;
+    leave()?;
+    user.without_device()?;
+    let left = users_of_the_module()?;
+    ensure!(left == users, "{left} users of the module, {users} before");
+    come_back()?;
+    Ok("ENODEV, zeros in the mappings".into())
+}
+
+fn reset_in_use(function: &BusDevice, model: &Path, method: &str) -> Result<String> {
+    let user = User::new(function, model)?;
+    reset(function, method)?;
+    user.after_reset()?;
+    Ok(format!("{method}: ECANCELED, data intact"))
+}
+
+/// With nobody at the node the function sleeps; the next open wakes it.
+fn sleep(function: &BusDevice) -> Result<String> {
+    function.set("power/control", "auto")?;
+    eventually("the function is in D3", || {
+        Ok(function.get("power_state")? == "D3hot")
+    })?;
+    let device = Device::open()?;
+    let state = function.get("power_state")?;
+    ensure!(state == "D0", "in use it is in {state}");
+    device
+        .create(uapi::CREATE_READBACK, PAGE, &[])?
+        .fill(0, PAGE, 1)?;
+    drop(device);
+    eventually("the function is in D3 once more", || {
+        Ok(function.get("power_state")? == "D3hot")
+    })?;
+    function.set("power/control", "on")?;
+    Ok("D3hot, D0 while the node is open".into())
+}
+
+/// How many hold the module: open nodes do.
+fn users_of_the_module() -> Result<u32> {
+    let path = Path::new("/sys/module/presil/refcnt");
+    let text = fs::read_to_string(path).map_err(|source| Error::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let count = text.trim().parse();
+    count.map_err(|_| Error::Wrong(format!("{} says '{}'", path.display(), text.trim())))
+}
+
+/// Waits for what sysfs or the model tell only when asked.
+fn eventually(what: &str, mut happened: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    while !happened()? {
+        ensure!(
+            Instant::now() < deadline,
+            "not in {} s: {what}",
+            LIMIT.as_secs()
+        );
+        thread::sleep(RETRY);
+    }
+    Ok(())
+}
