@@ -71,7 +71,7 @@ def script_result(transcript: Transcript, script: Path) -> dict[str, Any]:
         "name": script.name,
         "started": started,
         "status": ended[0]["status"] if ended else None,
-        "output": guest_log.program_words(printed),
+        "output": guest_log.program_words(line for line in printed if MARK not in line),
     }
 
 

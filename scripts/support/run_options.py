@@ -7,6 +7,9 @@ from pathlib import Path
 from . import own_driver, session
 from .kernel import SUITES
 
+OWN_DOOR = "vfio-user"
+"""Drivers for the chip expect a PCI function."""
+
 DESCRIPTION = """\
 Boots a Linux guest on the GPU model and reports. Without further options the
 guest loads presil's own driver and performs the demo (vidmm_init, allocation,
@@ -76,7 +79,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options.serve_options = serve_options
     if options.tree and not is_own(options):
         parser.error("--modules: give a --module to load, a --guest-exec or a --kernel-image too")
-    options.door = options.door or session.DOORS[is_own(options)]
+    options.door = options.door or (OWN_DOOR if is_own(options) else session.DOORS[0])
     return options
 
 

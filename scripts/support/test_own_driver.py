@@ -121,6 +121,13 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(result.exit_status, 3)
         self.assertEqual(result.script and result.script["output"], ["hello"])
 
+    def test_checks_that_a_script_prints_are_the_runs(self) -> None:
+        line = '@presil {"check":{"name":"rings","ok":false,"detail":"3 of 4"}}'
+        transcript = outcome(*LOADED, '@presil {"script":{}}', line).transcript
+        self.assertEqual(transcript.all("check")[0]["name"], "rings")
+        result = self.judged(*LOADED, '@presil {"script":{}}', line, script="t.sh")
+        self.assertEqual(result.script and result.script["output"], [])
+
     def test_report_of_the_kernel_fails_a_run_whose_script_is_content(self) -> None:
         result = self.judged(*LOADED, '@presil {"script":{}}', "[    1.000000] WARNING: at a.c:1",
                              '@presil {"script_ended":{"status":0}}', DONE, script="t.sh")
