@@ -17,8 +17,12 @@ const WORK: usize = 1 << 20;
 const WORK_BYTES: usize = DATA_BYTES;
 /// More submissions than the ring has room for.
 const SUBMISSIONS: u32 = 300;
-/// A bit of the second interrupt word.
+/// Bits of the second interrupt word.
 const FENCE: u32 = 1 << 27;
+const CSP_TIMEOUT: u32 = 1 << 16;
+/// A bit of the first.
+const MASTER_ABORT: u32 = 1 << 10;
+const BIU_RAW: usize = 0x8504;
 const BIU_SHADOW: usize = 0x8574;
 const ADVANCED_RAW: usize = 0x8548;
 const ADVANCED_SHADOW: usize = 0x8578;
@@ -58,6 +62,7 @@ pub(crate) fn run(say: &mut dyn FnMut(&str, Result<String>)) -> Result<()> {
     say("a page is mapped anew", bench.mapped_anew());
     say("the ring wraps", bench.wraps());
     say("a fence is an interrupt source", bench.interrupt());
+    say("no DMA without bus master", bench.no_bus_master());
     say("no faults", bench.no_faults());
     let stayed = bench.gpu.ram.have_stayed();
     say(
@@ -212,6 +217,26 @@ impl Bench {
         match [latch(&self.gpu), latch(&self.gpu)] {
             [(true, false), (false, false)] => Ok("raised once, latched once".into()),
             found => Err(format!("latched and raw, twice: {found:?}")),
+        }
+    }
+
+    /// The ring is in RAM: it halts, and nothing is written. After new set-up it runs.
+    fn no_bus_master(&mut self) -> Result<String> {
+        let at = self.address(Place::Vram, GUARD);
+        self.gpu.function.set_bus_master(false)?;
+        let halted = |gpu: &Gpu| gpu.get(ADVANCED_RAW) & CSP_TIMEOUT != 0;
+        let submitted = self.gpu.submit(&packets::fill(at, PAGE, [3; 4]));
+        let stopped = submitted.and_then(|()| self.gpu.wait("a halt", halted));
+        let aborted = self.gpu.get(BIU_RAW) & MASTER_ABORT != 0;
+        self.gpu.function.set_bus_master(true)?;
+        self.gpu.start();
+        stopped?;
+        self.compare()?;
+        self.fill(Place::Vram, GUARD, PAGE, [4; 4])?;
+        if aborted {
+            Ok("a master abort, then work again".into())
+        } else {
+            Err("BIU_RAW has no master abort".into())
         }
     }
 

@@ -50,7 +50,8 @@ impl Function {
         Ok(function)
     }
 
-    fn set_bus_master(&self, on: bool) -> Result<()> {
+    /// Whether it may do DMA.
+    pub(crate) fn set_bus_master(&self, on: bool) -> Result<()> {
         let path = self.directory.join("config");
         let failed = |error| format!("{}: {error}", path.display());
         let config = OpenOptions::new().read(true).write(true).open(&path);

@@ -22,9 +22,9 @@ const L2: usize = 0x1000;
 const L3: usize = 0x2000;
 /// A submission: 12 dwords, and Skips up to a power of two.
 const SLOT_BYTES: usize = 64;
-/// How long a fence may take. Where no driver can be interrupted, its memory
-/// is looked at from time to time.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a submission may take. Where no driver can be interrupted, memory
+/// and registers are looked at from time to time.
+const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_micros(200);
 
 /// Valid, non-secure, snooped, in system memory.
@@ -53,7 +53,7 @@ pub(crate) struct Gpu {
     /// Bytes of VRAM: the first GPU address of RAM.
     pub(crate) vram_bytes: u64,
     tail: usize,
-    /// The last fence's value.
+    /// The last submission's number, the value of its fence.
     fence: u32,
 }
 
@@ -122,7 +122,8 @@ impl Gpu {
         self.set(PT_INV_TRIG, 0x40);
     }
 
-    fn start(&mut self) {
+    /// Sets ring 0 up, whatever it did before.
+    pub(crate) fn start(&mut self) {
         self.set(ENGINE_RESET, 0x1FC);
         self.set(ENGINE_RESET, 0);
         let units = self.vram_bytes.div_ceil(256 << 20);
@@ -164,8 +165,16 @@ impl Gpu {
         }
     }
 
-    /// Runs packets from a called buffer and waits for the fence behind them.
+    /// Runs packets and waits for the fence behind them.
     pub(crate) fn run(&mut self, commands: &[u32]) -> Result<()> {
+        self.submit(commands)?;
+        self.wait("its fence", |gpu| gpu.fence_value() == [gpu.fence, 0])?;
+        self.ram.expect(FENCE, self.fence);
+        Ok(())
+    }
+
+    /// Lets the GPU run packets from a called buffer, and a fence.
+    pub(crate) fn submit(&mut self, commands: &[u32]) -> Result<()> {
         if commands.len() * 4 > PAGE {
             return Err(format!("{} dwords do not fit into a page", commands.len()));
         }
@@ -179,19 +188,17 @@ impl Gpu {
         self.put(RING + self.tail, &packets);
         self.tail = (self.tail + SLOT_BYTES) % RING_BYTES;
         self.set(RING_TAIL, low(self.tail as u64));
-        self.wait()?;
-        self.ram.expect(FENCE, self.fence);
         Ok(())
     }
 
-    fn wait(&self) -> Result<()> {
+    /// Looks from time to time, for what comes after a submission.
+    pub(crate) fn wait(&self, what: &str, came: impl Fn(&Self) -> bool) -> Result<()> {
         let start = Instant::now();
-        while self.fence_value() != [self.fence, 0] {
+        while !came(self) {
             if start.elapsed() > PATIENCE {
                 return Err(format!(
-                    "fence {} never came: memory has {:x?}, Head {:#x}, Tail {:#x}, MXU_INT_STATUS {:#x}",
+                    "submission {}: {what} never came; Head {:#x}, Tail {:#x}, MXU_INT_STATUS {:#x}",
                     self.fence,
-                    self.fence_value(),
                     self.get(RING_HEAD),
                     self.tail,
                     self.get(0x49038),
