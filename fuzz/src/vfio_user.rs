@@ -45,8 +45,10 @@ pub fn vfio_user(data: &[u8]) {
     };
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     std::thread::scope(|scope| {
-        scope.spawn(|| door.serve(theirs));
+        let server = scope.spawn(|| door.serve(theirs));
         Client::new(ours).play(data);
+        // The scope waits for the closure, this for all that the thread had.
+        server.join().expect("the door does not panic");
     });
     assert!(!gpu.is_lost(), "the GPU is lost");
     gpu.power_cycle().expect("VRAM");
