@@ -1,5 +1,6 @@
 """scripts/run with a user's own driver, as a user calls it: what passes, and what must not."""
 
+import json
 import re
 import subprocess
 import sys
@@ -123,6 +124,9 @@ def tried(trial: Trial, kernel: str, scratch: Path) -> str:
     if run.returncode != trial.status:
         last = (run.stderr.splitlines() or [""])[-1]
         return f"exit status {run.returncode}, expected {trial.status}: {last} (logs in {logs})"
+    told = json.loads((logs / "report.json").read_text("utf-8"))["exit_status"]
+    if told != trial.status:
+        return f"report.json says exit status {told}, expected {trial.status} (logs in {logs})"
     if not re.search(trial.shows, run.stdout):
         return f"the report does not have {trial.shows!r} (logs in {logs})"
     return ""

@@ -72,5 +72,5 @@ def stripped(data: bytes, name: str) -> bytes:
         command = ["strip", "--strip-debug", str(file)]
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         if run.returncode != 0:
-            raise Refused(f"strip {name} failed: {run.stderr.strip()}")
+            raise Refused(f"{name}: {run.stderr.strip().rpartition(': ')[2]} (strip)")
         return file.read_bytes()

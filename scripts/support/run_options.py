@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from . import own_driver, session
+from .errors import Refused
 from .kernel import SUITES
 
 OWN_DOOR = "vfio-user"
@@ -154,13 +155,17 @@ def is_own(options: argparse.Namespace) -> bool:
     return bool(options.module or options.script or options.image)
 
 
-def request(options: argparse.Namespace) -> own_driver.Request:
-    """What the user brings; refuses what is not there."""
+def request(options: argparse.Namespace) -> own_driver.Request | None:
+    """What the user brings, if anything; refuses what is not there."""
+    if not is_own(options):
+        return None
+    if options.tree and not options.tree.is_dir():
+        raise Refused(f"--modules {options.tree}: no such directory")
     return own_driver.Request(
         modules=[own_driver.parse_module(text) for text in options.module],
         script=own_driver.parse_script(options.script) if options.script else None,
         files=[own_driver.parse_file(text) for text in options.guest_file],
-        image=options.image,
+        image=own_driver.existing(options.image, "--kernel-image") if options.image else None,
         tree=options.tree,
     )
 

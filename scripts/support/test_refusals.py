@@ -58,6 +58,14 @@ class Refusals(unittest.TestCase):
         error = self.refusal(PRESIL_CACHE=str(self.scratch / "with blank"))
         self.assertIn("blank", error)
 
+    def test_what_a_user_brings_and_is_not_there_is_named_with_its_option(self) -> None:
+        for option in ("--module", "--guest-exec", "--kernel-image"):
+            error = self.refusal(option, "nowhere/x.ko", "--", "--chip", "2020")
+            self.assertEqual(error, f"error: {option} nowhere/x.ko: no such file")
+        script = self.program("hello")
+        error = self.refusal("--guest-exec", script, "--modules", "nowhere")
+        self.assertEqual(error, "error: --modules nowhere: no such directory")
+
     def test_half_of_a_users_kernel_is_refused(self) -> None:
         qemu = self.program("QEMU emulator version 11.1.3")
         error = self.refusal(PRESIL_QEMU=qemu, PRESIL_KERNEL="/nonexistent/bzImage")
