@@ -64,8 +64,9 @@ def trials(built: Path, scratch: Path, prepared: Prepared) -> list[Trial]:
                "--guest-exec", script(scratch, "echo c > /proc/sysrq-trigger")], 1,
               r"(?s)FAIL +kernel log: panic: Kernel panic.* copies +1\n"),
         Trial("a script that hangs is stopped at the limit, a stuck task called out",
-              ["--module", f"{bad},how=hang", "--timeout", "30",
-               "--guest-exec", script(scratch, "while :; do echo waiting; sleep 1; done")], 124,
+              ["--module", f"{bad},how=hang", "--timeout", "40",
+               "--append", "sysctl.kernel.hung_task_timeout_secs=5", "--guest-exec",
+               script(scratch, "while :; do echo waiting; sleep 1; done")], 124,
               r"(?s)FAIL +kernel log: hung task: .*last lines of the guest's console.*  waiting"),
     ]
 

@@ -133,20 +133,25 @@ def module_files(
     if not names:
         return {}
     unpack = ["zstd", "-dc"] if shutil.which("zstd") else tools.zstd(tools.ensure(cache, debian))
-    wanted = {
-        needed
-        for path in given.values() for needed in modules.depends(modules.decompressed(path, unpack))
-    } | {module.name for module in request.modules if not module.file}
-    if request.tree:
-        pool = modules.pool_of(request.tree)
-    else:
-        where = f"for {chosen.release}: give its lib/modules/{chosen.release} as --modules"
-        pool = modules.Pool({modules.name_of(path): path for path in chosen.needs}, set(), where)
-        missing = [name for name in wanted if name not in pool and name not in given]
-        if missing and chosen.origin in kernel.SUITES:
-            pool = modules.pool_of(kernel.debian_modules(cache, debian, chosen.origin))
+    wanted = {name for name in names if name not in given}
+    for path in given.values():
+        wanted.update(modules.depends(modules.decompressed(path, unpack)))
+    pool = pool_for(cache, debian, request, chosen, wanted - set(given))
     pool.files |= given
     return modules.in_order(names, pool, unpack)
+
+
+def pool_for(
+    cache: Cache, debian: Debian, request: Request, chosen: kernel.Kernel, wanted: set[str]
+) -> modules.Pool:
+    """Where modules that are not given as files come from; it has those wanted, if it can be."""
+    if request.tree:
+        return modules.pool_of(request.tree)
+    where = f"for {chosen.release}: give its lib/modules/{chosen.release} as --modules"
+    pool = modules.Pool({modules.name_of(path): path for path in chosen.needs}, set(), where)
+    if chosen.origin in kernel.SUITES and not all(name in pool for name in wanted):
+        return modules.pool_of(kernel.debian_modules(cache, debian, chosen.origin))
+    return pool
 
 
 def packed(name: str, data: bytes) -> bytes:
