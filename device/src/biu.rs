@@ -22,6 +22,14 @@ pub struct Latched {
     pub advanced: u32,
 }
 
+/// Vertical blanks of displays 1 to 4.
+const VSYNCS: u32 = BiuInterrupts::new()
+    .with_vsync1(true)
+    .with_vsync2(true)
+    .with_vsync3(true)
+    .with_vsync4(true)
+    .into_bits();
+
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Biu {
     raw: BiuInterrupts,
@@ -80,6 +88,18 @@ impl Biu {
 
     pub(crate) fn master_abort(&mut self) {
         self.raw.set_master_abort(true);
+    }
+
+    /// The ends of all displays' frames, as far as they are enabled: nobody else
+    /// should find them. Says whether there was one.
+    pub(crate) fn vsync(&mut self) -> bool {
+        let fired = self.enable & VSYNCS;
+        self.raw = BiuInterrupts::from_bits(self.raw.into_bits() | fired);
+        fired != 0
+    }
+
+    pub(crate) fn wants_vsync(&self) -> bool {
+        self.enable & VSYNCS != 0
     }
 
     pub(crate) fn fence(&mut self) {

@@ -1,16 +1,14 @@
 //! BAR0: one register space for every width of access. What is declared has
 //! behaviour; everything else is plain storage.
 
-use crate::counters::COUNT_MAX;
 use crate::gpu::Gpu;
 use crate::log_limit::worth_a_line;
 use crate::planted::planted;
-use crate::sparse;
+use crate::storage::{BlockUse, Direction, Misuse};
 use e3k_regs::chip::MemoryChannels;
 use e3k_regs::fields::EngineReset;
-use e3k_regs::register::{BAR0_BYTES, MEM_READY, REGISTERS, Word};
+use e3k_regs::register::{BAR0_BYTES, MEM_READY, Word};
 use e3k_regs::{Access, Reg, RegInfo};
-use serde::{Deserialize, Serialize};
 
 /// Width of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,98 +53,6 @@ impl Width {
             Self::B4 => 0xffff_ffff,
             Self::B8 => u64::MAX,
         }
-    }
-}
-
-/// What a driver should not do to a register.
-#[derive(Clone, Copy)]
-enum Misuse {
-    /// It writes one that is read-only.
-    ReadOnly = 1,
-    /// It writes ones to reserved bits.
-    Reserved = 2,
-    /// It uses another width than the register's; 64 bits are two times 32.
-    Width = 4,
-}
-
-/// The words behind offsets without behaviour, and what the log has about them.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Storage {
-    #[serde(with = "sparse")]
-    words: Box<[u32]>,
-    #[serde(with = "sparse")]
-    touched: Box<[bool]>,
-    /// Undeclared words touched.
-    undeclared: u64,
-    /// For each register, the kinds of [`Misuse`] that are in the log.
-    #[serde(with = "sparse")]
-    said: [u8; REGISTERS.len()],
-}
-
-impl Storage {
-    pub(crate) fn new() -> Self {
-        let count = (BAR0_BYTES / 4) as usize;
-        let mut storage = Self {
-            words: vec![0; count].into(),
-            touched: vec![false; count].into(),
-            undeclared: 0,
-            said: [0; REGISTERS.len()],
-        };
-        storage.reset();
-        storage
-    }
-
-    /// Whether a restored one can be true.
-    pub(crate) fn is_sound(&self) -> bool {
-        let count = (BAR0_BYTES / 4) as usize;
-        self.words.len() == count && self.touched.len() == count && self.undeclared <= COUNT_MAX
-    }
-
-    pub(crate) fn reset(&mut self) {
-        self.words.fill(0);
-        for info in REGISTERS.iter().filter(|info| info.reset != 0) {
-            for index in 0..info.count {
-                self.store(info.reg.at(index), info.reset, all(info));
-            }
-        }
-    }
-
-    /// The bytes from `offset` to the end of its word.
-    fn load(&self, offset: u32) -> u32 {
-        self.words[(offset % BAR0_BYTES / 4) as usize] >> (offset % 4 * 8)
-    }
-
-    /// Replaces the bits in `lanes`, counted from `offset`.
-    fn store(&mut self, offset: u32, value: u32, lanes: u32) {
-        let shift = offset % 4 * 8;
-        let word = &mut self.words[(offset % BAR0_BYTES / 4) as usize];
-        *word = *word & !(lanes << shift) | (value & lanes) << shift;
-    }
-
-    /// Counts an access that no declaration covers; the first one of a word is
-    /// worth a line.
-    fn note_undeclared(&mut self, offset: u32, write: bool) {
-        let touched = &mut self.touched[(offset % BAR0_BYTES / 4) as usize];
-        if !std::mem::replace(touched, true) {
-            self.say_undeclared(offset, write);
-        }
-    }
-
-    #[cold]
-    fn say_undeclared(&mut self, offset: u32, write: bool) {
-        self.undeclared += 1;
-        if worth_a_line(self.undeclared) {
-            let direction = if write { "write to" } else { "read of" };
-            tracing::info!("first {direction} undeclared offset {offset:#x}: plain storage");
-        }
-    }
-
-    /// Whether this is the first time that this happens to this register.
-    fn first(&mut self, reg: Reg, misuse: Misuse) -> bool {
-        let said = &mut self.said[reg as usize];
-        let before = *said;
-        *said |= misuse as u8;
-        before != *said
     }
 }
 
@@ -204,6 +110,17 @@ impl Gpu {
         }
     }
 
+    fn note_undeclared(&mut self, offset: u32, direction: Direction) {
+        self.mxu.counters.undeclared_accesses += 1;
+        self.storage.note_undeclared(offset, direction);
+    }
+
+    /// Where accesses went that no declaration covers, block by block. A
+    /// function reset does not forget them.
+    pub fn undeclared(&self) -> impl Iterator<Item = BlockUse> {
+        self.storage.undeclared()
+    }
+
     fn read_word(&mut self, word: u32, lanes: u32) -> u32 {
         match Reg::word(word) {
             Word::Register(reg, index) => {
@@ -214,8 +131,7 @@ impl Gpu {
             }
             Word::Bytes => self.read_bytes(word, lanes),
             Word::Undeclared => {
-                self.mxu.counters.undeclared_accesses += 1;
-                self.storage.note_undeclared(word, false);
+                self.note_undeclared(word, Direction::Read);
                 self.storage.load(word)
             }
         }
@@ -224,10 +140,11 @@ impl Gpu {
     /// A word that holds registers of one byte.
     fn read_bytes(&mut self, word: u32, lanes: u32) -> u32 {
         let first = lanes.trailing_zeros();
-        if lanes == 0xff << first {
-            return self.read_byte(word + first / 8) << first;
+        if lanes != 0xff << first {
+            self.note_bytes(word, lanes, Direction::Read);
+        } else if Reg::find(word + first / 8).is_none() {
+            self.note_undeclared(word, Direction::Read);
         }
-        self.note_bytes(word, lanes);
         touched(word, lanes).fold(0, |value, (at, shift)| value | self.read_byte(at) << shift)
     }
 
@@ -276,8 +193,7 @@ impl Gpu {
             }
             Word::Bytes => self.write_bytes(word, value, lanes),
             Word::Undeclared => {
-                self.mxu.counters.undeclared_accesses += 1;
-                self.storage.note_undeclared(word, true);
+                self.note_undeclared(word, Direction::Write);
                 self.storage.store(word, value, lanes);
             }
         }
@@ -285,10 +201,11 @@ impl Gpu {
 
     fn write_bytes(&mut self, word: u32, value: u32, lanes: u32) {
         let first = lanes.trailing_zeros();
-        if lanes == 0xff << first {
-            return self.write_byte(word + first / 8, value >> first & 0xff);
+        if lanes != 0xff << first {
+            self.note_bytes(word, lanes, Direction::Write);
+        } else if Reg::find(word + first / 8).is_none() {
+            self.note_undeclared(word, Direction::Write);
         }
-        self.note_bytes(word, lanes);
         for (at, shift) in touched(word, lanes) {
             self.write_byte(at, value >> shift & 0xff);
         }
@@ -303,11 +220,16 @@ impl Gpu {
 
     /// More than one byte is used at once.
     #[cold]
-    fn note_bytes(&mut self, word: u32, lanes: u32) {
+    fn note_bytes(&mut self, word: u32, lanes: u32, direction: Direction) {
+        let mut plain = false;
         for (at, _) in touched(word, lanes) {
-            if let Some((reg, index)) = Reg::find(at) {
-                self.note(reg, index, Misuse::Width, lanes);
+            match Reg::find(at) {
+                Some((reg, index)) => self.note(reg, index, Misuse::Width, lanes),
+                None => plain = true,
             }
+        }
+        if plain {
+            self.note_undeclared(word, direction);
         }
     }
 
@@ -433,7 +355,7 @@ impl Unit {
 }
 
 /// Every bit of a register.
-fn all(info: &RegInfo) -> u32 {
+pub(crate) fn all(info: &RegInfo) -> u32 {
     if info.width == 1 { 0xff } else { u32::MAX }
 }
 
@@ -460,6 +382,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use e3k_regs::Chip;
+    use e3k_regs::register::REGISTERS;
 
     struct Nobody;
 

@@ -54,6 +54,8 @@ pub struct Config {
     pub mmu: MmuOptions,
     /// What an unsatisfied Wait does.
     pub on_wait: OnWait,
+    /// Displays, of which there is nothing else, have vertical blanks.
+    pub vsync: bool,
     /// Deliberate faults.
     pub defects: Defects,
 }
@@ -135,6 +137,7 @@ impl Config {
             vram_seed: None,
             mmu: MmuOptions::default(),
             on_wait: OnWait::default(),
+            vsync: true,
             defects: Defects::default(),
         })
     }

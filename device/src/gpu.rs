@@ -1,7 +1,6 @@
 //! The GPU as a whole: the blocks, and what a function reset does to them.
 
 use crate::biu::{Biu, InterruptSink, Latched};
-use crate::bus::Storage;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::csp::{Csp, CspError, UnmetWait};
@@ -10,12 +9,16 @@ use crate::mmu::{FaultRecord, Mxu, Walk};
 #[cfg(feature = "benchmarks")]
 use crate::mmu::{Place, Request};
 use crate::power::Power;
+use crate::storage::Storage;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::EngineReset;
 #[cfg(feature = "benchmarks")]
 use e3k_regs::fields::FaultClient;
 use std::io;
 use std::sync::Arc;
+
+/// Nanoseconds of a display's frame: 60 Hz.
+const FRAME_NS: u64 = 16_666_667;
 
 /// Whether the engines have something left to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,9 +92,21 @@ impl Gpu {
     }
 
     /// Tells the GPU the time, in nanoseconds since any fixed moment. It has no
-    /// clock of its own; an earlier time than the last is ignored.
+    /// clock of its own; an earlier time than the last is ignored. A frame that
+    /// has ended since the last call signals its vertical blank.
     pub fn set_clock(&mut self, now: u64) {
+        let frame = self.csp.clock() / FRAME_NS;
         self.csp.set_clock(now);
+        if self.csp.clock() / FRAME_NS != frame && self.config.vsync && self.biu.vsync() {
+            self.settle();
+        }
+    }
+
+    /// When the next vertical blank is that somebody waits for, by the clock
+    /// of [`Self::set_clock`].
+    pub fn next_vsync(&self) -> Option<u64> {
+        let wanted = self.config.vsync && self.biu.wants_vsync();
+        wanted.then(|| (self.csp.clock() / FRAME_NS + 1) * FRAME_NS)
     }
 
     /// Whether the interrupt line is up.

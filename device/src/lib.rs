@@ -25,6 +25,7 @@ mod planted;
 mod power;
 mod sparse;
 mod state;
+mod storage;
 
 pub use biu::{InterruptSink, Latched};
 pub use bus::Width;
@@ -39,6 +40,7 @@ pub use mmu::{DtlbShape, FaultCause, FaultRecord, LargePage, MmuOptions, OnFault
 #[cfg(feature = "planted-faults")]
 pub use planted::{Planted, plant};
 pub use state::RestoreError;
+pub use storage::BlockUse;
 
 /// A number as an index. The model runs on 64-bit hosts only: VRAM is mapped whole.
 #[expect(

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod block;
 pub mod chip;
 pub mod fields;
 pub mod layout;

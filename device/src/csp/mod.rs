@@ -153,6 +153,11 @@ impl Csp {
         self.waits.iter()
     }
 
+    /// In nanoseconds.
+    pub(crate) fn clock(&self) -> u64 {
+        self.clock
+    }
+
     /// Nanoseconds; the clock never goes back.
     pub(crate) fn set_clock(&mut self, now: u64) {
         self.clock = self.clock.max(now);

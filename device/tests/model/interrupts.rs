@@ -4,7 +4,7 @@ use crate::rig::{
     ADVANCED_ENABLE, ADVANCED_RAW, ADVANCED_SHADOW, BIU_ENABLE, BIU_RAW, BIU_SHADOW, BUFFERS_AT,
     FENCE, GATE, PAGE_FAULT, Rig,
 };
-use presil_device::{GpuVa, Latched, Width};
+use presil_device::{Chip, Config, GpuVa, Latched, Width};
 
 fn fence(rig: &mut Rig) {
     rig.submit(|w| w.fence(GpuVa(BUFFERS_AT), 1, true));
@@ -182,4 +182,53 @@ fn the_drivers_enable_sequence_leaves_nothing_pending() {
     assert_eq!(rig.reg(ADVANCED_ENABLE), FENCE);
     fence(&mut rig);
     assert!(rig.gpu.interrupt_pending());
+}
+
+/// Nanoseconds of a frame at 60 Hz.
+const FRAME: u64 = 16_666_667;
+const VSYNCS: u32 = 0x1D;
+
+#[test]
+fn each_frame_of_the_clock_signals_the_vertical_blanks_that_are_enabled() {
+    let mut rig = Rig::new();
+    rig.gpu.set_clock(5 * FRAME);
+    assert_eq!(rig.gpu.next_vsync(), None);
+    rig.set(BIU_ENABLE, 0x05);
+    gate(&mut rig, true);
+    assert_eq!(rig.gpu.next_vsync(), Some(6 * FRAME));
+    rig.gpu.set_clock(6 * FRAME - 1);
+    assert!(!rig.gpu.interrupt_pending());
+    for frame in 6..10 {
+        rig.gpu.set_clock(frame * FRAME);
+        let latched = rig.gpu.latch_interrupts();
+        assert_eq!(
+            latched,
+            Latched {
+                biu: 0x05,
+                advanced: 0
+            }
+        );
+        rig.gpu.set_clock(frame * FRAME + 1);
+        assert!(!rig.gpu.interrupt_pending(), "once for each frame");
+    }
+    assert_eq!(rig.line.raised(), 4);
+    rig.gpu.set_clock(1_000 * FRAME);
+    assert_eq!(
+        rig.gpu.latch_interrupts().biu,
+        0x05,
+        "frames that went by are one"
+    );
+    rig.set(BIU_ENABLE, VSYNCS);
+    rig.gpu.set_clock(1_001 * FRAME);
+    assert_eq!(rig.reg(BIU_RAW), VSYNCS);
+}
+
+#[test]
+fn a_gpu_without_displays_has_no_vertical_blanks() {
+    let mut config = Config::new(Chip::Arise10c0, 1 << 30, 256 << 20, true).unwrap();
+    config.vsync = false;
+    let mut rig = Rig::with_config(&config);
+    rig.set(BIU_ENABLE, VSYNCS);
+    rig.gpu.set_clock(100 * FRAME);
+    assert_eq!((rig.reg(BIU_RAW), rig.gpu.next_vsync()), (0, None));
 }

@@ -145,9 +145,33 @@ fn what_has_no_behaviour_is_plain_storage_and_what_is_not_declared_is_counted() 
     }
     assert_eq!(
         rig.gpu.counters().undeclared_accesses,
-        before + 4,
-        "0x1000 and 0x7D000, each written and read"
+        before + 6,
+        "0x1000, 0x7D000, and bytes beside those of 0x8A00, each written and read"
     );
+}
+
+#[test]
+fn accesses_to_what_is_not_declared_are_counted_by_block() {
+    let mut rig = Rig::new();
+    let used = |rig: &Rig| -> Vec<_> {
+        let blocks = rig.gpu.undeclared();
+        blocks
+            .map(|all| (all.start, all.words, all.reads, all.writes))
+            .collect()
+    };
+    assert_eq!(used(&rig), []);
+    rig.set(0x8200, 1);
+    rig.gpu.write(0x8201, Width::B1, 2);
+    rig.gpu.read(0x8208, Width::B8);
+    // A plain byte beside a register of one byte, and the register.
+    rig.gpu.write(0x8851, Width::B1, 3);
+    rig.gpu.write(0x8852, Width::B1, 4);
+    rig.reg(0xF_FFFC);
+    let expected = [(0x8200, 3, 2, 2), (0x8800, 1, 0, 1), (0x8_0000, 1, 1, 0)];
+    assert_eq!(used(&rig), expected);
+    rig.gpu.reset();
+    assert_eq!(used(&rig), expected, "a reset does not forget");
+    assert_eq!(rig.gpu.counters().undeclared_accesses, 6);
 }
 
 #[test]

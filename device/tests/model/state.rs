@@ -297,8 +297,8 @@ fn a_foreign_or_newer_file_is_named_as_such() {
     };
     assert!(refused(0, b"QEVM").starts_with("this is no saved GPU"));
     assert_eq!(
-        refused(8, &[2]),
-        "the saved state has format 2; this presil reads only format 1"
+        refused(8, &[3]),
+        "the saved state has format 3; this presil reads only format 2"
     );
 }
 
@@ -321,6 +321,7 @@ fn what_the_model_relies_on_is_checked() {
         dtlb: DtlbShape::new(1, 3).unwrap(),
         ..MmuOptions::default()
     });
+    rig.reg(0x1000);
     rig.queue(|w| fill(w, SURFACES_AT, 4096, 8, 1));
     rig.gpu.step(30_000);
     assert!(rig.gpu.has_work());
@@ -329,7 +330,7 @@ fn what_the_model_relies_on_is_checked() {
     let cases = [
         ("vram_bytes", 1),
         ("visible_bytes", 3),
-        ("undeclared", u64::MAX),
+        ("reads", u64::MAX),
         ("packets", u64::MAX),
         ("total", u64::MAX),
         ("entries", 64),
