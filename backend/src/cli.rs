@@ -141,6 +141,10 @@ struct ServeArgs {
     #[arg(long, value_name = "WHAT", default_value = "pass")]
     on_wait: OnWaitArg,
 
+    /// No vertical blanks: without it those that are enabled come at 60 Hz.
+    #[arg(long)]
+    no_vsync: bool,
+
     #[command(flatten)]
     mmu: MmuArgs,
 }
@@ -247,6 +251,7 @@ fn config(args: &ServeArgs) -> Config {
                 OnWaitArg::Pass => OnWait::Pass,
                 OnWaitArg::Halt => OnWait::Halt,
             };
+            config.vsync = !args.no_vsync;
             config.mmu = args.mmu.options();
             config.defects = defects(&args.defect);
             config

@@ -241,8 +241,15 @@ fn out_of_range(what: &'static str, value: u64, expected: impl Into<String>) -> 
 }
 
 fn counters(served: &Served) -> Result<Value, Refusal> {
-    let device = served.gpu.enter().run(|gpu| gpu.counters())?;
-    Ok(json!({ "device": serde_json::to_value(device)?, "door": served.door.counters()? }))
+    let (device, undeclared) = served
+        .gpu
+        .enter()
+        .run(|gpu| (gpu.counters(), gpu.undeclared().collect::<Vec<_>>()))?;
+    Ok(json!({
+        "device": serde_json::to_value(device)?,
+        "undeclared": serde_json::to_value(undeclared)?,
+        "door": served.door.counters()?,
+    }))
 }
 
 fn faults(gpu: &SharedGpu) -> Result<Value, Refusal> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 
-use presil_device::Config;
+use presil_device::{BlockUse, Config};
 use serde_json::{Value, json};
 use vhost::vhost_user::{Error as VhostUserError, Listener};
 use vhost_user_backend::{Error as DaemonError, VhostUserDaemon};
@@ -291,21 +291,39 @@ fn serve_vhost_user(
     }
 }
 
-/// One line about what the guest did.
+/// What the guest did: a line, and one for each block of BAR0 in which it used
+/// more than the model has.
 fn report(served: &Served) {
-    match served.gpu.enter().run(|gpu| gpu.counters()) {
-        Ok(device) => tracing::info!(
-            "QEMU left: {} register accesses, {} copies, {} fills, {} fences, {} faults, \
-             {} resets; {}",
-            device.register_reads + device.register_writes,
-            device.copies,
-            device.fills,
-            device.fences,
-            device.faults,
-            device.resets,
-            served.door.summary(),
-        ),
-        Err(lost) => tracing::error!("QEMU left: {lost}"),
+    let counted = served.gpu.enter().run(|gpu| {
+        let undeclared: Vec<BlockUse> = gpu.undeclared().collect();
+        (gpu.counters(), undeclared)
+    });
+    let (device, undeclared) = match counted {
+        Ok(counted) => counted,
+        Err(lost) => {
+            tracing::error!("QEMU left: {lost}");
+            return;
+        }
+    };
+    tracing::info!(
+        "QEMU left: {} register accesses, {} copies, {} fills, {} fences, {} faults, {} resets; {}",
+        device.register_reads + device.register_writes,
+        device.copies,
+        device.fills,
+        device.fences,
+        device.faults,
+        device.resets,
+        served.door.summary(),
+    );
+    for used in undeclared {
+        tracing::info!(
+            "registers that are plain storage, {:#07x} {}: {} reads and {} writes of {} words",
+            used.start,
+            used.block,
+            used.reads,
+            used.writes,
+            used.words,
+        );
     }
 }
 

@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use presil_device::{Config, Gpu, InterruptSink, Vram};
@@ -54,11 +54,18 @@ struct Machine {
     port: Option<Box<dyn InterruptPort>>,
     /// The engine rests, whatever there is to do.
     held: bool,
+    /// The engine's thread sleeps, and no clock will wake it.
+    asleep: bool,
 }
 
 impl Machine {
     fn has_work(&self) -> bool {
         !self.held && self.gpu.as_ref().is_some_and(Gpu::has_work)
+    }
+
+    /// When the display wants to be looked at, by the GPU's clock.
+    fn next_vsync(&self) -> Option<u64> {
+        self.gpu.as_ref().and_then(Gpu::next_vsync)
     }
 }
 
@@ -82,6 +89,7 @@ impl SharedGpu {
                 gpu: Some(gpu),
                 port: None,
                 held: false,
+                asleep: false,
             }),
             work: Condvar::new(),
             lost: AtomicBool::new(false),
@@ -204,15 +212,23 @@ impl Session<'_> {
     }
 
     fn wake_engine(&self) {
-        if self.machine.has_work() {
+        let machine = &self.machine;
+        if machine.has_work() || machine.asleep && machine.next_vsync().is_some() {
             self.shared.work.notify_one();
         }
     }
 
-    /// The engine's sleep, until a session leaves work behind.
+    /// The engine's sleep, until a session leaves work behind or a frame ends.
     fn rest(&mut self) {
         self.settle();
-        self.shared.work.wait(&mut self.machine);
+        if let Some(at) = self.machine.next_vsync() {
+            let end = self.shared.started + Duration::from_nanos(at);
+            self.shared.work.wait_until(&mut self.machine, end);
+        } else {
+            self.machine.asleep = true;
+            self.shared.work.wait(&mut self.machine);
+            self.machine.asleep = false;
+        }
     }
 }
 
@@ -224,13 +240,11 @@ impl Drop for Session<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-    use std::time::{Duration, Instant};
-
     use e3k_regs::fields::{AdvancedInterrupts, RingAddress, RingWord};
     use e3k_regs::packet::Writer;
     use e3k_regs::{Chip, GpuVa, Reg, VramOffset};
     use presil_device::{Latched, Width};
+    use std::sync::mpsc;
 
     use super::*;
 
@@ -376,6 +390,29 @@ mod tests {
         shared.power_cycle().unwrap();
         assert!(shared.is_lost(), "only a new process brings it back");
         assert_eq!(shared.vram().bytes(), 1 << 30);
+    }
+
+    #[test]
+    fn vertical_blanks_come_by_themselves_while_they_are_enabled() {
+        let shared = start();
+        let (sender, latched) = mpsc::channel();
+        shared.set_interrupt_port(Some(Box::new(SendLatched(sender))));
+        // The engine may sleep already, and wakes for it.
+        let enable = |sources: u32| {
+            let set = shared.enter().run(|gpu| {
+                write(gpu, Reg::BiuEnable.offset(), sources);
+                gpu.write(Reg::AdapterControl.offset(), Width::B1, 1);
+            });
+            assert_eq!(set, Ok(()));
+        };
+        for _ in 0..2 {
+            enable(1);
+            for _ in 0..3 {
+                let blank = latched.recv_timeout(Duration::from_secs(20)).unwrap();
+                assert_eq!((blank.biu, blank.advanced), (1, 0));
+            }
+            enable(0);
+        }
     }
 
     struct PanickingPort;
