@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-/* debugfs: bos, vidmm_init, counters. */
+/* debugfs: bos, vidmm_init, counters; bench, which measures when it is read. */
 #include <linux/seq_file.h>
 #include <drm/drm_debugfs.h>
 #include "presil.h"
@@ -41,10 +41,24 @@ static int show_counters(struct seq_file *to, void *unused)
 	return 0;
 }
 
+static int show_bench(struct seq_file *to, void *unused)
+{
+	struct drm_debugfs_entry *entry = to->private;
+	struct presil_device *presil = to_presil(entry->dev);
+	int ret = presil_lock(presil);
+
+	if (ret)
+		return ret;
+	ret = presil_rs_bench(presil->adapter, to);
+	mutex_unlock(&presil->lock);
+	return ret;
+}
+
 static const struct drm_debugfs_info files[] = {
 	{ .name = "bos", .show = show_bos },
 	{ .name = "vidmm_init", .show = show_vidmm_init },
 	{ .name = "counters", .show = show_counters },
+	{ .name = "bench", .show = show_bench },
 };
 
 void presil_debugfs_init(struct drm_minor *minor)

@@ -47,6 +47,12 @@ struct presil_frame {
 	u64 fence;		/* with -EBUSY: wait for it, then ask again */
 };
 
+/* For measurements, in nanoseconds of presil_now_ns(). */
+struct presil_times {
+	u64 access_began;	/* the last register access, or list of them */
+	u64 interrupted;	/* the last interrupt, its status words known */
+};
+
 /* What the device can address. */
 #define PRESIL_BUS_ADDRESS_BITS 40
 
@@ -77,6 +83,7 @@ int presil_access(struct presil_device *presil, struct presil_op *ops, size_t co
 u32 presil_window_load(struct presil_device *presil, u64 offset);
 void presil_window_store(struct presil_device *presil, u64 offset, const u32 *values, size_t count);
 void presil_write_barrier(void);
+void presil_query_times(const struct presil_device *presil, struct presil_times *times);
 
 /*
  * Rust functions. Those with an adapter are called under the device lock;
@@ -103,6 +110,7 @@ bool presil_rs_reap(struct presil_adapter *adapter);	/* true: the GPU still runs
 int presil_rs_suspend(struct presil_adapter *adapter, u64 timeout_ns);
 int presil_rs_resume(struct presil_adapter *adapter);
 int presil_rs_list(struct presil_adapter *adapter, enum presil_listing what, struct seq_file *to);
+int presil_rs_bench(struct presil_adapter *adapter, struct seq_file *to);
 
 void presil_rs_interrupt(const struct presil_timeline *timeline, u32 biu, u32 advanced);
 u64 presil_rs_completed(const struct presil_timeline *timeline);

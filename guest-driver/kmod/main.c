@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /* The module, and a device's start and end, whatever bus it was found on. */
 #include <linux/io.h>
+#include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/pci.h>
 #include <linux/pm_runtime.h>
@@ -87,6 +88,7 @@ void presil_interrupt(struct presil_device *presil, u32 biu, u32 advanced)
 {
 	const struct presil_timeline *timeline = smp_load_acquire(&presil->timeline);
 
+	presil->times.interrupted = ktime_get_ns();
 	presil->interrupts++;
 	if (!timeline)
 		return;
@@ -100,6 +102,7 @@ int presil_access(struct presil_device *presil, struct presil_op *ops, size_t co
 {
 	lockdep_assert_held(&presil->lock);
 	presil->accesses += count;
+	presil->times.access_began = ktime_get_ns();
 	return presil->transport->access(presil, ops, count);
 }
 

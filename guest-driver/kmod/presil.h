@@ -39,6 +39,7 @@ struct presil_device {
 	bool zombies;					/* the GPU may still use what was freed */
 	u64 accesses;
 	u64 interrupts;
+	struct presil_times times;
 	void __iomem *window;
 	u64 window_bytes;
 };

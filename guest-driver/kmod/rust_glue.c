@@ -60,6 +60,12 @@ u64 presil_now_ns(void)
 	return ktime_get_ns();
 }
 
+void presil_query_times(const struct presil_device *presil, struct presil_times *times)
+{
+	times->access_began = READ_ONCE(presil->times.access_began);
+	times->interrupted = READ_ONCE(presil->times.interrupted);
+}
+
 void presil_query_system(struct presil_system_info *info)
 {
 	struct sysinfo memory;

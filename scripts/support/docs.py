@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .cache import REPO
 
-PROGRAMS = ("scripts/run", "scripts/test", "presil", "presilctl")
+PROGRAMS = ("scripts/run", "scripts/test", "scripts/bench", "presil", "presilctl")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 FENCE = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 QUESTION = re.compile(r"presil query \S+ ([a-z]+)")

@@ -20,6 +20,7 @@ NEEDED = {
     "strip": "build-essential",
     "make": "build-essential",
     "setpriv": "util-linux",
+    "taskset": "util-linux",
     "timeout": "coreutils",
 }
 NEEDED_FOR_PACKAGES = {"apt-get": "apt", "apt-cache": "apt", "dpkg-deb": "dpkg"}

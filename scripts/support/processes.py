@@ -54,14 +54,17 @@ class Processes:
         environment: dict[str, str] | None = None,
         limit_seconds: int | None = None,
         terminal: bool = False,
+        core: int | None = None,
     ) -> subprocess.Popen[str]:
         """Start a program; `limit_seconds` guards it with `timeout` (exit status 124).
 
-        With `terminal` it keeps our terminal and reads from it.
+        With `terminal` it keeps our terminal and reads from it; with `core` it
+        runs on no other of the host's.
         """
         guard = [*DIES_WITH_US, "timeout", "--foreground", "--kill-after=2", str(limit_seconds)]
+        place = ["taskset", "--cpu-list", str(core)] if core is not None else []
         process = subprocess.Popen(
-            [*(guard if limit_seconds else []), *DIES_WITH_US, *map(str, command)],
+            [*(guard if limit_seconds else []), *DIES_WITH_US, *place, *map(str, command)],
             stdin=None if terminal else subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,

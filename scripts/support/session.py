@@ -46,6 +46,8 @@ class Guest:
     server_options: Sequence[str] = SEEDED
     cpu: str | None = None
     kernel_arguments: list[str] = field(default_factory=list)
+    cores: tuple[int | None, int | None] = (None, None)
+    """The host's cores that QEMU and the server stay on; None is any."""
     limit_seconds: int = GUEST_LIMIT_SECONDS
     """How long the guest may take from QEMU's start to its end."""
 
@@ -100,7 +102,7 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
             process = processes.start(
                 machine.command(), environment=prepared.qemu.environment,
                 stdout=subprocess.PIPE, stderr=errors,
-                limit_seconds=guest.limit_seconds + GUARD_SECONDS,
+                limit_seconds=guest.limit_seconds + GUARD_SECONDS, core=guest.cores[0],
             )
 
             def on_message(kind: str) -> None:
@@ -211,7 +213,8 @@ def start_server(
     log = logs / "server.log"
     with open(log, "w", encoding="utf-8") as handle:
         server = processes.start(
-            server_command(prepared.server, guest, paths), stdout=handle, stderr=subprocess.STDOUT
+            server_command(prepared.server, guest, paths), stdout=handle, stderr=subprocess.STDOUT,
+            core=guest.cores[1],
         )
     control.wait_until_listening(paths.control, server, log)
     return server

@@ -3,6 +3,7 @@
 //! under the device lock and not after `presil_rs_stop`, a timeline not after
 //! `presil_rs_release`.
 
+use crate::bench;
 use crate::glue::{Board, Device, Level, RawFrame, SeqFile, listing};
 use crate::log::{self, Listing};
 use crate::os::Kernel;
@@ -220,6 +221,12 @@ unsafe extern "C" fn presil_rs_list(driver: &Driver, what: u32, to: *mut SeqFile
         _ => return -Error::Invalid.errno(),
     };
     status(written.map_err(|_| Error::Io))
+}
+
+/// Measures, which takes about a second.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_bench(driver: &mut Driver, to: *mut SeqFile) -> i32 {
+    status(bench::run(&mut driver.adapter, &mut Listing(to)))
 }
 
 /// An error says that work is unfinished.

@@ -37,6 +37,14 @@ pub(crate) struct RawSystemInfo {
     pub(crate) page_bytes: u64,
 }
 
+/// `struct presil_times`.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Times {
+    pub(crate) access_began: u64,
+    pub(crate) interrupted: u64,
+}
+
 /// `struct presil_board`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -115,4 +123,5 @@ unsafe extern "C" {
         count: usize,
     );
     pub(crate) safe fn presil_write_barrier();
+    pub(crate) fn presil_query_times(device: *const Device, times: *mut Times);
 }

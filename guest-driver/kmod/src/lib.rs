@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod bench;
 mod entry;
 mod glue;
 mod log;

@@ -1,6 +1,6 @@
 //! The kernel as the memory manager sees it.
 
-use crate::glue::{self, Board, Device, Level, Op, RawPages, RawSystemInfo, wake};
+use crate::glue::{self, Board, Device, Level, Op, RawPages, RawSystemInfo, Times, wake};
 use crate::log;
 use core::ffi::c_void;
 use core::fmt;
@@ -35,6 +35,14 @@ impl Kernel {
 
     pub(crate) fn board(&self) -> &Board {
         &self.board
+    }
+
+    /// When the last register access began and the last interrupt came.
+    pub(crate) fn times(&self) -> Times {
+        let mut times = Times::default();
+        // SAFETY: the device outlives its kernel side; the structure is ours to write.
+        unsafe { glue::presil_query_times(self.device.as_ptr(), &raw mut times) };
+        times
     }
 }
 

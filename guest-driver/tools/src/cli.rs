@@ -14,10 +14,11 @@ Examples:
   presilctl alloc --for upload --bytes 4M --touch
   presilctl alloc --for gpu-mostly --bytes 4M --window 65536..69632
   presilctl demo --model /dev/ttyS1
+  presilctl bench
   presilctl selftest
 
 Exit status: 0 when all is well, 1 when something failed, 2 for a wrong command line.
-The driver's own view is in /sys/kernel/debug/dri/128: bos, vidmm_init, counters."
+The driver's own view is in /sys/kernel/debug/dri/128: bos, vidmm_init, counters, bench."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -43,6 +44,11 @@ pub(crate) enum Command {
         #[arg(long)]
         touch: bool,
     },
+    /// Measures register accesses, from a doorbell to its interrupt, and the CPU's
+    /// bandwidth in VRAM and RAM
+    ///
+    /// Lines that begin with "@presil " are for the program that started the guest.
+    Bench,
     /// Tells how the memory came up and how an allocation goes, and checks both and the data
     ///
     /// Lines that begin with "@presil " are for the program that started the guest.

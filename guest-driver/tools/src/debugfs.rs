@@ -7,7 +7,15 @@ use std::fs;
 
 /// The steps of `vidmm_init`, as the driver reports them.
 pub(crate) fn init_steps(device: &Device) -> Result<Vec<Value>> {
-    let path = device.debugfs().join("vidmm_init");
+    match file(device, "vidmm_init")? {
+        Value::Array(steps) => Ok(steps),
+        other => Err(Error::Wrong(format!("vidmm_init is no list: {other}"))),
+    }
+}
+
+/// One of the driver's files, which are JSON.
+pub(crate) fn file(device: &Device, name: &str) -> Result<Value> {
+    let path = device.debugfs().join(name);
     let text = fs::read_to_string(&path);
     let text = text.map_err(|source| Error::File {
         path: path.clone(),

@@ -313,6 +313,14 @@ impl Mapping {
         Ok(())
     }
 
+    /// The mapping as words. What the driver cannot provide ends the process here.
+    pub(crate) fn words(&mut self) -> &mut [u64] {
+        let count = self.bytes / size_of::<u64>();
+        // SAFETY: the mapping is `bytes` long and begins at a page. Who asks for it lets the GPU
+        // and other mappings of the buffer rest.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), count) }
+    }
+
     /// Touches the first byte. The kernel does it, for a page that the driver
     /// cannot provide is an error there and the end of the process here.
     pub(crate) fn touch(&self) -> Result<u8> {

@@ -1,5 +1,6 @@
 //! `presilctl`: asks, exercises and checks a presil GPU inside the guest.
 
+mod bench;
 mod bus;
 mod checks;
 mod cli;
@@ -45,6 +46,7 @@ fn run(command: Command) -> Result<bool> {
             windows,
             touch,
         } => info::alloc(&device, purpose.flags(), bytes, &windows, touch).map(|()| true),
+        Command::Bench => bench::run(device).map(|()| true),
         Command::Demo { model } => demo::run(device, open_model(model.as_deref())?),
         Command::Function { model } => {
             drop(device);

@@ -126,14 +126,14 @@ pub(crate) fn all() -> Vec<Check> {
 
 /// A kind of memory that a buffer can be in.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
-    name: &'static str,
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
     flags: u32,
     segment: u32,
 }
 
 /// VRAM in the CPU's window.
-const VISIBLE: Kind = Kind {
+pub(crate) const VISIBLE: Kind = Kind {
     name: "visible VRAM",
     flags: uapi::CREATE_GPU_MOSTLY,
     segment: 0,
@@ -145,13 +145,13 @@ const INVISIBLE: Kind = Kind {
     segment: 1,
 };
 /// Cached RAM.
-const SNOOPED: Kind = Kind {
+pub(crate) const SNOOPED: Kind = Kind {
     name: "snooped RAM",
     flags: uapi::CREATE_READBACK,
     segment: 2,
 };
 /// Write-combined RAM.
-const UNSNOOPED: Kind = Kind {
+pub(crate) const UNSNOOPED: Kind = Kind {
     name: "unsnooped RAM",
     flags: uapi::CREATE_UPLOAD,
     segment: 3,
@@ -167,7 +167,7 @@ impl Kind {
     ///
     /// # Errors
     /// [`Error::Skipped`] where there is no such memory.
-    fn create(&self, context: &Context, bytes: u64) -> Result<Buffer> {
+    pub(crate) fn create(&self, context: &Context, bytes: u64) -> Result<Buffer> {
         if !self.exists(context) {
             return Err(Error::Skipped(format!("this GPU has no {}", self.name)));
         }
