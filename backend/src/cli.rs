@@ -214,7 +214,7 @@ fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
         println!("{}", qemu_args::line(&doors, args.guest_ram));
         return Ok(());
     }
-    server::serve(Options {
+    server::serve(&Options {
         doors,
         config,
         identity: Identity {

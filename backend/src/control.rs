@@ -15,7 +15,7 @@ use e3k_regs::{GpuVa, Reg, VramOffset};
 use presil_device::{Gpu, Width};
 use serde_json::{Value, json};
 
-use crate::server::{self, DoorOptions, Served};
+use crate::server::{self, Served};
 use crate::shared_gpu::{Lost, SharedGpu};
 use crate::thread;
 
@@ -52,17 +52,12 @@ pub const HELP: &[(&str, &str)] = &[
 #[derive(Clone)]
 pub struct Questions {
     gpus: Arc<[Served]>,
-    /// As many.
-    doors: Arc<[DoorOptions]>,
 }
 
 impl Questions {
-    /// About `gpus`, which were asked for as `doors`.
-    pub fn new(gpus: Arc<[Served]>, doors: Vec<DoorOptions>) -> Self {
-        Self {
-            gpus,
-            doors: doors.into(),
-        }
+    /// About these.
+    pub fn new(gpus: Arc<[Served]>) -> Self {
+        Self { gpus }
     }
 }
 
@@ -188,34 +183,28 @@ fn answer(line: &str, questions: &Questions) -> Result<Value, Refusal> {
             .iter()
             .map(|(command, does)| (*command, *does))
             .collect()),
-        ["gpus"] => Ok(questions
-            .gpus
-            .iter()
-            .zip(&*questions.doors)
-            .map(|(served, door)| server::describe(served, &door.socket))
-            .collect()),
+        ["gpus"] => Ok(questions.gpus.iter().map(server::describe).collect()),
         ["gpu", which, ref question @ ..] if !question.is_empty() => {
             let number = number(which)?;
             let index = usize::try_from(number).ok();
-            let found = index.and_then(|at| questions.gpus.get(at).zip(questions.doors.get(at)));
-            let (served, door) = found.ok_or_else(|| {
+            let served = index.and_then(|at| questions.gpus.get(at)).ok_or_else(|| {
                 out_of_range("GPU", number, format!("below {}", questions.gpus.len()))
             })?;
-            answer_of(served, door, question)
+            answer_of(served, question)
         }
         ["gpu", ..] => Err(Refusal::Usage("gpu N QUESTION")),
-        ref question => match (&*questions.gpus, &*questions.doors) {
-            ([served], [door]) => answer_of(served, door, question),
-            (several, _) => Err(Refusal::WhichGpu(several.len())),
+        ref question => match &*questions.gpus {
+            [served] => answer_of(served, question),
+            several => Err(Refusal::WhichGpu(several.len())),
         },
     }
 }
 
 /// The answer of one GPU.
-fn answer_of(served: &Served, door: &DoorOptions, question: &[&str]) -> Result<Value, Refusal> {
+fn answer_of(served: &Served, question: &[&str]) -> Result<Value, Refusal> {
     let gpu = &served.gpu;
     match *question {
-        ["info"] => Ok(server::describe(served, &door.socket)),
+        ["info"] => Ok(server::describe(served)),
         ["counters"] => counters(served),
         ["faults"] => faults(gpu),
         ["walk", pid, va] => walk(gpu, number(pid)?, number(va)?),
@@ -339,22 +328,18 @@ mod tests {
 
     use super::*;
     use crate::pci::Identity;
-    use crate::server::{Door, DoorKind};
+    use crate::server::{DoorKind, DoorOptions};
 
     fn several(doors: &[DoorKind]) -> Questions {
         let config = Config::new(Chip::Arise10c0, 1 << 30, 512 << 20, true).unwrap();
         let served = |kind: &DoorKind| {
-            let door = Door::new(*kind, Identity::default());
-            Served::start(config.clone(), door, &Arc::default()).unwrap()
+            let door = DoorOptions {
+                kind: *kind,
+                socket: kind.name().into(),
+            };
+            Served::start(config.clone(), Identity::default(), &door, &Arc::default()).unwrap()
         };
-        let options = |kind: &DoorKind| DoorOptions {
-            kind: *kind,
-            socket: kind.name().into(),
-        };
-        Questions::new(
-            doors.iter().map(served).collect(),
-            doors.iter().map(options).collect(),
-        )
+        Questions::new(doors.iter().map(served).collect())
     }
 
     fn questions() -> Questions {
@@ -436,7 +421,11 @@ mod tests {
             .unwrap();
         assert_eq!(ask(&questions, "gpu 0 vram 0 1")["hex"], "00");
         assert_eq!(ask(&questions, "gpu 1 vram 0 1")["hex"], "07");
-        assert_eq!(ask(&questions, "gpus")[1]["door"], "vfio-user");
+        let all = ask(&questions, "gpus");
+        assert_eq!(
+            (&all[0]["door"], &all[1]["socket"]),
+            (&json!("vhost-user"), &json!("vfio-user"))
+        );
         let refused = ask(&questions, "vram 0 1");
         assert!(
             refused["error"].as_str().unwrap().contains("say which"),

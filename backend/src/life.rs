@@ -1,6 +1,6 @@
 //! When the process ends: never under a running guest unless told twice.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,14 +95,17 @@ impl Life {
 #[derive(Default)]
 pub struct Presence {
     life: Arc<Life>,
+    /// Where it attaches.
+    socket: PathBuf,
     attached: AtomicBool,
 }
 
 impl Presence {
     /// Nobody is there yet.
-    pub fn new(life: Arc<Life>) -> Self {
+    pub fn new(life: Arc<Life>, socket: PathBuf) -> Self {
         Self {
             life,
+            socket,
             attached: AtomicBool::new(false),
         }
     }
@@ -111,7 +114,7 @@ impl Presence {
     pub fn attach(&self) {
         if !self.attached.swap(true, Ordering::AcqRel) {
             self.life.state.lock().attached += 1;
-            tracing::info!("QEMU attached");
+            tracing::info!("QEMU attached to {}", self.socket.display());
         }
     }
 
@@ -122,6 +125,11 @@ impl Presence {
             self.life.state.lock().attached -= 1;
         }
         was
+    }
+
+    /// Where it attaches.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Whether QEMU is attached.
@@ -141,7 +149,7 @@ mod tests {
 
     fn gpus(number: usize) -> (Arc<Life>, Vec<Presence>) {
         let life = Arc::new(Life::default());
-        let presence = || Presence::new(Arc::clone(&life));
+        let presence = || Presence::new(Arc::clone(&life), PathBuf::new());
         let presences = std::iter::repeat_with(presence).take(number).collect();
         (life, presences)
     }

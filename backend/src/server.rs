@@ -112,18 +112,22 @@ pub enum Door {
 
 impl Served {
     /// Powers a GPU on.
-    pub fn start(config: Config, door: Door, life: &Arc<Life>) -> io::Result<Self> {
+    pub fn start(
+        config: Config,
+        identity: Identity,
+        door: &DoorOptions,
+        life: &Arc<Life>,
+    ) -> io::Result<Self> {
         Ok(Self {
             gpu: SharedGpu::start(config)?,
-            presence: Arc::new(Presence::new(Arc::clone(life))),
-            door,
+            presence: Arc::new(Presence::new(Arc::clone(life), door.socket.clone())),
+            door: Door::new(door.kind, identity),
         })
     }
 }
 
 impl Door {
-    /// A new one.
-    pub fn new(kind: DoorKind, identity: Identity) -> Self {
+    fn new(kind: DoorKind, identity: Identity) -> Self {
         match kind {
             DoorKind::VhostUser => Self::VhostUser(Arc::default()),
             DoorKind::VfioUser => Self::VfioUser(Arc::default(), identity),
@@ -162,7 +166,7 @@ impl Door {
 }
 
 /// Serves until every QEMU has left, or with `keep` until a signal.
-pub fn serve(options: Options) -> Result<(), ServerError> {
+pub fn serve(options: &Options) -> Result<(), ServerError> {
     let sockets = options
         .doors
         .iter()
@@ -170,10 +174,8 @@ pub fn serve(options: Options) -> Result<(), ServerError> {
         .collect::<Result<Vec<_>, _>>()?;
     let control_socket = options.control.as_deref().map(Socket::listen).transpose()?;
     let life = Arc::new(Life::default());
-    let start = |door: &DoorOptions| {
-        let door = Door::new(door.kind, options.identity);
-        Served::start(options.config.clone(), door, &life)
-    };
+    let start =
+        |door: &DoorOptions| Served::start(options.config.clone(), options.identity, door, &life);
     let gpus = options
         .doors
         .iter()
@@ -185,20 +187,20 @@ pub fn serve(options: Options) -> Result<(), ServerError> {
     life.watch_signals(all.map(|socket| socket.path().to_owned()).collect())
         .map_err(ServerError::Start)?;
     if let Some(socket) = &control_socket {
-        let questions = Questions::new(Arc::clone(&gpus), options.doors);
+        let questions = Questions::new(Arc::clone(&gpus));
         control::start(socket.listener(), questions).map_err(ServerError::Start)?;
     }
 
-    let serve = |(served, socket): (&Served, &Socket)| {
+    let serve = |(served, socket): (&Served, Socket)| {
         let ended = thread::contain("the GPU's thread", || {
-            serve_gpu(served, socket, &life, options.keep)
+            serve_gpu(served, &socket, &life, options.keep)
         });
         ended.unwrap_or(Err(ServerError::Failed))
     };
     std::thread::scope(|scope| {
         let started: Vec<_> = gpus
             .iter()
-            .zip(&sockets)
+            .zip(sockets)
             .map(|pair| scope.spawn(move || serve(pair)))
             .collect();
         let ends = started.into_iter().map(ScopedJoinHandle::join);
@@ -294,6 +296,7 @@ fn serve_vhost_user(
 /// What the guest did: a line, and one for each block of BAR0 in which it used
 /// more than the model has.
 fn report(served: &Served) {
+    let socket = served.presence.socket().display();
     let counted = served.gpu.enter().run(|gpu| {
         let undeclared: Vec<BlockUse> = gpu.undeclared().collect();
         (gpu.counters(), undeclared)
@@ -301,12 +304,13 @@ fn report(served: &Served) {
     let (device, undeclared) = match counted {
         Ok(counted) => counted,
         Err(lost) => {
-            tracing::error!("QEMU left: {lost}");
+            tracing::error!("QEMU left {socket}: {lost}");
             return;
         }
     };
     tracing::info!(
-        "QEMU left: {} register accesses, {} copies, {} fills, {} fences, {} faults, {} resets; {}",
+        "QEMU left {socket}: {} register accesses, {} copies, {} fills, {} fences, {} faults, \
+         {} resets; {}",
         device.register_reads + device.register_writes,
         device.copies,
         device.fills,
@@ -327,13 +331,13 @@ fn report(served: &Served) {
     }
 }
 
-/// What `info` tells of a GPU at `socket`.
-pub(crate) fn describe(served: &Served, socket: &std::path::Path) -> Value {
+/// What `info` tells of a GPU.
+pub(crate) fn describe(served: &Served) -> Value {
     let config = served.gpu.config();
     json!({
         "presil": env!("CARGO_PKG_VERSION"),
         "door": served.door.kind().name(),
-        "socket": socket.display().to_string(),
+        "socket": served.presence.socket().display().to_string(),
         "chip": config.chip.name(),
         "vendor_id": config.chip.vendor_id(),
         "device_id": config.chip.device_id(),

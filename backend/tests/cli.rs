@@ -62,6 +62,24 @@ fn a_wrong_command_line_is_refused_with_what_was_expected() {
             stderr(&output)
         );
     }
+    let serve = ["serve", "--vfio-user", "gpu"];
+    for (more, expected) in [
+        (&["--vram", "256M"][..], "1G to 15G"),
+        (&["--pci-subsystem", "6766"], "VENDOR:DEVICE"),
+        (&["--pci-subsystem", "6766:10000"], "VENDOR:DEVICE"),
+        (&["--pci-class", "audio"], "vga"),
+    ] {
+        let output = run(&[&serve[..], more].concat());
+        assert_eq!(output.status.code(), Some(2), "{more:?}");
+        let said = stderr(&output);
+        assert!(said.contains(expected), "{more:?}: {said}");
+        assert!(
+            !said.contains("multiple of 256M"),
+            "0xD374 must say it: {said}"
+        );
+    }
+    let class = ["serve", "--vhost-user", "gpu", "--pci-class", "vga"];
+    assert!(stderr(&run(&class)).contains("--vfio-user"));
     for args in [&[][..], &["serve"], &["query"], &["query", "ctl"], &["fly"]] {
         assert_eq!(run(args).status.code(), Some(2), "{args:?}");
     }

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use support::gpu;
 use support::qemu::Qemu;
 use support::server::{Server, run, stderr};
+use support::vfio::{BAR1, Client};
 
 #[test]
 fn a_server_ends_well_when_qemu_leaves_and_leaves_no_socket_behind() {
@@ -19,7 +20,7 @@ fn a_server_ends_well_when_qemu_leaves_and_leaves_no_socket_behind() {
     drop(qemu);
     assert_eq!(server.wait().code(), Some(0));
     let log = server.whole_log();
-    assert!(log.contains("QEMU left: 1 register accesses"), "{log}");
+    assert!(log.contains("QEMU left gpu: 1 register accesses"), "{log}");
     assert!(!server.socket().exists());
     assert!(!server.control().exists());
 }
@@ -44,6 +45,59 @@ fn somebody_who_talks_nonsense_is_sent_away_and_the_server_lives_on() {
     server.await_log("does not speak vhost-user");
     Qemu::attach(&server.socket()).start();
     assert!(server.is_running());
+}
+
+#[test]
+fn several_sockets_are_several_gpus_and_the_server_ends_with_the_last() {
+    let mut server = Server::start(&["--vfio-user", "pci", "--vfio-user", "pci2"]);
+    let pci = |name: &str| {
+        let stream = UnixStream::connect(server.dir.path().join(name)).unwrap();
+        let mut client = Client::new(stream);
+        client.greet();
+        client.set_config(4, 2, 2);
+        client
+    };
+    let (mut first, mut second) = (pci("pci"), pci("pci2"));
+    let mut qemu = Qemu::attach(&server.socket());
+    qemu.start().write(0, &[1]);
+    first.write_region(BAR1, 0, &[2]).unwrap();
+    first.write(0x8200, 0);
+    second.write_region(BAR1, 0, &[3]).unwrap();
+    for (gpu, value) in [("0", "01"), ("1", "02"), ("2", "03")] {
+        assert_eq!(server.query(&["gpu", gpu, "vram", "0", "1"])["hex"], value);
+    }
+    let gpus = server.query(&["gpus"]);
+    assert_eq!(gpus[1]["socket"], "pci");
+    assert_eq!(gpus[1]["attached"], true);
+    drop(first);
+    server.await_log("QEMU left pci: 1 register accesses");
+    server.await_log("0x08200 display: 0 reads and 1 writes of 1 words");
+    assert!(
+        !server.dir.path().join("pci").exists(),
+        "nobody listens there"
+    );
+    assert_eq!(server.query(&["gpu", "1", "info"])["attached"], false);
+    drop(qemu);
+    second.write(0x8200, 0);
+    assert!(server.is_running());
+    drop(second);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn somebody_at_the_pci_door_who_talks_nonsense_is_sent_away() {
+    let mut server = Server::start_pci(&[]);
+    drop(UnixStream::connect(server.socket()).unwrap());
+    let mut stranger = UnixStream::connect(server.socket()).unwrap();
+    stranger
+        .write_all(b"GET / HTTP/1.1\r\nHost: gpu\r\n\r\n")
+        .unwrap();
+    server.await_log("vfio-user connection given up");
+    let mut client = Client::new(UnixStream::connect(server.socket()).unwrap());
+    client.greet();
+    assert_eq!(server.query(&["info"])["attached"], true);
+    drop(client);
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -17,6 +18,10 @@ use super::wire::{HEADER_BYTES, Header, MAX_MESSAGE};
 /// Most descriptors that are taken from one client ahead; no message needs more than one.
 const MAX_FDS: usize = 8;
 
+/// How long a client may take for its first message: while it is silent,
+/// nobody else can have the GPU.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Why a connection is given up: what follows cannot be understood.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
@@ -24,6 +29,8 @@ pub(super) enum Broken {
     Length(u32),
     #[error("the connection ended inside a message")]
     Truncated,
+    #[error("nothing was said for {} seconds", PATIENCE.as_secs())]
+    Silent,
     #[error("a reply to nothing that was asked")]
     UnexpectedReply,
     #[error("more than {MAX_FDS} descriptors for one message")]
@@ -50,6 +57,8 @@ pub(super) struct Connection {
     /// begins there: the kernel never adds bytes behind those of descriptors.
     fds: Vec<OwnedFd>,
     fds_end: usize,
+    /// It has sent a message, and may be silent from now on.
+    known: bool,
 }
 
 /// A command as it came.
@@ -60,15 +69,17 @@ pub(super) struct Message<'a> {
 }
 
 impl Connection {
-    pub(super) fn new(stream: UnixStream) -> Self {
-        Self {
+    pub(super) fn new(stream: UnixStream) -> Result<Self, Broken> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self {
             stream,
             buffer: vec![0; MAX_MESSAGE].into(),
             start: 0,
             end: 0,
             fds: Vec::new(),
             fds_end: 0,
-        }
+            known: false,
+        })
     }
 
     /// Waits for the next command; `None` when the client has left.
@@ -92,6 +103,9 @@ impl Connection {
         };
         if !header.is_command() {
             return Err(Broken::UnexpectedReply);
+        }
+        if !std::mem::replace(&mut self.known, true) {
+            self.stream.set_read_timeout(None)?;
         }
         let body = self.start + HEADER_BYTES;
         self.start += length(header)?;
@@ -127,6 +141,7 @@ impl Connection {
                 Ok(received) => break received.bytes,
                 Err(Errno::INTR) => {}
                 Err(Errno::CONNRESET) => return Ok(false),
+                Err(Errno::AGAIN) => return Err(Broken::Silent),
                 Err(error) => return Err(error.into()),
             }
         };
@@ -184,4 +199,29 @@ fn length(header: Header) -> Result<usize, Broken> {
         .ok()
         .filter(|bytes| (HEADER_BYTES..=MAX_MESSAGE).contains(bytes))
         .ok_or(Broken::Length(header.bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn only_a_stranger_has_to_hurry() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let watched = theirs.try_clone().unwrap();
+        let mut connection = Connection::new(theirs).unwrap();
+        assert_eq!(watched.read_timeout().unwrap(), Some(PATIENCE));
+        watched
+            .set_read_timeout(Some(Duration::from_millis(1)))
+            .unwrap();
+        assert!(matches!(connection.receive(), Err(Broken::Silent)));
+        let mut reset = [0; HEADER_BYTES];
+        reset[2] = 13;
+        reset[4] = 16;
+        ours.write_all(&reset).unwrap();
+        assert!(connection.receive().unwrap().is_some());
+        assert_eq!(watched.read_timeout().unwrap(), None);
+    }
 }

@@ -58,7 +58,8 @@ impl Door {
             door: self,
             function: None,
         };
-        if let Err(error) = client.converse(&mut Connection::new(stream)) {
+        let talk = |connection| client.converse(connection);
+        if let Err(error) = Connection::new(stream).and_then(talk) {
             tracing::warn!("vfio-user connection given up: {error}");
         }
     }
@@ -72,7 +73,7 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    fn converse(&mut self, connection: &mut Connection) -> Result<(), Broken> {
+    fn converse(&mut self, mut connection: Connection) -> Result<(), Broken> {
         let refused = &self.door.counters.refused;
         let mut reply = Reply::new();
         while let Some(message) = connection.receive()? {
