@@ -10,7 +10,7 @@ use super::mmu::Place;
 use super::program::{Leaf, Step, low};
 use super::random_programs::leaf;
 use crate::rig::{SURFACES_AT, fill, packets};
-use crate::tables::vram;
+use crate::tables::{LARGE, plus, vram};
 use presil_device::{DtlbShape, FaultCause, GpuVa, UtlbSize};
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -51,6 +51,8 @@ pub(crate) enum Extent {
 pub(crate) enum Act {
     /// The page's L3 entry, without an invalidation.
     Map(u64, Leaf),
+    /// The pages' L2 entry: they are parts of one page of 64 KiB, or their own.
+    Large(bool),
     Write(u64, Client),
     Invalidate(Tlb, Extent),
     /// The process's entries, by the ring.
@@ -68,6 +70,7 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
     ];
     prop_oneof![
         4 => (0..PAGES, leaf()).prop_map(|(page, leaf)| Act::Map(page, leaf)),
+        1 => any::<bool>().prop_map(Act::Large),
         6 => (0..PAGES, client).prop_map(|(page, client)| Act::Write(page, client)),
         1 => (tlb.clone(), extent).prop_map(|(tlb, extent)| Act::Invalidate(tlb, extent)),
         1 => tlb.prop_map(Act::InvalidateByRing),
@@ -189,6 +192,14 @@ pub(crate) fn check(choices: Choices, acts: &[Act]) -> Result<(), TestCaseError>
             Act::Map(page, ref leaf) => {
                 let at = pair.l3_entries[8 + 2 * usize::try_from(page).unwrap()];
                 pair.poke(at, &[leaf.entry()]);
+            }
+            Act::Large(large) => {
+                let at = plus(
+                    pair.l2_tables[usize::from(PROCESS)],
+                    (SURFACES_AT >> 22) * 4,
+                );
+                let entry = pair.rig.load(at) & !LARGE;
+                pair.poke(at, &[entry | if large { LARGE } else { 0 }]);
             }
             Act::Invalidate(tlb, extent) => {
                 invalidate(&mut pair, tlb, extent);
