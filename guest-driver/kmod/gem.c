@@ -124,6 +124,7 @@ static int map_pages(struct vm_fault *vmf, struct presil_bo *bo, struct presil_f
 	ret = presil_rs_fault(presil->adapter, bo->id, page, frame);
 	if (ret)
 		return ret;
+	WRITE_ONCE(bo->resident, true);
 	*outcome = insert(vmf, address, frame);
 	for (i = 1; i < PREFAULT_PAGES && *outcome == VM_FAULT_NOPAGE; i++) {
 		address += PAGE_SIZE;
@@ -211,12 +212,16 @@ struct creation {
 static int create(struct presil_adapter *adapter, void *argument)
 {
 	const struct creation *creation = argument;
+	struct presil_bo *bo = creation->bo;
 	int ret;
 
-	ret = presil_rs_create(adapter, creation->request, &creation->bo->id);
-	if (!ret)
-		list_add(&creation->bo->link, &creation->presil->bos);
-	return ret;
+	ret = presil_rs_create(adapter, creation->request, &bo->id, &bo->segment);
+	if (ret)
+		return ret;
+	/* VRAM is there from the beginning, RAM at the first touch. */
+	bo->resident = bo->segment <= PRESIL_SEGMENT_LOCAL_INVISIBLE;
+	list_add(&bo->link, &creation->presil->bos);
+	return 0;
 }
 
 /* A buffer object with one reference, booked but without pages and mappings. */

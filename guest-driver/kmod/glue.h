@@ -97,7 +97,7 @@ int presil_rs_start(struct presil_device *presil, const struct presil_board *boa
 		    struct presil_adapter **adapter, const struct presil_timeline **timeline);
 void presil_rs_stop(struct presil_adapter *adapter);
 int presil_rs_create(struct presil_adapter *adapter, const struct drm_presil_create *request,
-		     u64 *bo);
+		     u64 *bo, u32 *segment);
 void presil_rs_destroy(struct presil_adapter *adapter, u64 bo);
 int presil_rs_fault(struct presil_adapter *adapter, u64 bo, u64 page, struct presil_frame *frame);
 int presil_rs_fill(struct presil_adapter *adapter, u64 bo, struct drm_presil_fill *request);

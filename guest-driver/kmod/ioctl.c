@@ -78,6 +78,8 @@ static int ioctl_fill(struct drm_device *drm, void *data, struct drm_file *file)
 		return -ENOENT;
 	argument.bo = to_bo(gem)->id;
 	ret = presil_call(to_presil(drm), fill, &argument);
+	if (!ret)
+		WRITE_ONCE(to_bo(gem)->resident, true);
 	drm_gem_object_put(gem);
 	return ret;
 }
@@ -107,6 +109,10 @@ static int ioctl_copy(struct drm_device *drm, void *data, struct drm_file *file)
 		argument.dst = to_bo(dst)->id;
 		argument.src = to_bo(src)->id;
 		ret = presil_call(to_presil(drm), copy, &argument);
+	}
+	if (!ret) {
+		WRITE_ONCE(to_bo(dst)->resident, true);
+		WRITE_ONCE(to_bo(src)->resident, true);
 	}
 	if (src)
 		drm_gem_object_put(src);

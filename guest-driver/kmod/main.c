@@ -123,13 +123,18 @@ static void closed(struct drm_device *drm, struct drm_file *file)
 	pm_runtime_put(drm->dev);
 }
 
-DEFINE_DRM_GEM_FOPS(presil_fops);
+static const struct file_operations presil_fops = {
+	.owner = THIS_MODULE,
+	DRM_GEM_FOPS,
+	.show_fdinfo = drm_show_fdinfo,
+};
 
 const struct drm_driver presil_driver = {
 	.driver_features = DRIVER_GEM | DRIVER_RENDER,
 	.fops = &presil_fops,
 	.open = opened,
 	.postclose = closed,
+	.show_fdinfo = presil_show_fdinfo,
 	.ioctls = presil_ioctls,
 	.num_ioctls = PRESIL_IOCTLS,
 	.debugfs_init = presil_debugfs_init,

@@ -48,6 +48,8 @@ struct presil_bo {
 	struct drm_gem_object gem;
 	struct list_head link;
 	u64 id;
+	u32 segment;
+	bool resident;			/* it has memory behind it, as far as users caused that */
 	struct page *gone_page;		/* what mappings show when the device is gone */
 };
 
@@ -84,6 +86,9 @@ struct presil_bo *presil_bo_new(struct presil_device *presil,
 /* ioctl.c */
 #define PRESIL_IOCTLS 7
 extern const struct drm_ioctl_desc presil_ioctls[PRESIL_IOCTLS];
+
+/* fdinfo.c */
+void presil_show_fdinfo(struct drm_printer *to, struct drm_file *file);
 
 /* debugfs.c */
 void presil_debugfs_init(struct drm_minor *minor);

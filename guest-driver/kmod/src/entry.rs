@@ -77,6 +77,7 @@ unsafe extern "C" fn presil_rs_create(
     driver: &mut Driver,
     request: &uapi::Create,
     bo: &mut u64,
+    segment: &mut u32,
 ) -> i32 {
     let windows = request.windows.map(|window| Window {
         first_page: window.first_page,
@@ -91,7 +92,11 @@ unsafe extern "C" fn presil_rs_create(
         flags: request.flags,
         windows,
     });
-    status(created.map(|id| *bo = id.to_bits()))
+    status(created.and_then(|id| {
+        *bo = id.to_bits();
+        *segment = driver.adapter.describe(id)?.segment as u32;
+        Ok(())
+    }))
 }
 
 #[unsafe(no_mangle)]

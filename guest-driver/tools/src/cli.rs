@@ -57,6 +57,9 @@ pub(crate) enum Command {
         /// wrote with what the model reads
         #[arg(long, value_name = "TTY")]
         model: Option<PathBuf>,
+        /// Moves at most 64 KiB at once, for a VRAM window that QEMU serves by messages
+        #[arg(long)]
+        small: bool,
     },
     /// Takes the PCI function away, resets it and lets it sleep, idle and in use
     ///

@@ -9,6 +9,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::time::{ClockId, clock_gettime};
 use std::ffi::c_void;
 use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -63,6 +64,15 @@ impl Device {
     pub(crate) fn bus_device(&self) -> Result<BusDevice> {
         let name = self.path.file_name().unwrap_or_default();
         BusDevice::at(&Path::new("/sys/class/drm").join(name).join("device"))
+    }
+
+    /// What /proc says of the open node.
+    pub(crate) fn fdinfo(&self) -> Result<String> {
+        let path = format!("/proc/self/fdinfo/{}", self.node.as_raw_fd());
+        fs::read_to_string(&path).map_err(|source| Error::File {
+            path: path.into(),
+            source,
+        })
     }
 
     /// The chip, the segments, the fences.

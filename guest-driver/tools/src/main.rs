@@ -47,7 +47,7 @@ fn run(command: Command) -> Result<bool> {
             touch,
         } => info::alloc(&device, purpose.flags(), bytes, &windows, touch).map(|()| true),
         Command::Bench => bench::run(device).map(|()| true),
-        Command::Demo { model } => demo::run(device, open_model(model.as_deref())?),
+        Command::Demo { model, small } => demo::run(device, open_model(model.as_deref())?, small),
         Command::Function { model } => {
             drop(device);
             function::run(&model)

@@ -50,16 +50,26 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 /// Bytes: one word; less than a 64 KiB row; a row; rows and a part of one; many rows.
-const SIZES: [u64; 6] = [4, 1020, 65_532, 65_536, 65_540 + 65_536, (1 << 20) + 52];
+const SIZES: &[u64] = &[4, 1020, 65_532, 65_536, 65_540 + 65_536, (1 << 20) + 52];
+/// How many of them are small.
+const SMALL: usize = 4;
 /// Where the target begins; what is before and behind it must not change. Not a whole page.
 const GUARD: u64 = 1280;
 /// Where the source begins.
 const SOURCE: u64 = 768;
 const PATTERN: u32 = 0xC0DE_1234;
 
+fn sizes(context: &Context) -> &'static [u64] {
+    if context.small {
+        &SIZES[..SMALL]
+    } else {
+        SIZES
+    }
+}
+
 fn fill(context: &Context, kind: Kind) -> Result<String> {
     let _scattered = Scattered::new(&context.device)?;
-    for bytes in SIZES {
+    for &bytes in sizes(context) {
         let buffer = kind.create(context, GUARD + bytes + GUARD)?;
         let mapping = buffer.map()?;
         let mut expected = noise(bytes, length(GUARD + bytes + GUARD));
@@ -72,16 +82,12 @@ fn fill(context: &Context, kind: Kind) -> Result<String> {
             format!("{bytes} bytes of {}", kind.name)
         })?;
     }
-    Ok(format!(
-        "{} sizes up to {} bytes, guards intact",
-        SIZES.len(),
-        SIZES[SIZES.len() - 1]
-    ))
+    Ok(all_intact(context))
 }
 
 fn copy(context: &Context, from: Kind, to: Kind) -> Result<String> {
     let _scattered = Scattered::new(&context.device)?;
-    for bytes in SIZES {
+    for &bytes in sizes(context) {
         let source = from.create(context, SOURCE + bytes)?;
         let dst = to.create(context, GUARD + bytes + GUARD)?;
         let (source_map, dst_map) = (source.map()?, dst.map()?);
@@ -97,11 +103,13 @@ fn copy(context: &Context, from: Kind, to: Kind) -> Result<String> {
             format!("the source of {}", what())
         })?;
     }
-    Ok(format!(
-        "{} sizes up to {} bytes, guards intact",
-        SIZES.len(),
-        SIZES[SIZES.len() - 1]
-    ))
+    Ok(all_intact(context))
+}
+
+fn all_intact(context: &Context) -> String {
+    let sizes = sizes(context);
+    let largest = sizes.last().unwrap_or(&0);
+    format!("{} sizes up to {largest} bytes, guards intact", sizes.len())
 }
 
 /// Out of the CPU's sight and back.

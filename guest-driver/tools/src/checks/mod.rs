@@ -1,6 +1,7 @@
 //! What must hold of a GPU that works, each as a function with a name.
 
 mod data;
+mod fdinfo;
 mod fences;
 mod placement;
 mod refusals;
@@ -21,17 +22,20 @@ pub(crate) struct Context {
     pub(crate) device: Device,
     /// What the model says of itself, where there is a line to it.
     pub(crate) model: Option<Model>,
+    /// Only small transfers: each access to VRAM takes long.
+    pub(crate) small: bool,
     /// The segments before the first check.
     pub(crate) at_start: [uapi::Segment; uapi::SEGMENTS],
 }
 
 impl Context {
     /// Remembers how things are before the first check.
-    pub(crate) fn new(device: Device, model: Option<Model>) -> Result<Self> {
+    pub(crate) fn new(device: Device, model: Option<Model>, small: bool) -> Result<Self> {
         let at_start = device.info()?.segments;
         Ok(Self {
             device,
             model,
+            small,
             at_start,
         })
     }
@@ -114,6 +118,7 @@ pub(crate) fn of_demo() -> Vec<Check> {
 pub(crate) fn all() -> Vec<Check> {
     [
         refusals::CHECKS,
+        fdinfo::CHECKS,
         tables::CHECKS,
         data::CHECKS,
         stress::CHECKS,
