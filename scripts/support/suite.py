@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import session
+from . import lspci, session
 from .console import Transcript
 from .errors import Refused
 from .progress import Progress
@@ -26,6 +26,8 @@ class Case:
     """Checks that must fail, by the beginning of their names: a negative control."""
     tap: bool = False
     """Whether the guest prints TAP whose lines count as tests."""
+    lspci: bool = False
+    """Whether the guest tells its configuration space, which is held against the snapshot."""
 
 
 def cases() -> list[Case]:
@@ -37,25 +39,43 @@ def cases() -> list[Case]:
         return Guest("demo", cpu=cpu, kernel_arguments=["mitigations=auto", mitigation])
 
     return [
-        Case("demo", Guest("demo")),
-        Case("selftest", Guest("selftest"), tap=True),
-        Case("2 GiB of VRAM, half of it visible", Guest("demo", vram="2G", visible="1G")),
+        *(case for door in session.DOORS for case in on_any_door(door)),
+        *on_the_pci_function(),
         Case("the register cannot say this VRAM size", Guest("demo", vram="1280M", visible="1G")),
-        Case("all VRAM visible", Guest("demo", vram="1G", visible="1G")),
-        Case("without a driver, on the PCI function", Guest("bare", door="vfio-user")),
-        Case("driver reloaded 20 times", Guest("reload")),
         Case("reboot, then everything again", Guest("reboot", boots=2)),
         Case("retbleed=unret", mitigated("EPYC-Rome", "retbleed=unret")),
         Case("retbleed=stuff", mitigated("Skylake-Server-v1", "retbleed=stuff")),
         Case("a model that ignores copies is noticed", defective("copies"), fails=("copy ",)),
         Case("a model that ignores fills is noticed", defective("fills"), fails=("fill ",)),
         # Ignored invalidations and segments let the GPU write to memory that is the guest
-        # kernel's by then; tests/ has those controls, where nothing else can break. Without a
-        # driver all pages that the GPU ever saw are one program's.
+        # kernel's by then; tests/ has those controls, where nothing else can break.
+    ]
+
+
+def on_any_door(door: str) -> list[Case]:
+    """What holds of a GPU however the guest reaches it."""
+    return [
+        Case("demo", Guest("demo", door)),
+        Case("selftest", Guest("selftest", door), tap=True),
+        Case("2 GiB of VRAM, half of it visible", Guest("demo", door, vram="2G", visible="1G")),
+        Case("all VRAM visible", Guest("demo", door, vram="1G", visible="1G")),
+        Case("driver reloaded 20 times", Guest("reload", door)),
+    ]
+
+
+def on_the_pci_function() -> list[Case]:
+    """What only a PCI function has: removal, resets, sleep, INTx; and a guest without driver."""
+    door = "vfio-user"
+    stale = [*session.SEEDED, "--defect", "invalidations"]
+    return [
+        Case("removal, resets and sleep, idle and in use", Guest("function", door), lspci=True),
+        Case("pci=nomsi", Guest("intx", door, kernel_arguments=["pci=nomsi"])),
+        Case("10 reboots, then everything again",
+             Guest("reboot", door, boots=11, limit_seconds=600)),
+        Case("without a driver", Guest("bare", door)),
+        # Without a driver all pages that the GPU ever saw are one program's.
         Case("a model that ignores invalidations is noticed",
-             Guest("bare", door="vfio-user",
-                   server_options=[*session.SEEDED, "--defect", "invalidations"]),
-             fails=("a page is mapped anew",)),
+             Guest("bare", door, server_options=stale), fails=("a page is mapped anew",)),
     ]
 
 
@@ -111,20 +131,24 @@ def run(progress: Progress, prepared: Prepared, logs: Path) -> list[Result]:
     suite = prepared.versions["kernel"]
     results = []
     for case in cases():
-        directory = logs / suite / re.sub(r"\W+", "-", case.name)
+        name = f"{case.guest.door}: {case.name}"
+        directory = logs / suite / re.sub(r"\W+", "-", name)
         before = progress.seconds.get("guest", 0.0)
         try:
             outcome = session.run(progress, prepared, case.guest, directory)
         except Refused as refusal:
-            results.append(Result(suite, case.name, problem=str(refusal)))
+            results.append(Result(suite, name, problem=str(refusal)))
             continue
         seconds = progress.seconds.get("guest", 0.0) - before
         problem = judge(case, outcome)
+        if case.lspci and not problem:
+            problem = lspci.difference(progress, outcome.transcript.all("config"))
         if problem:
             problem += f" (logs in {directory})"
-        results.append(Result(suite, case.name, problem, seconds=seconds))
+        results.append(Result(suite, name, problem, seconds=seconds))
         if case.tap:
-            results += tap_results(suite, (directory / "console.log").read_text("utf-8"))
+            text = (directory / "console.log").read_text("utf-8")
+            results += tap_results(f"{suite}.{case.guest.door}", text)
     return results
 
 

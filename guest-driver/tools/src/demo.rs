@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 
 /// Tells the whole story. True if every check passed.
 pub(crate) fn run(device: Device, model: Option<Model>, small: bool) -> Result<bool> {
-    let context = Context::new(device, model, small)?;
+    let context = Context {
+        small,
+        ..Context::new(device, model)?
+    };
     for mut step in debugfs::init_steps(&context.device)? {
         if let Some(model) = &context.model {
             add_what_the_model_holds(&mut step, model)?;

@@ -85,7 +85,7 @@ pub(crate) fn run(model: &Path) -> Result<bool> {
 
 /// The demo's checks, untold.
 fn everything_works(model: &Path) -> Result<String> {
-    let context = Context::new(Device::open()?, Some(Model::open(model)?), false)?;
+    let context = Context::new(Device::open()?, Some(Model::open(model)?))?;
     let mut failed = Vec::new();
     let checks = checks::of_demo();
     checks::run(&checks, &context, |check, outcome| {

@@ -7,7 +7,7 @@ use crate::model::Model;
 
 /// Runs everything. True if nothing failed.
 pub(crate) fn run(device: Device, model: Option<Model>) -> Result<bool> {
-    let context = Context::new(device, model, false)?;
+    let context = Context::new(device, model)?;
     let checks = checks::all();
     println!("TAP version 14");
     println!("1..{}", checks.len());

@@ -30,12 +30,12 @@ pub(crate) struct Context {
 
 impl Context {
     /// Remembers how things are before the first check.
-    pub(crate) fn new(device: Device, model: Option<Model>, small: bool) -> Result<Self> {
+    pub(crate) fn new(device: Device, model: Option<Model>) -> Result<Self> {
         let at_start = device.info()?.segments;
         Ok(Self {
             device,
             model,
-            small,
+            small: false,
             at_start,
         })
     }
