@@ -1,6 +1,6 @@
 //! The world as the memory manager sees it. Everything it does to hardware or
 //! to the kernel goes through these traits: the kernel module implements them
-//! over virtio (and later PCI), tests implement them on the model in the same
+//! over virtio and PCI, tests implement them on the model in the same
 //! process.
 //!
 //! Locking: an [`crate::Adapter`] is used under one device lock, held by the
