@@ -30,5 +30,6 @@ mod registers;
 mod rig;
 mod rings;
 mod state;
+mod state_format;
 mod tables;
 mod tlb;
