@@ -9,6 +9,9 @@ use std::sync::{Arc, Mutex};
 /// Steps after which an input has had its turn: rings may be endless.
 const STEPS: usize = 64;
 const BUDGET: u32 = 1 << 14;
+/// The first registers of ring 0, and of a video ring and the post-processor's.
+const RING_0: u32 = 0x3001C;
+const OTHER_RINGS: [u32; 2] = [0x30600, 0x30620];
 const RING_AT: u64 = 1 << 20;
 const RING_BYTES: usize = 1 << 16;
 
@@ -79,10 +82,15 @@ fn gpu() -> (Gpu, Ram) {
     let mut gpu = Gpu::new(&config, Box::new(NoInterrupts)).expect("VRAM");
     let ram = Ram::new();
     gpu.set_memory(Box::new(ram.clone()));
-    set(&mut gpu, 0x3001C, (RING_AT >> 12) as u32);
-    set(&mut gpu, 0x30020, RING_BYTES as u32);
-    set(&mut gpu, 0x3001C, (RING_AT >> 12) as u32 | 1 << 31);
+    start(&mut gpu, RING_0);
     (gpu, ram)
+}
+
+/// Lets a ring begin, by its first register.
+fn start(gpu: &mut Gpu, ring: u32) {
+    set(gpu, ring, (RING_AT >> 12) as u32);
+    set(gpu, ring + 4, RING_BYTES as u32);
+    set(gpu, ring, (RING_AT >> 12) as u32 | 1 << 31);
 }
 
 fn set(gpu: &mut Gpu, offset: u32, value: u32) {
@@ -115,10 +123,15 @@ pub fn registers(data: &[u8]) {
 
 const BAR0_BYTES: u32 = 1 << 20;
 
-/// Ring memory: the bytes are packets in ring 0.
+/// Ring memory: the bytes are packets in one ring of each kind.
 pub fn ring(data: &[u8]) {
     let (mut gpu, _) = gpu();
     submit(&mut gpu, data);
+    let tail = gpu.read(RING_0 + 12, Width::B4) as u32;
+    for ring in OTHER_RINGS {
+        start(&mut gpu, ring);
+        set(&mut gpu, ring + 12, tail);
+    }
     run(&mut gpu);
 }
 
@@ -166,6 +179,6 @@ pub fn tables(data: &[u8]) {
 fn submit(gpu: &mut Gpu, packets: &[u8]) {
     let len = packets.len().min(RING_BYTES - 4) & !3;
     let _inside = gpu.vram().write(VramOffset(RING_AT), &packets[..len]);
-    set(gpu, 0x30024, 0);
-    set(gpu, 0x30028, len as u32);
+    set(gpu, RING_0 + 8, 0);
+    set(gpu, RING_0 + 12, len as u32);
 }
