@@ -33,6 +33,7 @@ def as_json(
         "kernel_log": guest_log.as_json(outcome.findings),
         "last_lines": outcome.last_lines,
         "device": {},
+        "undeclared": [],
         **{history: [] for history in trouble.HISTORIES},
         **outcome.model,
     }
@@ -58,6 +59,9 @@ def as_text(report: dict[str, Any]) -> str:
     out += trouble.lines(report)
     out += heading("the model counted")
     out += render.lines(report["device"], 2)
+    if report["undeclared"]:
+        out += heading("registers that the model does not have: they store, nothing more")
+        out += render.lines(report["undeclared"], 2)
     out += heading("run")
     out += render.lines({**report["versions"], "door": report["door"], "accel": report["accel"]}, 2)
     out += ["  " + ", ".join(f"{name} {took:.1f} s" for name, took in report["seconds"].items())]

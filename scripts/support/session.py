@@ -236,7 +236,9 @@ def machine_for(
 def ask_model(path: Path) -> dict[str, Any]:
     """What the model and its door counted so far, and the histories of what went wrong."""
     answer = control.ask(path, "counters")
-    return {"device": {**answer.pop("device", {}), **answer}, **control.ask(path, "faults")}
+    undeclared = answer.pop("undeclared", [])
+    device = {**answer.pop("device", {}), **answer}
+    return {"device": device, "undeclared": undeclared, **control.ask(path, "faults")}
 
 
 def is_over(transcript: console.Transcript, boots: int) -> bool:
