@@ -93,7 +93,16 @@ def decompressed(path: Path, zstd: list[str]) -> bytes:
 
 
 def depends(data: bytes) -> list[str]:
-    """The names in a module's `depends=` record (in its .modinfo section)."""
-    match = re.search(rb"\0depends=([^\0]*)\0", data)
-    names = match.group(1).decode("ascii", "replace") if match else ""
-    return [name.replace("-", "_") for name in names.split(",") if name]
+    """The names in a module's `depends=` record."""
+    return [name.replace("-", "_") for name in record(data, b"depends").split(",") if name]
+
+
+def built_for(data: bytes) -> str:
+    """The kernel release that a module was built for; empty where it does not say."""
+    return record(data, b"vermagic").partition(" ")[0]
+
+
+def record(data: bytes, name: bytes) -> str:
+    """A record of a module's .modinfo section; empty where there is none."""
+    match = re.search(rb"\0" + name + rb"=([^\0]*)\0", data)
+    return match.group(1).decode("ascii", "replace") if match else ""

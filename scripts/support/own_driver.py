@@ -107,6 +107,11 @@ def prepare(
         progress.note(f"QEMU {chosen_qemu.version}")
         userland = busybox.ensure(cache, debian)
         files = module_files(cache, debian, request, chosen)
+    for name, data in files.items():
+        # Where symbols have versions the kernel compares these, and takes such a module.
+        if modules.built_for(data) not in {chosen.release, ""}:
+            built_for = modules.built_for(data)
+            progress.note(f"note: {name} was built for {built_for}, the guest is {chosen.release}")
     server = setup.server_alone(progress)
     initramfs = scratch / "initramfs.cpio"
     initramfs.write_bytes(archive(request, userland, files))

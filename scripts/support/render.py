@@ -5,8 +5,8 @@ from typing import Any
 ADDRESSES = {"addr", "va", "phys", "start", "end", "value", "pte"}
 # What names a record stands first, what it is made of next; the rest follows as it came.
 ORDER = [
-    "name", "block", "process_id", "level", "index", "register_addr", "written_value", "read_back_value",
-    "model_value", "start", "end", "bytes", "entries", "tables", "gpu_phys", "cpu_addr",
+    "name", "block", "process_id", "level", "index", "register_addr",
+    "written_value", "read_back_value", "model_value", "start", "end", "bytes", "entries", "tables", "gpu_phys", "cpu_addr",
 ]
 EXACT_BELOW = 10_000
 UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB"]

@@ -70,6 +70,11 @@ class Arguments(unittest.TestCase):
         self.assertEqual(arguments[-1], "panic=0")
         self.assertIn("panic=5", arguments)
 
+    def test_module_says_which_kernel_it_was_built_for(self) -> None:
+        data = b"\x7fELF\0license=GPL\0vermagic=6.12.107+deb13-amd64 SMP preempt \0"
+        self.assertEqual(modules.built_for(data), "6.12.107+deb13-amd64")
+        self.assertEqual(modules.built_for(b"\x7fELF\0"), "")
+
     def test_dependencies_are_found_among_the_users_own_files_too(self) -> None:
         helper = self.file("helper.ko", "\0depends=\0")
         driver = self.file("gpu.ko", "\0depends=helper,drm\0")
