@@ -55,7 +55,7 @@ impl Pair {
         let mut config = Config::new(Chip::Arise10c0, VRAM_BYTES, VRAM_BYTES, true).unwrap();
         config.mmu = choices.mmu;
         config.on_wait = choices.on_wait;
-        config.vsync = false;
+        config.vsync = choices.vsync;
         let mut rig = Rig::with_config(&config);
         rig.enter_va_mode();
         for at in RINGS[1..].iter().flat_map(|(_, at, bytes)| {

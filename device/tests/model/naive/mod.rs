@@ -39,6 +39,7 @@ const BAR0_BYTES: u32 = 1 << 20;
 pub(crate) struct Choices {
     pub(crate) mmu: MmuOptions,
     pub(crate) on_wait: OnWait,
+    pub(crate) vsync: bool,
 }
 
 /// One failed access.
@@ -141,9 +142,16 @@ impl Naive {
         self.line = false;
     }
 
-    /// The clock never goes back.
+    /// The clock never goes back. Displays' frames end at 60 Hz.
     pub(crate) fn set_clock(&mut self, now: u64) {
+        let frame = |clock| clock / 16_666_667;
+        let before = frame(self.clock);
         self.clock = self.clock.max(now);
+        if self.choices.vsync && frame(self.clock) != before {
+            let enabled = self.get(0x8508) & 0b1_1101;
+            self.put(0x8504, self.get(0x8504) | enabled);
+            self.settle();
+        }
     }
 
     fn get(&self, word: u32) -> u32 {

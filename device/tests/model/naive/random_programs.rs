@@ -23,8 +23,9 @@ pub(crate) fn choices() -> impl Strategy<Value = Choices> {
         Just(DtlbShape::new(1, 2).unwrap()),
         Just(DtlbShape::default()),
     ];
-    (large_page, on_fault, on_wait, utlb, dtlb, any::<bool>()).prop_map(
-        |(large_page, on_fault, on_wait, utlb, dtlb, strict_utlb)| Choices {
+    let switches = any::<[bool; 2]>();
+    (large_page, on_fault, on_wait, utlb, dtlb, switches).prop_map(
+        |(large_page, on_fault, on_wait, utlb, dtlb, [strict_utlb, vsync])| Choices {
             mmu: MmuOptions {
                 utlb: UtlbSize::new(utlb).unwrap(),
                 strict_utlb,
@@ -33,6 +34,7 @@ pub(crate) fn choices() -> impl Strategy<Value = Choices> {
                 on_fault,
             },
             on_wait,
+            vsync,
         },
     )
 }
@@ -142,7 +144,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(ring, header)| Step::Truncated(ring, header)),
         1 => (1..7_usize).prop_map(Step::Disabled),
         12 => prop_oneof![1 => 0..4096_u32, 2 => Just(1 << 16)].prop_map(Step::Run),
-        1 => any::<u64>().prop_map(|now| Step::Clock(now >> 8)),
+        1 => (any::<u64>(), 8..64_u32).prop_map(|(now, bits)| Step::Clock(now >> bits)),
         4 => Just(Step::Acknowledge),
         1 => Just(Step::Latch),
         6 => Just(Step::Recover),
