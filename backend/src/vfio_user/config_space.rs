@@ -224,7 +224,8 @@ impl ConfigSpace {
         at.and_then(|at| self.bytes.get(at)).copied().unwrap_or(0)
     }
 
-    fn is_powered(&self) -> bool {
+    /// Whether it is in D0.
+    pub(super) fn is_powered(&self) -> bool {
         self.byte(POWER_CONTROL as u64) & POWER_STATE == 0
     }
 

@@ -43,7 +43,6 @@ impl Function {
         let mut session = gpu.enter();
         // A lost GPU reaches no memory.
         let _ = session.run(|gpu| gpu.set_memory(Box::new(Bus(Arc::clone(&dma)))));
-        session.hold_engine(false);
         drop(session);
         let function = Self {
             config: ConfigSpace::new(gpu.config(), identity),
@@ -208,7 +207,8 @@ impl Function {
     /// Makes what configuration space says so.
     fn apply(&self) {
         // Its end sends an interrupt that had no way until now.
-        let _session = self.gpu.enter();
+        let mut session = self.gpu.enter();
+        session.hold_engine(!self.config.is_powered());
         self.dma.set_enabled(self.config.bus_master());
         self.interrupts.set_route(self.config.route());
     }

@@ -16,6 +16,10 @@ use super::counters::VfioUserCounters;
 use super::wire::{IrqAction, IrqData, SetIrqs};
 use crate::shared_gpu::InterruptPort;
 
+/// Said at the first INTx.
+const SLOW_WINDOW: &str = "the guest uses INTx: QEMU then serves BAR1 by messages, about fifty \
+    times slower, until INTx is disabled. With MSI it does not";
+
 /// Flags and number of the interrupts of a kind; `None` when there is no such kind.
 pub(super) fn kind(index: u32) -> Option<(u32, u32)> {
     match index {
@@ -145,6 +149,9 @@ impl InterruptPort for Port {
             Route::Intx if !state.intx_masked && state.signal(true) => {
                 state.intx_masked = true;
                 state.seen = rises;
+                if self.0.counters.intx.get() == 0 {
+                    tracing::warn!("{SLOW_WINDOW}");
+                }
                 self.0.counters.intx.add(1);
             }
             _ => {}

@@ -42,6 +42,21 @@ fn after_a_reset_under_running_work_no_memory_is_touched() {
 }
 
 #[test]
+fn in_d3_the_engine_rests() {
+    let mut rig = Rig::new();
+    rig.bring_up(&Signal::new());
+    fill_ram_for_long(&mut rig);
+    rig.client.set_config(0x44, 2, 3);
+    let fills = |rig: &Rig| rig.gpu.enter().run(|gpu| gpu.counters().fills).unwrap();
+    let before = fills(&rig);
+    assert_untouched(&rig, "D3");
+    assert_eq!(fills(&rig), before);
+    assert!(rig.gpu.enter().run(|gpu| gpu.has_work()).unwrap());
+    rig.client.set_config(0x44, 2, 0);
+    assert!(!rig.gpu.enter().run(|gpu| gpu.has_work()).unwrap());
+}
+
+#[test]
 fn a_client_that_leaves_takes_its_memory_with_it() {
     let mut rig = Rig::new();
     rig.bring_up(&Signal::new());
