@@ -68,6 +68,34 @@ fn drawing() -> impl Strategy<Value = Vec<u32>> {
         )
 }
 
+/// Many pages of VRAM that follow each other, copied forwards, backwards or on
+/// themselves, or filled; half of them in PA mode, where nothing faults.
+fn large_drawing() -> impl Strategy<Value = Vec<u32>> {
+    let width = prop_oneof![Just(64_u32), Just(1000), Just(1024), Just(4096)];
+    let distance = prop_oneof![0..0x20_u64, 0..0x200_u64];
+    let place = (0..0x40_u64, distance, any::<bool>());
+    let what = (1..3_u32, any::<[u32; 4]>(), any::<bool>());
+    (place, width, 1..32_u32, what).prop_map(
+        |((at, distance, back), width, height, (action, colour, in_pa_mode))| {
+            let near = SURFACES_AT + at * 256;
+            let far = near + distance * 256;
+            let [to, from] = if back { [near, far] } else { [far, near] };
+            let mut dwords = if in_pa_mode {
+                vec![4 << 28 | 12 << 23 | 1 << 10 | 1, 0]
+            } else {
+                vec![]
+            };
+            dwords.extend(surface(0, to, width, height, 0xf));
+            dwords.extend(surface(1, from, width, height, 0xf));
+            dwords.push(4 << 28 | 6 << 23 | 0xC8 << 10 | 4);
+            dwords.extend(colour);
+            let header = 9 << 28 | 6 << 23 | action << 16 | 0xA000 | 3;
+            dwords.extend([header, (width - 1) << 16, (height - 1) << 16, 0]);
+            dwords
+        },
+    )
+}
+
 /// External fences of both sizes, copied or or-ed; few are out of place.
 fn fence() -> impl Strategy<Value = Vec<u32>> {
     let or = prop_oneof![3 => Just(0_u32), 1 => Just(1 << 13)];
@@ -216,6 +244,7 @@ fn packet() -> impl Strategy<Value = Vec<u32>> {
     prop_oneof![
         14 => plain_packet(),
         12 => drawing(),
+        2 => large_drawing(),
         3 => (0..4_u32, 0..4_u32).prop_map(|(mode, n)| library_call(mode, n)),
         2 => dump(false),
         2 => load(false),
