@@ -51,7 +51,7 @@ struct State {
     intx: Option<File>,
     /// From each INTx until the client has taken it.
     intx_masked: bool,
-    /// Rises of the line that an MSI was sent for, or that went by as INTx.
+    /// Rises of the line when an MSI was last sent.
     seen: u64,
 }
 
@@ -148,7 +148,6 @@ impl InterruptPort for Port {
             }
             Route::Intx if !state.intx_masked && state.signal(true) => {
                 state.intx_masked = true;
-                state.seen = rises;
                 if self.0.counters.intx.get() == 0 {
                     tracing::warn!("{SLOW_WINDOW}");
                 }

@@ -69,6 +69,11 @@ fn intx_is_masked_by_itself_and_comes_again_while_the_line_is_up() {
     rig.client.set_irqs(1 | 16, INTX, 1, &[]).unwrap();
     assert_eq!(intx.wait(), 1);
     assert_eq!(msi.take(), 0);
+    // Who turns MSI on over a line that is up hears of it, once.
+    rig.client.set_config(0x4A, 2, 0x81);
+    assert_eq!(msi.wait(), 1);
+    rig.client.set_config(4, 2, 6);
+    assert_eq!(msi.take(), 0);
 }
 
 #[test]
