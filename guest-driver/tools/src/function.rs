@@ -93,7 +93,12 @@ fn everything_works(model: &Path) -> Result<String> {
             failed.push(format!("{}: {detail}", check.name));
         }
     });
-    ensure!(failed.is_empty(), "{}", failed.join("; "));
+    if let Some(first) = failed.first() {
+        let (failed, all) = (failed.len(), checks.len());
+        return Err(Error::Wrong(format!(
+            "{failed} of {all} checks fail: {first}"
+        )));
+    }
     Ok(format!("{} checks", checks.len()))
 }
 
