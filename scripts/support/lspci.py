@@ -38,7 +38,7 @@ def difference(progress: Progress, configs: list[str]) -> str:
 
 
 def decoded(progress: Progress, config: bytes) -> str:
-    """What lspci says of a function at 01:00.0, without what changes from run to run."""
+    """What lspci says of a function at 01:00.0."""
     lines = [
         f"{at:02x}: {config[at:at + LINE_BYTES].hex(' ')}"
         for at in range(0, len(config), LINE_BYTES)
@@ -50,10 +50,14 @@ def decoded(progress: Progress, config: bytes) -> str:
         run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise Refused(f"lspci: exit status {run.returncode}: {run.stderr.strip()}")
-    text = run.stdout.strip() + "\n"
+    return settled(run.stdout)
+
+
+def settled(text: str) -> str:
+    """lspci's output without what changes from run to run."""
     for pattern, instead in CHANGING:
         text = pattern.sub(instead, text)
-    return text
+    return text.strip() + "\n"
 
 
 def program(progress: Progress) -> list[str]:
