@@ -167,12 +167,6 @@ impl Door {
 
 /// Serves until every QEMU has left, or with `keep` until a signal.
 pub fn serve(options: &Options) -> Result<(), ServerError> {
-    let sockets = options
-        .doors
-        .iter()
-        .map(|door| Socket::listen(&door.socket))
-        .collect::<Result<Vec<_>, _>>()?;
-    let control_socket = options.control.as_deref().map(Socket::listen).transpose()?;
     let life = Arc::new(Life::default());
     let start =
         |door: &DoorOptions| Served::start(options.config.clone(), options.identity, door, &life);
@@ -183,6 +177,14 @@ pub fn serve(options: &Options) -> Result<(), ServerError> {
         .collect::<io::Result<Vec<_>>>();
     let gpus: Arc<[Served]> = gpus.map_err(ServerError::PowerOn)?.into();
 
+    // Not before: a seed takes seconds of a busy host, and QEMU gives a vfio-user
+    // server that listens five to answer.
+    let sockets = options
+        .doors
+        .iter()
+        .map(|door| Socket::listen(&door.socket))
+        .collect::<Result<Vec<_>, _>>()?;
+    let control_socket = options.control.as_deref().map(Socket::listen).transpose()?;
     let all = sockets.iter().chain(&control_socket);
     life.watch_signals(all.map(|socket| socket.path().to_owned()).collect())
         .map_err(ServerError::Start)?;

@@ -10,7 +10,7 @@ from typing import Any
 from .errors import Refused
 
 ANSWER_SECONDS = 5.0
-START_SECONDS = 10.0
+START_SECONDS = 30.0
 RETRY_SECONDS = 0.01
 
 
@@ -28,7 +28,7 @@ def ask(path: Path, question: str) -> Any:
 
 
 def wait_until_listening(path: Path, server: subprocess.Popen[str], log: Path) -> None:
-    """Return when the server takes connections; its death or ten seconds end the wait."""
+    """Return when the server takes connections; its death or half a minute ends the wait."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with socket.socket(socket.AF_UNIX) as connection:
