@@ -77,7 +77,9 @@ impl Interrupts {
     pub(super) fn set(&self, request: SetIrqs<'_>, fd: Option<OwnedFd>) -> Result<(), Errno> {
         let (_, number) = kind(request.index).ok_or(Errno::INVAL)?;
         let end = request.start.checked_add(request.count);
-        if end.is_none_or(|end| end > number) || (request.data != IrqData::EventFds && fd.is_some())
+        if number == 0
+            || end.is_none_or(|end| end > number)
+            || (request.data != IrqData::EventFds && fd.is_some())
         {
             return Err(Errno::INVAL);
         }

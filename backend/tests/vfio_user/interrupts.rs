@@ -83,6 +83,8 @@ fn interrupts_that_are_not_there_are_refused() {
     for (flags, index, count) in [
         (4 | 32, MSI, 2),
         (4 | 32, 2, 1),
+        (1 | 32, 2, 0),
+        (1 | 32, 4, 0),
         (4 | 32, 7, 1),
         (4 | 8, MSI, 1),
         (1 | 8, MSI, 1),

@@ -213,6 +213,8 @@ fn what_does_not_lie_in_its_region_is_refused() {
         (BAR0, 0, 3),
         (BAR0, 0, 16),
         (BAR0, 0, 0),
+        (BAR1, 0, 0),
+        (CONFIG, 0, 0),
         (BAR1, 512 << 20, 1),
         (BAR1, (512 << 20) - 1, 2),
         (BAR1, 0, (64 << 10) + 1),
