@@ -416,17 +416,17 @@ impl Rig {
 
 /// Where [`fill_ram_for_long`] fills, and how much.
 const FILLED_AT: u64 = 0x20_0000;
-const FILLED_BYTES: usize = 0x4_0000;
+const FILLED_BYTES: usize = 0x20_0000;
 
-/// Keeps the GPU busy with fills of RAM; returns when the first is done.
+/// Keeps the GPU busy with 4 GiB of fills of RAM; returns when the first has begun.
 pub fn fill_ram_for_long(rig: &mut Rig) {
     rig.submit(|writer| {
         for _ in 0..2000 {
-            writer.surface(0, GpuVa(gpu::RAM_VA + FILLED_AT), 16384, 4);
-            writer.clear(16384, 4, 0x1234_5678);
+            writer.surface(0, GpuVa(gpu::RAM_VA + FILLED_AT), 16384, 32);
+            writer.clear(16384, 32, 0x1234_5678);
         }
     });
-    until("the first fill", || {
+    until("the first fill's beginning", || {
         let mut word = [0; 4];
         rig.ram.read_exact_at(&mut word, FILLED_AT).unwrap();
         word == 0x1234_5678_u32.to_le_bytes()
@@ -436,14 +436,13 @@ pub fn fill_ram_for_long(rig: &mut Rig) {
 /// Whatever was to stop it has stopped it.
 pub fn assert_untouched(rig: &Rig, why: &str) {
     // What an access in flight wrote is overwritten; a later one would show.
-    rig.ram
-        .write_all_at(&vec![0; FILLED_BYTES], FILLED_AT)
-        .unwrap();
+    let zeros = vec![0; FILLED_BYTES];
+    rig.ram.write_all_at(&zeros, FILLED_AT).unwrap();
+    let mut found = vec![1; FILLED_BYTES];
     for _ in 0..50 {
         std::thread::yield_now();
-        let mut found = vec![0; FILLED_BYTES];
         rig.ram.read_exact_at(&mut found, FILLED_AT).unwrap();
-        assert!(found.iter().all(|byte| *byte == 0), "{why}");
+        assert!(found == zeros, "{why}");
     }
 }
 
