@@ -68,7 +68,8 @@ def on_the_pci_function() -> list[Case]:
     door = "vfio-user"
     stale = [*session.SEEDED, "--defect", "invalidations"]
     return [
-        Case("removal, resets and sleep, idle and in use", Guest("function", door), lspci=True),
+        Case("removal, resets and sleep, idle and in use",
+             Guest("function", door, limit_seconds=300), lspci=True),
         Case("pci=nomsi", Guest("intx", door, kernel_arguments=["pci=nomsi"])),
         Case("10 reboots, then everything again",
              Guest("reboot", door, boots=11, limit_seconds=600)),
