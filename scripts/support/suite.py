@@ -43,6 +43,7 @@ def cases() -> list[Case]:
         *on_the_pci_function(),
         Case("the register cannot say this VRAM size", Guest("demo", vram="1280M", visible="1G")),
         Case("reboot, then everything again", Guest("reboot", boots=2)),
+        Case("what scripts/bench measures can be measured", Guest("bench")),
         Case("retbleed=unret", mitigated("EPYC-Rome", "retbleed=unret")),
         Case("retbleed=stuff", mitigated("Skylake-Server-v1", "retbleed=stuff")),
         Case("a model that ignores copies is noticed", defective("copies"), fails=("copy ",)),
