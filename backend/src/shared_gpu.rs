@@ -63,8 +63,10 @@ impl Machine {
         !self.held && self.gpu.as_ref().is_some_and(Gpu::has_work)
     }
 
-    /// When the display wants to be looked at, by the GPU's clock.
+    /// When the display wants to be looked at, by the GPU's clock: for somebody
+    /// who takes interrupts.
     fn next_vsync(&self) -> Option<u64> {
+        self.port.as_ref()?;
         self.gpu.as_ref().and_then(Gpu::next_vsync)
     }
 }
@@ -413,6 +415,21 @@ mod tests {
             }
             enable(0);
         }
+    }
+
+    #[test]
+    fn where_nobody_takes_interrupts_the_engine_sleeps_through_vertical_blanks() {
+        let shared = start();
+        let enabled = shared
+            .enter()
+            .run(|gpu| write(gpu, Reg::BiuEnable.offset(), 1));
+        assert_eq!(enabled, Ok(()));
+        eventually("the engine's sleep", || shared.enter().machine.asleep);
+        let (sender, _latched) = mpsc::channel();
+        shared.set_interrupt_port(Some(Box::new(SendLatched(sender))));
+        eventually("its waking", || !shared.enter().machine.asleep);
+        shared.set_interrupt_port(None);
+        eventually("its sleep again", || shared.enter().machine.asleep);
     }
 
     struct PanickingPort;
