@@ -56,6 +56,19 @@ impl Life {
         self.state.lock().ending
     }
 
+    /// A guest has left: ends the process if it was told to and no guest is
+    /// left. GPUs that no guest has come to would keep it waiting.
+    pub fn end_after_last(&self, code: i32) {
+        if self.is_over() {
+            self.end(code);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.ending && state.attached == 0
+    }
+
     fn answer_signal(&self) -> Answer {
         let mut state = self.state.lock();
         let told_before = std::mem::replace(&mut state.ending, true);
@@ -183,7 +196,9 @@ mod tests {
         assert!(gpus[0].detach());
         assert!(gpus[1].is_attached() && !gpus[0].is_attached());
         assert_eq!(life.answer_signal(), Answer::WaitForQemu);
+        assert!(!life.is_over());
         assert!(gpus[1].detach());
+        assert!(life.is_over());
         assert_eq!(life.answer_signal(), Answer::End);
     }
 }

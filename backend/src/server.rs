@@ -233,11 +233,15 @@ fn serve_gpu(
             continue;
         }
         report(served);
-        if !keep || life.is_ending() {
+        if !keep && !life.is_ending() {
             return outcome;
         }
-        if let Err(error) = outcome {
+        if let Err(error) = &outcome {
             tracing::error!("{error}");
+        }
+        life.end_after_last(outcome.is_err().into());
+        if life.is_ending() {
+            return outcome;
         }
         served.gpu.power_cycle().map_err(ServerError::PowerOn)?;
         tracing::info!("GPU power-cycled; waiting for QEMU on {path}");

@@ -155,6 +155,19 @@ fn a_signal_with_a_guest_waits_for_qemu_to_leave() {
 }
 
 #[test]
+fn a_signal_waits_for_no_qemu_that_never_came() {
+    let mut server = Server::start(&["--keep", "--vfio-user", "pci"]);
+    let mut qemu = Qemu::attach(&server.socket());
+    qemu.start();
+    server.signal(Signal::TERM);
+    server.await_log("it ends when QEMU leaves");
+    drop(qemu);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(!server.socket().exists());
+    assert!(!server.dir.path().join("pci").exists());
+}
+
+#[test]
 fn a_second_signal_ends_under_the_guest() {
     let mut server = Server::start(&[]);
     let mut qemu = Qemu::attach(&server.socket());
