@@ -214,13 +214,15 @@ fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
         println!("{}", qemu_args::line(&doors, args.guest_ram));
         return Ok(());
     }
+    let identity = Identity {
+        class: args.pci_class,
+        subsystem: args.pci_subsystem,
+    };
+    identity.warn();
     server::serve(&Options {
         doors,
         config,
-        identity: Identity {
-            class: args.pci_class,
-            subsystem: args.pci_subsystem,
-        },
+        identity,
         control: args.control.clone(),
         keep: args.keep,
     })?;

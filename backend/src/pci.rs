@@ -43,6 +43,15 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Says what drivers make of it, once there is a log.
+    pub fn warn(&self) {
+        if self.subsystem == Some(QEMU_SUBSYSTEM) {
+            tracing::warn!(
+                "subsystem 1af4:1100 is QEMU's: drivers of this family wait longer with it"
+            );
+        }
+    }
+
     /// Subsystem vendor and subsystem id.
     pub fn subsystem(&self, chip: Chip) -> (u16, u16) {
         self.subsystem
@@ -56,12 +65,7 @@ pub fn parse_ids(text: &str) -> Result<(u16, u16), String> {
         let digits = digits.trim_start_matches("0x");
         u16::from_str_radix(digits, 16).ok()
     };
-    let ids = text
-        .split_once(':')
+    text.split_once(':')
         .and_then(|(vendor, device)| number(vendor).zip(number(device)))
-        .ok_or("expected VENDOR:DEVICE, both in hexadecimal, as in 6766:0001")?;
-    if ids == QEMU_SUBSYSTEM {
-        tracing::warn!("subsystem 1af4:1100 is QEMU's: drivers of this family wait longer with it");
-    }
-    Ok(ids)
+        .ok_or("expected VENDOR:DEVICE, both in hexadecimal, as in 6766:0001".to_owned())
 }

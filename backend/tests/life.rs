@@ -99,6 +99,15 @@ fn somebody_at_the_pci_door_who_talks_nonsense_is_sent_away() {
 }
 
 #[test]
+fn subsystem_ids_that_slow_drivers_down_are_told() {
+    let mut server = Server::start_pci(&["--pci-subsystem", "1af4:1100"]);
+    server.signal(Signal::TERM);
+    server.wait();
+    let log = server.whole_log();
+    assert!(log.contains("drivers of this family wait longer"), "{log}");
+}
+
+#[test]
 fn with_keep_the_next_qemu_finds_a_power_cycled_gpu() {
     let mut server = Server::start(&[
         "--keep",
