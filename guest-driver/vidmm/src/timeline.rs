@@ -40,7 +40,7 @@ pub struct Timeline<O: Os> {
     fallbacks: AtomicU64,
     page_faults: AtomicU64,
     lost: AtomicBool,
-    /// The fences that the last reset found unfinished: first and last.
+    /// The fences that the last reset to find any found unfinished: first and last.
     canceled: [AtomicU64; 2],
 }
 
@@ -143,8 +143,10 @@ impl<O: Os> Timeline<O> {
         self.publish();
         let [first, last] = &self.canceled;
         let (completed, submitted) = (self.completed(), self.submitted());
-        first.store(completed + 1, Ordering::Relaxed);
-        last.store(submitted, Ordering::Relaxed);
+        if completed < submitted {
+            first.store(completed + 1, Ordering::Relaxed);
+            last.store(submitted, Ordering::Relaxed);
+        }
         // Whoever sees a canceled fence as completed sees that it is canceled.
         self.completed.store(submitted, Ordering::Release);
         self.lost.store(false, Ordering::Release);
