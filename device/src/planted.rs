@@ -130,7 +130,7 @@ mod list {
         VideoErrorOfOther,
         /// An access that should wait for its table is dropped.
         RetryDrops,
-        /// A ring goes on behind a fault where it should stand.
+        /// A ring goes on behind a fault where it should halt.
         NoStanding,
         /// A table of 64 KiB pages is indexed as one of 4 KiB pages.
         LargeIndexOf4K,

@@ -265,7 +265,11 @@ impl FaultLog {
             return Stop::Dropped;
         }
         self.latch(request, va, cause, place);
-        self.stand = self.on_fault != OnFault::Report && !planted!(NoStanding);
+        self.stand = match self.on_fault {
+            OnFault::Report => false,
+            OnFault::Halt => !planted!(NoStanding),
+            OnFault::Retry => true,
+        };
         if self.on_fault == OnFault::Retry && !planted!(RetryDrops) {
             Stop::Stalled
         } else {

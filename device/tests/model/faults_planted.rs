@@ -7,8 +7,8 @@ use crate::naive::program::{Edit, Leaf, Step};
 use crate::naive::properties::follow;
 use crate::naive::random_programs::{choices, program};
 use crate::naive::stale;
-use crate::rig::{RING_BYTES, SURFACES_AT};
-use presil_device::{Planted, plant};
+use crate::rig::{ADVANCED_ENABLE, GATE, RING_BYTES, SURFACES_AT};
+use presil_device::{Planted, Width, plant};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -57,7 +57,17 @@ fn made_for(fault: Planted) -> Option<Vec<Step>> {
     const HIGH: u64 = (1 << 32) + SURFACES_AT;
     /// The L3 entry of process 1's first page.
     const ENTRY: usize = 8;
+    /// An internal fence that interrupts.
+    const INTERRUPT: [u32; 2] = [8 << 28 | 1 << 3 | 1, 5];
     Some(match fault {
+        Planted::EnableIgnored => vec![
+            Step::Write(ADVANCED_ENABLE, Width::B4, 0),
+            Step::Queue(0, INTERRUPT.to_vec()),
+        ],
+        Planted::GateIgnored => vec![
+            Step::Write(GATE, Width::B1, 0),
+            Step::Queue(0, INTERRUPT.to_vec()),
+        ],
         Planted::RingInvalidationLost => vec![
             Step::Edit(Edit::L1(1, 1, Some(1)), true),
             write(HIGH),

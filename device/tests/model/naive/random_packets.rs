@@ -71,12 +71,18 @@ fn drawing() -> impl Strategy<Value = Vec<u32>> {
 /// Many pages of VRAM that follow each other, copied forwards, backwards or on
 /// themselves, or filled; half of them in PA mode, where nothing faults.
 fn large_drawing() -> impl Strategy<Value = Vec<u32>> {
-    let width = prop_oneof![Just(64_u32), Just(1000), Just(1024), Just(4096)];
+    // Of at most 48 KiB.
+    let size = prop_oneof![
+        (Just(64_u32), 1..32_u32),
+        (Just(1000), 1..12_u32),
+        (Just(1024), 1..12_u32),
+        (Just(4096), 1..4_u32),
+    ];
     let distance = prop_oneof![0..0x20_u64, 0..0x200_u64];
     let place = (0..0x40_u64, distance, any::<bool>());
     let what = (1..3_u32, any::<[u32; 4]>(), any::<bool>());
-    (place, width, 1..32_u32, what).prop_map(
-        |((at, distance, back), width, height, (action, colour, in_pa_mode))| {
+    (place, size, what).prop_map(
+        |((at, distance, back), (width, height), (action, colour, in_pa_mode))| {
             let near = SURFACES_AT + at * 256;
             let far = near + distance * 256;
             let [to, from] = if back { [near, far] } else { [far, near] };
@@ -244,7 +250,7 @@ fn packet() -> impl Strategy<Value = Vec<u32>> {
     prop_oneof![
         14 => plain_packet(),
         12 => drawing(),
-        2 => large_drawing(),
+        1 => large_drawing(),
         3 => (0..4_u32, 0..4_u32).prop_map(|(mode, n)| library_call(mode, n)),
         2 => dump(false),
         2 => load(false),
