@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /* debugfs: bos, vidmm_init, counters; bench, which measures when it is read. */
+#include <linux/pm_runtime.h>
 #include <linux/seq_file.h>
 #include <drm/drm_debugfs.h>
 #include "presil.h"
@@ -45,12 +46,16 @@ static int show_bench(struct seq_file *to, void *unused)
 {
 	struct drm_debugfs_entry *entry = to->private;
 	struct presil_device *presil = to_presil(entry->dev);
-	int ret = presil_lock(presil);
+	int ret = presil_keep_awake(entry->dev);
 
 	if (ret)
 		return ret;
-	ret = presil_rs_bench(presil->adapter, to);
-	mutex_unlock(&presil->lock);
+	ret = presil_lock(presil);
+	if (!ret) {
+		ret = presil_rs_bench(presil->adapter, to);
+		mutex_unlock(&presil->lock);
+	}
+	pm_runtime_put(entry->dev->dev);
 	return ret;
 }
 

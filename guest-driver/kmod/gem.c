@@ -2,6 +2,7 @@
 /* Buffer objects: their life, their user mappings, the first touch of a page. */
 #include <linux/ktime.h>
 #include <linux/mm.h>
+#include <linux/pm_runtime.h>
 #include <linux/slab.h>
 #include <drm/drm_drv.h>
 #include <drm/drm_vma_manager.h>
@@ -34,6 +35,7 @@ static void bo_free(struct drm_gem_object *gem)
 	if (to_bo(gem)->gone_page)
 		__free_page(to_bo(gem)->gone_page);
 	kfree(to_bo(gem));
+	pm_runtime_put(presil->drm.dev);
 }
 
 /* The device is gone: one zeroed page stands for all pages of the BO. */
@@ -243,6 +245,8 @@ struct presil_bo *presil_bo_new(struct presil_device *presil,
 		kfree(bo);
 		return ERR_PTR(ret);
 	}
+	/* As a dma-buf it may outlive its node, and VRAM and the tables are not there in D3. */
+	pm_runtime_get_noresume(presil->drm.dev);
 	ret = drm_gem_create_mmap_offset(&bo->gem);
 	if (ret) {
 		drm_gem_object_put(&bo->gem);

@@ -106,8 +106,8 @@ int presil_access(struct presil_device *presil, struct presil_op *ops, size_t co
 	return presil->transport->access(presil, ops, count);
 }
 
-/* An open node keeps the device awake: its user may touch VRAM at any time. */
-static int opened(struct drm_device *drm, struct drm_file *file)
+/* Until pm_runtime_put(). */
+int presil_keep_awake(struct drm_device *drm)
 {
 	int ret = pm_runtime_get_sync(drm->dev);
 
@@ -116,6 +116,12 @@ static int opened(struct drm_device *drm, struct drm_file *file)
 		return 0;
 	pm_runtime_put_noidle(drm->dev);
 	return ret;
+}
+
+/* An open node keeps the device awake: its user may touch VRAM at any time. */
+static int opened(struct drm_device *drm, struct drm_file *file)
+{
+	return presil_keep_awake(drm);
 }
 
 static void closed(struct drm_device *drm, struct drm_file *file)

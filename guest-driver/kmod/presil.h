@@ -67,6 +67,7 @@ void presil_stop(struct presil_device *presil);
 int presil_suspend(struct presil_device *presil);
 int presil_resume(struct presil_device *presil);
 void presil_interrupt(struct presil_device *presil, u32 biu, u32 advanced);
+int presil_keep_awake(struct drm_device *drm);
 
 /* The transports: virtio.c and pci.c */
 extern struct virtio_driver presil_virtio_driver;
