@@ -4,9 +4,10 @@
 //! Only the 4-byte format that the reference names. Pixels are moved in ascending order, rows from the top.
 
 use crate::config::Defects;
-use crate::csp::CspErrorKind;
+use crate::csp::{Allowance, CspErrorKind, PACKET_COST};
 use crate::mmu::{Mxu, Request, Stop};
 use crate::planted::planted;
+use crate::run::{COLOUR_RUN, Piece, Run};
 use crate::{index, sparse};
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::packet::{Range, RtFormat, RtMisc, RtSize, SourceOffset, ff};
@@ -14,10 +15,12 @@ use e3k_regs::{GpuVa, PAGE_SHIFT, PAGE_SIZE};
 use serde::{Deserialize, Serialize};
 
 const PIXEL_BYTES: u64 = 4;
-/// The most that is moved between two looks at the budget: one page.
+/// The most that is moved at once: one page.
 const PIECE_BYTES: usize = 1 << PAGE_SHIFT;
 /// The price of a piece besides its bytes, so that thin rows are not free.
 const PIECE_COST: u64 = 64;
+/// The write mask of every byte.
+const WHOLE_PIXEL: u8 = 0xf;
 /// Bytes of the clear colour.
 const COLOUR_BYTES: usize = 16;
 
@@ -134,6 +137,48 @@ impl Operation {
     }
 }
 
+impl Operation {
+    /// What comes next: it ends at the end of the row, or of a page of either side.
+    fn piece(&self) -> Piece {
+        let Rectangle { at_x, at_y, .. } = self.rectangle;
+        let to = self.destination.pixel(at_x, at_y);
+        let mut len = self.rectangle.row_left().min(PAGE_SIZE - to.in_page());
+        let source = match &self.kind {
+            Kind::Clear => None,
+            Kind::Blit {
+                source,
+                offset,
+                request,
+            } => {
+                let offset = if planted!(SourceOffsetIgnored) {
+                    SourceOffset::new()
+                } else {
+                    *offset
+                };
+                let from = source.pixel(at_x + u32::from(offset.x()), at_y + u32::from(offset.y()));
+                len = len.min(PAGE_SIZE - from.in_page());
+                Some((*request, from))
+            }
+        };
+        Piece {
+            source,
+            destination: (self.request, to),
+            len,
+        }
+    }
+}
+
+/// Where in the buffer a piece is: a clear's colour repeats from the surface's
+/// start, whose address is a multiple of it.
+fn phase(piece: &Piece) -> usize {
+    let late = if planted!(ColourPhase) { 4 } else { 0 };
+    let (_, to) = piece.destination;
+    match piece.source {
+        Some(_) => 0,
+        None => (index(to.0) + late) % COLOUR_BYTES,
+    }
+}
+
 /// The block's registers and its buffer.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Ff {
@@ -141,7 +186,7 @@ pub(crate) struct Ff {
     words: [u32; ff::WORDS as usize],
     /// Pixels on their way; for a clear the colour, repeated.
     #[serde(skip, default = "zeros")]
-    buffer: Box<[u8; PIECE_BYTES + COLOUR_BYTES]>,
+    buffer: Box<[u8; COLOUR_RUN + COLOUR_BYTES]>,
     /// What a partly masked piece becomes.
     #[serde(skip, default = "zeros")]
     merged: Box<[u8; PIECE_BYTES]>,
@@ -201,9 +246,11 @@ impl Ff {
     /// Fills the buffer with the clear colour. It cannot change while a clear
     /// is in flight, so the buffer need not be saved.
     pub(crate) fn load_colour(&mut self) {
-        for (chunk, at) in self.buffer.as_chunks_mut::<4>().0.iter_mut().zip(0_u16..) {
-            *chunk = self.words[usize::from(ff::CLEAR_COLOUR + at % 4)].to_le_bytes();
+        let mut colour = [0; COLOUR_BYTES];
+        for (chunk, at) in colour.as_chunks_mut::<4>().0.iter_mut().zip(0_u16..) {
+            *chunk = self.words[usize::from(ff::CLEAR_COLOUR + at)].to_le_bytes();
         }
+        self.buffer.as_chunks_mut().0.fill(colour);
     }
 
     /// A blit as the registers and the packet's payload say it.
@@ -234,65 +281,79 @@ impl Ff {
         Ok(operation)
     }
 
-    /// Does one piece. Returns its price, and whether the operation is done.
-    /// A piece whose source or destination faults is dropped, or stalls and is
-    /// to be done again.
+    /// Does pieces, at least one, as long as there is something to spend. Returns
+    /// whether the operation is done. A piece whose source or destination faults
+    /// is the last; it is dropped, or stalls and is to be done again.
     pub(crate) fn advance(
         &mut self,
         operation: &mut Operation,
+        allowance: &mut Allowance,
         mxu: &mut Mxu,
-    ) -> Result<(u64, bool), Stop> {
-        let rectangle = &operation.rectangle;
-        let (target, mask) = (operation.request, operation.destination.mask);
-        let to = operation.destination.pixel(rectangle.at_x, rectangle.at_y);
-        let mut len = rectangle.row_left().min(PAGE_SIZE - to.in_page());
-        let result = match &operation.kind {
-            Kind::Clear => {
-                let late = if planted!(ColourPhase) { 4 } else { 0 };
-                let phase = (index(to.0) + late) % COLOUR_BYTES;
-                let piece = &self.buffer[phase..phase + index(len)];
-                if self.defects.ignore_fills {
-                    Err(Stop::Dropped)
-                } else {
-                    write_masked(mxu, target, to, piece, mask, &mut self.merged)
-                }
+    ) -> bool {
+        let mut run = Run::default();
+        let mut colour = 0;
+        let (mut bytes, mut done) = (0, false);
+        loop {
+            let piece = operation.piece();
+            let mut pieces = 1;
+            if piece.len == PAGE_SIZE {
+                let pages = operation.rectangle.row_left() / PAGE_SIZE;
+                pieces = pages.min(allowance.pieces(PAGE_SIZE + PIECE_COST));
             }
-            Kind::Blit {
-                source,
-                offset,
-                request,
-            } => {
-                let offset = if planted!(SourceOffsetIgnored) {
-                    SourceOffset::new()
-                } else {
-                    *offset
-                };
-                let x = rectangle.at_x + u32::from(offset.x());
-                let y = rectangle.at_y + u32::from(offset.y());
-                let from = source.pixel(x, y);
-                len = len.min(PAGE_SIZE - from.in_page());
-                let piece = &mut self.buffer[..index(len)];
-                if self.defects.ignore_copies {
-                    Err(Stop::Dropped)
-                } else {
-                    mxu.read(*request, from, piece)
-                        .and_then(|()| write_masked(mxu, target, to, piece, mask, &mut self.merged))
-                }
+            pieces = run.extend(&piece, pieces, mxu);
+            let mut result = Ok(());
+            if pieces == 0 {
+                pieces = 1;
+                run.flush(&self.buffer[colour..], &mxu.memory.vram);
+                colour = phase(&piece);
+                let begun = self.begin(operation, &piece, mxu);
+                result = begun.map(|begun| run = begun);
             }
-        };
-        if result == Err(Stop::Stalled) {
-            return Err(Stop::Stalled);
+            if result == Err(Stop::Stalled) {
+                allowance.spend(PACKET_COST, mxu);
+                break;
+            }
+            let len = pieces * piece.len;
+            #[expect(clippy::cast_possible_truncation, reason = "at most a row")]
+            let pixels = (len / PIXEL_BYTES) as u32;
+            done = operation.rectangle.advance(pixels);
+            bytes += if result.is_ok() { len } else { 0 };
+            allowance.spend_on_each(pieces, piece.len + PIECE_COST, mxu);
+            if done || result.is_err() || !allowance.goes_on() {
+                break;
+            }
         }
-        #[expect(clippy::cast_possible_truncation, reason = "at most one page")]
-        let done = operation.rectangle.advance((len / PIXEL_BYTES) as u32);
+        run.flush(&self.buffer[colour..], &mxu.memory.vram);
         let counters = &mut mxu.counters;
-        let (bytes, finished) = match operation.kind {
+        let (moved, finished) = match operation.kind {
             Kind::Clear => (&mut counters.bytes_filled, &mut counters.fills),
             Kind::Blit { .. } => (&mut counters.bytes_copied, &mut counters.copies),
         };
-        *bytes += if result.is_ok() { len } else { 0 };
+        *moved += bytes;
         *finished += u64::from(done);
-        Ok((len + PIECE_COST, done))
+        done
+    }
+
+    /// Does one piece. What it leaves to do in VRAM can be done with the next.
+    fn begin(&mut self, operation: &Operation, piece: &Piece, mxu: &mut Mxu) -> Result<Run, Stop> {
+        let ignored = match operation.kind {
+            Kind::Clear => self.defects.ignore_fills,
+            Kind::Blit { .. } => self.defects.ignore_copies,
+        };
+        if ignored {
+            return Err(Stop::Dropped);
+        }
+        let start = phase(piece);
+        let buffer = &mut self.buffer[start..start + index(piece.len)];
+        let mask = operation.destination.mask;
+        if mask == WHOLE_PIXEL {
+            return mxu.begin(piece, buffer);
+        }
+        if let Some((request, from)) = piece.source {
+            mxu.read(request, from, buffer)?;
+        }
+        let (request, to) = piece.destination;
+        write_masked(mxu, request, to, buffer, mask, &mut self.merged).map(|()| Run::default())
     }
 
     fn operation(
@@ -358,7 +419,7 @@ fn write_masked(
     merged: &mut [u8; PIECE_BYTES],
 ) -> Result<(), Stop> {
     match mask {
-        0xf => mxu.write(request, to, piece),
+        WHOLE_PIXEL => mxu.write(request, to, piece),
         0 => Ok(()),
         _ => {
             let merged = &mut merged[..piece.len()];

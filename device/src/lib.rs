@@ -23,6 +23,7 @@ mod memory;
 mod mmu;
 mod planted;
 mod power;
+mod run;
 mod sparse;
 mod state;
 mod storage;

@@ -11,7 +11,7 @@ mod registers;
 mod ring;
 
 pub use error::{CspError, CspErrorKind, UnmetWait};
-pub(crate) use packet::too_short;
+pub(crate) use packet::{PACKET_COST, too_short};
 
 use crate::biu::Biu;
 use crate::blit::Ff;
@@ -25,7 +25,6 @@ use e3k_regs::{Chip, Reg};
 use engine::{Engine, Operation};
 use error::History;
 use execute::Trouble;
-use packet::PACKET_COST;
 use serde::{Deserialize, Serialize};
 
 /// Rings that the chip has; video core 0's is the first of the video rings.
@@ -37,6 +36,56 @@ const VPP: usize = 9;
 const WALK_COST: u64 = 512;
 /// How long a ring works before the next one has its turn, in the same measure.
 const TURN: u64 = 16 << 10;
+
+/// What a ring may spend.
+pub(crate) struct Allowance {
+    /// Of the step.
+    left: u64,
+    /// Of its turn.
+    turn: u64,
+    /// No other ring waits for the end of the turn.
+    alone: bool,
+    /// Table walks that are paid for.
+    walks: u64,
+}
+
+impl Allowance {
+    /// Pays for work, and for the walks since the last time.
+    pub(crate) fn spend(&mut self, price: u64, mxu: &Mxu) {
+        let walks = std::mem::replace(&mut self.walks, mxu.counters.walks);
+        let price = price + (self.walks - walks) * WALK_COST;
+        self.left = self.left.saturating_sub(price);
+        self.turn = self.turn.saturating_sub(price);
+    }
+
+    /// How many pieces of work of this price the ring can begin, at least one.
+    pub(crate) fn pieces(&self, price: u64) -> u64 {
+        let room = if self.alone {
+            self.left
+        } else {
+            self.left.min(self.turn)
+        };
+        room.div_ceil(price).max(1)
+    }
+
+    /// Pays for so many pieces, one after the other, without walks between them.
+    pub(crate) fn spend_on_each(&mut self, pieces: u64, price: u64, mxu: &Mxu) {
+        self.spend(price, mxu);
+        for _ in 1..pieces {
+            self.goes_on();
+            self.left = self.left.saturating_sub(price);
+            self.turn = self.turn.saturating_sub(price);
+        }
+    }
+
+    /// Whether the same ring would be next; its next turn has then begun.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        if self.turn == 0 && self.alone && self.left > 0 {
+            self.turn = TURN;
+        }
+        self.turn > 0 && self.left > 0
+    }
+}
 
 /// Which packets a ring takes (hardware reference 10.1, 10.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,17 +274,22 @@ impl Csp {
     pub(crate) fn step(&mut self, mxu: &mut Mxu, biu: &mut Biu, budget: u32) -> Progress {
         let mut left = u64::from(budget);
         while let Some(ring) = self.next_turn() {
-            let walks = mxu.counters.walks;
             let faulty = mxu.fault_pending();
-            let price = self.advance(ring, mxu, biu) + (mxu.counters.walks - walks) * WALK_COST;
+            let mut allowance = Allowance {
+                left,
+                turn: self.turn,
+                alone: self.is_alone(ring),
+                walks: mxu.counters.walks,
+            };
+            self.advance(ring, &mut allowance, mxu, biu);
             if mxu.take_stand() {
                 self.engines[ring].stand();
             } else if faulty && !mxu.fault_pending() {
                 // A packet has acknowledged for the other rings.
                 self.faults_acknowledged();
             }
-            self.turn = self.turn.saturating_sub(price);
-            left = left.saturating_sub(price);
+            self.turn = allowance.turn;
+            left = allowance.left;
             if left == 0 {
                 break;
             }
@@ -260,12 +314,17 @@ impl Csp {
         Some(self.current)
     }
 
-    /// One piece of the operation in flight, or one packet. Returns its price
-    /// without the walks.
-    fn advance(&mut self, ring: usize, mxu: &mut Mxu, biu: &mut Biu) -> u64 {
+    /// Whether no other ring has work.
+    fn is_alone(&self, ring: usize) -> bool {
+        let mut others = (0..).zip(&self.engines).filter(|(other, _)| *other != ring);
+        others.all(|(_, engine)| !engine.has_work())
+    }
+
+    /// Goes on with the operation in flight, or executes one packet.
+    fn advance(&mut self, ring: usize, allowance: &mut Allowance, mxu: &mut Mxu, biu: &mut Biu) {
         let overtakes = planted!(PacketsOvertakeCopies) && !self.engines[ring].has_only_operation();
         if let Some(operation) = self.engines[ring].operation.filter(|_| !overtakes) {
-            return self.advance_operation(ring, operation, mxu);
+            return self.advance_operation(ring, operation, allowance, mxu);
         }
         let number = u8::try_from(ring).unwrap_or(u8::MAX);
         let engine = &mut self.engines[ring];
@@ -276,7 +335,7 @@ impl Csp {
         let mut header = 0;
         let result = self.packet(ring, &mut header, mxu, biu);
         let engine = &mut self.engines[ring];
-        match result {
+        let price = match result {
             Ok(price) => {
                 mxu.counters.packets += 1;
                 price
@@ -298,7 +357,8 @@ impl Csp {
                 biu.ring_halted(number);
                 PACKET_COST
             }
-        }
+        };
+        allowance.spend(price, mxu);
     }
 
     fn packet(
@@ -315,24 +375,31 @@ impl Csp {
         Ok(packet.price())
     }
 
-    fn advance_operation(&mut self, ring: usize, operation: Operation, mxu: &mut Mxu) -> u64 {
+    fn advance_operation(
+        &mut self,
+        ring: usize,
+        operation: Operation,
+        allowance: &mut Allowance,
+        mxu: &mut Mxu,
+    ) {
         let engine = &self.engines[ring];
         mxu.faults.ring = u8::try_from(ring).unwrap_or(u8::MAX);
         mxu.faults.ring_offset = engine.position();
         let mut operation = operation;
         let result = match &mut operation {
-            Operation::Draw(draw) => self.ff.advance(draw, mxu),
+            Operation::Draw(draw) => Ok((0, self.ff.advance(draw, allowance, mxu))),
             Operation::Transfer(transfer) => self.advance_transfer(ring, transfer, mxu),
             Operation::Flags(clear) => Ok(clear.advance(&mxu.memory.vram)),
         };
-        match result {
+        let price = match result {
             Ok((price, done)) => {
                 self.engines[ring].operation = (!done).then_some(operation);
                 price
             }
             // The same piece again, later.
             Err(Stop::Stalled | Stop::Dropped) => PACKET_COST,
-        }
+        };
+        allowance.spend(price, mxu);
     }
 }
 

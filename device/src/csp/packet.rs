@@ -10,7 +10,7 @@ pub(super) const PACKET_DWORDS: usize = 128;
 
 /// Prices in [`crate::Gpu::step`]'s budget, in bytes: what takes a host as long
 /// as moving that many does. A packet, and each dword behind its header.
-pub(super) const PACKET_COST: u64 = 256;
+pub(crate) const PACKET_COST: u64 = 256;
 const DWORD_COST: u64 = 64;
 
 /// One packet as fetched: as many of its dwords as can matter.

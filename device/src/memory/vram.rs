@@ -79,6 +79,21 @@ impl Vram {
         slice.write_slice(buf, index(at.0)).map_err(|_| BusError)
     }
 
+    /// Copies; both ranges must lie in VRAM. Where they overlap, it is as if all
+    /// were read before it is written.
+    pub(crate) fn copy(
+        &self,
+        from: VramOffset,
+        to: VramOffset,
+        bytes: usize,
+    ) -> Result<(), BusError> {
+        let slice = |at: VramOffset| self.region.get_slice(index(at.0), bytes);
+        let (from, to) = (slice(from), slice(to));
+        from.map_err(|_| BusError)?
+            .copy_to_volatile_slice(to.map_err(|_| BusError)?);
+        Ok(())
+    }
+
     /// One aligned atomic load.
     #[inline]
     pub fn load_u32(&self, at: VramOffset) -> Result<u32, BusError> {

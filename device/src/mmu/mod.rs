@@ -16,6 +16,7 @@ use crate::config::{Config, Defects};
 use crate::counters::Counters;
 use crate::memory::{BusError, Memory, Origin, Target};
 use crate::planted::planted;
+use crate::run::{Piece, Run};
 use crate::sparse;
 use e3k_regs::fields::{FaultClient, InvalidateAddress, InvalidateTrigger, MmuMode, TlbTarget};
 use e3k_regs::register::{L1_PER_PROCESS, PROCESS_IDS};
@@ -287,6 +288,37 @@ impl Mxu {
             rest = tail;
         }
         Ok(())
+    }
+
+    /// Moves a piece: all is read, then all is written. Between places in VRAM
+    /// it is only translated, and left to the caller. `buffer` holds what is
+    /// written, a copy's on its way.
+    pub(crate) fn begin(&mut self, piece: &Piece, buffer: &mut [u8]) -> Result<Run, Stop> {
+        let done = Run::default();
+        let (writing, to) = piece.destination;
+        let local = match piece.source {
+            None => None,
+            Some((reading, from)) => {
+                let source = self.translate(reading, from)?;
+                if let Target::Vram(at) = source.target {
+                    Some(at)
+                } else {
+                    let origin = source.origin(reading);
+                    let result = self.memory.read(source.target, buffer, origin);
+                    self.answered(reading, from, source, result)?;
+                    return self.write(writing, to, buffer).map(|()| done);
+                }
+            }
+        };
+        let place = self.translate(writing, to)?;
+        if let Target::Vram(at) = place.target {
+            return Ok(Run::new(local, at, piece.len));
+        }
+        // VRAM answers, so it makes no difference that it is read only now.
+        let read = local.map_or(Ok(()), |from| self.memory.vram.read(from, buffer));
+        let origin = place.origin(writing);
+        let result = read.and_then(|()| self.memory.write(place.target, buffer, origin));
+        self.answered(writing, to, place, result).map(|()| done)
     }
 
     /// Stores one 64-bit word; `va` is a multiple of 8.

@@ -89,6 +89,14 @@ impl Dtlb {
         Some(entry_of(self.lines.get(spot.line)?, va))
     }
 
+    /// The entries from that of `va` to the end of its line, if that is there.
+    #[inline]
+    pub(super) fn entries(&self, spot: Spot, va: GpuVa) -> Option<&[u32]> {
+        self.lines
+            .get(spot.line)?
+            .get(index(va.page()) % LINE_ENTRIES..)
+    }
+
     /// Puts a line in the place of an older line of the same tag, or else of
     /// the oldest of its set. `spot` is where it was found to belong, and
     /// nothing has changed since.

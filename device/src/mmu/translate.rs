@@ -4,6 +4,7 @@
 use super::fault::{FaultCause, FaultPlace};
 use super::tlb::{LINE_ENTRIES, Spot, entry_of};
 use super::{Mxu, Place, Request, Stop, utlb, walk};
+use crate::index;
 use crate::memory::Target;
 use crate::planted::planted;
 use e3k_regs::addr::ADDRESS_BITS;
@@ -11,6 +12,28 @@ use e3k_regs::pte::L3Entry;
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 
 pub(super) type Failure = (FaultCause, FaultPlace);
+
+/// Pages of VRAM that the TLBs know; see [`Mxu::peek`].
+pub(crate) struct Peeked {
+    pub(crate) at: VramOffset,
+    pub(crate) pages: u64,
+    hit: Hit,
+}
+
+/// Who knew.
+enum Hit {
+    Untranslated,
+    /// One page.
+    Utlb,
+    /// The first page's key and entry.
+    Dtlb(utlb::Key, L3Entry),
+}
+
+/// The entry of the `n`th page behind that of `entry`.
+fn nth_page(entry: L3Entry, n: u32) -> L3Entry {
+    const NEXT: u32 = L3Entry::new().with_page(1).into_bits();
+    L3Entry::from_bits(entry.into_bits().wrapping_add(n * NEXT))
+}
 
 impl Mxu {
     /// Where `va` leads for this request. A failure is on record when this returns.
@@ -52,6 +75,67 @@ impl Mxu {
             target: walk::page_of(entry).add(va.in_page()),
             non_secure: entry.ns(),
         })
+    }
+
+    /// Where `va` leads in VRAM, if that can be told without reading a table,
+    /// and how many pages, at most `pages`, follow each other from there in both.
+    /// [`Self::take`] must follow, or else nothing was translated.
+    pub(crate) fn peek(&self, request: Request, va: GpuVa, pages: u64) -> Option<Peeked> {
+        if va.0 >> ADDRESS_BITS != 0 {
+            return None;
+        }
+        let process_id = if self.mode.va_mode() {
+            request.process_id & 0xf
+        } else if va.0 < self.untranslated_bytes() {
+            let pages = pages.min((self.untranslated_bytes() - va.0).div_ceil(PAGE_SIZE));
+            return self.peeked(VramOffset(va.0), pages, Hit::Untranslated);
+        } else {
+            0
+        };
+        let key = self.utlb.key(request.client, process_id, va);
+        let (entry, pages, hit) = if let Some(entry) = self.utlb.lookup(key) {
+            (entry, 1, Hit::Utlb)
+        } else {
+            let spot = self.dtlb.find(process_id, va);
+            let entries = self.dtlb.entries(spot, va)?;
+            let entry = L3Entry::from_bits(*entries.first()?);
+            if !entry.valid() {
+                return None;
+            }
+            let follows = |(n, raw): &(u32, &u32)| {
+                **raw == nth_page(entry, *n).into_bits()
+                    && self.utlb.lookup(self.utlb.following(key, *n)).is_none()
+            };
+            let others = (1..).zip(entries.get(1..)?).take(index(pages) - 1);
+            let pages = 1 + others.take_while(follows).count() as u64;
+            (entry, pages, Hit::Dtlb(key, entry))
+        };
+        if !entry.segment() && !self.defects.ignore_segments {
+            return None;
+        }
+        let page = VramOffset::from_page(entry.page().into());
+        self.peeked(page.add(va.in_page()), pages, hit)
+    }
+
+    fn peeked(&self, at: VramOffset, pages: u64, hit: Hit) -> Option<Peeked> {
+        let inside = self.memory.vram.bytes().checked_sub(at.0)?;
+        let pages = pages.min(inside.div_ceil(PAGE_SIZE));
+        (pages > 0).then_some(Peeked { at, pages, hit })
+    }
+
+    /// Does to the TLBs and counters what translating so many of the pages would.
+    pub(crate) fn take(&mut self, peeked: &Peeked, pages: u64) {
+        match peeked.hit {
+            Hit::Untranslated => {}
+            Hit::Utlb => self.counters.utlb_hits += 1,
+            Hit::Dtlb(key, entry) => {
+                self.counters.dtlb_hits += pages;
+                for n in (0..).take(index(pages)) {
+                    let key = self.utlb.following(key, n);
+                    self.utlb.insert(key, nth_page(entry, n));
+                }
+            }
+        }
     }
 
     /// The end of what PA mode does not translate.

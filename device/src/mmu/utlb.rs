@@ -69,6 +69,17 @@ impl Utlb {
         Key { key, place }
     }
 
+    /// The key of the `n`th page behind, which is in the same 64 KiB.
+    #[inline]
+    pub(super) fn following(&self, Key { key, place }: Key, n: u32) -> Key {
+        let mask = self.entries.wrapping_sub(1);
+        let place = place & !mask | (place + index(n.into())) & mask;
+        Key {
+            key: key + n,
+            place,
+        }
+    }
+
     #[inline]
     pub(super) fn lookup(&self, Key { key, place }: Key) -> Option<L3Entry> {
         let slot = self.slots.get(place)?;

@@ -29,6 +29,7 @@ mod random;
 mod registers;
 mod rig;
 mod rings;
+mod runs;
 mod state;
 mod state_format;
 mod tables;
