@@ -91,6 +91,9 @@ impl Gpu {
         } else {
             lanes
         };
+        if lanes == 0xff << shift {
+            return self.write_alone(offset, low & 0xff);
+        }
         let word = offset & !3;
         self.write_word(word, low << shift, lanes);
         if width == Width::B8 && !planted!(UpperHalfLost) {
@@ -141,10 +144,18 @@ impl Gpu {
     fn read_bytes(&mut self, word: u32, lanes: u32) -> u32 {
         let first = lanes.trailing_zeros();
         if lanes != 0xff << first {
-            self.note_bytes(word, lanes, Direction::Read);
-        } else if Reg::find(word + first / 8).is_none() {
-            self.note_undeclared(word, Direction::Read);
+            return self.read_several(word, lanes);
         }
+        let Some((reg, index)) = Reg::find(word + first / 8) else {
+            self.note_undeclared(word, Direction::Read);
+            return self.storage.load(word) & lanes;
+        };
+        (self.read_register(reg, index) & 0xff) << first
+    }
+
+    #[cold]
+    fn read_several(&mut self, word: u32, lanes: u32) -> u32 {
+        self.note_bytes(word, lanes, Direction::Read);
         touched(word, lanes).fold(0, |value, (at, shift)| value | self.read_byte(at) << shift)
     }
 
@@ -199,13 +210,34 @@ impl Gpu {
         }
     }
 
+    /// An access of one byte, mostly to a register of that width.
+    #[inline(never)]
+    fn write_alone(&mut self, offset: u32, byte: u32) {
+        let found = Reg::find(offset).filter(|(reg, _)| reg.info().width == 1);
+        if let Some((reg, index)) = found {
+            self.write_register(reg, index, byte, byte);
+        } else {
+            let (shift, lanes) = place(offset, Width::B1);
+            self.write_word(offset & !3, byte << shift, lanes);
+        }
+    }
+
     fn write_bytes(&mut self, word: u32, value: u32, lanes: u32) {
         let first = lanes.trailing_zeros();
         if lanes != 0xff << first {
-            self.note_bytes(word, lanes, Direction::Write);
-        } else if Reg::find(word + first / 8).is_none() {
-            self.note_undeclared(word, Direction::Write);
+            return self.write_several(word, value, lanes);
         }
+        let Some((reg, index)) = Reg::find(word + first / 8) else {
+            self.note_undeclared(word, Direction::Write);
+            return self.storage.store(word, value, lanes);
+        };
+        let byte = value >> first & 0xff;
+        self.write_register(reg, index, byte, byte);
+    }
+
+    #[cold]
+    fn write_several(&mut self, word: u32, value: u32, lanes: u32) {
+        self.note_bytes(word, lanes, Direction::Write);
         for (at, shift) in touched(word, lanes) {
             self.write_byte(at, value >> shift & 0xff);
         }

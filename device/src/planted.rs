@@ -70,7 +70,7 @@ mod list {
         TableSegmentInverted,
         /// The L1 index leaves out the process id.
         ProcessIgnored,
-        /// The L1 index leaves out VA[39:32].
+        /// The L1 index leaves out `VA[39:32]`.
         HighAddressIgnored,
         /// Fault records of PA mode carry the ring's process id.
         ProcessInPaMode,

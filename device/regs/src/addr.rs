@@ -93,22 +93,22 @@ impl GpuVa {
         (self.0 >> 32) as u8
     }
 
-    /// The L1 register of a process id's bank that covers this address: VA[39:32].
+    /// The L1 register of a process id's bank that covers this address: `VA[39:32]`.
     pub const fn l1_index(self) -> usize {
         (self.0 >> 32 & 0xff) as usize
     }
 
-    /// The entry of the L2 table: VA[31:22].
+    /// The entry of the L2 table: `VA[31:22]`.
     pub const fn l2_index(self) -> u64 {
         self.0 >> 22 & 0x3ff
     }
 
-    /// The entry of the L3 table of 64 KiB pages: VA[21:16].
+    /// The entry of the L3 table of 64 KiB pages: `VA[21:16]`.
     pub const fn l3_index_64k(self) -> u64 {
         self.0 >> 16 & 0x3f
     }
 
-    /// The entry of the L3 table of 4 KiB pages: VA[21:12].
+    /// The entry of the L3 table of 4 KiB pages: `VA[21:12]`.
     pub const fn l3_index(self) -> u64 {
         self.0 >> PAGE_SHIFT & 0x3ff
     }

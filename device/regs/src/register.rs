@@ -281,9 +281,9 @@ registers! {
     MxuIntStatus ("MXU_INT_STATUS") = 0x49038, 4, WriteOneClear, 0, "6", Header: fields::MxuIntStatus;
     /// Declared by the chip, every bit reserved.
     MxuIntMask ("MXU_INT_MASK") = 0x4903C, 4, ReadWrite, 0, "6", Header: fields::MxuIntMask;
-    /// Level, process id and VA[39:32] of the first fault.
+    /// Level, process id and `VA[39:32]` of the first fault.
     FaultStatus0 ("PAGE_FAULT_STATUS0") = 0x49040, 4, ReadOnly, 0, "6", Header: fields::FaultStatus0;
-    /// VA[31:0] of the first fault.
+    /// `VA[31:0]` of the first fault.
     FaultStatus1 ("PAGE_FAULT_STATUS1") = 0x49044, 4, ReadOnly, 0, "6", Header;
     /// Bits 31:2 of the faulting address.
     FaultMemAddr ("MEM_ADDR_FOR_PAGE_FAULT") = 0x49048, 4, ReadOnly, 0, "6", Header: fields::FaultAddress;

@@ -2,6 +2,11 @@
 //! (hardware reference 5), and stays until it is invalidated or replaced: a
 //! driver that forgets to invalidate sees the old translation.
 
+#![expect(
+    clippy::inline_always,
+    reason = "a hit takes as long as its calls; see docs/performance.md"
+)]
+
 use super::{DtlbShape, Invalidation};
 use crate::{index, sparse};
 use e3k_regs::GpuVa;
@@ -30,7 +35,7 @@ pub(super) struct Spot {
     tag: u32,
     set: usize,
     /// Its place, or [`NOWHERE`].
-    line: usize,
+    pub(super) line: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,20 +76,27 @@ impl Dtlb {
     }
 
     /// Where the line around `va` is, or belongs.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, process_id: u8, va: GpuVa) -> Spot {
+        let spot = self.spot(process_id, va, NOWHERE);
+        let first = spot.set * self.ways;
+        let mut ways = first..first + self.ways;
+        let line = ways.find(|line| self.tags.get(*line) == Some(&spot.tag));
+        let line = line.unwrap_or(NOWHERE);
+        Spot { line, ..spot }
+    }
+
+    /// Where it belongs, if it is known where it is.
+    #[inline(always)]
+    pub(super) fn spot(&self, process_id: u8, va: GpuVa, line: usize) -> Spot {
         let number = va.0 >> LINE_SHIFT;
         let tag = compose(process_id, number);
         let set = (index(number) ^ usize::from(process_id)) & self.next.len().wrapping_sub(1);
-        let first = set * self.ways;
-        let mut ways = first..first + self.ways;
-        let line = ways.find(|line| self.tags.get(*line) == Some(&tag));
-        let line = line.unwrap_or(NOWHERE);
         Spot { tag, set, line }
     }
 
     /// The entry of `va`, if its line is there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn entry(&self, spot: Spot, va: GpuVa) -> Option<L3Entry> {
         Some(entry_of(self.lines.get(spot.line)?, va))
     }

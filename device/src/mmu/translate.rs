@@ -2,7 +2,7 @@
 //! shared TLB, or a walk (hardware reference 4.6, 5).
 
 use super::fault::{FaultCause, FaultPlace};
-use super::tlb::{LINE_ENTRIES, Spot, entry_of};
+use super::tlb::{LINE_ENTRIES, entry_of};
 use super::{Mxu, Place, Request, Stop, utlb, walk};
 use crate::index;
 use crate::memory::Target;
@@ -174,45 +174,62 @@ impl Mxu {
     fn missed(&mut self, request: Request, va: GpuVa, key: utlb::Key) -> Result<Place, Stop> {
         let process_id = key.process_id();
         let spot = self.dtlb.find(process_id, va);
-        let held = self.dtlb.entry(spot, va);
-        let held = held.filter(|entry| entry.valid() || planted!(InvalidEntryCached));
-        let entry = match held {
-            Some(entry) => {
+        match self.dtlb.entry(spot, va) {
+            Some(entry) if entry.valid() || planted!(InvalidEntryCached) => {
                 self.counters.dtlb_hits += 1;
-                entry
+                self.leaf(request, va, key, entry)
             }
-            None => self.walked(request, process_id, va, spot)?,
-        };
+            _ => self.walked(request, process_id, va, spot.line),
+        }
+    }
+
+    /// Where an L3 entry leads, which the UTLB then has.
+    #[inline]
+    fn leaf(
+        &mut self,
+        request: Request,
+        va: GpuVa,
+        key: utlb::Key,
+        entry: L3Entry,
+    ) -> Result<Place, Stop> {
         if !entry.valid() {
-            let failure = (FaultCause::InvalidL3, FaultPlace::level(3));
-            return Err(self.failed(request, va, failure));
+            return self.invalid_leaf(request, va);
         }
         self.utlb.insert(key, entry);
         self.place(request, va, entry)
     }
 
-    /// What the tables have for `va`; its line is then in the DTLB.
+    /// As [`Self::translate`], by the tables; the line is then in the DTLB, at
+    /// `line` if it was there.
     #[inline(never)]
     fn walked(
         &mut self,
         request: Request,
         process_id: u8,
         va: GpuVa,
-        spot: Spot,
-    ) -> Result<L3Entry, Stop> {
+        line: usize,
+    ) -> Result<Place, Stop> {
         self.counters.walks += 1;
-        let mut line = [0; LINE_ENTRIES];
+        let mut entries = [0; LINE_ENTRIES];
         let tables = self.tables();
-        if let Err(failure) = tables.line(process_id, va, request.client, &mut line) {
+        if let Err(failure) = tables.line(process_id, va, request.client, &mut entries) {
             return Err(self.failed(request, va, failure));
         }
-        self.dtlb.insert(spot, &line);
-        Ok(entry_of(&line, va))
+        let spot = self.dtlb.spot(process_id, va, line);
+        self.dtlb.insert(spot, &entries);
+        let key = self.utlb.key(request.client, process_id, va);
+        self.leaf(request, va, key, entry_of(&entries, va))
     }
 
     #[cold]
     fn too_wide(&mut self, request: Request, va: GpuVa) -> Result<Place, Stop> {
         let failure = (FaultCause::AddressTooWide, FaultPlace::default());
+        Err(self.failed(request, va, failure))
+    }
+
+    #[cold]
+    fn invalid_leaf(&mut self, request: Request, va: GpuVa) -> Result<Place, Stop> {
+        let failure = (FaultCause::InvalidL3, FaultPlace::level(3));
         Err(self.failed(request, va, failure))
     }
 

@@ -2,6 +2,11 @@
 //! 4 KiB, or a 4 KiB piece of a larger one, in the one place that its page
 //! number gives it; it stays until it is invalidated or replaced.
 
+#![expect(
+    clippy::inline_always,
+    reason = "a hit takes as long as its calls; see docs/performance.md"
+)]
+
 use super::{Invalidation, UtlbSize};
 use crate::{index, sparse};
 use e3k_regs::GpuVa;
@@ -61,7 +66,7 @@ impl Utlb {
     }
 
     /// The key of a page, and its place among the client's slots.
-    #[inline]
+    #[inline(always)]
     pub(super) fn key(&self, client: FaultClient, process_id: u8, va: GpuVa) -> Key {
         let key = compose(process_id, va.page());
         let low = index(key.into()) & self.entries.wrapping_sub(1);
@@ -80,14 +85,14 @@ impl Utlb {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn lookup(&self, Key { key, place }: Key) -> Option<L3Entry> {
         let slot = self.slots.get(place)?;
         (slot.key == key && slot.entry.valid()).then_some(slot.entry)
     }
 
     /// Keeps a valid entry.
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(&mut self, Key { key, place }: Key, entry: L3Entry) {
         if let Some(slot) = self.slots.get_mut(place) {
             *slot = Slot { key, entry };

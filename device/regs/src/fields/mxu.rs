@@ -96,7 +96,7 @@ layout! {
         level: u8 [2],
         /// Process id of the access.
         process_id: u8 [4],
-        /// VA[39:32].
+        /// `VA[39:32]`.
         va_high: u8 [8],
     }
 

@@ -1,0 +1,131 @@
+//! Instructions of register accesses and translations, beside their limits.
+#![allow(missing_docs, reason = "a benchmark is a program")]
+
+mod support;
+
+use e3k_regs::Reg;
+use e3k_regs::fields::{FaultClient, RingWord};
+use presil_device::{Gpu, GpuVa, MmuOptions, UtlbSize, Width};
+use std::hint::black_box;
+use support::steps::instructions;
+
+/// Most for a register that only stores, and for one that does more.
+const STORAGE: f64 = 150.0;
+const BEHAVIOUR: f64 = 300.0;
+const UTLB_HIT: f64 = 50.0;
+const DTLB_HIT: f64 = 130.0;
+/// Lines in the default DTLB.
+const LINES: u64 = 256;
+
+fn main() {
+    println!("{:40} {:>12} {:>6}", "operation", "instructions", "limit");
+    registers();
+    translations();
+}
+
+fn report(name: &str, count: f64, limit: f64) {
+    let verdict = if count <= limit { "" } else { "  TOO MANY" };
+    println!("{name:40} {count:12.0} {limit:6.0}{verdict}");
+}
+
+fn registers() {
+    let registers = [
+        ("undeclared", 0x1000, Width::B4, STORAGE),
+        ("declared", Reg::DecControl.offset(), Width::B4, STORAGE),
+        ("POSTED, a byte", Reg::Posted.offset(), Width::B1, STORAGE),
+        ("MEM_READY", Reg::MemReady.offset(), Width::B4, BEHAVIOUR),
+        ("TTBR", Reg::Ttbr.at(4), Width::B4, BEHAVIOUR),
+        ("MMU_MODE", Reg::MmuMode.offset(), Width::B4, BEHAVIOUR),
+        ("PT_INV_TRIG", Reg::PtInvTrig.offset(), Width::B4, BEHAVIOUR),
+        (
+            "MXU_INT_STATUS",
+            Reg::MxuIntStatus.offset(),
+            Width::B4,
+            BEHAVIOUR,
+        ),
+        (
+            "a ring's Tail",
+            RingWord::Tail.offset(0),
+            Width::B4,
+            BEHAVIOUR,
+        ),
+        ("TOP_BUSY", Reg::TopBusy.offset(), Width::B4, BEHAVIOUR),
+        (
+            "CSP_TIMESTAMP",
+            Reg::CspTimestamp.offset(),
+            Width::B4,
+            BEHAVIOUR,
+        ),
+        ("BIU_SHADOW", Reg::BiuShadow.offset(), Width::B4, BEHAVIOUR),
+        (
+            "the interrupt gate, a byte",
+            Reg::AdapterControl.offset(),
+            Width::B1,
+            BEHAVIOUR,
+        ),
+        (
+            "ENGINE_RESET",
+            Reg::EngineReset.offset(),
+            Width::B4,
+            BEHAVIOUR,
+        ),
+    ];
+    let mut gpu = support::gpu(MmuOptions::default(), None);
+    let call = instructions(|| {
+        black_box(empty(&mut gpu, black_box(0), Width::B4));
+    });
+    for (name, at, width, limit) in registers {
+        let read = instructions(|| {
+            black_box(gpu.read(black_box(at), width));
+        });
+        report(&format!("read {name}"), read - call, limit);
+        let write = instructions(|| gpu.write(black_box(at), width, black_box(0)));
+        report(&format!("write {name}"), write - call, limit);
+    }
+}
+
+fn translations() {
+    let hits = MmuOptions::default();
+    let walks = MmuOptions {
+        utlb: UtlbSize::OFF,
+        ..hits
+    };
+    // One line again and again; all that the DTLB holds, in all of its ways, of
+    // whose pages the UTLB has none; and more than it holds.
+    for (name, options, lines, limit) in [
+        ("translation, UTLB hit", hits, 1, UTLB_HIT),
+        ("translation, DTLB hit", hits, LINES, DTLB_HIT),
+        ("translation, walk", walks, 4 * LINES, f64::INFINITY),
+    ] {
+        let mut gpu = support::gpu(options, Some(support::in_place));
+        let client = FaultClient::BlitSource;
+        for line in 0..lines {
+            gpu.translate(client, 0, GpuVa(line << 16));
+        }
+        let lines = black_box(lines);
+        let [mut line, mut last] = [0; 2];
+        let call = instructions(|| {
+            last = (last + 1) & (lines - 1);
+            black_box(nothing(&mut gpu, client, 0, black_box(GpuVa(last << 16))));
+        });
+        let count = instructions(|| {
+            line = (line + 1) & (lines - 1);
+            black_box(gpu.translate(client, 0, black_box(GpuVa(line << 16))));
+        });
+        report(name, count - call, limit);
+    }
+}
+
+/// Calls like those that are counted, which do nothing.
+#[inline(never)]
+#[expect(clippy::unnecessary_wraps, reason = "as those return it")]
+fn nothing(gpu: &mut Gpu, client: FaultClient, process_id: u8, at: GpuVa) -> Option<u64> {
+    black_box((std::ptr::from_mut(gpu), client, process_id));
+    Some(at.0)
+}
+
+#[inline(never)]
+fn empty(gpu: &mut Gpu, offset: u32, width: Width) -> u64 {
+    black_box((std::ptr::from_mut(gpu), width));
+    offset.into()
+}
