@@ -22,6 +22,8 @@ use crate::system_memory::MEMORY_NOT_SHARED;
 
 /// Most ranges at a time.
 pub(super) const MAX_RANGES: usize = 4096;
+/// Most files behind them. Each keeps a descriptor open, of which a process has few.
+const MAX_FILES: usize = 128;
 /// What a range begins and ends at.
 const PAGE_BYTES: u64 = 4096;
 
@@ -83,7 +85,7 @@ impl Dma {
     ///
     /// # Errors
     /// `EINVAL`: no pages, or not all of the file's; `EEXIST`: a part of it is
-    /// mapped; `ENOSPC`: too many; or what `mmap` says.
+    /// mapped; `ENOSPC`: too many, or from too many files; or what `mmap` says.
     pub(super) fn map(&self, request: DmaMap, fd: Option<OwnedFd>) -> Result<(), Errno> {
         let DmaMap { address, bytes, .. } = request;
         let end = address.checked_add(bytes).ok_or(Errno::INVAL)?;
@@ -217,6 +219,9 @@ impl Table {
         self.files.retain(|_, file| file.strong_count() != 0);
         if let Some(known) = self.files.get(&id).and_then(Weak::upgrade) {
             return Ok(known);
+        }
+        if self.files.len() >= MAX_FILES {
+            return Err(Errno::NOSPC);
         }
         let file = Arc::new(file);
         self.files.insert(id, Arc::downgrade(&file));

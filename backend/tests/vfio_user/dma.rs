@@ -1,5 +1,9 @@
 //! The machine's memory, as the client lends it.
 
+use std::fs::File;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
 use crate::support::vfio::*;
 
 #[test]
@@ -55,6 +59,24 @@ fn there_is_an_end_to_ranges() {
         }
     };
     assert_eq!((number, refused), (4096, 28));
+}
+
+#[test]
+fn there_is_an_end_to_files_long_before_the_process_has_no_descriptors() {
+    let mut rig = Rig::new();
+    let mut number = 0;
+    let refused = loop {
+        let file = File::from(memfd_create("page", MemfdFlags::CLOEXEC).unwrap());
+        file.set_len(4096).unwrap();
+        match rig.client.dma_map(3, 0, number << 12, 4096, Some(&file)) {
+            Ok(()) => number += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((number, refused), (128, 28));
+    // Those of ranges that are gone are closed.
+    assert_eq!(rig.client.dma_unmap(0, 0, 4096), Ok(()));
+    assert_eq!(rig.client.dma_map(3, 0, 0, 4096, Some(&rig.ram)), Ok(()));
 }
 
 #[test]

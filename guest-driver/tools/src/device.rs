@@ -3,13 +3,14 @@
 use crate::bus::BusDevice;
 use crate::error::{Error, Result};
 use presil_uapi as uapi;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::ioctl::{self, Opcode, Updater};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::time::{ClockId, clock_gettime};
 use std::ffi::c_void;
 use std::fs::{self, File};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -25,6 +26,15 @@ const GEM_CLOSE: Opcode = 1 << 30 | 8 << 16 | (b'd' as u32) << 8 | 0x09;
 struct GemClose {
     handle: u32,
     pad: u32,
+}
+
+/// `DRM_IOCTL_PRIME_HANDLE_TO_FD`, and its argument.
+const PRIME_HANDLE_TO_FD: Opcode = 3 << 30 | 12 << 16 | (b'd' as u32) << 8 | 0x2d;
+#[repr(C)]
+struct PrimeHandle {
+    handle: u32,
+    flags: u32,
+    fd: i32,
 }
 
 /// An open render node.
@@ -223,6 +233,19 @@ impl Buffer {
         self.device
             .call::<{ uapi::IOCTL_MAP_OFFSET }, _>("MAP_OFFSET", &mut request)?;
         Ok(request.offset)
+    }
+
+    /// A dma-buf of it, which outlives the handle and the node.
+    pub(crate) fn export(&self) -> Result<OwnedFd> {
+        let mut request = PrimeHandle {
+            handle: self.handle,
+            flags: OFlags::CLOEXEC.bits(),
+            fd: -1,
+        };
+        self.device
+            .call::<PRIME_HANDLE_TO_FD, _>("PRIME_HANDLE_TO_FD", &mut request)?;
+        // SAFETY: the kernel has just made it for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(request.fd) })
     }
 
     /// Maps all of it, without touching it.

@@ -20,6 +20,9 @@ const UNBIND_CYCLES: usize = 50;
 /// How long something may take that has no event to wait for.
 const LIMIT: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(1);
+/// How long a function that has a reason is seen to stay awake: without one it
+/// falls asleep in a few milliseconds.
+const AWAKE: Duration = Duration::from_millis(500);
 /// The command register in configuration space, and its bus master bit.
 const COMMAND: u64 = 4;
 const BUS_MASTER: u8 = 1 << 2;
@@ -244,24 +247,26 @@ fn reset_in_use(function: &BusDevice, model: &Path, method: &str) -> Result<Stri
     Ok(format!("{method}: ECANCELED, data intact"))
 }
 
-/// With nobody at the node the function sleeps; the next open wakes it.
+/// With nobody at the node and no buffer the function sleeps; the next open wakes it.
 fn sleep(function: &BusDevice) -> Result<String> {
+    let is_in = |state: &str| Ok(function.get("power_state")? == state);
     function.set("power/control", "auto")?;
-    eventually("the function is in D3", || {
-        Ok(function.get("power_state")? == "D3hot")
-    })?;
+    eventually("the function is in D3", || is_in("D3hot"))?;
     let device = Device::open()?;
-    let state = function.get("power_state")?;
-    ensure!(state == "D0", "in use it is in {state}");
-    device
-        .create(uapi::CREATE_READBACK, PAGE, &[])?
-        .fill(0, PAGE, 1)?;
-    drop(device);
-    eventually("the function is in D3 once more", || {
-        Ok(function.get("power_state")? == "D3hot")
-    })?;
+    ensure!(is_in("D0")?, "it sleeps in use");
+    let buffer = device.create(uapi::CREATE_READBACK, PAGE, &[])?;
+    buffer.fill(0, PAGE, 1)?;
+    let exported = buffer.export()?;
+    drop((buffer, device));
+    let end = Instant::now() + AWAKE;
+    while Instant::now() < end {
+        ensure!(is_in("D0")?, "it sleeps under a buffer that was exported");
+        thread::sleep(RETRY);
+    }
+    drop(exported);
+    eventually("the function is in D3 once more", || is_in("D3hot"))?;
     function.set("power/control", "on")?;
-    Ok("D3hot, D0 while the node is open".into())
+    Ok("D3hot, D0 while a node is open or a buffer is there".into())
 }
 
 /// How many hold the module: open nodes do.
