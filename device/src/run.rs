@@ -7,7 +7,8 @@ use crate::mmu::{Mxu, Request};
 use crate::planted::planted;
 use e3k_regs::{GpuVa, VramOffset};
 
-/// The most of a colour that is written at once.
+/// Bytes of a colour that are kept to be written again and again: they stay in
+/// the host's first-level cache.
 pub(crate) const COLOUR_RUN: usize = 16 << 10;
 
 /// One piece: the source if it is a copy's, the destination, the bytes. It ends
@@ -42,7 +43,7 @@ impl Run {
         let most = match from {
             // A copy that reads what it has written goes piece by piece.
             Some(from) => from.0.abs_diff(to.0),
-            None => COLOUR_RUN as u64,
+            None => u64::MAX,
         };
         let mut pieces = pieces.min(most.saturating_sub(bytes) / piece.len);
         if bytes == 0 || pieces == 0 {
@@ -79,7 +80,10 @@ impl Run {
         // Its pages are inside VRAM, which is whole pages.
         let _inside = match from {
             Some(from) => vram.copy(from, to, bytes),
-            None => vram.write(to, colour.get(..bytes).unwrap_or_default()),
+            None => (0..bytes).step_by(COLOUR_RUN).try_for_each(|done| {
+                let some = colour.get(..COLOUR_RUN.min(bytes - done));
+                vram.write(to.add(done as u64), some.unwrap_or_default())
+            }),
         };
     }
 }
