@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use presil_device::{Config, Gpu, InterruptSink, Vram};
+use presil_device::{Config, Gpu, NoInterrupts, Vram};
 
 use crate::thread;
 
@@ -72,17 +72,15 @@ impl Machine {
 }
 
 /// Interrupts need no call: after every access the [`Session`] looks itself.
-struct Polled;
-
-impl InterruptSink for Polled {
-    fn raise(&mut self) {}
+fn power_on(config: &Config) -> io::Result<Gpu> {
+    Gpu::new(config, Box::new(NoInterrupts))
 }
 
 impl SharedGpu {
     /// Powers a GPU on and starts its engine thread, which lives as long as
     /// the process.
     pub fn start(config: Config) -> io::Result<Arc<Self>> {
-        let gpu = Gpu::new(&config, Box::new(Polled))?;
+        let gpu = power_on(&config)?;
         let shared = Arc::new(Self {
             config,
             turn: Mutex::new(()),
@@ -141,7 +139,7 @@ impl SharedGpu {
     pub fn power_cycle(&self) -> io::Result<()> {
         let mut session = self.enter();
         if session.machine.gpu.is_some() {
-            let gpu = Gpu::new(&self.config, Box::new(Polled))?;
+            let gpu = power_on(&self.config)?;
             session.machine.vram = Arc::clone(gpu.vram());
             session.machine.gpu = Some(gpu);
         }

@@ -13,6 +13,15 @@ pub trait InterruptSink: Send {
     fn raise(&mut self);
 }
 
+/// No machine that takes interrupts: whoever wants to know asks
+/// [`crate::Gpu::interrupt_pending`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoInterrupts;
+
+impl InterruptSink for NoInterrupts {
+    fn raise(&mut self) {}
+}
+
 /// The two status words, as a latch leaves them in the shadow registers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latched {
@@ -46,11 +55,7 @@ pub(crate) struct Biu {
 
 /// The sink of a block that is being restored.
 fn nobody() -> Box<dyn InterruptSink> {
-    struct Nobody;
-    impl InterruptSink for Nobody {
-        fn raise(&mut self) {}
-    }
-    Box::new(Nobody)
+    Box::new(NoInterrupts)
 }
 
 impl Biu {

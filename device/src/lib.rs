@@ -28,7 +28,7 @@ mod sparse;
 mod state;
 mod storage;
 
-pub use biu::{InterruptSink, Latched};
+pub use biu::{InterruptSink, Latched, NoInterrupts};
 pub use bus::Width;
 pub use config::{Config, ConfigError, Defects, OnWait};
 pub use counters::Counters;

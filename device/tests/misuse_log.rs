@@ -2,17 +2,11 @@
 //! Alone in its process: other threads' log calls would disturb the capture.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use presil_device::{Chip, Config, Gpu, InterruptSink, Width};
+use presil_device::{Chip, Config, Gpu, NoInterrupts, Width};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use tracing::field::{Field, Visit};
 use tracing::span;
-
-struct Nobody;
-
-impl InterruptSink for Nobody {
-    fn raise(&mut self) {}
-}
 
 /// Everything that is logged, as text.
 #[derive(Clone, Default)]
@@ -53,7 +47,7 @@ fn each_kind_of_misuse_is_said_once_for_each_register_with_its_name() {
     let lines = Lines::default();
     tracing::subscriber::with_default(lines.clone(), || {
         let config = Config::new(Chip::Arise10c0, 1 << 30, 256 << 20, true).unwrap();
-        let mut gpu = Gpu::new(&config, Box::new(Nobody)).unwrap();
+        let mut gpu = Gpu::new(&config, Box::new(NoInterrupts)).unwrap();
         for _ in 0..3 {
             gpu.write(0xD370, Width::B4, 7);
             gpu.write(0x49004, Width::B4, 0x320);

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use e3k_regs::register::{BAR0_BYTES, REGISTERS};
-use presil_device::{Chip, Config, Gpu, InterruptSink, Width};
+use presil_device::{Chip, Config, Gpu, NoInterrupts, Width};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -30,15 +30,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-struct Nobody;
-
-impl InterruptSink for Nobody {
-    fn raise(&mut self) {}
-}
-
 fn gpu() -> Gpu {
     let config = Config::new(Chip::Arise10c0, 1 << 30, 256 << 20, true).unwrap();
-    Gpu::new(&config, Box::new(Nobody)).unwrap()
+    Gpu::new(&config, Box::new(NoInterrupts)).unwrap()
 }
 
 /// How often the host was asked while `work` ran.

@@ -2,7 +2,7 @@
 //! run must end. The corpora are replayed by a test of the device crate.
 
 use presil_device::{
-    BusAddr, BusError, Chip, Config, DmaAccess, Gpu, InterruptSink, SystemMemory, VramOffset, Width,
+    BusAddr, BusError, Chip, Config, DmaAccess, Gpu, NoInterrupts, SystemMemory, VramOffset, Width,
 };
 use std::sync::{Arc, Mutex};
 
@@ -55,12 +55,6 @@ impl SystemMemory for Ram {
     fn store_u64(&self, at: BusAddr, value: u64, _: DmaAccess) -> Result<(), BusError> {
         self.with(at, 8, |bytes| bytes.copy_from_slice(&value.to_le_bytes()))
     }
-}
-
-struct NoInterrupts;
-
-impl InterruptSink for NoInterrupts {
-    fn raise(&mut self) {}
 }
 
 /// Saved states: the bytes are one without its checksum. What comes of it runs.

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use presil_device::{
-    BusAddr, BusError, Chip, Config, DmaAccess, Gpu, InterruptSink, Progress, Snoop, SystemMemory,
+    BusAddr, BusError, Chip, Config, DmaAccess, Gpu, NoInterrupts, Progress, Snoop, SystemMemory,
     VramOffset, Width,
 };
 use std::sync::{Arc, Mutex};
@@ -45,12 +45,6 @@ impl SystemMemory for Ram {
     }
 }
 
-struct Nobody;
-
-impl InterruptSink for Nobody {
-    fn raise(&mut self) {}
-}
-
 /// The words of a block, comments left out.
 fn words(block: &str) -> Vec<u32> {
     let (_, rest) = PAGE.split_once(&format!("```{block}\n")).unwrap();
@@ -70,7 +64,7 @@ fn pairs(block: &str) -> Vec<(u32, u32)> {
 #[test]
 fn the_example_does_what_the_page_says() {
     let config = Config::new(Chip::Arise10c0, 1 << 30, 64 << 20, false).unwrap();
-    let mut gpu = Gpu::new(&config, Box::new(Nobody)).unwrap();
+    let mut gpu = Gpu::new(&config, Box::new(NoInterrupts)).unwrap();
     let ram = Ram(Arc::new(Mutex::new([0xEE; 8192])));
     gpu.set_memory(Box::new(ram.clone()));
     let vram = Arc::clone(gpu.vram());

@@ -2,7 +2,7 @@
 //! same memory. The fuzz target `chains` runs it; its corpus is replayed here.
 #![expect(clippy::expect_used, reason = "a check fails by panicking")]
 
-use presil_device::{Chip, Config, Gpu, InterruptSink};
+use presil_device::{Chip, Config, Gpu, NoInterrupts};
 use vhost_user_backend::VringT;
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
@@ -27,12 +27,6 @@ const RAM: [(GuestAddress, usize); 2] = [
 
 /// What the engine may do between two requests, in bytes.
 const BUDGET: u32 = 1 << 14;
-
-struct NoInterrupts;
-
-impl InterruptSink for NoInterrupts {
-    fn raise(&mut self) {}
-}
 
 /// Serves every request of a queue that lies at the beginning of guest memory
 /// with these contents.

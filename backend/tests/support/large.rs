@@ -10,7 +10,7 @@ use e3k_regs::packet::Writer;
 use e3k_regs::pte::{L1_SPAN, L2Entry, L3Entry, TABLE_ENTRIES, Ttbr};
 use e3k_regs::{PAGE_SIZE, Reg, VramOffset};
 use presil::system_memory::GuestRam;
-use presil_device::{Chip, Config, Gpu, GpuVa, InterruptSink, Progress, Width};
+use presil_device::{Chip, Config, Gpu, GpuVa, NoInterrupts, Progress, Width};
 use rustix::fs::{MemfdFlags, memfd_create};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 
@@ -36,12 +36,6 @@ pub(crate) struct Figures {
     pub(crate) vram: (u64, u64),
     /// The same of the machine's memory.
     pub(crate) ram: (u64, u64),
-}
-
-struct NoInterrupts;
-
-impl InterruptSink for NoInterrupts {
-    fn raise(&mut self) {}
 }
 
 /// Makes the GPU, maps the memory, and lets the GPU fill some pages of it.
