@@ -12,7 +12,8 @@ use presil::system_memory::GuestRam;
 use presil_device::{Gpu, GpuVa, MmuOptions};
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use support::timing::measure;
 use support::{DESTINATION, MIB, Map, SOURCE, VRAM_BYTES};
 use vm_memory::mmap::MmapRegion;
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap, VolatileMemory, VolatileSlice};
@@ -21,27 +22,6 @@ use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap, VolatileMemory
 const ROW: u16 = 16384;
 /// Lines of 64 KiB that are translated in turn: four times what the DTLB holds.
 const LINES: u64 = 1024;
-
-/// Benchmarks `work`; returns the time of its fastest sample.
-fn measure(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    name: &str,
-    mut work: impl FnMut(),
-) -> Duration {
-    let mut best = Duration::MAX;
-    group.bench_function(name, |bencher| {
-        bencher.iter_custom(|times| {
-            let start = Instant::now();
-            for _ in 0..times {
-                work();
-            }
-            let elapsed = start.elapsed();
-            best = best.min(elapsed / u32::try_from(times).unwrap());
-            elapsed
-        });
-    });
-    best
-}
 
 fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
     let mut group = criterion.benchmark_group(name);

@@ -5,12 +5,14 @@
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 #![allow(clippy::unwrap_used, reason = "a benchmark may fail by panicking")]
 
+mod support;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
@@ -20,6 +22,7 @@ use presil::shared_gpu::SharedGpu;
 use presil::vfio_user::Door;
 use presil_device::{Chip, Config, Width};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use support::timing::measure;
 use vfio_bindings::bindings::vfio;
 use vfio_user::{Client, DmaMapFlags, DmaUnmapFlags, Server, ServerBackend, ServerRegion};
 
@@ -122,27 +125,6 @@ fn stay_on(core: usize) {
     let mut set = CpuSet::new();
     set.set(core);
     sched_setaffinity(None, &set).unwrap();
-}
-
-/// Benchmarks one access; returns the time of its fastest sample.
-fn measure(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    name: &str,
-    mut access: impl FnMut(),
-) -> Duration {
-    let mut best = Duration::MAX;
-    group.bench_function(name, |bencher| {
-        bencher.iter_custom(|times| {
-            let start = Instant::now();
-            for _ in 0..times {
-                access();
-            }
-            let elapsed = start.elapsed();
-            best = best.min(elapsed / u32::try_from(times).unwrap());
-            elapsed
-        });
-    });
-    best
 }
 
 /// A read and a write of one register.

@@ -8,12 +8,13 @@
 )]
 
 pub mod steps;
+pub mod timing;
 
 use e3k_regs::fields::RingWord;
 use e3k_regs::packet::Writer;
 use e3k_regs::pte::{L2Entry, L3Entry, Ttbr};
 use e3k_regs::{PAGE_SIZE, Reg, VramOffset};
-use presil_device::{Chip, Config, Gpu, InterruptSink, MmuOptions, Progress, Width};
+use presil_device::{Chip, Config, Gpu, MmuOptions, NoInterrupts, Progress, Width};
 
 pub const MIB: u64 = 1 << 20;
 pub const VRAM_BYTES: u64 = 256 * MIB;
@@ -27,12 +28,6 @@ const TABLES_AT: u64 = 2 * MIB;
 
 /// The entry of the page at an address.
 pub type Map = fn(u64) -> L3Entry;
-
-struct NoInterrupts;
-
-impl InterruptSink for NoInterrupts {
-    fn raise(&mut self) {}
-}
 
 /// Each page at its own place in VRAM.
 pub fn in_place(va: u64) -> L3Entry {
