@@ -135,9 +135,7 @@ impl Operation {
             && (u32::from(x.min())..=last[0]).contains(&at_x)
             && (u32::from(y.min())..=last[1]).contains(&at_y)
     }
-}
 
-impl Operation {
     /// What comes next: it ends at the end of the row, or of a page of either side.
     fn piece(&self) -> Piece {
         let Rectangle { at_x, at_y, .. } = self.rectangle;
@@ -379,7 +377,7 @@ impl Ff {
 
     /// Render target `rt` from its registers.
     fn surface(&self, rt: u16) -> Result<Surface, CspErrorKind> {
-        let word = |at: u16| self.words.get(usize::from(at)).copied().unwrap_or(0);
+        let word = |at: u16| self.get(at.into());
         let control = ff::rt_control(rt);
         let format = RtFormat::from_bits(word(control));
         let size = RtSize::from_bits(word(control + 1));
@@ -408,7 +406,7 @@ impl Ff {
     }
 }
 
-/// Writes the bytes of whole pixels that `mask` has. What it has not is read
+/// Writes the bytes of whole pixels that `mask` has, which is not all. What it has not is read
 /// and written back, so a CPU that writes there meanwhile may lose its write.
 fn write_masked(
     mxu: &mut Mxu,
@@ -418,27 +416,24 @@ fn write_masked(
     mask: u8,
     merged: &mut [u8; PIECE_BYTES],
 ) -> Result<(), Stop> {
-    match mask {
-        WHOLE_PIXEL => mxu.write(request, to, piece),
-        0 => Ok(()),
-        _ => {
-            let merged = &mut merged[..piece.len()];
-            let reading = Request {
-                write: false,
-                ..request
-            };
-            mxu.read(reading, to, merged)?;
-            for (byte, (new, channel)) in merged.iter_mut().zip(piece.iter().zip((0..4).cycle())) {
-                let channel = if planted!(WriteMaskReversed) {
-                    3 - channel
-                } else {
-                    channel
-                };
-                if mask >> channel & 1 == 1 {
-                    *byte = *new;
-                }
-            }
-            mxu.write(request, to, merged)
+    if mask == 0 {
+        return Ok(());
+    }
+    let merged = &mut merged[..piece.len()];
+    let reading = Request {
+        write: false,
+        ..request
+    };
+    mxu.read(reading, to, merged)?;
+    for (byte, (new, channel)) in merged.iter_mut().zip(piece.iter().zip((0..4).cycle())) {
+        let channel = if planted!(WriteMaskReversed) {
+            3 - channel
+        } else {
+            channel
+        };
+        if mask >> channel & 1 == 1 {
+            *byte = *new;
         }
     }
+    mxu.write(request, to, merged)
 }

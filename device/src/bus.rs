@@ -222,21 +222,10 @@ impl Gpu {
         }
     }
 
-    fn write_bytes(&mut self, word: u32, value: u32, lanes: u32) {
-        let first = lanes.trailing_zeros();
-        if lanes != 0xff << first {
-            return self.write_several(word, value, lanes);
-        }
-        let Some((reg, index)) = Reg::find(word + first / 8) else {
-            self.note_undeclared(word, Direction::Write);
-            return self.storage.store(word, value, lanes);
-        };
-        let byte = value >> first & 0xff;
-        self.write_register(reg, index, byte, byte);
-    }
-
+    /// A word that holds registers of one byte, but for an access of one of
+    /// these alone.
     #[cold]
-    fn write_several(&mut self, word: u32, value: u32, lanes: u32) {
+    fn write_bytes(&mut self, word: u32, value: u32, lanes: u32) {
         self.note_bytes(word, lanes, Direction::Write);
         for (at, shift) in touched(word, lanes) {
             self.write_byte(at, value >> shift & 0xff);
@@ -250,7 +239,7 @@ impl Gpu {
         }
     }
 
-    /// More than one byte is used at once.
+    /// More than one byte is used at once, or one that is no register.
     #[cold]
     fn note_bytes(&mut self, word: u32, lanes: u32, direction: Direction) {
         let mut plain = false;
@@ -412,21 +401,16 @@ fn in_bar0(offset: u32, width: Width) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NoInterrupts;
     use crate::config::Config;
     use e3k_regs::Chip;
     use e3k_regs::register::REGISTERS;
-
-    struct Nobody;
-
-    impl crate::InterruptSink for Nobody {
-        fn raise(&mut self) {}
-    }
 
     #[test]
     fn every_unit_is_asked_for_its_registers() {
         for chip in [Chip::Arise10c0, Chip::E3k] {
             let config = Config::new(chip, 1 << 30, 1 << 30, true).unwrap();
-            let gpu = Gpu::new(&config, Box::new(Nobody)).unwrap();
+            let gpu = Gpu::new(&config, Box::new(NoInterrupts)).unwrap();
             for reg in REGISTERS.iter().map(|info| info.reg) {
                 let answers = [
                     (Unit::Biu, gpu.biu.read_register(reg)),

@@ -53,7 +53,10 @@ impl Allowance {
     /// Pays for work, and for the walks since the last time.
     pub(crate) fn spend(&mut self, price: u64, mxu: &Mxu) {
         let walks = std::mem::replace(&mut self.walks, mxu.counters.walks);
-        let price = price + (self.walks - walks) * WALK_COST;
+        self.pay(price + (self.walks - walks) * WALK_COST);
+    }
+
+    fn pay(&mut self, price: u64) {
         self.left = self.left.saturating_sub(price);
         self.turn = self.turn.saturating_sub(price);
     }
@@ -73,8 +76,7 @@ impl Allowance {
         self.spend(price, mxu);
         for _ in 1..pieces {
             self.goes_on();
-            self.left = self.left.saturating_sub(price);
-            self.turn = self.turn.saturating_sub(price);
+            self.pay(price);
         }
     }
 

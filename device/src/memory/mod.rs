@@ -24,6 +24,14 @@ pub enum Target {
 }
 
 impl Target {
+    /// The VRAM offset or bus address.
+    pub(crate) fn address(self) -> u64 {
+        match self {
+            Self::Vram(at) => at.0,
+            Self::System(at, _) => at.0,
+        }
+    }
+
     /// The place `bytes` bytes further on.
     pub(crate) fn add(self, bytes: u64) -> Self {
         match self {

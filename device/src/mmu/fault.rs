@@ -297,11 +297,8 @@ impl FaultLog {
             low
         };
         self.level1_at = place.l1_at & !3;
-        self.level2_at = match place.l2_at {
-            Some(Target::Vram(at)) => e3k_regs::packet::halves(at.0)[0] & !3,
-            Some(Target::System(at, _)) => e3k_regs::packet::halves(at.0)[0] & !3,
-            None => 0,
-        };
+        let [l2_at, _] = e3k_regs::packet::halves(place.l2_at.map_or(0, Target::address));
+        self.level2_at = l2_at & !3;
         self.level = match cause {
             FaultCause::InvalidL1 => 1,
             FaultCause::InvalidL2 => 4,

@@ -57,10 +57,7 @@ pub(crate) struct Place {
 impl Place {
     #[cfg(feature = "benchmarks")]
     pub(crate) fn address(self) -> u64 {
-        match self.target {
-            Target::Vram(at) => at.0,
-            Target::System(at, _) => at.0,
-        }
+        self.target.address()
     }
 
     fn origin(self, request: Request) -> Origin {
