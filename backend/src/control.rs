@@ -230,10 +230,7 @@ fn out_of_range(what: &'static str, value: u64, expected: impl Into<String>) -> 
 }
 
 fn counters(served: &Served) -> Result<Value, Refusal> {
-    let (device, undeclared) = served
-        .gpu
-        .enter()
-        .run(|gpu| (gpu.counters(), gpu.undeclared().collect::<Vec<_>>()))?;
+    let (device, undeclared) = served.counted()?;
     Ok(json!({
         "device": serde_json::to_value(device)?,
         "undeclared": serde_json::to_value(undeclared)?,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 
-use presil_device::{BlockUse, Config};
+use presil_device::{BlockUse, Config, Counters};
 use serde_json::{Value, json};
 use vhost::vhost_user::{Error as VhostUserError, Listener};
 use vhost_user_backend::{Error as DaemonError, VhostUserDaemon};
@@ -14,7 +14,7 @@ use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 use crate::control::{self, Questions};
 use crate::life::{Life, Presence};
 use crate::pci::Identity;
-use crate::shared_gpu::SharedGpu;
+use crate::shared_gpu::{Lost, SharedGpu};
 use crate::socket::{Socket, SocketError};
 use crate::vfio_user::{self, VfioUserCounters};
 use crate::vhost_user::{self, DoorCounters};
@@ -123,6 +123,12 @@ impl Served {
             presence: Arc::new(Presence::new(Arc::clone(life), door.socket.clone())),
             door: Door::new(door.kind, identity),
         })
+    }
+
+    /// What happened since power-on, and where the guest used more than the model has.
+    pub fn counted(&self) -> Result<(Counters, Vec<BlockUse>), Lost> {
+        let mut session = self.gpu.enter();
+        session.run(|gpu| (gpu.counters(), gpu.undeclared().collect()))
     }
 }
 
@@ -303,11 +309,7 @@ fn serve_vhost_user(
 /// more than the model has.
 fn report(served: &Served) {
     let socket = served.presence.socket().display();
-    let counted = served.gpu.enter().run(|gpu| {
-        let undeclared: Vec<BlockUse> = gpu.undeclared().collect();
-        (gpu.counters(), undeclared)
-    });
-    let (device, undeclared) = match counted {
+    let (device, undeclared) = match served.counted() {
         Ok(counted) => counted,
         Err(lost) => {
             tracing::error!("QEMU left {socket}: {lost}");

@@ -84,12 +84,12 @@ impl Connection {
 
     /// Waits for the next command; `None` when the client has left.
     pub(super) fn receive(&mut self) -> Result<Option<Message<'_>>, Broken> {
-        let header = loop {
+        let (header, bytes) = loop {
             let received = self.buffer.get(self.start..self.end).unwrap_or_default();
             if let Some(header) = Header::parse(received) {
                 let bytes = length(header)?;
                 if received.len() >= bytes {
-                    break header;
+                    break (header, bytes);
                 }
             }
             if !self.fill()? {
@@ -108,7 +108,7 @@ impl Connection {
             self.stream.set_read_timeout(None)?;
         }
         let body = self.start + HEADER_BYTES;
-        self.start += length(header)?;
+        self.start += bytes;
         let fds = if self.start >= self.fds_end {
             std::mem::take(&mut self.fds)
         } else {

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use e3k_regs::Reg;
 use presil_device::{Gpu, NoMemory, Vram, VramOffset, Width};
 use rustix::io::Errno;
 use vfio_bindings::bindings::vfio;
@@ -16,7 +17,7 @@ use crate::pci::Identity;
 use crate::shared_gpu::SharedGpu;
 
 /// Where BAR0 mirrors the first words of the MSI capability.
-const MSI_MIRROR: u32 = 0x8048;
+const MSI_MIRROR: u32 = Reg::MsiControl.offset();
 const MSI_MIRROR_BYTES: u32 = 8;
 
 /// The function while one client has it.
