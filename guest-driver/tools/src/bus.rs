@@ -44,7 +44,7 @@ impl BusDevice {
     /// What one of its attributes says.
     pub(crate) fn get(&self, attribute: &str) -> Result<String> {
         let path = self.path.join(attribute);
-        let text = fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
+        let text = fs::read_to_string(&path).map_err(Error::file(&path))?;
         Ok(text.trim().to_owned())
     }
 
@@ -65,15 +65,9 @@ pub(crate) fn rescan() -> Result<()> {
 }
 
 fn resolve(path: &Path) -> Result<PathBuf> {
-    fs::canonicalize(path).map_err(|source| Error::File {
-        path: path.to_owned(),
-        source,
-    })
+    fs::canonicalize(path).map_err(Error::file(path))
 }
 
 fn write(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
-    fs::write(path, text).map_err(|source| Error::File {
-        path: path.to_owned(),
-        source,
-    })
+    fs::write(path, text).map_err(Error::file(path))
 }

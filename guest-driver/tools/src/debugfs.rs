@@ -17,10 +17,7 @@ pub(crate) fn init_steps(device: &Device) -> Result<Vec<Value>> {
 pub(crate) fn file(device: &Device, name: &str) -> Result<Value> {
     let path = device.debugfs().join(name);
     let text = fs::read_to_string(&path);
-    let text = text.map_err(|source| Error::File {
-        path: path.clone(),
-        source,
-    })?;
+    let text = text.map_err(Error::file(&path))?;
     serde_json::from_str(&text).map_err(|source| Error::Json { path, source })
 }
 

@@ -49,10 +49,7 @@ impl Device {
     pub(crate) fn open() -> Result<Self> {
         let path = find_node().ok_or(Error::NoDevice)?;
         let node = File::options().read(true).write(true).open(&path);
-        let node = node.map_err(|source| Error::File {
-            path: path.clone(),
-            source,
-        })?;
+        let node = node.map_err(Error::file(&path))?;
         Ok(Self {
             node: node.into(),
             path,
@@ -78,11 +75,8 @@ impl Device {
 
     /// What /proc says of the open node.
     pub(crate) fn fdinfo(&self) -> Result<String> {
-        let path = format!("/proc/self/fdinfo/{}", self.node.as_raw_fd());
-        fs::read_to_string(&path).map_err(|source| Error::File {
-            path: path.into(),
-            source,
-        })
+        let path = PathBuf::from(format!("/proc/self/fdinfo/{}", self.node.as_raw_fd()));
+        fs::read_to_string(&path).map_err(Error::file(&path))
     }
 
     /// The chip, the segments, the fences.

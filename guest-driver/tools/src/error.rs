@@ -1,7 +1,7 @@
 //! What can go wrong, in words for the person at the terminal.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A failure.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,16 @@ pub(crate) enum Error {
     /// Something is not as it has to be.
     #[error("{0}")]
     Wrong(String),
+}
+
+impl Error {
+    /// What went wrong with a file.
+    pub(crate) fn file(path: &Path) -> impl Fn(io::Error) -> Self {
+        |source| Self::File {
+            path: path.to_owned(),
+            source,
+        }
+    }
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;

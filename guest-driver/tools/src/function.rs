@@ -218,10 +218,7 @@ fn set_bus_master(function: &BusDevice, on: bool) -> Result<()> {
         command[0] = command[0] & !BUS_MASTER | if on { BUS_MASTER } else { 0 };
         config.write_all_at(&command, COMMAND)
     };
-    edit().map_err(|source| Error::File {
-        path: path.clone(),
-        source,
-    })
+    edit().map_err(Error::file(&path))
 }
 
 fn gone_in_use(
@@ -272,10 +269,7 @@ fn sleep(function: &BusDevice) -> Result<String> {
 /// How many hold the module: open nodes do.
 fn users_of_the_module() -> Result<u32> {
     let path = Path::new("/sys/module/presil/refcnt");
-    let text = fs::read_to_string(path).map_err(|source| Error::File {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = fs::read_to_string(path).map_err(Error::file(path))?;
     let count = text.trim().parse();
     count.map_err(|_| Error::Wrong(format!("{} says '{}'", path.display(), text.trim())))
 }

@@ -22,15 +22,12 @@ pub(crate) struct Model {
 impl Model {
     /// Opens the line and makes it pass bytes as they are.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let failed = |source: io::Error| Error::File {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = Error::file(path);
         let line = File::options()
             .read(true)
             .write(true)
             .open(path)
-            .map_err(failed)?;
+            .map_err(&failed)?;
         let mut settings = tcgetattr(&line).map_err(|e| failed(e.into()))?;
         settings.make_raw();
         tcsetattr(&line, OptionalActions::Now, &settings).map_err(|e| failed(e.into()))?;
