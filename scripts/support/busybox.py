@@ -9,21 +9,23 @@ from .cache import Cache
 from .debian import RELEASE, Debian
 from .errors import Refused
 
+PACKAGE = "busybox-static"
+
 
 def ensure(cache: Cache, debian: Debian) -> Path:
     """The busybox program, which needs nothing but a kernel."""
     if not host.has_debian_packages():
         return of_host()
-    name, key = "busybox", "busybox-static"
-    if cache.key_of(name) != key:
-        with cache.progress.phase("busybox", "busybox for the guest"):
-            version = debian.candidate("busybox-static", RELEASE)
-            packages = debian.packages([f"busybox-static={version}"])
-            cache.entry(name, key, lambda into: debian.unpack(packages, into))
+
+    def make(into: Path) -> None:
+        version = debian.candidate(PACKAGE, RELEASE)
+        debian.unpack(debian.packages([f"{PACKAGE}={version}"]), into)
+
+    root = cache.entry("busybox", PACKAGE, make, ("busybox", "busybox for the guest"))
     for program in ["usr/bin/busybox", "bin/busybox"]:
-        if (cache.root / name / program).exists():
-            return cache.root / name / program
-    raise Refused(f"{cache.root / name} has no busybox: remove the directory and run again")
+        if (root / program).exists():
+            return root / program
+    raise Refused(f"{root} has no busybox: remove the directory and run again")
 
 
 def of_host() -> Path:

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from .errors import Refused
@@ -26,9 +26,13 @@ class Cache:
         except OSError as error:
             raise Refused(f"cache directory {self.root}: {error.strerror}") from error
 
-    def entry(self, name: str, key: str, make: Callable[[Path], None]) -> Path:
+    def entry(
+        self, name: str, key: str, make: Callable[[Path], None],
+        phase: tuple[str, str] | None = None,
+    ) -> Path:
         """The directory `name`, made by `make` unless it is there for `key`.
 
+        `phase` is the phase of the progress that making it is, with its label.
         `make` gets the final, empty directory (what it makes may hold its own
         path). The stamp is written last, by a rename: a directory without the
         stamp, with another key in it, or of a cache that was moved, is thrown
@@ -40,7 +44,8 @@ class Cache:
         if directory.exists():
             shutil.rmtree(directory)
         directory.mkdir(parents=True)
-        make(directory)
+        with self.progress.phase(*phase) if phase else nullcontext():
+            make(directory)
         stamp = {"key": key, "path": str(directory)}
         write_atomically(directory / STAMP, json.dumps(stamp))
         return directory

@@ -71,7 +71,5 @@ def private_gcc(cache: Cache, debian: Debian) -> Path:
         loader.wrap_programs(into / "usr/bin", into)
         loader.wrap_programs(into / "usr/libexec", into)
 
-    if cache.key_of(PRIVATE) != PRIVATE:
-        with cache.progress.phase("gcc", "gcc 14 for the kernel module"):
-            cache.entry(PRIVATE, PRIVATE, make)
-    return cache.root / PRIVATE / "usr/bin" / PRIVATE
+    phase = ("gcc", "gcc 14 for the kernel module")
+    return cache.entry(PRIVATE, PRIVATE, make, phase) / "usr/bin" / PRIVATE

@@ -108,11 +108,8 @@ def fetch_image(
         write_atomically(into / "release", bzimage.release(images[0].read_bytes()) + "\n")
         shutil.rmtree(whole)
 
-    name, key = f"kernel-{which}", " ".join(specs)
-    if cache.key_of(name) == key:
-        return cache.root / name
-    with cache.progress.phase("kernel", f"kernel image and DRM modules ({which})"):
-        return cache.entry(name, key, make)
+    phase = ("kernel", f"kernel image and DRM modules ({which})")
+    return cache.entry(f"kernel-{which}", " ".join(specs), make, phase)
 
 
 def debian_modules(cache: Cache, debian: Debian, which: str) -> Path:
@@ -124,11 +121,8 @@ def debian_modules(cache: Cache, debian: Debian, which: str) -> Path:
         for image in into.rglob("vmlinuz*"):
             image.unlink()
 
-    name, key = f"modules-{which}", " ".join(specs)
-    if cache.key_of(name) == key:
-        return cache.root / name
-    with cache.progress.phase("modules", f"all modules of the kernel ({which})"):
-        return cache.entry(name, key, make)
+    phase = ("modules", f"all modules of the kernel ({which})")
+    return cache.entry(f"modules-{which}", " ".join(specs), make, phase)
 
 
 def fetch_headers(
@@ -145,11 +139,8 @@ def fetch_headers(
         for kbuild in into.glob("usr/lib/linux-kbuild-*"):
             loader.wrap_programs(kbuild, prefix)
 
-    name, key = f"headers-{which}", " ".join(specs)
-    if cache.key_of(name) == key:
-        return cache.root / name
-    with cache.progress.phase("headers", f"kernel headers ({which})"):
-        return cache.entry(name, key, make)
+    phase = ("headers", f"kernel headers ({which})")
+    return cache.entry(f"headers-{which}", " ".join(specs), make, phase)
 
 
 def own_kernel(cache: Cache, debian: Debian, image: str | None, headers: str | None) -> Kernel:
@@ -174,7 +165,7 @@ def own_kernel(cache: Cache, debian: Debian, image: str | None, headers: str | N
     elif bzimage.release(data) != release:
         raise Refused(f"PRESIL_KERNEL is {bzimage.release(data)}, PRESIL_HEADERS is for {release}")
     tree = own_modules(image_path, headers_path, release)
-    zstd = ["zstd", "-dc"] if shutil.which("zstd") else tools.zstd(tools.ensure(cache, debian))
+    zstd = tools.any_zstd(cache, debian)
 
     def make(into: Path) -> None:
         bzimage.extract(image_path, into / "vmlinux", zstd)

@@ -1,7 +1,6 @@
 """A user's own kernel, modules and script as a guest: `scripts/run --module` and its like."""
 
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,7 +136,7 @@ def module_files(
     names = [module.name for module in request.modules]
     if not names:
         return {}
-    unpack = ["zstd", "-dc"] if shutil.which("zstd") else tools.zstd(tools.ensure(cache, debian))
+    unpack = tools.any_zstd(cache, debian)
     wanted = {name for name in names if name not in given}
     for path in given.values():
         wanted.update(modules.depends(modules.decompressed(path, unpack)))

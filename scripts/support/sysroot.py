@@ -40,11 +40,10 @@ def ensure(cache: Cache, debian: Debian) -> Path:
     version = rustc("--version").strip()
     digest = hashlib.sha256("\n".join([version, *flags()]).encode()).hexdigest()[:12]
     name = f"sysroot-{release_of(version)}-{digest}"
-    if cache.key_of(name) == digest:
-        return cache.root / name
-    with cache.progress.phase("sysroot", f"libcore and liballoc for the kernel ({version})"):
-        library = find_library(cache, debian, version)
-        return cache.entry(name, digest, lambda into: build(library, into))
+    return cache.entry(
+        name, digest, lambda into: build(find_library(cache, debian, version), into),
+        phase=("sysroot", f"libcore and liballoc for the kernel ({version})"),
+    )
 
 
 def build(library: Path, into: Path) -> None:
