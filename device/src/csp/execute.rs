@@ -79,8 +79,14 @@ impl Csp {
         if header.dwords() == 0 {
             return Ok(());
         }
+        let at = GpuVa::from_parts(low, high.to_le_bytes()[0]);
+        if !at.0.is_multiple_of(4) {
+            return Err(Trouble::malformed(
+                "a call of a buffer at an address that is no multiple of 4",
+            ));
+        }
         let call = Call {
-            at: GpuVa::from_parts(low, high.to_le_bytes()[0]),
+            at,
             dwords: header.dwords().into(),
             context,
         };

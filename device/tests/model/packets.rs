@@ -204,6 +204,17 @@ fn an_empty_buffer_is_no_call() {
 }
 
 #[test]
+fn a_call_of_a_buffer_that_does_not_begin_at_a_dword_halts() {
+    for odd in 1..4 {
+        let mut rig = Rig::new();
+        rig.buffer(vram(INNER + odd), |w| fence(w, 1));
+        rig.submit(|w| w.dma(GpuVa(INNER + odd), 5));
+        assert!(matches!(rig.errors()[..], [CspErrorKind::Malformed { .. }]));
+        assert_eq!(rig.load_u64(vram(FENCE_AT)), 0);
+    }
+}
+
+#[test]
 fn a_buffer_may_call_a_buffer_but_not_deeper() {
     let mut rig = Rig::new();
     let inner = rig.buffer(vram(INNER), |w| fence(w, 1));

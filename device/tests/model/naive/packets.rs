@@ -80,7 +80,7 @@ impl Naive {
         if header & 0xffff == 0 {
             return Ok(());
         }
-        if calls.len() == 2 {
+        if calls.len() == 2 || address(payload) % 4 != 0 {
             return Err(Why::Malformed);
         }
         calls.push(Call {

@@ -316,6 +316,7 @@ fn malformed() -> impl Strategy<Value = Vec<u32>> {
         Just(vec![4 << 28 | 6 << 23 | 1 << 9 | 1, 0]), // a mask left out
         Just(vec![4 << 28 | 6 << 23 | 1 << 8 | 1, 0]), // half an address
         Just(vec![9 << 28 | 1 << 20 | 2, 0, 0]), // flags without their mask
+        (1..4_u32).prop_map(|odd| vec![1 << 28 | 5, low(BUFFERS_AT) + odd, 0]), // between dwords
         // Surfaces that are tiled, compressed, or of another format.
         (0..3_u32, surfaces_and_clear()).prop_map(|(what, mut dwords)| {
             let (at, bits) = [(7, 2), (5, 1 << 9), (5, 1)][what as usize];
