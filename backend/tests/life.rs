@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use support::gpu;
 use support::qemu::Qemu;
 use support::server::{Server, run, stderr};
-use support::vfio::{BAR1, Client, until};
+use support::vfio::{BAR1, Client, RESET, until};
 
 #[test]
 fn a_server_ends_well_when_qemu_leaves_and_leaves_no_socket_behind() {
@@ -91,6 +91,10 @@ fn somebody_at_the_pci_door_who_talks_nonsense_is_sent_away() {
         .write_all(b"GET / HTTP/1.1\r\nHost: gpu\r\n\r\n")
         .unwrap();
     server.await_log("vfio-user connection given up");
+    // Well formed, but not how a client begins.
+    let mut stranger = Client::new(UnixStream::connect(server.socket()).unwrap());
+    assert!(stranger.call(RESET, &[], &[]).is_err());
+    server.await_log("the first command is not a VERSION");
     let mut client = Client::new(UnixStream::connect(server.socket()).unwrap());
     client.greet();
     assert_eq!(server.query(&["info"])["attached"], true);

@@ -31,6 +31,8 @@ pub(super) enum Broken {
     Truncated,
     #[error("nothing was said for {} seconds", PATIENCE.as_secs())]
     Silent,
+    #[error("the first command is not a VERSION that is spoken here")]
+    Stranger,
     #[error("a reply to nothing that was asked")]
     UnexpectedReply,
     #[error("more than {MAX_FDS} descriptors for one message")]

@@ -84,12 +84,14 @@ impl Client<'_> {
                 refused.add(1);
                 tracing::debug!("vfio-user command {} refused: {error}", header.command);
             }
-            if !header.wants_reply() {
-                continue;
+            if header.wants_reply() {
+                match obeyed {
+                    Ok(fd) => connection.send(reply.finish(header), fd)?,
+                    Err(error) => connection.send(&header.refusal(error), None)?,
+                }
             }
-            match obeyed {
-                Ok(fd) => connection.send(reply.finish(header), fd)?,
-                Err(error) => connection.send(&header.refusal(error), None)?,
+            if self.function.is_none() {
+                return Err(Broken::Stranger);
             }
         }
         Ok(())

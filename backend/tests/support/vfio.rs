@@ -338,11 +338,16 @@ impl Rig {
 
     /// The next client, when the last has left.
     pub fn reconnect(&mut self) {
+        self.next_stranger();
+        self.client.greet();
+    }
+
+    /// The next client, which has said nothing yet.
+    pub fn next_stranger(&mut self) {
         self.await_end();
         let (client, server) = connect(&self.gpu, &self.counters, Identity::default());
         self.client = client;
         self.server = Some(server);
-        self.client.greet();
     }
 
     /// Waits until the server has hung up.

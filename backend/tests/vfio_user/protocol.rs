@@ -13,30 +13,35 @@ fn unacquainted() -> Rig {
 }
 
 #[test]
-fn the_first_command_is_a_version_and_there_is_one() {
+fn who_does_not_begin_with_a_version_is_refused_and_sent_away() {
     let mut rig = unacquainted();
-    for command in [DMA_UNMAP, DEVICE_INFO, RESET] {
-        let request = match command {
-            DMA_UNMAP => body(&[24, 2], &[0, 0]),
-            DEVICE_INFO => body(&[16, 0, 0, 0], &[]),
-            _ => vec![],
-        };
-        assert_eq!(
-            rig.client.call(command, &request, &[]),
-            Err(EINVAL),
-            "{command}"
-        );
-    }
-    for bad in [
-        version(1, 0, b""),
-        version(0, 0, b"{}"),
-        version(0, 0, b"{\0"),
-        version(0, 0, b"7\0"),
-        version(0, 0, b"\xFF\0"),
-        version(0, 0, &vec![b'['; 60_000]),
+    for (command, request) in [
+        (DMA_UNMAP, body(&[24, 2], &[0, 0])),
+        (DEVICE_INFO, body(&[16, 0, 0, 0], &[])),
+        (RESET, vec![]),
+        (99, vec![]),
+        (VERSION, version(1, 0, b"")),
+        (VERSION, version(0, 0, b"{}")),
+        (VERSION, version(0, 0, b"{\0")),
+        (VERSION, version(0, 0, b"7\0")),
+        (VERSION, version(0, 0, b"\xFF\0")),
+        (VERSION, version(0, 0, &vec![b'['; 60_000])),
     ] {
-        assert_eq!(rig.client.call(VERSION, &bad, &[]), Err(EINVAL), "{bad:x?}");
+        let refused = rig.client.call(command, &request, &[]);
+        let expected = if command == 99 { ENOTSUP } else { EINVAL };
+        assert_eq!(refused, Err(expected), "{command} {request:x?}");
+        assert!(rig.client.receive().is_none(), "{command} {request:x?}");
+        rig.next_stranger();
     }
+    rig.client.send(&message(1, RESET, NO_REPLY, &[]), &[]);
+    assert!(rig.client.receive().is_none());
+    rig.next_stranger();
+    rig.client.greet();
+}
+
+#[test]
+fn there_is_one_version() {
+    let mut rig = unacquainted();
     let reply = rig.client.call(VERSION, &version(0, 7, b""), &[]).unwrap();
     assert_eq!(reply[..4], [0, 0, 1, 0], "0.1 is the highest here");
     let text = reply[4..].strip_suffix(&[0]).unwrap();
@@ -46,6 +51,7 @@ fn the_first_command_is_a_version_and_there_is_one() {
         rig.client.call(VERSION, &version(0, 0, b""), &[]),
         Err(EINVAL)
     );
+    assert_eq!(rig.client.config(0, 4), 0x3D00_6766, "it stays");
 }
 
 #[test]
