@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::mmu_args::MmuArgs;
 use crate::pci::{self, Class, Identity};
 use crate::server::{self, DoorKind, DoorOptions, Options};
-use crate::{chips, control, qemu_args, query, regs, size};
+use crate::{chips, control, number, qemu_args, query, regs, size};
 
 const GUIDE: &str = "\
 Examples:
@@ -121,7 +121,7 @@ struct ServeArgs {
     control: Option<PathBuf>,
 
     /// Fill VRAM with the pattern of this number at power-on, instead of zeros.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = seed)]
     vram_seed: Option<u64>,
 
     /// Break the model on purpose, to see that tests notice. May be repeated.
@@ -283,6 +283,10 @@ fn chip(name: &str) -> Result<Chip, String> {
         let names: Vec<&str> = Chip::ALL.iter().map(|chip| chip.name()).collect();
         format!("no such chip; there are {}", names.join(", "))
     })
+}
+
+fn seed(text: &str) -> Result<u64, &'static str> {
+    number::parse(text).ok_or("expected a number of 64 bits, decimal or with 0x hexadecimal")
 }
 
 fn question_guide() -> String {

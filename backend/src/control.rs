@@ -218,7 +218,7 @@ fn answer_of(served: &Served, question: &[&str]) -> Result<Value, Refusal> {
 }
 
 fn number(word: &str) -> Result<u64, Refusal> {
-    crate::regs::number(word).ok_or_else(|| Refusal::NotANumber(word.to_owned()))
+    crate::number::parse(word).ok_or_else(|| Refusal::NotANumber(word.to_owned()))
 }
 
 fn out_of_range(what: &'static str, value: u64, expected: impl Into<String>) -> Refusal {

@@ -17,6 +17,7 @@ pub mod control;
 pub mod count;
 pub mod life;
 pub mod mmu_args;
+mod number;
 pub mod pci;
 pub mod qemu_args;
 pub mod query;

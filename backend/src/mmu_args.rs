@@ -3,6 +3,8 @@
 use clap::{Args, ValueEnum};
 use presil_device::{ConfigError, DtlbShape, LargePage, MmuOptions, OnFault, UtlbSize};
 
+use crate::number;
+
 /// What docs/model-choices.md lets a user choose about the MMU.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "MMU")]
@@ -71,7 +73,7 @@ fn utlb(text: &str) -> Result<UtlbSize, String> {
         return Ok(UtlbSize::OFF);
     }
     let expected = || format!("'{text}' is not a number of entries: write off, or as in 32");
-    UtlbSize::new(text.parse().map_err(|_| expected())?).map_err(text_of)
+    UtlbSize::new(whole(text).ok_or_else(expected)?).map_err(text_of)
 }
 
 fn dtlb(text: &str) -> Result<DtlbShape, String> {
@@ -79,9 +81,14 @@ fn dtlb(text: &str) -> Result<DtlbShape, String> {
         return Ok(DtlbShape::OFF);
     }
     let expected = || format!("'{text}' is not a shape: write off, or sets and ways as in 64x4");
-    let (sets, ways) = text.split_once('x').ok_or_else(expected)?;
-    let [sets, ways] = [sets, ways].map(|n| n.parse().map_err(|_| expected()));
-    DtlbShape::new(sets?, ways?).map_err(text_of)
+    let shape = text.split_once('x');
+    let shape = shape.and_then(|(sets, ways)| whole(sets).zip(whole(ways)));
+    let (sets, ways) = shape.ok_or_else(expected)?;
+    DtlbShape::new(sets, ways).map_err(text_of)
+}
+
+fn whole(text: &str) -> Option<u32> {
+    number::decimal(text)?.try_into().ok()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -141,7 +148,10 @@ mod tests {
         for (arg, expected) in [
             ("--utlb=3", "power of two up to 1024"),
             ("--utlb=many", "as in 32"),
+            ("--utlb=+8", "as in 32"),
             ("--dtlb=64", "as in 64x4"),
+            ("--dtlb=+64x4", "as in 64x4"),
+            ("--dtlb=64x+4", "as in 64x4"),
             ("--dtlb=63x4", "power of two up to 4096"),
             ("--dtlb=64x17", "1 to 16 ways"),
             ("--large-page=2m", "64k"),

@@ -3,6 +3,8 @@
 use clap::ValueEnum;
 use e3k_regs::Chip;
 
+use crate::number;
+
 /// The subsystem ids that QEMU gives by default: drivers of the family take
 /// them for "slow" and wait a hundred times longer (hardware reference 1.1).
 const QEMU_SUBSYSTEM: (u16, u16) = (0x1AF4, 0x1100);
@@ -61,11 +63,8 @@ impl Identity {
 
 /// `VENDOR:DEVICE` in hexadecimal.
 pub fn parse_ids(text: &str) -> Result<(u16, u16), String> {
-    let number = |digits: &str| {
-        let digits = digits.trim_start_matches("0x");
-        u16::from_str_radix(digits, 16).ok()
-    };
+    let id = |digits| u16::try_from(number::hexadecimal(digits)?).ok();
     text.split_once(':')
-        .and_then(|(vendor, device)| number(vendor).zip(number(device)))
+        .and_then(|(vendor, device)| id(vendor).zip(id(device)))
         .ok_or("expected VENDOR:DEVICE, both in hexadecimal, as in 6766:0001".to_owned())
 }

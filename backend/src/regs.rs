@@ -8,6 +8,8 @@ use e3k_regs::register::{BAR0_BYTES, REGISTERS};
 use e3k_regs::{Reg, RegInfo};
 use serde_json::{Value, json};
 
+use crate::number;
+
 /// After the options in `presil regs --help`.
 pub const GUIDE: &str = "\
 Examples:
@@ -66,7 +68,7 @@ impl What {
             Some((place, value)) => (place, Some(value)),
             None => (text, None),
         };
-        let (reg, index) = match number(place) {
+        let (reg, index) = match number::parse(place) {
             Some(offset) => by_offset(offset)?,
             None => by_name(place)?,
         };
@@ -176,7 +178,7 @@ fn by_name(name: &str) -> Result<(Reg, Option<u32>), String> {
 fn value_of(reg: Reg, text: &str) -> Result<u32, String> {
     let info = reg.info();
     let most = if info.width == 1 { 0xff } else { u32::MAX };
-    number(text)
+    number::parse(text)
         .and_then(|value| u32::try_from(value).ok())
         .filter(|value| *value <= most)
         .ok_or_else(|| {
@@ -185,14 +187,6 @@ fn value_of(reg: Reg, text: &str) -> Result<u32, String> {
                 info.name
             )
         })
-}
-
-/// Decimal, or hexadecimal with 0x.
-pub(crate) fn number(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
-    }
 }
 
 fn table() -> String {

@@ -52,6 +52,7 @@ fn a_wrong_command_line_is_refused_with_what_was_expected() {
         (&["--chip", "voodoo"], "10c0"),
         (&["--defect", "everything"], "invalidations"),
         (&["--vram-seed", "x"], "--vram-seed"),
+        (&["--vram-seed", "+5"], "with 0x hexadecimal"),
         (&["--guest-ram", "2G"], "--print-qemu-args"),
     ] {
         let output = run(&[&serve[..], more].concat());
@@ -67,6 +68,8 @@ fn a_wrong_command_line_is_refused_with_what_was_expected() {
         (&["--vram", "256M"][..], "1G to 15G"),
         (&["--pci-subsystem", "6766"], "VENDOR:DEVICE"),
         (&["--pci-subsystem", "6766:10000"], "VENDOR:DEVICE"),
+        (&["--pci-subsystem", "0x0x12:34"], "VENDOR:DEVICE"),
+        (&["--pci-subsystem", "12:+34"], "VENDOR:DEVICE"),
         (&["--pci-class", "audio"], "vga"),
     ] {
         let output = run(&[&serve[..], more].concat());
