@@ -75,6 +75,19 @@ impl Gpu {
         (u64::from(high) << 32 | low) & width.ones()
     }
 
+    /// What the 32-bit word at `offset` reads, without being an access: nothing
+    /// is counted or logged. All ones where [`Self::read`] says so.
+    pub fn peek(&self, offset: u32) -> u32 {
+        if !in_bar0(offset, Width::B4) {
+            return u32::MAX;
+        }
+        match Reg::word(offset) {
+            Word::Register(reg, index) => self.read_register(reg, index),
+            Word::Bytes => self.join_bytes(offset, u32::MAX),
+            Word::Undeclared => self.storage.load(offset),
+        }
+    }
+
     /// Writes a register. A misaligned access or one outside BAR0 is dropped.
     /// Narrow writes leave the rest of a plain register as it is; the rest of a
     /// write-one-to-clear register is not cleared.
@@ -156,6 +169,10 @@ impl Gpu {
     #[cold]
     fn read_several(&mut self, word: u32, lanes: u32) -> u32 {
         self.note_bytes(word, lanes, Direction::Read);
+        self.join_bytes(word, lanes)
+    }
+
+    fn join_bytes(&self, word: u32, lanes: u32) -> u32 {
         touched(word, lanes).fold(0, |value, (at, shift)| value | self.read_byte(at) << shift)
     }
 

@@ -34,6 +34,29 @@ fn at_power_on_every_register_reads_its_reset_value() {
 }
 
 #[test]
+fn a_look_at_a_word_is_what_a_read_finds_and_no_access() {
+    let mut rig = Rig::new();
+    for info in REGISTERS.iter().filter(|i| i.access != Access::ReadOnly) {
+        rig.gpu.write(info.offset, width(info), 0x5a);
+    }
+    for offset in (0..0x10_0000).step_by(0x1000) {
+        rig.gpu.write(offset + 0xf00, Width::B4, offset.into());
+    }
+    let before = (rig.gpu.counters(), rig.gpu.undeclared().collect::<Vec<_>>());
+    let words = || (0..0x10_0000).step_by(4);
+    let seen: Vec<u32> = words().map(|offset| rig.gpu.peek(offset)).collect();
+    let after = (rig.gpu.counters(), rig.gpu.undeclared().collect::<Vec<_>>());
+    assert_eq!(after, before);
+    for (offset, seen) in words().zip(seen) {
+        let read = rig.gpu.read(offset, Width::B4);
+        assert_eq!(u64::from(seen), read, "{offset:#x}");
+    }
+    for offset in [2, 0x10_0000, u32::MAX] {
+        assert_eq!(rig.gpu.peek(offset), u32::MAX);
+    }
+}
+
+#[test]
 fn every_read_write_register_reads_back_what_was_written() {
     for info in REGISTERS.iter().filter(|i| i.access == Access::ReadWrite) {
         // The state that the chip is in is the chip's to say.
