@@ -62,11 +62,8 @@ struct Rectangle {
 }
 
 impl Rectangle {
-    fn parse(payload: &[u32]) -> Result<Self, CspErrorKind> {
-        let &[x, y, ..] = payload else {
-            return Err(crate::csp::too_short());
-        };
-        let (x, y) = (Range::from_bits(x), Range::from_bits(y));
+    fn parse([x, y]: [u32; 2]) -> Result<Self, CspErrorKind> {
+        let [x, y] = [x, y].map(Range::from_bits);
         if x.min() > x.max() || y.min() > y.max() {
             return Err(CspErrorKind::Malformed {
                 what: "a rectangle whose first pixel is behind its last".into(),
@@ -233,10 +230,10 @@ impl Ff {
     /// A fast clear as the registers and the packet's payload say it.
     pub(crate) fn clear(
         &mut self,
-        payload: &[u32],
+        ranges: [u32; 2],
         request: Request,
     ) -> Result<Operation, CspErrorKind> {
-        let operation = self.operation(payload, request, Kind::Clear)?;
+        let operation = self.operation(ranges, request, Kind::Clear)?;
         self.load_colour();
         Ok(operation)
     }
@@ -254,13 +251,10 @@ impl Ff {
     /// A blit as the registers and the packet's payload say it.
     pub(crate) fn blit(
         &mut self,
-        payload: &[u32],
+        [x, y, offset]: [u32; 3],
         source_request: Request,
         request: Request,
     ) -> Result<Operation, CspErrorKind> {
-        let &[_, _, offset, ..] = payload else {
-            return Err(crate::csp::too_short());
-        };
         let offset = SourceOffset::from_bits(offset);
         let source = self.surface(1)?;
         let kind = Kind::Blit {
@@ -268,7 +262,7 @@ impl Ff {
             offset,
             request: source_request,
         };
-        let operation = self.operation(payload, request, kind)?;
+        let operation = self.operation([x, y], request, kind)?;
         let last_x = u32::from(operation.rectangle.x.max()) + u32::from(offset.x());
         let last_y = u32::from(operation.rectangle.y.max()) + u32::from(offset.y());
         if !source.contains(last_x, last_y) {
@@ -356,12 +350,12 @@ impl Ff {
 
     fn operation(
         &self,
-        payload: &[u32],
+        ranges: [u32; 2],
         request: Request,
         kind: Kind,
     ) -> Result<Operation, CspErrorKind> {
         let destination = self.surface(0)?;
-        let rectangle = Rectangle::parse(payload)?;
+        let rectangle = Rectangle::parse(ranges)?;
         if !destination.contains(rectangle.x.max().into(), rectangle.y.max().into()) {
             return Err(CspErrorKind::Malformed {
                 what: "a rectangle beyond its destination surface".into(),

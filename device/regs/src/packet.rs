@@ -53,6 +53,8 @@ pub mod block {
     pub const VCP: u8 = 15;
     /// The L1 register bank.
     pub const MMU: u8 = 18;
+    /// The block with the highest id, GPCTOP.
+    pub const LAST: u8 = 24;
 }
 
 /// What every header has.
@@ -251,6 +253,8 @@ impl Fence {
     pub const EXTERNAL_64: u8 = 3;
     /// [`Self::irq`] that interrupts the CPU.
     pub const IRQ_CPU: u8 = 1;
+    /// [`Self::irq`] that interrupts the GPU.
+    pub const IRQ_GPU: u8 = 2;
     /// [`Self::route`] of the colour pipe, which does blits and clears.
     pub const ROUTE_COLOUR: u8 = 2;
 }
@@ -290,10 +294,14 @@ impl CspCommand {
     pub const SAVE: u8 = 2;
     /// [`Self::kind`]: restore the context.
     pub const RESTORE: u8 = 3;
+    /// [`Self::kind`]: load descriptors.
+    pub const DESCRIPTORS: u8 = 4;
     /// [`Self::info`] that ends a submission.
     pub const INFO_OFF: u8 = 0;
     /// [`Self::info`] of 3D work, copies and fills included.
     pub const INFO_3D: u8 = 3;
+    /// [`Self::info`] of video work; no other is higher.
+    pub const INFO_VIDEO: u8 = 4;
 }
 
 /// Clear compression flags, a command for the CSP block (hardware reference

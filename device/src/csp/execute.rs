@@ -3,7 +3,7 @@
 use super::engine::{Call, Operation};
 use super::error::UnmetWait;
 use super::flags::FlagClear;
-use super::packet::Packet;
+use super::packet::{Packet, wrong_count};
 use super::{Csp, CspErrorKind, Dialect};
 use crate::biu::Biu;
 use crate::config::OnWait;
@@ -70,11 +70,12 @@ impl Csp {
 
     fn call(&mut self, n: usize, packet: &Packet) -> Outcome {
         let header = packet::Dma::from_bits(packet.header());
-        let [low, high] = packet.leading()?;
+        let &[low, high, ref context @ ..] = packet.payload() else {
+            return Err(wrong_count().into());
+        };
         // Modes 1 and 2, save and restore, carry the context's place.
-        let context = packet
-            .payload()
-            .get(2)
+        let context = context
+            .first()
             .map(|base| GpuVa(u64::from(base & 0x1fff_ffff) << 11));
         if header.dwords() == 0 {
             return Ok(());
@@ -137,9 +138,12 @@ impl Csp {
 
     fn fence(&mut self, n: usize, packet: &Packet, mxu: &mut Mxu, biu: &mut Biu) -> Outcome {
         let header = packet::Fence::from_bits(packet.header());
+        if header.irq() > packet::Fence::IRQ_GPU {
+            return Err(Trouble::malformed("fence Irq 3 does not exist"));
+        }
         match header.kind() {
             packet::Fence::INTERNAL => {
-                let [value] = packet.leading()?;
+                let [value] = packet.exactly()?;
                 let [low, high, ..] = value.to_le_bytes();
                 let value = u16::from_le_bytes([low, high]);
                 if let Some(slot) = self.engines[n].slots.get_mut(usize::from(header.slot())) {
@@ -151,18 +155,18 @@ impl Csp {
                 }
             }
             packet::Fence::EXTERNAL_32 => {
-                let [low, high, value] = packet.leading()?;
+                let [low, high, value] = packet.exactly()?;
                 self.external_fence(n, packet, low, high, &value.to_le_bytes(), mxu)?;
             }
             packet::Fence::EXTERNAL_64 => {
-                let [low, high, value_low, value_high] = packet.leading()?;
+                let [low, high, value_low, value_high] = packet.exactly()?;
                 let value = u64::from(value_high) << 32 | u64::from(value_low);
                 self.external_fence(n, packet, low, high, &value.to_le_bytes(), mxu)?;
             }
             _ => return Err(Trouble::malformed("fence type 1 does not exist")),
         }
         if header.irq() == packet::Fence::IRQ_CPU
-            || header.irq() == 2 && planted!(EveryFenceInterrupts)
+            || header.irq() == packet::Fence::IRQ_GPU && planted!(EveryFenceInterrupts)
         {
             biu.fence();
         }
@@ -233,12 +237,18 @@ impl Csp {
         let command = packet::CspCommand::from_bits(packet.header());
         match command.kind() {
             packet::CspCommand::INDICATOR => {
+                let [_slices] = packet.exactly()?;
+                if command.info() > packet::CspCommand::INFO_VIDEO {
+                    return Err(Trouble::malformed(
+                        "this Info of an Indicator does not exist",
+                    ));
+                }
                 let off =
                     command.info() == packet::CspCommand::INFO_OFF && !planted!(OffKeepsProcess);
                 self.engines[n].process_id = if off { 0 } else { command.process_id() };
             }
             packet::CspCommand::CLEAR_FLAGS => {
-                let [low, values, mask] = packet.leading()?;
+                let [low, values, mask] = packet.exactly()?;
                 self.engines[n].operation = Some(Operation::Flags(FlagClear::new(
                     self.flag_buffer,
                     packet::ClearFlags::from_bits(packet.header()),
@@ -248,19 +258,26 @@ impl Csp {
                 )));
             }
             packet::CspCommand::SAVE | packet::CspCommand::RESTORE => {
+                let [_low, _high] = packet.exactly()?;
                 mxu.counters.context_switches += 1;
             }
-            _ => mxu.counters.without_effect += 1, // descriptors, for drawing
+            // For drawing.
+            packet::CspCommand::DESCRIPTORS => mxu.counters.without_effect += 1,
+            _ => return Err(Trouble::malformed("this CSP command does not exist")),
         }
         Ok(())
     }
 
     fn sg_command(&mut self, n: usize, packet: &Packet, mxu: &mut Mxu) -> Outcome {
         let command = packet::SgCommand::from_bits(packet.header());
-        if command.kind() != packet::SgCommand::SG {
+        match command.kind() {
+            packet::SgCommand::SG => {}
+            3 => return Err(Trouble::malformed("this FF command does not exist")),
             // Flush or invalidate of a cache that is not modelled.
-            mxu.counters.without_effect += 1;
-            return Ok(());
+            _ => {
+                mxu.counters.without_effect += 1;
+                return Ok(());
+            }
         }
         let engine = &self.engines[n];
         if engine.dialect != Dialect::Graphics {
@@ -268,10 +285,15 @@ impl Csp {
         }
         let source = engine.request(FaultClient::BlitSource, false, true);
         let destination = engine.request(FaultClient::BlitDestination, true, true);
-        let payload = packet.payload();
+        let colour = command.target() == packet::SgCommand::COLOUR;
         let operation = match command.action() {
-            packet::SgCommand::FAST_CLEAR => self.ff.clear(payload, destination)?,
-            packet::SgCommand::BLIT => self.ff.blit(payload, source, destination)?,
+            1..=4 if !colour => {
+                return Err(Trouble::unsupported(
+                    "a copy or fill by another unit than the colour pipe",
+                ));
+            }
+            packet::SgCommand::FAST_CLEAR => self.ff.clear(packet.exactly()?, destination)?,
+            packet::SgCommand::BLIT => self.ff.blit(packet.exactly()?, source, destination)?,
             0 => return Err(Trouble::unsupported("a fast clear of a tiled surface")),
             3 => return Err(Trouble::unsupported("a gradient")),
             4 => return Err(Trouble::unsupported("a rotating blit")),
@@ -286,6 +308,7 @@ impl Csp {
 /// cache of the compression flags, and there is none.
 fn invalidate(packet: &Packet, mxu: &mut Mxu) -> Outcome {
     let header = packet.header();
+    let [low, high, mask_low, mask_high] = packet.exactly()?;
     let target = match header >> 12 & 3 {
         2 => TlbTarget::Utlb,
         3 => TlbTarget::Dtlb,
@@ -294,7 +317,6 @@ fn invalidate(packet: &Packet, mxu: &mut Mxu) -> Outcome {
             return Ok(());
         }
     };
-    let [low, high, mask_low, mask_high] = packet.leading()?;
     if planted!(RingInvalidationLost) {
         return Ok(());
     }

@@ -11,7 +11,7 @@ mod registers;
 mod ring;
 
 pub use error::{CspError, CspErrorKind, UnmetWait};
-pub(crate) use packet::{PACKET_COST, too_short};
+pub(crate) use packet::PACKET_COST;
 
 use crate::biu::Biu;
 use crate::blit::Ff;

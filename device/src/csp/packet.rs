@@ -35,10 +35,9 @@ impl Packet {
         self.dwords.get(1..end).unwrap_or(&[])
     }
 
-    /// Its first `N` payload dwords.
-    pub(super) fn leading<const N: usize>(&self) -> Result<[u32; N], CspErrorKind> {
-        let leading = self.payload().first_chunk();
-        leading.copied().ok_or_else(too_short)
+    /// Its payload, of a form that has `N` dwords.
+    pub(super) fn exactly<const N: usize>(&self) -> Result<[u32; N], CspErrorKind> {
+        self.payload().try_into().map_err(|_| wrong_count())
     }
 
     /// The address in two payload dwords; `offset`: relative to the context.
@@ -58,9 +57,9 @@ impl Packet {
     }
 }
 
-pub(crate) fn too_short() -> CspErrorKind {
+pub(super) fn wrong_count() -> CspErrorKind {
     CspErrorKind::Malformed {
-        what: "the packet's own count leaves out fields that it needs".into(),
+        what: "the packet's own count is not that of its form".into(),
     }
 }
 
@@ -76,6 +75,15 @@ pub(super) fn packet_dwords(header: u32, dialect: Dialect) -> Result<u32, CspErr
 
 fn common_dwords(header: u32) -> Result<u32, CspErrorKind> {
     let fields = packet::Header::from_bits(header);
+    let to_block = matches!(
+        fields.opcode(),
+        opcode::QUERY_DUMP | opcode::SET_REGISTER | opcode::BLOCK
+    );
+    if to_block && fields.block() > packet::block::LAST {
+        return Err(CspErrorKind::Malformed {
+            what: "no block has this id".into(),
+        });
+    }
     Ok(match fields.opcode() {
         opcode::SKIP => 1 + u32::from(packet::Skip::from_bits(header).dwords()),
         opcode::DMA if matches!(packet::Dma::from_bits(header).mode(), 1 | 2) => 4,
@@ -94,23 +102,26 @@ fn common_dwords(header: u32) -> Result<u32, CspErrorKind> {
                 what: "Dip (draw), whose length is unknown,".into(),
             });
         }
-        opcode::BLOCK => match fields.block() {
-            packet::block::CSP => 1 + u32::from(packet::CspCommand::from_bits(header).count()),
-            packet::block::VCP => 1 + (header & 0x7fff),
-            _ => 1 + u32::from(packet::BlockCommand::from_bits(header).count()),
-        },
+        opcode::BLOCK => block_command_dwords(header),
         opcode::GP => 1 + (header & 0xf),
         _ => return Err(CspErrorKind::UnknownOpcode),
     })
 }
 
+fn block_command_dwords(header: u32) -> u32 {
+    match packet::Header::from_bits(header).block() {
+        packet::block::CSP => 1 + u32::from(packet::CspCommand::from_bits(header).count()),
+        packet::block::VCP => 1 + (header & 0x7fff),
+        _ => 1 + u32::from(packet::BlockCommand::from_bits(header).count()),
+    }
+}
+
 /// The video cores' own set; what it shares with the common one has the same length.
 fn video_dwords(header: u32) -> Result<u32, CspErrorKind> {
     match packet::Header::from_bits(header).opcode() {
-        opcode::SKIP | opcode::WAIT | opcode::SET_REGISTER | opcode::FENCE | opcode::BLOCK => {
-            common_dwords(header)
-        }
-        video_opcode::SET_REGISTER_2 => {
+        opcode::SKIP | opcode::WAIT | opcode::FENCE => common_dwords(header),
+        opcode::BLOCK => Ok(block_command_dwords(header)),
+        opcode::SET_REGISTER | video_opcode::SET_REGISTER_2 => {
             Ok(1 + u32::from(packet::SetRegister::from_bits(header).count()))
         }
         video_opcode::KICKOFF | 0xC..=0xE => Err(CspErrorKind::Unsupported {

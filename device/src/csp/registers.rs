@@ -3,7 +3,7 @@
 
 use super::engine::Operation;
 use super::execute::{Outcome, Trouble};
-use super::packet::{Packet, too_short};
+use super::packet::Packet;
 use super::{Csp, Dialect};
 use crate::index;
 use crate::mmu::{Mxu, Request, Stop};
@@ -52,7 +52,7 @@ impl Csp {
         }
         let word = u32::from(header.word());
         if header.from_memory() {
-            let [low, source] = packet.leading()?;
+            let [low, source] = packet.exactly()?;
             let source = RegisterSource::from_bits(source);
             if source.physical() {
                 return Err(Trouble::unsupported("Set_Register from a physical address"));
@@ -72,9 +72,7 @@ impl Csp {
             );
         }
         if header.masked() && !planted!(RegisterMaskIgnored) {
-            let &[value, mask] = packet.payload() else {
-                return Err(too_short().into());
-            };
+            let [value, mask] = packet.exactly()?;
             let old = self.register(header.block(), word, mxu);
             self.write_block(n, header.block(), word, old & !mask | value & mask, mxu);
             return Ok(());
@@ -87,7 +85,7 @@ impl Csp {
 
     pub(super) fn query_dump(&mut self, n: usize, packet: &Packet, mxu: &mut Mxu) -> Outcome {
         let header = QueryDump::from_bits(packet.header());
-        let [low, target] = packet.leading()?;
+        let [low, target] = packet.exactly()?;
         let target = DumpTarget::from_bits(target);
         let at = packet.address(low, target.high(), header.context_offset())?;
         let client = FaultClient::RegisterDump;

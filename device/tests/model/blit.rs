@@ -308,6 +308,15 @@ fn surfaces_that_are_not_modelled_are_refused() {
         let kind = refused(|w| sg(w, action, (0, 15), (0, 15), (0, 0)));
         assert!(matches!(kind, CspErrorKind::Unsupported { .. }), "{kind}");
     }
+    // Another unit than the colour pipe.
+    for dwords in [
+        [0x9301_2002, 15 << 16, 15 << 16, 0],
+        [0x9302_6003, 15 << 16, 15 << 16, 0],
+        [0x9302_E003, 15 << 16, 15 << 16, 0],
+    ] {
+        let kind = refused(|w| push_all(w, &dwords));
+        assert!(matches!(kind, CspErrorKind::Unsupported { .. }), "{kind}");
+    }
 }
 
 #[test]
@@ -367,9 +376,16 @@ fn rectangles_that_cannot_be_are_refused() {
             "{x:?} {y:?} {offset:?}: {kind}"
         );
     }
-    for header in [0x9301_A001, 0x9302_A002, 0x9305_A003, 0x9307_A003] {
+    for header in [
+        0x9301_A001,
+        0x9301_A003,
+        0x9302_A002,
+        0x9302_A004,
+        0x9305_A003,
+        0x9307_A003,
+    ] {
         let kind = refused(|w| {
-            push_all(w, &[header, 0, 0, 0]);
+            push_all(w, &[header, 0, 0, 0, 0]);
         });
         assert!(
             matches!(kind, CspErrorKind::Malformed { .. }),

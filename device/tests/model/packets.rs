@@ -122,6 +122,10 @@ fn what_is_unknown_or_not_modelled_halts_with_a_record_and_an_interrupt() {
 #[test]
 fn forms_that_are_not_modelled_halt() {
     let cases: &[&[u32]] = &[
+        &[0x8000_0019, 0],        // fence with Irq 3
+        &[0x900A_0001, 0],        // Indicator with Info 5
+        &[0x9050_0001, 0],        // CSP command 5
+        &[0x9300_3000],           // FF command 3
         &[0x2003_0000],           // external wait
         &[0x4300_0102, 0, 0x200], // Set_Register from a physical address
         &[0x4300_0182, 0, 0],     // from the context, where there is none
@@ -135,6 +139,50 @@ fn forms_that_are_not_modelled_halt() {
     ];
     for case in cases {
         assert!(!passes(case), "{:#010x}", case[0]);
+    }
+}
+
+/// Forms whose count the reference gives, with that count.
+const COUNTED: [u32; 14] = [
+    0x8000_0001, // internal fence
+    0x8000_0043, // external 32-bit fence
+    0x8000_0064, // external 64-bit fence
+    0x9000_0001, // Indicator
+    0x9010_0003, // clear BL flags
+    0x9020_0002, // save context
+    0x9030_0002, // restore context
+    0x9600_0004, // MXU: flush BL cache
+    0x9600_1004, // invalidate BL cache
+    0x9600_2004, // invalidate UTLB
+    0x9600_3004, // invalidate DTLB
+    0x3000_0002, // Query_Dump
+    0x4300_0102, // Set_Register from memory
+    0x4300_0202, // with a mask
+];
+
+#[test]
+fn a_packet_of_another_count_than_its_forms_halts() {
+    let packet = |header: u32| {
+        let mut dwords = vec![0; 1 + (header & 7) as usize];
+        dwords[0] = header;
+        dwords
+    };
+    for header in COUNTED {
+        assert!(passes(&packet(header)), "{header:#010x}");
+        for header in [header - 1, header + 1] {
+            assert!(!passes(&packet(header)), "{header:#010x}");
+        }
+    }
+}
+
+#[test]
+fn a_packet_to_a_block_that_does_not_exist_halts() {
+    // GPCTOP is the last (hardware reference 3).
+    for (block, exists) in [(24, true), (25, false), (31, false)] {
+        for header in [0x3000_0002, 0x4000_0002, 0x9000_0002] {
+            let dwords = [header | block << 23, 0, 0];
+            assert_eq!(passes(&dwords), exists, "{:#010x}", dwords[0]);
+        }
     }
 }
 
@@ -308,7 +356,7 @@ fn the_crossbar_is_written_by_set_register_to_block_12_and_only_it() {
 #[test]
 fn registers_of_blocks_that_only_draw_have_no_effect() {
     let mut rig = Rig::new();
-    for block in 0..32 {
+    for block in 0..=24 {
         if ![6, 12, 18].contains(&block) {
             rig.submit(|w| w.set_register(block, 0, &[0x11; 127]));
         }

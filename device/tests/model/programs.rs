@@ -164,11 +164,11 @@ fn drawing() -> impl Strategy<Value = Vec<u32>> {
             let mut dwords = surface_dwords(0, to, width, height);
             dwords.extend(surface_dwords(1, from, width + dx, height + dy));
             dwords.extend([
-                9 << 28 | 6 << 23 | action << 16 | 0xA000 | 3,
+                9 << 28 | 6 << 23 | action << 16 | 0xA000 | if action == 1 { 2 } else { 3 },
                 span(corners[0], corners[1], width),
                 span(corners[2], corners[3], height),
-                dx | dy << 16,
             ]);
+            dwords.extend((action != 1).then_some(dx | dy << 16));
             dwords
         },
     )

@@ -59,12 +59,14 @@ impl Naive {
             0 | 3 | 4 => return Err(Why::Unsupported),
             _ => return Err(Why::Malformed),
         };
-        let (&[x, y, ..], needed) = (payload, if blit { 3 } else { 2 }) else {
-            return Err(Why::Malformed);
-        };
-        if payload.len() < needed {
-            return Err(Why::Malformed);
+        if header >> 14 & 3 != 2 {
+            return Err(Why::Unsupported);
         }
+        let ([x, y], offset) = match *payload {
+            [x, y] if !blit => ([x, y], 0),
+            [x, y, offset] if blit => ([x, y], offset),
+            _ => return Err(Why::Malformed),
+        };
         let [x0, x1] = [x & 0xffff, x >> 16];
         let [y0, y1] = [y & 0xffff, y >> 16];
         let to = self.surface(0)?;
@@ -76,7 +78,7 @@ impl Naive {
             return Ok(());
         }
         let from = self.surface(1)?;
-        let (dx, dy) = (payload[2] & 0x7fff, payload[2] >> 16 & 0x7fff);
+        let (dx, dy) = (offset & 0x7fff, offset >> 16 & 0x7fff);
         if x1 + dx >= from.width || y1 + dy >= from.height {
             return Err(Why::Malformed);
         }

@@ -32,6 +32,8 @@ pub(super) fn unless_later(result: Result<(), Missed>) -> Result<(), Trouble> {
 pub(super) fn length(ring: usize, header: u32) -> Result<u32, Why> {
     let video = ring == 7 || ring == 8;
     Ok(match (header >> 28, header >> 23 & 31) {
+        // The last block is GPCTOP.
+        (3 | 4 | 9, 25..) if !video => return Err(Why::Malformed),
         (0, _) => 1 + (header & 0xffff),
         (2, _) if header >> 16 & 3 == 3 => return Err(Why::Unsupported),
         (2, _) => 1,
@@ -80,7 +82,7 @@ impl Naive {
         if header & 0xffff == 0 {
             return Ok(());
         }
-        if calls.len() == 2 || address(payload) % 4 != 0 {
+        if calls.len() == 2 || !address(payload).is_multiple_of(4) {
             return Err(Why::Malformed);
         }
         calls.push(Call {
@@ -113,16 +115,19 @@ impl Naive {
 
     fn fence(&mut self, header: u32, payload: &[u32], in_buffer: bool) -> Result<(), Trouble> {
         let or = header >> 13 & 1 != 0;
+        if header >> 3 & 3 == 3 {
+            return Err(Why::Malformed.into());
+        }
         match (header >> 5 & 3, payload) {
-            (0, [value, ..]) => {
+            (0, [value]) => {
                 let slot = &mut self.rings[self.ring].slots[header as usize >> 7 & 31];
                 let value = u16::try_from(value & 0xffff).unwrap();
                 *slot = if or { *slot | value } else { value };
             }
-            (2, [_, _, value, ..]) => {
+            (2, [_, _, value]) => {
                 self.store(address(payload), &value.to_le_bytes(), or, in_buffer)?;
             }
-            (3, [_, _, low, high, ..]) => {
+            (3, [_, _, low, high]) => {
                 let value = u64::from(*high) << 32 | u64::from(*low);
                 self.store(address(payload), &value.to_le_bytes(), or, in_buffer)?;
             }
@@ -169,26 +174,30 @@ impl Naive {
 
     fn block_command(&mut self, header: u32, payload: &[u32]) -> Result<(), Why> {
         let video = self.ring == 7 || self.ring == 8;
+        let kind = header >> 20 & 7;
         match header >> 23 & 31 {
-            0 if header >> 20 & 7 == 0 => {
+            0 if kind == 0 => {
+                if payload.len() != 1 || header >> 17 & 7 > 4 {
+                    return Err(Why::Malformed);
+                }
                 let off = header >> 17 & 7 == 0;
                 let process = u8::try_from(header >> 13 & 15).unwrap();
                 self.rings[self.ring].process = if off { 0 } else { process };
                 Ok(())
             }
-            0 if header >> 20 & 7 == 1 => self.clear_flags(header, payload),
-            12 if !video && header >> 13 & 1 == 1 => match payload {
-                [_, _, _, _, ..] => Ok(()), // There is no TLB.
-                _ => Err(Why::Malformed),
-            },
+            0 if kind == 1 => self.clear_flags(header, payload),
+            0 if kind > 4 || kind != 4 && payload.len() != 2 => Err(Why::Malformed),
+            12 if !video && payload.len() != 4 => Err(Why::Malformed),
+            12 => Ok(()), // There is no TLB.
             6 if !video && header >> 12 & 3 == 2 => self.draw(header, payload),
+            6 if !video && header >> 12 & 3 == 3 => Err(Why::Malformed),
             _ => Ok(()),
         }
     }
 
     /// Compression flags in the buffer of 0x4900C: VRAM, whatever the mode.
     fn clear_flags(&mut self, header: u32, payload: &[u32]) -> Result<(), Why> {
-        let &[_, values, mask, ..] = payload else {
+        let &[_, values, mask] = payload else {
             return Err(Why::Malformed);
         };
         let buffer = self.get(0x4900C);

@@ -33,6 +33,16 @@ fn surface(rt: u32, at: u64, width: u32, height: u32, mask: u32) -> Vec<u32> {
     ]
 }
 
+/// The packet that starts it; only a blit has a source offset.
+fn sg(action: u32, x: u32, y: u32, offset: u32) -> Vec<u32> {
+    let header = 9 << 28 | 6 << 23 | action << 16 | 0xA000;
+    if action == 1 {
+        vec![header | 2, x, y]
+    } else {
+        vec![header | 3, x, y, offset]
+    }
+}
+
 /// A blit (action 2) or clear (1) with both surfaces; few go beyond them.
 fn drawing() -> impl Strategy<Value = Vec<u32>> {
     let action = prop_oneof![24 => 1..3_u32, 1 => 5..8_u32];
@@ -57,12 +67,11 @@ fn drawing() -> impl Strategy<Value = Vec<u32>> {
                 dwords.extend(surface(1, from, width + dx, height + dy, 0xf));
                 dwords.push(4 << 28 | 6 << 23 | 0xC8 << 10 | 4);
                 dwords.extend(colour);
-                dwords.extend([
-                    9 << 28 | 6 << 23 | action << 16 | 0xA000 | 3,
+                let [x, y] = [
                     span(corners[0], corners[1], width),
                     span(corners[2], corners[3], height),
-                    dx | dy << 16,
-                ]);
+                ];
+                dwords.extend(sg(action, x, y, dx | dy << 16));
                 dwords
             },
         )
@@ -95,8 +104,7 @@ fn large_drawing() -> impl Strategy<Value = Vec<u32>> {
             dwords.extend(surface(1, from, width, height, 0xf));
             dwords.push(4 << 28 | 6 << 23 | 0xC8 << 10 | 4);
             dwords.extend(colour);
-            let header = 9 << 28 | 6 << 23 | action << 16 | 0xA000 | 3;
-            dwords.extend([header, (width - 1) << 16, (height - 1) << 16, 0]);
+            dwords.extend(sg(action, (width - 1) << 16, (height - 1) << 16, 0));
             dwords
         },
     )
@@ -106,17 +114,14 @@ fn large_drawing() -> impl Strategy<Value = Vec<u32>> {
 fn fence() -> impl Strategy<Value = Vec<u32>> {
     let or = prop_oneof![3 => Just(0_u32), 1 => Just(1 << 13)];
     let kind = prop_oneof![1 => Just(2_u32), 3 => Just(3)];
-    let fields = (0..4_u32, kind, or).prop_map(|(irq, kind, or)| irq << 3 | kind << 5 | or);
+    let irq = prop_oneof![24 => 0..3_u32, 1 => Just(3)];
+    let fields = (irq, kind, or).prop_map(|(irq, kind, or)| irq << 3 | kind << 5 | or);
     (address(), 0..32_u64, fields, any::<[u32; 2]>(), 0..24_u32).prop_map(
         |(at, place, fields, value, odd)| {
             let at = at + place * 8 + if odd == 0 { 2 } else { 0 };
-            vec![
-                8 << 28 | fields | 4,
-                low(at),
-                low(at >> 32),
-                value[0],
-                value[1],
-            ]
+            let value = &value[..if fields >> 5 & 3 == 2 { 1 } else { 2 }];
+            let header = 8 << 28 | fields | low(value.len() as u64 + 2);
+            [&[header, low(at), low(at >> 32)], value].concat()
         },
     )
 }
@@ -126,7 +131,7 @@ fn fence_and_wait() -> impl Strategy<Value = Vec<u32>> {
     let modes = prop_oneof![4 => Just(0_u32), 1 => 1..3_u32];
     let value =
         prop_oneof![3 => (0..4_u32).prop_map(|n| n + 7), 1 => any::<u16>().prop_map(u32::from)];
-    (0..3_u32, 0..4_u32, value.clone(), value, modes, 0..4_u32).prop_map(
+    (0..3_u32, 0..3_u32, value.clone(), value, modes, 0..4_u32).prop_map(
         |(slot, irq, value, wanted, mode, bits)| {
             let [or, equal] = [bits & 1, bits >> 1];
             vec![
@@ -310,13 +315,27 @@ fn malformed() -> impl Strategy<Value = Vec<u32>> {
         Just(vec![2 << 28 | 3 << 16]),          // an external wait
         Just(vec![8 << 28 | 1 << 5 | 1, 0]),    // fence type 1
         Just(vec![8 << 28 | 3 << 5 | 2, 0, 0]), // a fence without its value
+        // What nothing has: Irq 3, Info 5 to 7, CSP commands, SG commands, blocks.
+        Just(vec![8 << 28 | 3 << 3 | 1, 0]),
+        (5..8_u32).prop_map(|info| vec![9 << 28 | info << 17 | 1, 0]),
+        (5..8_u32).prop_map(|kind| vec![9 << 28 | kind << 20]),
+        Just(vec![9 << 28 | 6 << 23 | 3 << 12]),
+        (25..32_u32, prop_oneof![Just(3_u32), Just(4), Just(9)])
+            .prop_map(|(block, opcode)| vec![opcode << 28 | block << 23]),
+        // More dwords than the form has.
+        one_too_many(),
         Just(vec![9 << 28 | 12 << 23 | 3 << 12 | 1, 0]), // an invalidation without its mask
         Just(vec![9 << 28 | 6 << 23 | 2 << 16 | 0xA000 | 1, 0]), // a blit without its rows
-        Just(vec![3 << 28 | 1, 0]),             // a dump without its registers
-        Just(vec![4 << 28 | 6 << 23 | 1 << 9 | 1, 0]), // a mask left out
-        Just(vec![4 << 28 | 6 << 23 | 1 << 8 | 1, 0]), // half an address
-        Just(vec![9 << 28 | 1 << 20 | 2, 0, 0]), // flags without their mask
+        Just(vec![3 << 28 | 1, 0]),                      // a dump without its registers
+        Just(vec![4 << 28 | 6 << 23 | 1 << 9 | 1, 0]),   // a mask left out
+        Just(vec![4 << 28 | 6 << 23 | 1 << 8 | 1, 0]),   // half an address
+        Just(vec![9 << 28 | 1 << 20 | 2, 0, 0]),         // flags without their mask
         (1..4_u32).prop_map(|odd| vec![1 << 28 | 5, low(BUFFERS_AT) + odd, 0]), // between dwords
+        // A blit by another unit.
+        (0..4_u32, address()).prop_filter_map("the colour pipe", |(target, at)| {
+            let sg = [9 << 28 | 6 << 23 | 1 << 16 | target << 14 | 0x2002, 0, 0];
+            (target != 2).then(|| [surface(0, at, 1, 1, 0xf), sg.to_vec()].concat())
+        }),
         // Surfaces that are tiled, compressed, or of another format.
         (0..3_u32, surfaces_and_clear()).prop_map(|(what, mut dwords)| {
             let (at, bits) = [(7, 2), (5, 1 << 9), (5, 1)][what as usize];
@@ -324,6 +343,25 @@ fn malformed() -> impl Strategy<Value = Vec<u32>> {
             dwords
         }),
     ]
+}
+
+fn one_too_many() -> impl Strategy<Value = Vec<u32>> {
+    let packets = [
+        vec![8 << 28 | 2, 0, 0],
+        vec![8 << 28 | 2 << 5 | 4, low(SURFACES_AT), 0, 1, 1],
+        vec![8 << 28 | 3 << 5 | 5, low(SURFACES_AT), 0, 1, 1, 1],
+        vec![9 << 28 | 2, 1, 1],
+        vec![9 << 28 | 1 << 20 | 4, 0, 0, 0, 0],
+        vec![9 << 28 | 2 << 20 | 3, 0, 0, 0],
+        vec![9 << 28 | 12 << 23 | 5, 0, 0, 0, 0, 0],
+        vec![9 << 28 | 12 << 23 | 3 << 12 | 5, 0, 0, 0, 0, 0],
+        vec![3 << 28 | 3, 0, 0, 0],
+        vec![4 << 28 | 6 << 23 | 1 << 8 | 3, 0, 0, 0],
+        vec![4 << 28 | 6 << 23 | 1 << 9 | 3, 0, 0, 0],
+        vec![9 << 28 | 6 << 23 | 1 << 16 | 0xA000 | 3, 0, 0, 0],
+        vec![9 << 28 | 6 << 23 | 2 << 16 | 0xA000 | 4, 0, 0, 0, 0],
+    ];
+    prop::sample::select(packets.to_vec())
 }
 
 fn surfaces_and_clear() -> impl Strategy<Value = Vec<u32>> {

@@ -34,7 +34,7 @@ impl Naive {
                     self.packet_writes(block, word, *value);
                 }
             }
-            (1, [_, source, ..]) => {
+            (1, [_, source]) => {
                 if source >> 9 & 1 != 0 {
                     return Err(Why::Unsupported.into());
                 }
@@ -57,7 +57,7 @@ impl Naive {
         payload: &[u32],
         call: Option<&Call>,
     ) -> Result<(), Trouble> {
-        let &[_, target, ..] = payload else {
+        let &[_, target] = payload else {
             return Err(Why::Malformed.into());
         };
         let at = place(payload, header >> 20 & 1 != 0, call)?;
