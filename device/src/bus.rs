@@ -126,6 +126,12 @@ impl Gpu {
         }
     }
 
+    fn note_width(&mut self, reg: Reg, index: u32, lanes: u32) {
+        let counters = &mut self.mxu.counters;
+        self.storage
+            .note(reg, index, Misuse::Width, lanes, counters);
+    }
+
     fn note_undeclared(&mut self, offset: u32, direction: Direction) {
         self.mxu.counters.undeclared_accesses += 1;
         self.storage.note_undeclared(offset, direction);
@@ -141,7 +147,7 @@ impl Gpu {
         match Reg::word(word) {
             Word::Register(reg, index) => {
                 if lanes != u32::MAX {
-                    self.note(reg, index, Misuse::Width, lanes);
+                    self.note_width(reg, index, lanes);
                 }
                 self.read_register(reg, index)
             }
@@ -212,7 +218,7 @@ impl Gpu {
                 self.write_register(reg, index, value, value);
             }
             Word::Register(reg, index) => {
-                self.note(reg, index, Misuse::Width, lanes);
+                self.note_width(reg, index, lanes);
                 let (written, mut value) = (value & lanes, value & lanes);
                 if reg.info().access == Access::ReadWrite {
                     value |= self.read_register(reg, index) & !lanes;
@@ -262,7 +268,7 @@ impl Gpu {
         let mut plain = false;
         for (at, _) in touched(word, lanes) {
             match Reg::find(at) {
-                Some((reg, index)) => self.note(reg, index, Misuse::Width, lanes),
+                Some((reg, index)) => self.note_width(reg, index, lanes),
                 None => plain = true,
             }
         }
@@ -274,18 +280,13 @@ impl Gpu {
     /// `written` are the bits on the bus; `value` has those of a plain register
     /// that stay, too.
     fn write_register(&mut self, reg: Reg, index: u32, written: u32, value: u32) {
-        let info = reg.info();
-        if info.access == Access::ReadOnly {
-            self.note(reg, index, Misuse::ReadOnly, written);
+        let counters = &mut self.mxu.counters;
+        if !self.storage.admits(reg, index, written, counters) {
             return;
-        }
-        let reserved = written & info.layout(index).reserved;
-        if reserved != 0 {
-            self.note(reg, index, Misuse::Reserved, reserved);
         }
         let behaves = Unit::of(reg).is_some_and(|unit| self.act(unit, reg, index, value));
         if !behaves {
-            self.storage.store(reg.at(index), value, all(info));
+            self.storage.store(reg.at(index), value, all(reg.info()));
         }
     }
 
@@ -308,35 +309,6 @@ impl Gpu {
             self.settle();
         }
         taken
-    }
-
-    /// Counts a misuse; the first of its kind for each register is said.
-    /// `bits` are those concerned.
-    #[cold]
-    fn note(&mut self, reg: Reg, index: u32, misuse: Misuse, bits: u32) {
-        let counters = &mut self.mxu.counters;
-        *match misuse {
-            Misuse::ReadOnly => &mut counters.read_only_writes,
-            Misuse::Reserved => &mut counters.reserved_writes,
-            Misuse::Width => &mut counters.wrong_widths,
-        } += 1;
-        if !self.storage.first(reg, misuse) {
-            return;
-        }
-        let info = reg.info();
-        let (name, at) = (info.label(index), reg.at(index));
-        match misuse {
-            Misuse::ReadOnly => {
-                tracing::warn!("write of {bits:#x} to {name} ({at:#x}) lost: it is read-only");
-            }
-            Misuse::Reserved => {
-                tracing::warn!("write to {name} ({at:#x}) sets reserved bits {bits:#x}");
-            }
-            Misuse::Width => {
-                let (width, used) = (info.width, bits.count_ones() / 8);
-                tracing::warn!("{used}-byte access to {name} ({at:#x}), which has {width}");
-            }
-        }
     }
 }
 

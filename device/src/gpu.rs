@@ -70,7 +70,9 @@ impl Gpu {
     /// a price for each packet, piece and table walk. At least one piece is
     /// done, so repeated calls with any budget come to an end of any finite work.
     pub fn step(&mut self, budget: u32) -> Progress {
-        let progress = self.csp.step(&mut self.mxu, &mut self.biu, budget);
+        let progress = self
+            .csp
+            .step(&mut self.mxu, &mut self.biu, &mut self.storage, budget);
         self.settle();
         progress
     }

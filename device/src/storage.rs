@@ -1,12 +1,12 @@
 //! The words behind offsets without behaviour, and who touched what should not be.
 
 use crate::bus::all;
-use crate::counters::COUNT_MAX;
+use crate::counters::{COUNT_MAX, Counters};
 use crate::log_limit::worth_a_line;
 use crate::sparse;
-use e3k_regs::Reg;
 use e3k_regs::block::{self, BLOCKS};
 use e3k_regs::register::{BAR0_BYTES, REGISTERS};
+use e3k_regs::{Access, Reg};
 use serde::{Deserialize, Serialize};
 
 /// What a driver should not do to a register.
@@ -151,8 +151,65 @@ impl Storage {
         named.filter(|block| block.words != 0)
     }
 
+    /// Whether a write is taken, or lost because the register is read-only. `written`
+    /// are the bits on their way. What a driver should not do is noted.
+    #[inline]
+    pub(crate) fn admits(
+        &mut self,
+        reg: Reg,
+        index: u32,
+        written: u32,
+        counters: &mut Counters,
+    ) -> bool {
+        let info = reg.info();
+        if info.access == Access::ReadOnly {
+            self.note(reg, index, Misuse::ReadOnly, written, counters);
+            return false;
+        }
+        let reserved = written & info.layout(index).reserved;
+        if reserved != 0 {
+            self.note(reg, index, Misuse::Reserved, reserved, counters);
+        }
+        true
+    }
+
+    /// Counts a misuse; the first of its kind for each register is said.
+    /// `bits` are those concerned.
+    #[cold]
+    pub(crate) fn note(
+        &mut self,
+        reg: Reg,
+        index: u32,
+        misuse: Misuse,
+        bits: u32,
+        counters: &mut Counters,
+    ) {
+        *match misuse {
+            Misuse::ReadOnly => &mut counters.read_only_writes,
+            Misuse::Reserved => &mut counters.reserved_writes,
+            Misuse::Width => &mut counters.wrong_widths,
+        } += 1;
+        if !self.first(reg, misuse) {
+            return;
+        }
+        let info = reg.info();
+        let (name, at) = (info.label(index), reg.at(index));
+        match misuse {
+            Misuse::ReadOnly => {
+                tracing::warn!("write of {bits:#x} to {name} ({at:#x}) lost: it is read-only");
+            }
+            Misuse::Reserved => {
+                tracing::warn!("write to {name} ({at:#x}) sets reserved bits {bits:#x}");
+            }
+            Misuse::Width => {
+                let (width, used) = (info.width, bits.count_ones() / 8);
+                tracing::warn!("{used}-byte access to {name} ({at:#x}), which has {width}");
+            }
+        }
+    }
+
     /// Whether this is the first time that this happens to this register.
-    pub(crate) fn first(&mut self, reg: Reg, misuse: Misuse) -> bool {
+    fn first(&mut self, reg: Reg, misuse: Misuse) -> bool {
         let said = &mut self.said[reg as usize];
         let before = *said;
         *said |= misuse as u8;

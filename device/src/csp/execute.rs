@@ -9,6 +9,7 @@ use crate::biu::Biu;
 use crate::config::OnWait;
 use crate::mmu::{Invalidation, Mxu, Stop};
 use crate::planted::planted;
+use crate::storage::Storage;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{FaultClient, TlbTarget};
 use e3k_regs::packet::{self, block, opcode, video_opcode};
@@ -48,6 +49,7 @@ impl Csp {
         packet: &Packet,
         mxu: &mut Mxu,
         biu: &mut Biu,
+        storage: &mut Storage,
     ) -> Outcome {
         let fields = packet::Header::from_bits(packet.header());
         match fields.opcode() {
@@ -56,7 +58,7 @@ impl Csp {
             opcode::WAIT => self.wait(n, packet, mxu),
             opcode::QUERY_DUMP => self.query_dump(n, packet, mxu),
             opcode::SET_REGISTER | video_opcode::SET_REGISTER_2 => {
-                self.set_register(n, packet, mxu)
+                self.set_register(n, packet, mxu, storage)
             }
             opcode::FENCE => self.fence(n, packet, mxu, biu),
             opcode::BLOCK => self.block_command(n, packet, fields.block(), mxu),

@@ -19,6 +19,7 @@ use crate::config::{Config, OnWait};
 use crate::gpu::Progress;
 use crate::mmu::{Mxu, Stop};
 use crate::planted::planted;
+use crate::storage::Storage;
 use e3k_regs::fields::{BlSize, EngineReset, RingWord, TopBusy, VideoBusy};
 use e3k_regs::packet::halves;
 use e3k_regs::{Chip, Reg};
@@ -273,7 +274,13 @@ impl Csp {
     }
 
     /// Works for about `budget` bytes' worth.
-    pub(crate) fn step(&mut self, mxu: &mut Mxu, biu: &mut Biu, budget: u32) -> Progress {
+    pub(crate) fn step(
+        &mut self,
+        mxu: &mut Mxu,
+        biu: &mut Biu,
+        storage: &mut Storage,
+        budget: u32,
+    ) -> Progress {
         let mut left = u64::from(budget);
         while let Some(ring) = self.next_turn() {
             let faulty = mxu.fault_pending();
@@ -283,7 +290,7 @@ impl Csp {
                 alone: self.is_alone(ring),
                 walks: mxu.counters.walks,
             };
-            self.advance(ring, &mut allowance, mxu, biu);
+            self.advance(ring, &mut allowance, mxu, biu, storage);
             if mxu.take_stand() {
                 self.engines[ring].stand();
             } else if faulty && !mxu.fault_pending() {
@@ -323,10 +330,17 @@ impl Csp {
     }
 
     /// Goes on with the operation in flight, or executes one packet.
-    fn advance(&mut self, ring: usize, allowance: &mut Allowance, mxu: &mut Mxu, biu: &mut Biu) {
+    fn advance(
+        &mut self,
+        ring: usize,
+        allowance: &mut Allowance,
+        mxu: &mut Mxu,
+        biu: &mut Biu,
+        storage: &mut Storage,
+    ) {
         let overtakes = planted!(PacketsOvertakeCopies) && !self.engines[ring].has_only_operation();
         if let Some(operation) = self.engines[ring].operation.filter(|_| !overtakes) {
-            return self.advance_operation(ring, operation, allowance, mxu);
+            return self.advance_operation(ring, operation, allowance, mxu, storage);
         }
         let number = u8::try_from(ring).unwrap_or(u8::MAX);
         let engine = &mut self.engines[ring];
@@ -335,7 +349,7 @@ impl Csp {
         mxu.faults.ring_offset = engine.locate();
         let before = engine.cursor();
         let mut header = 0;
-        let result = self.packet(ring, &mut header, mxu, biu);
+        let result = self.packet(ring, &mut header, mxu, biu, storage);
         let engine = &mut self.engines[ring];
         let price = match result {
             Ok(price) => {
@@ -369,11 +383,12 @@ impl Csp {
         header: &mut u32,
         mxu: &mut Mxu,
         biu: &mut Biu,
+        storage: &mut Storage,
     ) -> Result<u64, Trouble> {
         let engine = &mut self.engines[ring];
         let packet = engine.fetch(mxu, header, &mut self.commands)?;
         engine.consume(packet.len);
-        self.execute(ring, &packet, mxu, biu)?;
+        self.execute(ring, &packet, mxu, biu, storage)?;
         Ok(packet.price())
     }
 
@@ -383,6 +398,7 @@ impl Csp {
         operation: Operation,
         allowance: &mut Allowance,
         mxu: &mut Mxu,
+        storage: &mut Storage,
     ) {
         let engine = &self.engines[ring];
         mxu.faults.ring = u8::try_from(ring).unwrap_or(u8::MAX);
@@ -390,7 +406,7 @@ impl Csp {
         let mut operation = operation;
         let result = match &mut operation {
             Operation::Draw(draw) => Ok((0, self.ff.advance(draw, allowance, mxu))),
-            Operation::Transfer(transfer) => self.advance_transfer(ring, transfer, mxu),
+            Operation::Transfer(transfer) => self.advance_transfer(ring, transfer, mxu, storage),
             Operation::Flags(clear) => Ok(clear.advance(&mxu.memory.vram)),
         };
         let price = match result {

@@ -8,20 +8,27 @@ use super::{Csp, Dialect};
 use crate::index;
 use crate::mmu::{Mxu, Request, Stop};
 use crate::planted::planted;
+use crate::storage::Storage;
 use e3k_regs::fields::FaultClient;
 use e3k_regs::packet::{DumpTarget, QueryDump, RegisterSource, SetRegister, block};
-use e3k_regs::{GpuVa, PAGE_SIZE, Reg};
+use e3k_regs::{Access, GpuVa, PAGE_SIZE, Reg};
 use serde::{Deserialize, Serialize};
 
 /// Registers moved between two looks at the budget.
 const PIECE_WORDS: u64 = 64;
 /// The price of a register.
 const WORD_COST: u64 = 64;
-/// Where the command processor's and the crossbar's registers are in BAR0, and
-/// how many words each has.
-const CSP_BASE: u32 = 0x3_0000;
-const MXU_BASE: u32 = 0x4_9000;
-const BLOCK_WORDS: u32 = 0x400;
+/// The register that is word `word` of a block in BAR0, and its index in the
+/// bank; `None` where nothing is declared.
+fn declared(block: u8, word: u32) -> Option<(Reg, u32)> {
+    let (base, words) = match block {
+        block::CSP => (0x3_0000, 0x400),
+        block::MXU => (0x4_9000, 0x400),
+        block::MMU => (0x5_0000, 0x1000),
+        _ => return None,
+    };
+    (word < words).then(|| Reg::find(base + word * 4))?
+}
 
 /// Registers on their way from or to memory.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -43,7 +50,13 @@ impl Transfer {
 }
 
 impl Csp {
-    pub(super) fn set_register(&mut self, n: usize, packet: &Packet, mxu: &mut Mxu) -> Outcome {
+    pub(super) fn set_register(
+        &mut self,
+        n: usize,
+        packet: &Packet,
+        mxu: &mut Mxu,
+        storage: &mut Storage,
+    ) -> Outcome {
         let header = SetRegister::from_bits(packet.header());
         // The registers of the video cores decode; nothing here has them.
         if self.engines[n].dialect == Dialect::Video {
@@ -73,12 +86,21 @@ impl Csp {
         }
         if header.masked() && !planted!(RegisterMaskIgnored) {
             let [value, mask] = packet.exactly()?;
-            let old = self.register(header.block(), word, mxu);
-            self.write_block(n, header.block(), word, old & !mask | value & mask, mxu);
+            let block = header.block();
+            // As with a narrow access over the bus: a one that is not written
+            // clears nothing.
+            let clears = declared(block, word)
+                .is_some_and(|(reg, _)| reg.info().access == Access::WriteOneClear);
+            let old = if clears {
+                0
+            } else {
+                self.register(block, word, mxu, storage)
+            };
+            self.write_block(n, block, word, old & !mask | value & mask, mxu, storage);
             return Ok(());
         }
         for (word, value) in (word..).zip(packet.payload()) {
-            self.write_block(n, header.block(), word, *value, mxu);
+            self.write_block(n, header.block(), word, *value, mxu, storage);
         }
         Ok(())
     }
@@ -133,6 +155,7 @@ impl Csp {
         n: usize,
         transfer: &mut Transfer,
         mxu: &mut Mxu,
+        storage: &mut Storage,
     ) -> Result<(u64, bool), Stop> {
         let in_page = (PAGE_SIZE - transfer.at.in_page()) / 4;
         let words = u64::from(transfer.left).min(in_page).min(PIECE_WORDS);
@@ -145,13 +168,13 @@ impl Csp {
             let result = mxu.read(transfer.request, at, piece);
             if result.is_ok() {
                 for (raw, word) in piece.as_chunks().0.iter().zip(word..) {
-                    self.write_block(n, block, word, u32::from_le_bytes(*raw), mxu);
+                    self.write_block(n, block, word, u32::from_le_bytes(*raw), mxu, storage);
                 }
             }
             result
         } else {
             for (raw, word) in piece.as_chunks_mut().0.iter_mut().zip(word..) {
-                *raw = self.register(block, word, mxu).to_le_bytes();
+                *raw = self.register(block, word, mxu, storage).to_le_bytes();
             }
             mxu.write(transfer.request, at, piece)
         };
@@ -169,34 +192,44 @@ impl Csp {
         Ok((words * WORD_COST, transfer.left == 0))
     }
 
-    /// A register of a block; 0 where nothing has behaviour.
-    fn register(&self, block: u8, word: u32, mxu: &Mxu) -> u32 {
-        let found = |base: u32| Reg::find(base + word * 4).filter(|_| word < BLOCK_WORDS);
-        match block {
-            block::CSP => found(CSP_BASE).and_then(|(reg, at)| self.read_register(reg, at)),
-            block::MXU => found(MXU_BASE).and_then(|(reg, at)| {
-                mxu.read_register(reg, at)
-                    .or_else(|| self.read_register(reg, at))
-            }),
-            block::MMU => Some(mxu.ttbr(word as usize)),
-            block::FF => Some(self.ff.get(word)),
-            _ => None,
+    /// A register of a block; 0 where nothing is declared.
+    fn register(&self, block: u8, word: u32, mxu: &Mxu, storage: &Storage) -> u32 {
+        if block == block::FF {
+            return self.ff.get(word);
         }
-        .unwrap_or(0)
+        let Some((reg, at)) = declared(block, word) else {
+            return 0;
+        };
+        mxu.read_register(reg, at)
+            .or_else(|| self.read_register(reg, at))
+            .unwrap_or_else(|| storage.load(reg.at(at)))
     }
 
-    /// Writes a register of a block; those without behaviour are dropped.
-    fn write_block(&mut self, n: usize, block: u8, word: u32, value: u32, mxu: &mut Mxu) {
+    /// Writes a register of a block; those of other blocks steer drawing, and
+    /// the command processor's are not a packet's to write: no effect.
+    fn write_block(
+        &mut self,
+        n: usize,
+        block: u8,
+        word: u32,
+        value: u32,
+        mxu: &mut Mxu,
+        storage: &mut Storage,
+    ) {
         match block {
-            block::MMU => mxu.set_ttbr(word as usize, value),
-            block::MXU => {
-                let offset = MXU_BASE + word * 4;
-                if let Some((reg, at)) = Reg::find(offset).filter(|_| word < BLOCK_WORDS) {
-                    let _taken = mxu.write_register(reg, at, value) || self.write_flags(reg, value);
+            block::MMU | block::MXU => {
+                let Some((reg, at)) = declared(block, word) else {
+                    return;
+                };
+                if !storage.admits(reg, at, value, &mut mxu.counters) {
+                    return;
+                }
+                // All of them have four bytes.
+                if !(mxu.write_register(reg, at, value) || self.write_flags(reg, value)) {
+                    storage.store(reg.at(at), value, u32::MAX);
                 }
             }
             block::FF if self.engines[n].dialect == Dialect::Graphics => self.ff.set(word, value),
-            // The registers of other blocks steer drawing: no effect here.
             _ => {}
         }
     }

@@ -175,23 +175,10 @@ impl Mxu {
         self.faults.take_stand()
     }
 
-    /// L1 register `index` of the whole bank; 0 beyond it.
-    pub(crate) fn ttbr(&self, index: usize) -> u32 {
-        self.ttbr.get(index).copied().unwrap_or(0)
-    }
-
-    /// Writes L1 register `index`; beyond the bank nothing happens. The TLBs are
-    /// not flushed (docs/model-choices.md).
-    pub(crate) fn set_ttbr(&mut self, index: usize, value: u32) {
-        if let Some(register) = self.ttbr.get_mut(index) {
-            *register = value;
-        }
-    }
-
     /// Value of one of this block's registers; `None` if it is not one.
     pub(crate) fn read_register(&self, reg: Reg, index: u32) -> Option<u32> {
         Some(match reg {
-            Reg::Ttbr => self.ttbr(index as usize),
+            Reg::Ttbr => *self.ttbr.get(index as usize)?,
             Reg::MmuMode => self.mode.into_bits(),
             Reg::PtInvAddr => self.invalidate_page.into_bits(),
             Reg::PtInvMask => self.invalidate_mask.into_bits(),
@@ -203,7 +190,12 @@ impl Mxu {
     /// Writes one of this block's registers; `false` if it is not one.
     pub(crate) fn write_register(&mut self, reg: Reg, index: u32, value: u32) -> bool {
         match reg {
-            Reg::Ttbr => self.set_ttbr(index as usize, value),
+            // Neither this nor a new mode flushes the TLBs (docs/model-choices.md).
+            Reg::Ttbr => {
+                if let Some(register) = self.ttbr.get_mut(index as usize) {
+                    *register = value;
+                }
+            }
             Reg::MmuMode => self.mode = MmuMode::from_bits(value),
             Reg::PtInvAddr => self.invalidate_page = InvalidateAddress::from_bits(value),
             Reg::PtInvMask => self.invalidate_mask = InvalidateAddress::from_bits(value),

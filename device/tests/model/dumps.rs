@@ -53,6 +53,48 @@ fn a_masked_write_changes_the_bits_of_its_mask() {
 }
 
 #[test]
+fn a_masked_write_to_a_status_clears_only_bits_of_its_mask() {
+    const INT_STATUS: u32 = 0x49038;
+    let mut rig = Rig::in_va_mode();
+    rig.submit(|w| {
+        w.fence(GpuVa(0xdead_0000), 1, false);
+        w.dma(GpuVa(0xdead_0000), 1);
+    });
+    rig.recover();
+    let both = 1 << 1 | 1 << 4;
+    assert_eq!(rig.reg(INT_STATUS), both);
+    let header = 4 << 28 | 12 << 23 | 0xE << 10 | 1 << 9 | 2;
+    rig.submit(|w| push_all(w, &[header, u32::MAX, 1 << 4]));
+    assert_eq!(rig.reg(INT_STATUS), 1 << 1);
+    rig.submit(|w| push_all(w, &[header, 0, u32::MAX]));
+    assert_eq!(rig.reg(INT_STATUS), 1 << 1);
+}
+
+#[test]
+fn the_crossbars_plain_registers_are_the_same_for_packets_and_the_bus() {
+    const PROC_SEC: u32 = 0x49014;
+    const DEC_CTRL: u32 = 0x49028;
+    let mut rig = Rig::new();
+    rig.set(DEC_CTRL, 8);
+    rig.put_dwords(vram(VALUES_AT), &[0x1234_5678]);
+    rig.submit(|w| {
+        w.set_register(12, 5, &[0x8001]);
+        push_all(w, &dump(12, 0, LOW + 0x20, 6, 5));
+        push_all(w, &load(12, 0x15, 0, LOW, 1)); // RB_FL2[0]
+        push_all(
+            w,
+            &[4 << 28 | 12 << 23 | 5 << 10 | 1 << 9 | 2, 0xffff, 0x30],
+        );
+        w.set_register(12, 0, &[7]); // nothing is declared there
+    });
+    rig.assert_clean();
+    assert_eq!(rig.load(vram(VALUES_AT + 0x20)), 0x8001);
+    assert_eq!(rig.load(vram(VALUES_AT + 0x34)), 8);
+    let held = [PROC_SEC, 0x49054, 0x49000].map(|at| rig.reg(at));
+    assert_eq!(held, [0x8031, 0x1234_5678, 0]);
+}
+
+#[test]
 fn registers_are_loaded_from_memory_and_dumped_to_it() {
     for count in [1, 63, 64, 65, 1500, 4096] {
         let mut rig = Rig::new();

@@ -87,6 +87,11 @@ fn made_for(fault: Planted) -> Option<Vec<Step>> {
             Step::Reset,
             write(HIGH),
         ],
+        // 5 and then or 0x18 in slot 3; a Wait for 0x1d.
+        Planted::SlotOrCopies => vec![Step::Queue(
+            0,
+            vec![0x8000_0181, 5, 0x8000_2181, 0x18, 0x20C4_001D],
+        )],
         Planted::HeadNotWrapped => vec![
             Step::Queue(0, vec![0; RING_BYTES as usize / 4 - 8]),
             Step::Run(1 << 16),

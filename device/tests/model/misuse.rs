@@ -113,6 +113,20 @@ fn ones_in_reserved_bits_are_counted_and_stored() {
 }
 
 #[test]
+fn what_packets_write_is_counted_like_what_the_bus_writes() {
+    let mut rig = Rig::new();
+    rig.submit(|w| {
+        w.set_register(12, 0x10, &[1]); // PAGE_FAULT_STATUS0
+        w.set_register(12, 1, &[0x20]); // MMU_MODE, bit 5
+        w.set_register(18, 7, &[0xf000_0000]); // TTBR[7], bits 31:28
+        w.set_register(18, 8, &[0x0fff_ffff]);
+        w.set_register(12, 0x10, &[]);
+    });
+    assert_eq!(misuses(rig.gpu.counters()), (1, 2, 0));
+    assert_eq!(rig.reg(0x5001C), 0xf000_0000);
+}
+
+#[test]
 fn reserved_bits_that_a_narrow_write_leaves_alone_do_not_count() {
     let mut rig = Rig::new();
     rig.gpu.write(MMU_MODE + 1, Width::B1, 0xff);

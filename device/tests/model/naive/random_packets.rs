@@ -211,8 +211,9 @@ fn set_register() -> impl Strategy<Value = Vec<u32>> {
     let to = prop_oneof![
         1 => (prop_oneof![Just(3_u32), Just(7), Just(10), Just(0)], 0..64_u32),
         1 => (Just(6_u32), prop_oneof![0x18..0x40_u32, 0xc8..0xcc_u32]),
-        // The fault status, its mask, and what cannot be written.
+        // The fault status, its mask, what cannot be written, and plain storage.
         2 => (Just(12_u32), prop_oneof![Just(0xe_u32), Just(0xf), Just(0x10), Just(0x1a)]),
+        1 => (Just(12_u32), prop_oneof![Just(5_u32), 9..0xb_u32, 0x15..0x19_u32]),
     ];
     let value = prop_oneof![Just(u32::MAX), any::<u32>()];
     (to, value, any::<u32>(), 0..3_u32).prop_map(|((block, word), value, mask, form)| {

@@ -42,7 +42,10 @@ impl Naive {
                 self.transfer(LOAD, block, word, at, source >> 19, call.is_some())?;
             }
             (2, &[value, mask]) => {
-                let old = self.packet_reads(block, word);
+                let old = match (block, word) {
+                    (12, 0xE) => 0, // a one clears
+                    _ => self.packet_reads(block, word),
+                };
                 self.packet_writes(block, word, old & !mask | value & mask);
             }
             (1 | 2, _) => return Err(Why::Malformed.into()),
@@ -133,14 +136,16 @@ impl Naive {
         Ok(())
     }
 
-    /// Registers that do something, by block; others are 0.
+    /// Registers that the reference has, by block; others are 0.
     fn packet_reads(&self, block: u32, word: u32) -> u32 {
         match (block, word) {
-            // Busy words, rings, timestamps, current commands.
-            (0, 0..=6 | 7..=0x22 | 0x29 | 0x2A | 0xEE..=0xF9 | 0x180..=0x18C) => {
+            // Busy words, rings, timestamps, current commands, power manager.
+            (0, 0..=6 | 7..=0x22 | 0x29 | 0x2A | 0xEE..=0xF9 | 0xFD..=0xFF | 0x180..=0x18C) => {
                 self.read_word(0x30000 + word * 4)
             }
-            (12, 1 | 3 | 6..=8 | 0xE..=0x14 | 0x1A) => self.read_word(0x49000 + word * 4),
+            (12, 1 | 3 | 5..=0xA | 0xE..=0x18 | 0x1A | 0x1B | 0x1E | 0x23 | 0x28) => {
+                self.read_word(0x49000 + word * 4)
+            }
             (18, ..0x1000) => self.get(0x50000 + word * 4),
             (6, ..0x2000) => self.ff(word as usize),
             _ => 0,
@@ -149,7 +154,7 @@ impl Naive {
 
     fn packet_writes(&mut self, block: u32, word: u32, value: u32) {
         match (block, word) {
-            (12, 1 | 3 | 6..=8 | 0xE | 0xF) => {
+            (12, 1 | 3 | 5..=0xA | 0xE..=0x18 | 0x1A | 0x1B | 0x1E | 0x23 | 0x28) => {
                 self.write_word(0x49000 + word * 4, value, u32::MAX);
             }
             (18, ..0x1000) => self.put(0x50000 + word * 4, value),
