@@ -372,7 +372,7 @@ impl Ff {
     /// Render target `rt` from its registers.
     fn surface(&self, rt: u16) -> Result<Surface, CspErrorKind> {
         let word = |at: u16| self.get(at.into());
-        let control = ff::rt_control(rt);
+        let [address, control] = [ff::rt_address(rt), ff::rt_control(rt)];
         let format = RtFormat::from_bits(word(control));
         let size = RtSize::from_bits(word(control + 1));
         let misc = RtMisc::from_bits(word(control + 2));
@@ -386,9 +386,15 @@ impl Ff {
             "a compressed surface"
         } else if format.format() != RtFormat::B8G8R8A8 {
             "a surface format other than B8G8R8A8"
+        } else if !ff::is_one_layer(word(address + 1), word(address + 2)) {
+            "a surface of another depth or array than one layer"
+        } else if misc.resource_type() != RtMisc::TYPE_2D {
+            "a surface whose resource type is not 2D"
+        } else if misc.into_bits() & RtMisc::EFFECTS != 0 {
+            "a surface with dither, blending, swizzle, mipmaps or a raster operation"
         } else {
             return Ok(Surface {
-                base: GpuVa(u64::from(word(ff::rt_address(rt))) << 8),
+                base: GpuVa(u64::from(word(address)) << 8),
                 width: size.width().into(),
                 height: size.height().into(),
                 mask: misc.write_mask(),

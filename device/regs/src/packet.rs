@@ -441,6 +441,12 @@ pub mod ff {
         0x30 + 3 * rt
     }
 
+    /// Whether the words behind [`rt_address`] say one layer: depth 1 (bits
+    /// 11:0), and an array of 1 (11:0) from 0 (22:12).
+    pub const fn is_one_layer(depth: u32, array: u32) -> bool {
+        depth & 0xfff == 1 && array & 0x7f_ffff == 1
+    }
+
     /// The 128-bit clear colour, four words.
     pub const CLEAR_COLOUR: u16 = 0xC8;
     /// The largest number of pixels in a row and of rows.
@@ -499,6 +505,15 @@ pub struct RtMisc {
     pub resource_type: u8,
     #[bits(8)]
     __: u8,
+}
+
+impl RtMisc {
+    /// [`Self::resource_type`] of a 2D surface.
+    pub const TYPE_2D: u8 = 2;
+    /// What makes of pixels other ones: dither (bit 6), D read, resolve, blend,
+    /// EU blend, EU colour, EUB format (16:12), dual source, swizzle, mipmap
+    /// (19), and ROP (28:24).
+    pub const EFFECTS: u32 = 0x1f0f_ffc0;
 }
 
 /// Appends packets to a buffer of dwords. A packet that does not fit is
@@ -596,7 +611,7 @@ impl<'a> Writer<'a> {
         let misc = RtMisc::new()
             .with_enable(true)
             .with_write_mask(0xf)
-            .with_resource_type(2);
+            .with_resource_type(RtMisc::TYPE_2D);
         self.set_register(
             block::FF,
             ff::rt_control(rt),

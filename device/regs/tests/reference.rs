@@ -617,6 +617,8 @@ fn block_command_fields_have_the_bits_of_sections_10_6_and_10_12() {
     assert_eq!(RtMisc::new().with_tiled(true).into_bits(), 1 << 1);
     assert_eq!(RtMisc::new().with_write_mask(0xF).into_bits(), 0xF << 2);
     assert_eq!(RtMisc::new().with_resource_type(0xF).into_bits(), 0xF << 20);
+    let effects = (6..=19).chain(24..=28).map(|bit| 1 << bit);
+    assert_eq!(RtMisc::EFFECTS, effects.sum::<u32>());
 }
 
 #[test]

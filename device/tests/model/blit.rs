@@ -304,6 +304,28 @@ fn surfaces_that_are_not_modelled_are_refused() {
             "{word:#x} {value:#x} {kind}"
         );
     }
+    // Layers: depth, array size and first, of either surface.
+    for (word, value) in [0x19, 0x1A, 0x1C, 0x1D]
+        .into_iter()
+        .flat_map(|word| [(word, 0), (word, 2)])
+        .chain([(0x1A, 1 | 1 << 12), (0x1D, 1 | 1 << 22)])
+    {
+        let kind = refused(|w| {
+            w.set_register(6, word, &[value]);
+            sg(w, 2, (0, 15), (0, 15), (0, 0));
+        });
+        assert!(matches!(kind, CspErrorKind::Unsupported { .. }), "{kind}");
+    }
+    // Dither to mipmap, the raster operation, the resource type.
+    for bit in (6..20).chain([20, 22, 23]).chain(24..29) {
+        for word in [0x32, 0x35] {
+            let kind = refused(|w| {
+                w.set_register(6, word, &[0x20_003d ^ 1 << bit]);
+                sg(w, 2, (0, 15), (0, 15), (0, 0));
+            });
+            assert!(matches!(kind, CspErrorKind::Unsupported { .. }), "{bit}");
+        }
+    }
     for action in [0, 3, 4] {
         let kind = refused(|w| sg(w, action, (0, 15), (0, 15), (0, 0)));
         assert!(matches!(kind, CspErrorKind::Unsupported { .. }), "{kind}");
@@ -317,6 +339,24 @@ fn surfaces_that_are_not_modelled_are_refused() {
         let kind = refused(|w| push_all(w, &dwords));
         assert!(matches!(kind, CspErrorKind::Unsupported { .. }), "{kind}");
     }
+}
+
+#[test]
+fn cache_bits_and_reserved_bits_of_a_surface_change_nothing() {
+    let mut rig = Rig::new();
+    let data = noise(9, 16 * 16 * 4);
+    rig.put(vram(SOURCE), &data);
+    rig.submit(|w| {
+        for (rt, at) in [(0, DESTINATION), (1, SOURCE)] {
+            w.surface(rt, GpuVa(at), 16, 16);
+            w.set_register(6, 0x19 + 3 * rt, &[0xffff_f001, 0xff80_0001]);
+            // L1 and L2.
+            w.set_register(6, 0x32 + 3 * rt, &[0xe020_003d]);
+        }
+        sg(w, 2, (0, 15), (0, 15), (0, 0));
+    });
+    rig.assert_clean();
+    assert_eq!(rig.get(vram(DESTINATION), data.len()), data);
 }
 
 #[test]

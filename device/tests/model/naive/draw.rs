@@ -180,9 +180,16 @@ impl Naive {
         if misc & 1 == 0 {
             return Err(Why::Malformed);
         }
+        let [depth, array] = [1, 2].map(|word| self.ff(0x18 + 3 * rt + word));
+        let one_layer = depth & 0xfff == 1 && array & 0xfff == 1 && array >> 12 & 0x7ff == 0;
+        let effects = misc >> 6 & 0x3fff | misc >> 24 & 0x1f;
+        let two_dimensional = misc >> 20 & 15 == 2;
         let tiled = misc >> 1 & 1 != 0;
         let compressed = format >> 9 & 0x3_ffff != 0;
         if tiled || compressed || format & 0x1ff != 89 {
+            return Err(Why::Unsupported);
+        }
+        if !one_layer || effects != 0 || !two_dimensional {
             return Err(Why::Unsupported);
         }
         Ok(Surface {

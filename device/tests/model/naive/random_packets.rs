@@ -337,9 +337,19 @@ fn malformed() -> impl Strategy<Value = Vec<u32>> {
             let sg = [9 << 28 | 6 << 23 | 1 << 16 | target << 14 | 0x2002, 0, 0];
             (target != 2).then(|| [surface(0, at, 1, 1, 0xf), sg.to_vec()].concat())
         }),
-        // Surfaces that are tiled, compressed, or of another format.
-        (0..3_u32, surfaces_and_clear()).prop_map(|(what, mut dwords)| {
-            let (at, bits) = [(7, 2), (5, 1 << 9), (5, 1)][what as usize];
+        // Surfaces that are tiled, compressed, of another format, of more
+        // layers, another type, or with effects.
+        (0..8_usize, 6..20_u32, surfaces_and_clear()).prop_map(|(what, bit, mut dwords)| {
+            let (at, bits) = [
+                (7, 2),
+                (5, 1 << 9),
+                (5, 1),
+                (2, 2),
+                (3, 2),
+                (3, 1 << 12),
+                (7, 1 << 20),
+                (7, 1 << bit),
+            ][what];
             dwords[at] ^= bits;
             dwords
         }),
