@@ -7,18 +7,15 @@ use std::thread::ScopedJoinHandle;
 
 use presil_device::{BlockUse, Config, Counters};
 use serde_json::{Value, json};
-use vhost::vhost_user::{Error as VhostUserError, Listener};
-use vhost_user_backend::{Error as DaemonError, VhostUserDaemon};
-use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
 use crate::control::{self, Questions};
 use crate::life::{Life, Presence};
 use crate::pci::Identity;
 use crate::shared_gpu::{Lost, SharedGpu};
-use crate::socket::{Socket, SocketError};
+use crate::socket::{PATIENCE, Socket, SocketError};
+use crate::thread;
 use crate::vfio_user::{self, VfioUserCounters};
-use crate::vhost_user::{self, DoorCounters};
-use crate::{system_memory, thread};
+use crate::vhost_user::{self, ConnectionError, DoorCounters};
 
 /// What a server does.
 #[derive(Clone, Debug)]
@@ -77,13 +74,10 @@ pub enum ServerError {
     /// Threads or signals.
     #[error("cannot start: {0}")]
     Start(io::Error),
-    /// QEMU had no guest memory to share.
-    #[error("{}", system_memory::MEMORY_NOT_SHARED)]
-    MemoryNotShared,
-    /// The vhost-user connection failed in a way that is not QEMU's leaving.
-    #[error("the vhost-user connection failed: {0}")]
-    Connection(DaemonError),
-    /// Nobody can connect any more.
+    /// A vhost-user connection.
+    #[error(transparent)]
+    VhostUser(#[from] ConnectionError),
+    /// A vfio-user connection.
     #[error("cannot take a connection: {0}")]
     Accept(io::Error),
     /// A panic, which is in the log.
@@ -228,7 +222,14 @@ fn serve_gpu(
     tracing::info!("waiting for QEMU on {path}");
     loop {
         let outcome = match &served.door {
-            Door::VhostUser(counters) => serve_vhost_user(socket, served, counters),
+            Door::VhostUser(counters) => vhost_user::serve(
+                socket.listener(),
+                &served.gpu,
+                &served.presence,
+                counters,
+                PATIENCE,
+            )
+            .map_err(Into::into),
             Door::VfioUser(counters, identity) => {
                 serve_vfio_user(socket, served, counters, *identity)
             }
@@ -270,39 +271,6 @@ fn serve_vfio_user(
     };
     thread::contain("the vfio-user door", || door.serve(stream));
     Ok(())
-}
-
-/// The same for vhost-user.
-fn serve_vhost_user(
-    socket: &Socket,
-    served: &Served,
-    counters: &Arc<DoorCounters>,
-) -> Result<(), ServerError> {
-    let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-    let door = Arc::new(vhost_user::Door::new(
-        Arc::clone(&served.gpu),
-        Arc::clone(&served.presence),
-        Arc::clone(counters),
-        memory.clone(),
-    ));
-    let mut daemon = VhostUserDaemon::new("vhost-user".to_owned(), Arc::clone(&door), memory)
-        .map_err(ServerError::Connection)?;
-    let listener = socket.listener().try_clone().map_err(ServerError::Start)?;
-    daemon
-        .start(&mut Listener::from(listener))
-        .map_err(ServerError::Connection)?;
-    match daemon.wait() {
-        _ if door.is_without_memory() => Err(ServerError::MemoryNotShared),
-        Ok(())
-        | Err(DaemonError::HandleRequest(
-            VhostUserError::Disconnected | VhostUserError::PartialMessage,
-        )) => Ok(()),
-        Err(error) if !served.presence.is_attached() => {
-            tracing::warn!("somebody who does not speak vhost-user was sent away: {error}");
-            Ok(())
-        }
-        Err(error) => Err(ServerError::Connection(error)),
-    }
 }
 
 /// What the guest did: a line, and one for each block of BAR0 in which it used

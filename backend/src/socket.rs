@@ -4,9 +4,14 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The longest socket path in bytes: what `sockaddr_un` holds, less its final zero.
 const MAX_PATH: usize = 107;
+
+/// How long a client may take for its first message: while it is silent,
+/// nobody else can have the GPU.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a socket cannot be listened on.
 #[derive(Debug, thiserror::Error)]

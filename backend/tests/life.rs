@@ -48,6 +48,23 @@ fn somebody_who_talks_nonsense_is_sent_away_and_the_server_lives_on() {
 }
 
 #[test]
+fn who_has_left_leaves_no_descriptor_behind() {
+    let mut server = Server::start(&["--keep"]);
+    let mut visit = || {
+        drop(UnixStream::connect(server.socket()).unwrap());
+        Qemu::attach(&server.socket()).start();
+        server.await_log("GPU power-cycled");
+        server.files()
+    };
+    visit();
+    let before = visit();
+    for _ in 0..10 {
+        visit();
+    }
+    until("the same number of files", || visit() <= before);
+}
+
+#[test]
 fn several_sockets_are_several_gpus_and_the_server_ends_with_the_last() {
     let mut server = Server::start(&["--vfio-user", "pci", "--vfio-user", "pci2"]);
     let pci = |name: &str| {

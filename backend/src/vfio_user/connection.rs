@@ -5,7 +5,6 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -14,13 +13,10 @@ use rustix::net::{
 };
 
 use super::wire::{HEADER_BYTES, Header, MAX_MESSAGE};
+use crate::socket::PATIENCE;
 
 /// Most descriptors that are taken from one client ahead; no message needs more than one.
 const MAX_FDS: usize = 8;
-
-/// How long a client may take for its first message: while it is silent,
-/// nobody else can have the GPU.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a connection is given up: what follows cannot be understood.
 #[derive(Debug, thiserror::Error)]
@@ -206,6 +202,7 @@ fn length(header: Header) -> Result<usize, Broken> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::time::Duration;
 
     use super::*;
 

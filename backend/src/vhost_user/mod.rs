@@ -10,6 +10,7 @@
 pub mod any_queue;
 mod buffers;
 mod config_space;
+mod connection;
 mod counters;
 mod events;
 #[cfg(test)]
@@ -28,9 +29,6 @@ use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserShMemConfig
 use vhost_user_backend::VhostUserBackend;
 use vm_memory::GuestAddressSpace;
 use vmm_sys_util::epoll::EventSet;
-use vmm_sys_util::event::{
-    EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
-};
 
 use self::buffers::Buffers;
 use self::config_space::Live;
@@ -43,6 +41,7 @@ use crate::system_memory::GuestRam;
 use crate::thread;
 
 pub(crate) use self::config_space::CONFIG_BYTES;
+pub use self::connection::{ConnectionError, serve};
 pub use self::counters::DoorCounters;
 pub use self::vring::Vring;
 
@@ -66,6 +65,9 @@ const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatures::
 
 const REQUEST_QUEUE: u16 = 0;
 const EVENT_QUEUE: u16 = 1;
+/// What is no queue, but the end of the thread that serves them. The crate
+/// keeps the number behind the last queue for itself.
+const END: u16 = 3;
 
 /// The door of one connection.
 pub struct Door {
@@ -144,7 +146,7 @@ impl Door {
     }
 
     /// Whether the last start came without guest memory.
-    pub fn is_without_memory(&self) -> bool {
+    fn is_without_memory(&self) -> bool {
         self.window.is_without_memory()
     }
 
@@ -272,10 +274,6 @@ impl VhostUserBackend for Door {
         vec![(1 << QUEUES) - 1]
     }
 
-    fn exit_event(&self, _: usize) -> Option<(EventConsumer, EventNotifier)> {
-        new_event_consumer_and_notifier(EventFlag::empty()).ok()
-    }
-
     /// A reset or a pause, as QEMU shows them.
     fn stop_vring(&self, _: u32) -> io::Result<()> {
         thread::contain("stopping the device", || self.stop());
@@ -283,6 +281,9 @@ impl VhostUserBackend for Door {
     }
 
     fn handle_event(&self, queue: u16, _: EventSet, vrings: &[Vring], _: usize) -> io::Result<()> {
+        if queue == END {
+            return Err(io::Error::other("the connection is over"));
+        }
         self.counters.kicks.add(1);
         let Some(vring) = vrings.get(usize::from(queue)) else {
             return Ok(());

@@ -110,7 +110,7 @@ impl Server {
     }
 
     /// Waits for the next log line with `text` in it.
-    pub fn await_log(&mut self, text: &str) {
+    pub fn await_log(&mut self, text: &str) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
             match self
@@ -118,10 +118,9 @@ impl Server {
                 .recv_timeout(end.saturating_duration_since(Instant::now()))
             {
                 Ok(line) => {
-                    let found = line.contains(text);
-                    self.seen.push(line);
-                    if found {
-                        return;
+                    self.seen.push(line.clone());
+                    if line.contains(text) {
+                        return line;
                     }
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
@@ -141,6 +140,12 @@ impl Server {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the server runs");
+    }
+
+    /// How many descriptors the server has open.
+    pub fn files(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(folder).expect("the server runs").count()
     }
 
     pub fn is_running(&mut self) -> bool {
