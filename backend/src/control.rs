@@ -6,7 +6,7 @@
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, BufReader, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::server::{self, Served};
 use crate::shared_gpu::{Lost, SharedGpu};
+use crate::socket::{self, Socket};
 use crate::thread;
 
 /// Bytes of the longest command line.
@@ -87,15 +88,16 @@ enum Refusal {
     Json(#[from] serde_json::Error),
 }
 
-/// Answers clients of `listener` as long as the process lives.
-pub fn start(listener: &UnixListener, questions: Questions) -> io::Result<()> {
-    let listener = listener.try_clone()?;
+/// Answers clients of `socket` as long as the process lives.
+pub fn start(socket: &Socket, questions: Questions) -> io::Result<()> {
+    let listener = socket.listener().try_clone()?;
+    let path = socket.path().to_owned();
     let clients = Arc::new(AtomicUsize::new(0));
     thread::spawn("control", move || {
         for client in listener.incoming() {
             match client {
                 Ok(client) => admit(client, &questions, &clients),
-                Err(error) => tracing::warn!("control socket: {error}"),
+                Err(error) => socket::pause(&path, &error),
             }
         }
     })

@@ -12,7 +12,7 @@ use crate::control::{self, Questions};
 use crate::life::{Life, Presence};
 use crate::pci::Identity;
 use crate::shared_gpu::{Lost, SharedGpu};
-use crate::socket::{PATIENCE, Socket, SocketError};
+use crate::socket::{self, PATIENCE, Socket, SocketError};
 use crate::thread;
 use crate::vfio_user::{self, VfioUserCounters};
 use crate::vhost_user::{self, ConnectionError, DoorCounters};
@@ -190,7 +190,7 @@ pub fn serve(options: &Options) -> Result<(), ServerError> {
         .map_err(ServerError::Start)?;
     if let Some(socket) = &control_socket {
         let questions = Questions::new(Arc::clone(&gpus));
-        control::start(socket.listener(), questions).map_err(ServerError::Start)?;
+        control::start(socket, questions).map_err(ServerError::Start)?;
     }
 
     let serve = |(served, socket): (&Served, Socket)| {
@@ -235,8 +235,10 @@ fn serve_gpu(
             }
         };
         if !served.presence.detach() {
-            // Somebody looked whether we listen.
-            outcome?;
+            // Nobody has come, or somebody who only looked.
+            if let Err(error) = outcome {
+                socket::pause(socket.path(), &error);
+            }
             continue;
         }
         report(served);

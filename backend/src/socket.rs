@@ -1,5 +1,6 @@
 //! Listening on a socket file, and leaving nothing behind.
 
+use std::fmt::Display;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -12,6 +13,11 @@ const MAX_PATH: usize = 107;
 /// How long a client may take for its first message: while it is silent,
 /// nobody else can have the GPU.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long nobody is let in when there was no descriptor, thread or memory for
+/// a connection. Nothing tells when there is again, and the one that waits makes
+/// the socket ready all the time.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a socket cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +84,17 @@ impl Socket {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Tells that a connection to `socket` could not be taken, and waits before the
+/// next try.
+pub(crate) fn pause(socket: &Path, error: &dyn Display) {
+    tracing::error!(
+        "{}: {error}. Trying again every second; if files are too many, end other clients or \
+         start presil with a larger limit (ulimit -n)",
+        socket.display()
+    );
+    std::thread::sleep(PAUSE);
 }
 
 impl Drop for Socket {

@@ -48,6 +48,27 @@ fn somebody_who_talks_nonsense_is_sent_away_and_the_server_lives_on() {
 }
 
 #[test]
+fn a_server_without_descriptors_waits_for_some_and_goes_on() {
+    let mut server = Server::start(&["--vfio-user", "pci"]);
+    let pci = server.dir.path().join("pci");
+    server.limit_files(Some(0));
+    let waiting =
+        [&server.socket(), &pci, &server.control()].map(|path| UnixStream::connect(path).unwrap());
+    let mut refused = ["gpu: ", "pci: ", "ctl: "].to_vec();
+    while !refused.is_empty() {
+        let line = server.await_log("Too many open files");
+        assert!(line.contains("ulimit -n"), "{line}");
+        refused.retain(|socket| !line.contains(socket));
+    }
+    server.limit_files(None);
+    drop(waiting);
+    Qemu::attach(&server.socket()).start();
+    let mut client = Client::new(UnixStream::connect(pci).unwrap());
+    client.greet();
+    assert_eq!(server.query(&["gpu", "1", "info"])["attached"], true);
+}
+
+#[test]
 fn who_has_left_leaves_no_descriptor_behind() {
     let mut server = Server::start(&["--keep"]);
     let mut visit = || {

@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -142,7 +142,16 @@ impl Server {
         kill_process(Pid::from_child(&self.child), signal).expect("the server runs");
     }
 
-    /// How many descriptors the server has open.
+    /// How many descriptors the server may have open; `None` is as many as the test.
+    pub fn limit_files(&self, number: Option<u64>) {
+        let ours = getrlimit(Resource::Nofile);
+        let current = number.or(ours.current);
+        let limit = Rlimit { current, ..ours };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit)
+            .expect("the server runs");
+    }
+
+    /// How many it has.
     pub fn files(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.child.id());
         std::fs::read_dir(folder).expect("the server runs").count()
