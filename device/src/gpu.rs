@@ -108,7 +108,7 @@ impl Gpu {
     /// of [`Self::set_clock`].
     pub fn next_vsync(&self) -> Option<u64> {
         let wanted = self.config.vsync && self.biu.wants_vsync();
-        wanted.then(|| (self.csp.clock() / FRAME_NS + 1) * FRAME_NS)
+        wanted.then(|| (self.csp.clock() / FRAME_NS + 1).saturating_mul(FRAME_NS))
     }
 
     /// Whether the interrupt line is up.

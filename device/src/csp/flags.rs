@@ -41,9 +41,11 @@ impl FlagClear {
         }
     }
 
-    /// Whether a restored one can be true: its range lies where addresses end.
+    /// Whether a restored one can be true: its range lies where addresses end,
+    /// and is no longer than a packet can say.
     pub(super) fn is_sound(&self) -> bool {
         self.at.max(self.end) >> (ADDRESS_BITS + 1) == 0
+            && self.end.saturating_sub(self.at) < 1 << 17
     }
 
     /// Does what lies in one page. Returns its bytes, and whether all is done.

@@ -224,6 +224,14 @@ fn each_frame_of_the_clock_signals_the_vertical_blanks_that_are_enabled() {
 }
 
 #[test]
+fn the_last_moment_of_the_clock_has_no_vertical_blank_behind_it() {
+    let mut rig = Rig::new();
+    rig.set(BIU_ENABLE, VSYNCS);
+    rig.gpu.set_clock(u64::MAX);
+    assert_eq!(rig.gpu.next_vsync(), Some(u64::MAX));
+}
+
+#[test]
 fn a_gpu_without_displays_has_no_vertical_blanks() {
     let mut config = Config::new(Chip::Arise10c0, 1 << 30, 256 << 20, true).unwrap();
     config.vsync = false;

@@ -362,6 +362,25 @@ fn what_the_model_relies_on_is_checked() {
 }
 
 #[test]
+fn flags_are_not_cleared_farther_than_a_packet_can_say() {
+    let mut rig = Rig::new();
+    rig.queue(|w| crate::rig::push_all(w, &[9 << 28 | 1 << 20 | 0x1_ffff << 3 | 3, 0, 0, 0]));
+    rig.gpu.step(0);
+    let state = saved(&rig.gpu);
+    let place = member(&state, "end");
+    assert_eq!(state[place.clone()], *b"131071");
+    for (end, sound) in [
+        ("131071", true),
+        ("131072", false),
+        ("1099511627776", false),
+    ] {
+        let mut forged = state.clone();
+        forge(&mut forged, place.clone(), end);
+        assert_eq!(rig.restored(&forged).is_ok(), sound, "{end}");
+    }
+}
+
+#[test]
 fn pieces_of_vram_that_cannot_be_are_refused() {
     let (rig, state) = short_state();
     let first = HEAD + blocks_len(&state);
