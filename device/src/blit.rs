@@ -3,7 +3,6 @@
 //!
 //! Only the 4-byte format that the reference names. Pixels are moved in ascending order, rows from the top.
 
-use crate::config::Defects;
 use crate::csp::{Allowance, CspErrorKind, PACKET_COST};
 use crate::mmu::{Mxu, Request, Stop};
 use crate::planted::planted;
@@ -185,7 +184,6 @@ pub(crate) struct Ff {
     /// What a partly masked piece becomes.
     #[serde(skip, default = "zeros")]
     merged: Box<[u8; PIECE_BYTES]>,
-    defects: Defects,
 }
 
 #[expect(
@@ -197,18 +195,12 @@ fn zeros<const N: usize>() -> Box<[u8; N]> {
 }
 
 impl Ff {
-    pub(crate) fn new(defects: Defects) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             words: [0; ff::WORDS as usize],
             buffer: zeros(),
             merged: zeros(),
-            defects,
         }
-    }
-
-    /// Whether a restored one can be true.
-    pub(crate) fn is_sound(&self, defects: Defects) -> bool {
-        self.defects == defects
     }
 
     pub(crate) fn reset(&mut self) {
@@ -328,9 +320,10 @@ impl Ff {
 
     /// Does one piece. What it leaves to do in VRAM can be done with the next.
     fn begin(&mut self, operation: &Operation, piece: &Piece, mxu: &mut Mxu) -> Result<Run, Stop> {
+        let defects = mxu.config().defects;
         let ignored = match operation.kind {
-            Kind::Clear => self.defects.ignore_fills,
-            Kind::Blit { .. } => self.defects.ignore_copies,
+            Kind::Clear => defects.ignore_fills,
+            Kind::Blit { .. } => defects.ignore_copies,
         };
         if ignored {
             return Err(Stop::Dropped);

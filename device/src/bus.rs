@@ -197,7 +197,7 @@ impl Gpu {
     fn behaviour(&self, reg: Reg, index: u32) -> Option<u32> {
         match Unit::of(reg)? {
             Unit::Biu => self.biu.read_register(reg),
-            Unit::Csp => self.csp.read_register(reg, index),
+            Unit::Csp => self.csp.read_register(reg, index, self.config().chip),
             Unit::Mxu => self.mxu.read_register(reg, index),
             Unit::Power => self.power.read_register(reg),
             Unit::Whole => self.read_whole(reg),
@@ -207,7 +207,11 @@ impl Gpu {
     fn read_whole(&self, reg: Reg) -> Option<u32> {
         match reg {
             Reg::MemReady => Some(MEM_READY),
-            Reg::MemChannels => Some(self.config.channels.map_or(0, MemoryChannels::to_register)),
+            Reg::MemChannels => Some(
+                self.config()
+                    .channels
+                    .map_or(0, MemoryChannels::to_register),
+            ),
             _ => None,
         }
     }
@@ -403,7 +407,7 @@ mod tests {
             for reg in REGISTERS.iter().map(|info| info.reg) {
                 let answers = [
                     (Unit::Biu, gpu.biu.read_register(reg)),
-                    (Unit::Csp, gpu.csp.read_register(reg, 0)),
+                    (Unit::Csp, gpu.csp.read_register(reg, 0, chip)),
                     (Unit::Mxu, gpu.mxu.read_register(reg, 0)),
                     (Unit::Power, gpu.power.read_register(reg)),
                     (Unit::Whole, gpu.read_whole(reg)),

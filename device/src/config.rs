@@ -9,7 +9,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 /// The unit of `Video_Size` (hardware reference 4.6): VRAM is a multiple of it.
 const VRAM_UNIT: u64 = 256 * MIB;
-pub(crate) const VRAM_MAX: u64 = 64 * GIB;
+const VRAM_MAX: u64 = 64 * GIB;
 const VISIBLE_MAX: u64 = 4 * GIB;
 const VISIBLE_MIN: u64 = MIB;
 

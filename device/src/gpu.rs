@@ -4,7 +4,7 @@ use crate::biu::{Biu, InterruptSink, Latched};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::csp::{Csp, CspError, UnmetWait};
-use crate::memory::{Memory, NoMemory, SystemMemory, Vram};
+use crate::memory::{Memory, SystemMemory, Vram};
 use crate::mmu::{FaultRecord, Mxu, Walk};
 #[cfg(feature = "benchmarks")]
 use crate::mmu::{Place, Request};
@@ -31,7 +31,6 @@ pub enum Progress {
 
 /// One GPU, powered on.
 pub struct Gpu {
-    pub(crate) config: Config,
     pub(crate) storage: Storage,
     pub(crate) biu: Biu,
     pub(crate) mxu: Mxu,
@@ -45,17 +44,12 @@ impl Gpu {
     /// # Errors
     /// VRAM could not be made: no memory, or no address space for it.
     pub fn new(config: &Config, interrupts: Box<dyn InterruptSink>) -> io::Result<Self> {
-        let vram = Vram::new(config.vram_bytes, config.visible_bytes, config.vram_seed)?;
-        let memory = Memory {
-            vram: Arc::new(vram),
-            system: Box::new(NoMemory),
-        };
+        let memory = Memory::new(config.clone(), config.vram_seed)?;
         Ok(Self {
-            config: config.clone(),
             storage: Storage::new(),
             biu: Biu::new(interrupts),
-            mxu: Mxu::new(memory, config.mmu, config.defects),
-            csp: Csp::new(config),
+            mxu: Mxu::new(memory),
+            csp: Csp::new(),
             power: Power::default(),
         })
     }
@@ -99,7 +93,7 @@ impl Gpu {
     pub fn set_clock(&mut self, now: u64) {
         let frame = self.csp.clock() / FRAME_NS;
         self.csp.set_clock(now);
-        if self.csp.clock() / FRAME_NS != frame && self.config.vsync && self.biu.vsync() {
+        if self.csp.clock() / FRAME_NS != frame && self.config().vsync && self.biu.vsync() {
             self.settle();
         }
     }
@@ -107,7 +101,7 @@ impl Gpu {
     /// When the next vertical blank is that somebody waits for, by the clock
     /// of [`Self::set_clock`].
     pub fn next_vsync(&self) -> Option<u64> {
-        let wanted = self.config.vsync && self.biu.wants_vsync();
+        let wanted = self.config().vsync && self.biu.wants_vsync();
         wanted.then(|| (self.csp.clock() / FRAME_NS + 1).saturating_mul(FRAME_NS))
     }
 
@@ -130,7 +124,7 @@ impl Gpu {
 
     /// What it was made from.
     pub fn config(&self) -> &Config {
-        &self.config
+        self.mxu.config()
     }
 
     /// What has happened since power-on.

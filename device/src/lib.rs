@@ -18,6 +18,7 @@ mod config;
 mod counters;
 mod csp;
 mod gpu;
+mod history;
 mod log_limit;
 mod memory;
 mod mmu;

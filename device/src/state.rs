@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 
 const MAGIC: [u8; 8] = *b"e3kstate";
 /// Raised with every change of what is saved.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// More than any state needs; the largest TLBs take 15 MiB.
 const BLOCKS_MAX: u64 = 64 << 20;
 /// VRAM is looked through in pieces of this size, aligned to it.
@@ -101,14 +101,7 @@ impl Gpu {
     /// # Errors
     /// Writing failed, or VRAM could not be read.
     pub fn save(&self, to: &mut impl Write) -> io::Result<()> {
-        let blocks = (
-            &self.config,
-            &self.storage,
-            &self.biu,
-            &self.mxu,
-            &self.csp,
-            &self.power,
-        );
+        let blocks = (&self.storage, &self.biu, &self.mxu, &self.csp, &self.power);
         let blocks = serde_json::to_vec(&blocks)?;
         let mut to = Summed::new(to);
         to.write_all(&MAGIC)?;
@@ -130,9 +123,8 @@ impl Gpu {
         from: &mut impl Read,
     ) -> Result<Self, RestoreError> {
         let mut from = Summed::new(from);
-        let (config, storage, biu, mxu, csp, power) = serde_json::from_slice(&blocks(&mut from)?)?;
+        let (storage, biu, mxu, csp, power) = serde_json::from_slice(&blocks(&mut from)?)?;
         let mut gpu = Self {
-            config,
             storage,
             biu,
             mxu,
@@ -153,12 +145,10 @@ impl Gpu {
 
     /// Refuses what no GPU can be: the rest of the model relies on it.
     fn check(&self) -> Result<(), RestoreError> {
-        let config = &self.config;
         let checks = [
-            ("configuration", config.is_sound()),
             ("plain registers", self.storage.is_sound()),
-            ("memory crossbar", self.mxu.is_sound(config)),
-            ("command processor", self.csp.is_sound(config)),
+            ("memory crossbar", self.mxu.is_sound()),
+            ("command processor", self.csp.is_sound()),
         ];
         match checks.into_iter().find(|(_, sound)| !sound) {
             Some((block, _)) => Err(RestoreError::Unsound { block }),

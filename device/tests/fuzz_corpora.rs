@@ -6,6 +6,8 @@
     reason = "a test fails by panicking; the targets are another crate's"
 )]
 
+use presil_device::{Gpu, NoInterrupts};
+
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
 
@@ -25,5 +27,19 @@ fn the_corpora_of_all_targets_run() {
         for input in inputs {
             target(&std::fs::read(input.expect("an entry").path()).expect("an input"));
         }
+    }
+}
+
+#[test]
+fn saved_states_among_the_inputs_are_of_todays_format() {
+    for name in ["fill_in_flight", "short"] {
+        let path = format!(
+            "{}/../fuzz/corpus/states/{name}",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let data = std::fs::read(path).expect("an input");
+        let state = [&*data, &crc32fast::hash(&data).to_le_bytes()].concat();
+        let restored = Gpu::restore(Box::new(NoInterrupts), &mut &*state);
+        assert!(restored.is_ok(), "{name}: {:?}", restored.err());
     }
 }

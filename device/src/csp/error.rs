@@ -1,14 +1,8 @@
 //! What halts a ring, and what is merely remembered.
 
-use crate::counters::COUNT_MAX;
-use crate::log_limit::worth_a_line;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::fmt;
-
-/// Records kept; older ones are dropped.
-const HISTORY: usize = 1024;
 
 /// Why a ring was halted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -135,43 +129,5 @@ impl fmt::Display for UnmetWait {
             f,
             "ring {ring} passed a wait at offset {offset:#x} for {at_least}{value:#x} in slot {slot}, which holds {counter:#x}"
         )
-    }
-}
-
-/// The last records of one kind.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct History<T> {
-    records: VecDeque<T>,
-    total: u64,
-}
-
-impl<T> Default for History<T> {
-    fn default() -> Self {
-        Self {
-            records: VecDeque::new(),
-            total: 0,
-        }
-    }
-}
-
-impl<T: fmt::Display> History<T> {
-    pub(super) fn record(&mut self, record: T) {
-        self.total += 1;
-        if worth_a_line(self.total) {
-            tracing::warn!(count = self.total, "{record}");
-        }
-        if self.records.len() == HISTORY {
-            self.records.pop_front();
-        }
-        self.records.push_back(record);
-    }
-
-    /// Whether a restored one can be true.
-    pub(super) fn is_sound(&self) -> bool {
-        self.records.len() <= HISTORY && self.total <= COUNT_MAX
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.records.iter()
     }
 }

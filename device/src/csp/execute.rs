@@ -120,7 +120,7 @@ impl Csp {
             return Ok(());
         }
         mxu.counters.unmet_waits += 1;
-        if self.on_wait == OnWait::Halt {
+        if mxu.config().on_wait == OnWait::Halt {
             return Err(Trouble::Halt(CspErrorKind::UnmetWait {
                 slot,
                 value,

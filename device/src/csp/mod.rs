@@ -15,8 +15,8 @@ pub(crate) use packet::PACKET_COST;
 
 use crate::biu::Biu;
 use crate::blit::Ff;
-use crate::config::{Config, OnWait};
 use crate::gpu::Progress;
+use crate::history::History;
 use crate::mmu::{Mxu, Stop};
 use crate::planted::planted;
 use crate::storage::Storage;
@@ -24,7 +24,6 @@ use e3k_regs::fields::{BlSize, EngineReset, RingWord, TopBusy, VideoBusy};
 use e3k_regs::packet::halves;
 use e3k_regs::{Chip, Reg};
 use engine::{Engine, Operation};
-use error::History;
 use execute::Trouble;
 use serde::{Deserialize, Serialize};
 
@@ -127,37 +126,31 @@ pub(crate) struct Csp {
     commands: [u32; 2],
     /// Nanoseconds.
     clock: u64,
-    chip: Chip,
-    on_wait: OnWait,
     errors: History<CspError>,
     waits: History<UnmetWait>,
 }
 
 impl Csp {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             engines: std::array::from_fn(|ring| Engine::new(Dialect::of(ring))),
             current: 0,
             turn: 0,
-            ff: Ff::new(config.defects),
+            ff: Ff::new(),
             flag_buffer: BlSize::new(),
             commands: [0; 2],
             clock: 0,
-            chip: config.chip,
-            on_wait: config.on_wait,
             errors: History::default(),
             waits: History::default(),
         }
     }
 
     /// Whether a restored one can be true.
-    pub(crate) fn is_sound(&self, config: &Config) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         let mut engines = (0..).map(Dialect::of).zip(&self.engines);
         engines.all(|(dialect, engine)| engine.is_sound(dialect))
             && self.current < RINGS
             && self.turn <= TURN
-            && (self.chip, self.on_wait) == (config.chip, config.on_wait)
-            && self.ff.is_sound(config.defects)
             && self.errors.is_sound()
             && self.waits.is_sound()
     }
@@ -226,7 +219,7 @@ impl Csp {
         }
     }
 
-    pub(crate) fn read_register(&self, reg: Reg, index: u32) -> Option<u32> {
+    pub(crate) fn read_register(&self, reg: Reg, index: u32, chip: Chip) -> Option<u32> {
         Some(match reg {
             Reg::LowRings | Reg::VideoRings => {
                 let engine = self.engines.get(ring_of(reg, index))?;
@@ -242,7 +235,7 @@ impl Csp {
             Reg::L1Dma => self.commands[0],
             Reg::L2Dma => self.commands[1],
             Reg::RingCommand => self.engines.get(index as usize)?.command(),
-            Reg::CspTimestamp | Reg::CspTimestamp1020 if reg == self.chip.timestamp() => {
+            Reg::CspTimestamp | Reg::CspTimestamp1020 if reg == chip.timestamp() => {
                 *halves(self.clock).get(index as usize)?
             }
             _ => return None,

@@ -201,7 +201,7 @@ impl Csp {
             return 0;
         };
         mxu.read_register(reg, at)
-            .or_else(|| self.read_register(reg, at))
+            .or_else(|| self.read_register(reg, at, mxu.config().chip))
             .unwrap_or_else(|| storage.load(reg.at(at)))
     }
 

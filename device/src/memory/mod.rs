@@ -6,13 +6,13 @@ mod vram;
 pub use system::{BusError, DmaAccess, NoMemory, Snoop, SystemMemory};
 pub use vram::Vram;
 
-use crate::config::VRAM_MAX;
+use crate::config::Config;
 use e3k_regs::fields::FaultClient;
 use e3k_regs::{BusAddr, VramOffset};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, io};
 
 /// Where a translated access goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,37 +68,45 @@ impl Origin {
     }
 }
 
-/// Both memories. Callers keep an access inside one page.
+/// Both memories, and the configuration that local memory is a part of.
+/// Callers keep an access inside one page.
 pub(crate) struct Memory {
+    pub(crate) config: Config,
     pub(crate) vram: Arc<Vram>,
     pub(crate) system: Box<dyn SystemMemory>,
 }
 
-/// Saved are only the sizes of VRAM. What comes back is VRAM of zeros, and no
+/// Saved is only the configuration. What comes back is VRAM of zeros, and no
 /// system memory.
 impl Serialize for Memory {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (self.vram.bytes(), self.vram.visible_bytes()).serialize(serializer)
+        self.config.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Memory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (bytes, visible_bytes) = Deserialize::deserialize(deserializer)?;
-        if bytes > VRAM_MAX {
+        let config = Config::deserialize(deserializer)?;
+        if !config.is_sound() {
             return Err(D::Error::custom(format_args!(
-                "{bytes} bytes of VRAM are more than {VRAM_MAX}"
+                "no GPU has this configuration: {config:?}"
             )));
         }
-        let vram = Vram::new(bytes, visible_bytes, None).map_err(D::Error::custom)?;
-        Ok(Self {
-            vram: Arc::new(vram),
-            system: Box::new(NoMemory),
-        })
+        Self::new(config, None).map_err(D::Error::custom)
     }
 }
 
 impl Memory {
+    /// VRAM with the pattern of `seed` or zeros, and no system memory.
+    pub(crate) fn new(config: Config, seed: Option<u64>) -> io::Result<Self> {
+        let vram = Vram::new(config.vram_bytes, config.visible_bytes, seed)?;
+        Ok(Self {
+            config,
+            vram: Arc::new(vram),
+            system: Box::new(NoMemory),
+        })
+    }
+
     pub(crate) fn read(
         &self,
         target: Target,

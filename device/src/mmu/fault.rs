@@ -2,19 +2,14 @@
 //! the model's log the rest: client, direction, cause, ring position.
 
 use super::{OnFault, Request, Stop};
-use crate::counters::COUNT_MAX;
-use crate::log_limit::worth_a_line;
+use crate::history::History;
 use crate::memory::Target;
 use crate::planted::planted;
 use e3k_regs::fields::{FaultClient, FaultStatus0};
 use e3k_regs::{GpuVa, Reg};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::collections::VecDeque;
 use std::fmt;
-
-/// Records kept; older ones are dropped and counted.
-const HISTORY: usize = 1024;
 
 /// Why an access could not be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,7 +121,7 @@ impl fmt::Display for FaultRecord {
         let direction = if self.write { "write" } else { "read" };
         write!(
             f,
-            "{} {direction} at {} (process {}, level {}, ring {} offset {:#x}): {}",
+            "fault: {} {direction} at {} (process {}, level {}, ring {} offset {:#x}): {}",
             self.client.name(),
             self.va,
             self.process_id,
@@ -174,8 +169,7 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<GpuVa, D::Error
 /// The fault registers and the history.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct FaultLog {
-    history: VecDeque<FaultRecord>,
-    total: u64,
+    history: History<FaultRecord>,
     status: u32,
     status0: FaultStatus0,
     status1: u32,
@@ -183,7 +177,6 @@ pub(crate) struct FaultLog {
     level2_at: u32,
     level: u32,
     mask: u32,
-    on_fault: OnFault,
     /// The ring in execution.
     pub(crate) ring: u8,
     /// Offset in that ring of the packet in execution.
@@ -197,16 +190,9 @@ pub(crate) struct FaultLog {
 }
 
 impl FaultLog {
-    pub(super) fn new(on_fault: OnFault) -> Self {
-        Self {
-            on_fault,
-            ..Self::default()
-        }
-    }
-
     /// Whether a restored one can be true.
-    pub(super) fn is_sound(&self, on_fault: OnFault) -> bool {
-        self.history.len() <= HISTORY && self.total <= COUNT_MAX && self.on_fault == on_fault
+    pub(super) fn is_sound(&self) -> bool {
+        self.history.is_sound()
     }
 
     pub(crate) fn history(&self) -> impl Iterator<Item = &FaultRecord> {
@@ -215,11 +201,9 @@ impl FaultLog {
 
     /// The registers to their reset values; the history stays.
     pub(super) fn reset_registers(&mut self) {
-        let history = std::mem::take(&mut self.history);
         *self = Self {
-            history,
-            total: self.total,
-            ..Self::new(self.on_fault)
+            history: std::mem::take(&mut self.history),
+            ..Self::default()
         };
     }
 
@@ -239,8 +223,9 @@ impl FaultLog {
         va: GpuVa,
         cause: FaultCause,
         place: FaultPlace,
+        on_fault: OnFault,
     ) -> Stop {
-        let record = FaultRecord {
+        self.history.record(FaultRecord {
             client: request.client,
             write: request.write,
             process_id: request.process_id,
@@ -250,27 +235,19 @@ impl FaultLog {
             target: place.target.map(|target| target.to_string()),
             ring: self.ring,
             ring_offset: self.ring_offset,
-        };
-        self.total += 1;
-        if worth_a_line(self.total) {
-            tracing::warn!(count = self.total, "fault: {record}");
-        }
-        if self.history.len() == HISTORY {
-            self.history.pop_front();
-        }
-        self.history.push_back(record);
+        });
         // The data access itself is the bus's affair, a table entry the MMU's.
         if cause == FaultCause::Bus && place.level == 0 && !planted!(BusErrorIsPageFault) {
             self.bus = true;
             return Stop::Dropped;
         }
         self.latch(request, va, cause, place);
-        self.stand = match self.on_fault {
+        self.stand = match on_fault {
             OnFault::Report => false,
             OnFault::Halt => !planted!(NoStanding),
             OnFault::Retry => true,
         };
-        if self.on_fault == OnFault::Retry && !planted!(RetryDrops) {
+        if on_fault == OnFault::Retry && !planted!(RetryDrops) {
             Stop::Stalled
         } else {
             Stop::Dropped

@@ -12,7 +12,7 @@ pub use fault::{FaultCause, FaultRecord};
 pub use options::{DtlbShape, LargePage, MmuOptions, OnFault, UtlbSize};
 pub use walk::Walk;
 
-use crate::config::{Config, Defects};
+use crate::config::Config;
 use crate::counters::Counters;
 use crate::memory::{BusError, Memory, Origin, Target};
 use crate::planted::planted;
@@ -106,37 +106,37 @@ pub(crate) struct Mxu {
     invalidate_mask: InvalidateAddress,
     utlb: Utlb,
     dtlb: Dtlb,
-    options: MmuOptions,
-    defects: Defects,
 }
 
 impl Mxu {
-    pub(crate) fn new(memory: Memory, options: MmuOptions, defects: Defects) -> Self {
+    pub(crate) fn new(memory: Memory) -> Self {
+        let options = memory.config.mmu;
         Self {
             memory,
             counters: Counters::default(),
-            faults: FaultLog::new(options.on_fault),
+            faults: FaultLog::default(),
             ttbr: vec![0; L1_REGISTERS].into(),
             mode: MmuMode::new(),
             invalidate_page: InvalidateAddress::new(),
             invalidate_mask: InvalidateAddress::new(),
             utlb: Utlb::new(options.utlb),
             dtlb: Dtlb::new(options.dtlb),
-            options,
-            defects,
         }
     }
 
     /// Whether a restored one can be true.
-    pub(crate) fn is_sound(&self, config: &Config) -> bool {
-        let vram = &self.memory.vram;
-        (vram.bytes(), vram.visible_bytes()) == (config.vram_bytes, config.visible_bytes)
-            && (self.options, self.defects) == (config.mmu, config.defects)
-            && self.counters.is_sound()
-            && self.faults.is_sound(self.options.on_fault)
+    pub(crate) fn is_sound(&self) -> bool {
+        let options = self.config().mmu;
+        self.counters.is_sound()
+            && self.faults.is_sound()
             && self.ttbr.len() == L1_REGISTERS
-            && self.utlb.is_sound(self.options.utlb)
-            && self.dtlb.is_sound(self.options.dtlb)
+            && self.utlb.is_sound(options.utlb)
+            && self.dtlb.is_sound(options.dtlb)
+    }
+
+    /// What the whole GPU was made from.
+    pub(crate) fn config(&self) -> &Config {
+        &self.memory.config
     }
 
     /// Registers and TLBs to their reset values; memory and the fault history stay.
@@ -158,7 +158,7 @@ impl Mxu {
 
     /// Empties the TLBs.
     pub(crate) fn flush(&mut self) {
-        if !self.defects.ignore_invalidations {
+        if !self.config().defects.ignore_invalidations {
             self.utlb.clear();
             self.dtlb.clear();
         }
@@ -213,7 +213,7 @@ impl Mxu {
         self.counters.invalidations += 1;
         #[cfg(feature = "planted-faults")]
         let what = what.with_planted_fault();
-        if self.defects.ignore_invalidations {
+        if self.config().defects.ignore_invalidations {
             return;
         }
         if target == TlbTarget::Utlb {
@@ -221,7 +221,7 @@ impl Mxu {
             return;
         }
         self.dtlb.invalidate(what);
-        if !self.options.strict_utlb {
+        if !self.config().mmu.strict_utlb {
             // Whole lines, so the pages inside one are not compared.
             self.utlb.invalidate(Invalidation {
                 page_mask: what.page_mask & !0xf,
@@ -338,10 +338,20 @@ impl Mxu {
     ) -> Result<(), Stop> {
         result.map_err(|BusError| {
             self.counters.bus_errors += 1;
-            let request = self.as_recorded(request);
-            let page = FaultPlace::page(place.target);
-            self.faults.record(request, va, FaultCause::Bus, page)
+            self.record(request, va, FaultCause::Bus, FaultPlace::page(place.target))
         })
+    }
+
+    /// Records a fault and says what becomes of the access.
+    fn record(
+        &mut self,
+        request: Request,
+        va: GpuVa,
+        cause: FaultCause,
+        place: FaultPlace,
+    ) -> Stop {
+        let (request, on_fault) = (self.as_recorded(request), self.config().mmu.on_fault);
+        self.faults.record(request, va, cause, place, on_fault)
     }
 
     /// A request as the records have it: PA mode has one address space, so
@@ -362,7 +372,6 @@ impl Mxu {
         Tables {
             memory: &self.memory,
             bank: &self.ttbr,
-            large_page: self.options.large_page,
         }
     }
 

@@ -67,7 +67,7 @@ impl Mxu {
     /// Where an entry leads.
     #[inline]
     fn place(&mut self, request: Request, va: GpuVa, entry: L3Entry) -> Result<Place, Stop> {
-        if entry.segment() || self.defects.ignore_segments {
+        if entry.segment() || self.config().defects.ignore_segments {
             let page = VramOffset::from_page(entry.page().into());
             return self.local(request, va, page.add(va.in_page()), Some(entry));
         }
@@ -110,7 +110,7 @@ impl Mxu {
             let pages = 1 + others.take_while(follows).count() as u64;
             (entry, pages, Hit::Dtlb(key, entry))
         };
-        if !entry.segment() && !self.defects.ignore_segments {
+        if !entry.segment() && !self.config().defects.ignore_segments {
             return None;
         }
         let page = VramOffset::from_page(entry.page().into());
@@ -250,7 +250,6 @@ impl Mxu {
     fn failed(&mut self, request: Request, va: GpuVa, (cause, place): Failure) -> Stop {
         self.counters.faults += 1;
         self.counters.fault_overflows += u64::from(self.faults.pending());
-        self.faults
-            .record(self.as_recorded(request), va, cause, place)
+        self.record(request, va, cause, place)
     }
 }

@@ -1,7 +1,7 @@
 //! Walking the tables: TTBR register, L2 table, L3 table (hardware reference 4).
 
-use super::LargePage;
 use super::fault::{FaultCause, FaultPlace};
+use super::options::LargePage;
 use super::tlb::{LINE_ENTRIES, Line};
 use super::translate::Failure;
 use crate::memory::{Memory, Origin, Snoop, Target};
@@ -18,7 +18,6 @@ use serde::Serialize;
 pub(super) struct Tables<'a> {
     pub(super) memory: &'a Memory,
     pub(super) bank: &'a [u32],
-    pub(super) large_page: LargePage,
 }
 
 /// A table, and whether its entry says non-secure.
@@ -131,7 +130,7 @@ impl Tables<'_> {
         if !l2.large_page() {
             return Some(Below::Pages(table));
         }
-        match self.large_page {
+        match self.memory.config.mmu.large_page {
             LargePage::Table64K => Some(Below::LargePages(table)),
             LargePage::Leaf4M => Some(Below::Leaf(
                 L3Entry::new()
