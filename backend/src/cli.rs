@@ -211,8 +211,7 @@ fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
     let config = config(args);
     let doors = doors(args);
     if args.print_qemu_args {
-        println!("{}", qemu_args::line(&doors, args.guest_ram));
-        return Ok(());
+        return print(&format!("{}\n", qemu_args::line(&doors, args.guest_ram)));
     }
     let identity = Identity {
         class: args.pci_class,
@@ -305,6 +304,8 @@ fn start_log() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would be told on standard error, and panic where that is closed.
+        .log_internal_errors(false)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .init();

@@ -179,6 +179,20 @@ fn with_keep_the_next_qemu_finds_a_power_cycled_gpu() {
 }
 
 #[test]
+fn a_server_outlives_the_reader_of_its_log() {
+    let mut server = Server::start(&["--keep"]);
+    server.close_log();
+    for _ in 0..5 {
+        let mut qemu = Qemu::attach(&server.socket());
+        qemu.start();
+        // First touched, and told.
+        gpu::read(&mut qemu, 0x8200);
+    }
+    assert!(server.is_running());
+    assert_eq!(server.query(&["info"])["lost"], false);
+}
+
+#[test]
 fn a_signal_without_guest_ends_at_once_and_well() {
     for signal in [Signal::INT, Signal::TERM] {
         let mut server = Server::start(&["--keep"]);
