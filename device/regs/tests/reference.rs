@@ -208,6 +208,49 @@ fn every_registers_bits_are_those_of_its_section() {
     assert_eq!(count, BITS.len());
 }
 
+/// Which bit is whose, where many are alike: from bit 0 up, without the reserved ones.
+#[rustfmt::skip]
+const NAMES: &[(&str, &str)] = &[
+    ("BIU_RAW", "vsync1 engine_busy vsync2 vsync3 vsync4 page_fault cec dp1 dp2 tlp_match \
+        master_abort correctable_error non_fatal_error fatal_error unsupported_request \
+        invalid_access dp3 dp4 ts fs0 gpio mb hdcp idle vip_end vbi_clear hda_codec vip27 vip28 \
+        hda vip30 fs1"),
+    ("ADVANCED_RAW", "vcp0_fe_hang vcp0_be_hang vcp0_fe_error vcp0_be_error \
+        vcp1_fe_hang vcp1_be_hang vcp1_fe_error vcp1_be_error \
+        csp_timeout sp_timeout vpp_timeout pectl_timeout msvd_timeout mxu_timeout \
+        miu0_timeout miu1_timeout miu2_timeout pmp_timeout vcp_timeout fence virq"),
+    ("ENGINE_RESET", "all miu graphics vpp vcp0 vcp1 mmio_timer memory_pll e_pll v_pll displays \
+        display_registers mdi slv tlm"),
+    ("CLOCK_GATES", "other0 vpp vcp1 vcp0 gpc2 gpc1 gpc0 other7"),
+    ("TOP_BUSY", "csp mxu_a mxu_b l2 gpcpfe gpcpbe sg tasfe tasbe hub"),
+    ("GPC_BUSY[0].WORD0", "tgz iu wbu wls ffc tu"),
+    ("GPC_BUSY[0].WORD1", "eu vs hs fe ds gs ps cs"),
+    ("VIDEO_BUSY", "vcp0 vcp1 vpp"),
+    ("PWR_MGR_CFG_EN", "graphics vcp vpp"),
+    ("POWER_STATE", "requested handshake current"),
+    ("MEM_CHANNELS", "gib_each channels"),
+    ("BL_SIZE", "size offset invalidate"),
+    ("CHANNEL_CONTROL", "disable interleave"),
+    ("DEC_CTRL", "threshold anti_lock"),
+    ("RB_FL2[0]", "base size"),
+    ("PAGE_FAULT_LEVEL", "l1_invalid l2_invalid"),
+];
+
+#[test]
+fn bits_that_are_alike_have_the_names_of_their_section() {
+    for (label, names) in NAMES {
+        let bank = label.split('[').next();
+        let info = REGISTERS.iter().find(|info| Some(info.name) == bank);
+        let info = info.expect(label);
+        let layouts = (0..).zip(info.layouts);
+        let mut layouts = layouts.filter(|(kind, _)| info.label(*kind).to_string() == *label);
+        let (_, layout) = layouts.next().expect(label);
+        let fields = layout.fields.iter().filter(|field| !field.is_reserved());
+        let found: Vec<_> = fields.map(|field| field.name).collect();
+        assert_eq!(found.join(" "), *names, "{label}");
+    }
+}
+
 #[test]
 fn a_field_knows_its_value() {
     let field = |name| MmuMode::FIELDS.iter().find(|f| f.name == name).unwrap();
