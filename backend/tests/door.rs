@@ -12,6 +12,7 @@ use support::qemu::Qemu;
 use support::server::Server;
 use vhost::vhost_user::VhostUserFrontend;
 use vhost::vhost_user::message::VhostUserConfigFlags;
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
 
 const EVENT_AT: u64 = DATA + 0x10_0000;
 const FENCE_AT: u64 = DATA + 0x11_0000;
@@ -356,6 +357,20 @@ fn queues_that_lie_outside_ram_or_hold_nonsense_do_not_end_the_server() {
     ];
     assert_eq!(qemu.exchange(0, &chain), 0);
     assert_eq!(gpu::read(&mut qemu, Reg::MemReady.offset()), 0xDEAD_BEAF);
+}
+
+#[test]
+fn memory_that_its_file_does_not_hold_is_refused() {
+    let (mut server, mut qemu) = attach(&["--keep"]);
+    qemu.begin();
+    let beyond = VhostUserMemoryRegionInfo {
+        memory_size: support::guest::RAM_BYTES + 4096,
+        ..qemu.ram()
+    };
+    assert!(qemu.frontend.set_mem_table(&[beyond]).is_err());
+    server.await_log("shorter than the memory that it is to hold");
+    server.await_log("GPU power-cycled");
+    Qemu::attach(&server.socket()).start();
 }
 
 #[test]

@@ -18,7 +18,7 @@ use vm_memory::mmap::MmapRegion;
 use vm_memory::{Bytes, FileOffset, VolatileMemory, VolatileSlice};
 
 use super::wire::{DmaMap, DmaUnmap};
-use crate::system_memory::MEMORY_NOT_SHARED;
+use crate::system_memory::{MEMORY_NOT_SHARED, is_held};
 
 /// Most ranges at a time.
 pub(super) const MAX_RANGES: usize = 4096;
@@ -195,10 +195,8 @@ impl Table {
         if request.writable {
             protection |= libc::PROT_WRITE;
         }
-        let end = request.offset.checked_add(request.bytes);
-        let data = file.metadata().map_err(|_| Errno::BADF)?;
-        // Beyond the end of a file an access would be a SIGBUS.
-        if data.is_file() && end.is_none_or(|end| end > data.len()) {
+        let held = is_held(&file, request.offset, request.bytes);
+        if !held.map_err(|_| Errno::BADF)? {
             return Err(Errno::INVAL);
         }
         let backing = FileOffset::from_arc(file, request.offset);

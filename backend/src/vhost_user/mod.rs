@@ -27,7 +27,7 @@ use presil_device::NoMemory;
 use vhost::vhost_user::Backend;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserShMemConfig};
 use vhost_user_backend::VhostUserBackend;
-use vm_memory::GuestAddressSpace;
+use vm_memory::{GuestAddressSpace, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 use vmm_sys_util::epoll::EventSet;
 
 use self::buffers::Buffers;
@@ -37,7 +37,7 @@ use self::vring::{QueueBroken, Table};
 use self::window::{TableNews, Window};
 use crate::life::Presence;
 use crate::shared_gpu::{Session, SharedGpu};
-use crate::system_memory::GuestRam;
+use crate::system_memory::{GuestRam, is_held};
 use crate::thread;
 
 pub(crate) use self::config_space::CONFIG_BYTES;
@@ -195,6 +195,17 @@ impl Door {
     }
 }
 
+fn is_all_held(table: &GuestMemoryMmap) -> io::Result<bool> {
+    for region in table.iter() {
+        if let Some(place) = region.file_offset()
+            && !is_held(place.file(), place.start(), region.len())?
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 impl Drop for Door {
     fn drop(&mut self) {
         self.stop();
@@ -255,6 +266,16 @@ impl VhostUserBackend for Door {
     }
 
     fn update_memory(&self, memory: vring::Memory) -> io::Result<()> {
+        if !is_all_held(&memory.memory())? {
+            // The table is in place already.
+            if let Ok(place) = memory.lock() {
+                place.replace(GuestMemoryMmap::new());
+            }
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a file is shorter than the memory that it is to hold",
+            ));
+        }
         thread::contain("taking a memory table", || self.take_memory(&memory));
         Ok(())
     }
@@ -301,7 +322,7 @@ impl VhostUserBackend for Door {
 mod tests {
     use presil_device::{Chip, Config};
     use vhost_user_backend::VringT;
-    use vm_memory::{GuestAddress, GuestMemoryMmap};
+    use vm_memory::GuestAddress;
 
     use super::*;
 

@@ -171,13 +171,7 @@ impl Qemu {
 
     /// The memory table: RAM and, where QEMU has it mapped, the VRAM window.
     pub fn set_memory(&mut self, window: Option<&Map>) {
-        let mut regions = vec![VhostUserMemoryRegionInfo {
-            guest_phys_addr: 0,
-            memory_size: RAM_BYTES,
-            userspace_addr: OUR_ADDRESS,
-            mmap_offset: 0,
-            mmap_handle: self.guest.file().as_raw_fd(),
-        }];
+        let mut regions = vec![self.ram()];
         if let Some(map) = window {
             regions.push(VhostUserMemoryRegionInfo {
                 guest_phys_addr: WINDOW_AT,
@@ -188,6 +182,17 @@ impl Qemu {
             });
         }
         self.frontend.set_mem_table(&regions).unwrap();
+    }
+
+    /// RAM in that table.
+    pub fn ram(&self) -> VhostUserMemoryRegionInfo {
+        VhostUserMemoryRegionInfo {
+            guest_phys_addr: 0,
+            memory_size: RAM_BYTES,
+            userspace_addr: OUR_ADDRESS,
+            mmap_offset: 0,
+            mmap_handle: self.guest.file().as_raw_fd(),
+        }
     }
 
     pub fn start_queues(&mut self) {
