@@ -29,10 +29,10 @@ enum Hit {
     Dtlb(utlb::Key, L3Entry),
 }
 
-/// The entry of the `n`th page behind that of `entry`.
-fn nth_page(entry: L3Entry, n: u32) -> L3Entry {
+/// The entries of pages that follow each other, the first one's first.
+fn pages_from(entry: L3Entry) -> impl Iterator<Item = L3Entry> {
     const NEXT: u32 = L3Entry::new().with_page(1).into_bits();
-    L3Entry::from_bits(entry.into_bits().wrapping_add(n * NEXT))
+    (0..).map(move |n: u32| L3Entry::from_bits(entry.into_bits().wrapping_add(n * NEXT)))
 }
 
 impl Mxu {
@@ -102,13 +102,10 @@ impl Mxu {
             if !entry.valid() {
                 return None;
             }
-            let follows = |(n, raw): &(u32, &u32)| {
-                **raw == nth_page(entry, *n).into_bits()
-                    && self.utlb.lookup(self.utlb.following(key, *n)).is_none()
-            };
-            let others = (1..).zip(entries.get(1..)?).take(index(pages) - 1);
-            let pages = 1 + others.take_while(follows).count() as u64;
-            (entry, pages, Hit::Dtlb(key, entry))
+            let entries = &entries[..entries.len().min(index(pages))];
+            let pages = self.utlb.beside(key, entries).zip(pages_from(entry));
+            let follow = pages.take_while(|((other, there), next)| other == next && !there);
+            (entry, (follow.count() as u64).max(1), Hit::Dtlb(key, entry))
         };
         if !entry.segment() && !self.config().defects.ignore_segments {
             return None;
@@ -130,10 +127,8 @@ impl Mxu {
             Hit::Utlb => self.counters.utlb_hits += 1,
             Hit::Dtlb(key, entry) => {
                 self.counters.dtlb_hits += pages;
-                for n in (0..).take(index(pages)) {
-                    let key = self.utlb.following(key, n);
-                    self.utlb.insert(key, nth_page(entry, n));
-                }
+                let entries = pages_from(entry).take(index(pages));
+                self.utlb.insert_all(key, entries);
             }
         }
     }

@@ -74,15 +74,39 @@ impl Utlb {
         Key { key, place }
     }
 
-    /// The key of the `n`th page behind, which is in the same 64 KiB.
+    /// This page's entry and those of pages behind it, in the same 64 KiB, as far as
+    /// their slots follow each other: each with whether the page is there already.
     #[inline]
-    pub(super) fn following(&self, Key { key, place }: Key, n: u32) -> Key {
-        let mask = self.entries.wrapping_sub(1);
-        let place = place & !mask | (place + index(n.into())) & mask;
-        Key {
-            key: key + n,
-            place,
+    pub(super) fn beside<'a>(
+        &'a self,
+        Key { key, place }: Key,
+        entries: &'a [u32],
+    ) -> impl Iterator<Item = (L3Entry, bool)> + 'a {
+        let slots = self.slots.get(place..self.end(place));
+        let both = entries.iter().zip(slots.unwrap_or_default());
+        both.zip(key..).map(|((raw, slot), key)| {
+            let there = slot.key == key && slot.entry.valid();
+            (L3Entry::from_bits(*raw), there)
+        })
+    }
+
+    /// Keeps the entries of this page and of those behind it.
+    #[inline]
+    pub(super) fn insert_all(
+        &mut self,
+        Key { key, place }: Key,
+        entries: impl Iterator<Item = L3Entry>,
+    ) {
+        let end = self.end(place);
+        let slots = self.slots.get_mut(place..end).unwrap_or_default();
+        for ((slot, key), entry) in slots.iter_mut().zip(key..).zip(entries) {
+            *slot = Slot { key, entry };
         }
+    }
+
+    /// The end of the client's slots.
+    fn end(&self, place: usize) -> usize {
+        (place | self.entries.wrapping_sub(1)).wrapping_add(1)
     }
 
     #[inline(always)]
