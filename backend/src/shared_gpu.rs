@@ -15,8 +15,8 @@ use presil_device::{Config, Gpu, NoInterrupts, Vram};
 
 use crate::thread;
 
-/// Bytes the engine moves before it lets others in: about 50 µs of work.
-const SLICE_BYTES: u32 = 64 << 10;
+/// What the engine may spend before it lets others in ([`Gpu::step`]).
+const SLICE: u32 = 64 << 10;
 
 /// The model has failed and is gone; see [`SharedGpu`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -153,7 +153,7 @@ impl SharedGpu {
                 #[cfg(test)]
                 self.slices.fetch_add(1, Ordering::Relaxed);
                 // A lost GPU has no work: the next round rests.
-                let _ = session.run(|gpu| gpu.step(SLICE_BYTES));
+                let _ = session.run(|gpu| gpu.step(SLICE));
             } else {
                 session.rest();
             }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 const PIXEL_BYTES: u64 = 4;
 /// The most that is moved at once: one page.
 const PIECE_BYTES: usize = 1 << PAGE_SHIFT;
-/// The price of a piece besides its bytes, so that thin rows are not free.
+/// The price of a piece besides its pixels', so that thin rows are not free.
 const PIECE_COST: u64 = 64;
 /// The write mask of every byte.
 const WHOLE_PIXEL: u8 = 0xf;
@@ -162,25 +162,30 @@ impl Operation {
     }
 }
 
-/// Where in the buffer a piece is: a clear's colour repeats from the surface's
-/// start, whose address is a multiple of it.
+/// Where in a clear's colour a piece begins: it repeats from the surface's start,
+/// whose address is a multiple of it.
 fn phase(piece: &Piece) -> usize {
     let late = if planted!(ColourPhase) { 4 } else { 0 };
     let (_, to) = piece.destination;
-    match piece.source {
-        Some(_) => 0,
-        None => (index(to.0) + late) % COLOUR_BYTES,
-    }
+    (index(to.0) + late) % COLOUR_BYTES
 }
 
-/// The block's registers and its buffer.
+/// The price of a piece: 1 for every four bytes is what a host needs to move them.
+fn price(len: u64) -> u64 {
+    len.div_ceil(4) + PIECE_COST
+}
+
+/// The block's registers and its buffers.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Ff {
     #[serde(with = "sparse")]
     words: [u32; ff::WORDS as usize],
-    /// Pixels on their way; for a clear the colour, repeated.
+    /// Pixels on their way.
     #[serde(skip, default = "zeros")]
-    buffer: Box<[u8; COLOUR_RUN + COLOUR_BYTES]>,
+    pixels: Box<[u8; PIECE_BYTES]>,
+    /// The clear colour, repeated.
+    #[serde(skip, default = "zeros")]
+    colour: Box<[u8; COLOUR_RUN + COLOUR_BYTES]>,
     /// What a partly masked piece becomes.
     #[serde(skip, default = "zeros")]
     merged: Box<[u8; PIECE_BYTES]>,
@@ -198,7 +203,8 @@ impl Ff {
     pub(crate) fn new() -> Self {
         Self {
             words: [0; ff::WORDS as usize],
-            buffer: zeros(),
+            pixels: zeros(),
+            colour: zeros(),
             merged: zeros(),
         }
     }
@@ -230,14 +236,16 @@ impl Ff {
         Ok(operation)
     }
 
-    /// Fills the buffer with the clear colour. It cannot change while a clear
-    /// is in flight, so the buffer need not be saved.
+    /// Repeats the clear colour. It cannot change while a clear is in flight, so
+    /// what is repeated need not be saved.
     pub(crate) fn load_colour(&mut self) {
         let mut colour = [0; COLOUR_BYTES];
         for (chunk, at) in colour.as_chunks_mut::<4>().0.iter_mut().zip(0_u16..) {
             *chunk = self.words[usize::from(ff::CLEAR_COLOUR + at)].to_le_bytes();
         }
-        self.buffer.as_chunks_mut().0.fill(colour);
+        if !self.colour.starts_with(&colour) {
+            self.colour.as_chunks_mut().0.fill(colour);
+        }
     }
 
     /// A blit as the registers and the packet's payload say it.
@@ -282,13 +290,13 @@ impl Ff {
             let mut pieces = 1;
             if piece.len == PAGE_SIZE {
                 let pages = operation.rectangle.row_left() / PAGE_SIZE;
-                pieces = pages.min(allowance.pieces(PAGE_SIZE + PIECE_COST));
+                pieces = pages.min(allowance.pieces(price(PAGE_SIZE)));
             }
             pieces = run.extend(&piece, pieces, mxu);
             let mut result = Ok(());
             if pieces == 0 {
                 pieces = 1;
-                run.flush(&self.buffer[colour..], &mxu.memory.vram);
+                run.flush(&self.colour[colour..][..COLOUR_RUN], &mxu.memory.vram);
                 colour = phase(&piece);
                 let begun = self.begin(operation, &piece, mxu);
                 result = begun.map(|begun| run = begun);
@@ -302,12 +310,12 @@ impl Ff {
             let pixels = (len / PIXEL_BYTES) as u32;
             done = operation.rectangle.advance(pixels);
             bytes += if result.is_ok() { len } else { 0 };
-            allowance.spend_on_each(pieces, piece.len + PIECE_COST, mxu);
+            allowance.spend(pieces * price(piece.len), mxu);
             if done || result.is_err() || !allowance.goes_on() {
                 break;
             }
         }
-        run.flush(&self.buffer[colour..], &mxu.memory.vram);
+        run.flush(&self.colour[colour..][..COLOUR_RUN], &mxu.memory.vram);
         let counters = &mut mxu.counters;
         let (moved, finished) = match operation.kind {
             Kind::Clear => (&mut counters.bytes_filled, &mut counters.fills),
@@ -328,8 +336,11 @@ impl Ff {
         if ignored {
             return Err(Stop::Dropped);
         }
-        let start = phase(piece);
-        let buffer = &mut self.buffer[start..start + index(piece.len)];
+        let len = index(piece.len);
+        let buffer = match piece.source {
+            Some(_) => &mut self.pixels[..len],
+            None => &mut self.colour[phase(piece)..][..len],
+        };
         let mask = operation.destination.mask;
         if mask == WHOLE_PIXEL {
             return mxu.begin(piece, buffer);

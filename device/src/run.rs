@@ -80,10 +80,7 @@ impl Run {
         // Its pages are inside VRAM, which is whole pages.
         let _inside = match from {
             Some(from) => vram.copy(from, to, bytes),
-            None => (0..bytes).step_by(COLOUR_RUN).try_for_each(|done| {
-                let some = colour.get(..COLOUR_RUN.min(bytes - done));
-                vram.write(to.add(done as u64), some.unwrap_or_default())
-            }),
+            None => vram.fill(to, bytes, colour),
         };
     }
 }

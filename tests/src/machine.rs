@@ -16,7 +16,7 @@ use vidmm::{
 
 /// The CPU's physical address of VRAM's first byte.
 pub const WINDOW_AT: u64 = 0x20_0000_0000;
-const STEP_BYTES: u32 = 65536;
+const STEP: u32 = 65536;
 
 /// The machine; clones are the same machine.
 #[derive(Clone)]
@@ -138,7 +138,7 @@ impl Machine {
         let progress = {
             let mut gpu = self.0.gpu.borrow_mut();
             let had_work = gpu.has_work();
-            gpu.step(STEP_BYTES) == Progress::Pending || had_work
+            gpu.step(STEP) == Progress::Pending || had_work
         };
         self.deliver() || progress
     }

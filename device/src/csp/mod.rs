@@ -41,9 +41,8 @@ const TURN: u64 = 16 << 10;
 pub(crate) struct Allowance {
     /// Of the step.
     left: u64,
-    /// Of its turn.
+    /// Of its turn, which passes only while another ring waits for its end.
     turn: u64,
-    /// No other ring waits for the end of the turn.
     alone: bool,
     /// Table walks that are paid for.
     walks: u64,
@@ -53,12 +52,11 @@ impl Allowance {
     /// Pays for work, and for the walks since the last time.
     pub(crate) fn spend(&mut self, price: u64, mxu: &Mxu) {
         let walks = std::mem::replace(&mut self.walks, mxu.counters.walks);
-        self.pay(price + (self.walks - walks) * WALK_COST);
-    }
-
-    fn pay(&mut self, price: u64) {
+        let price = price + (self.walks - walks) * WALK_COST;
         self.left = self.left.saturating_sub(price);
-        self.turn = self.turn.saturating_sub(price);
+        if !self.alone {
+            self.turn = self.turn.saturating_sub(price);
+        }
     }
 
     /// How many pieces of work of this price the ring can begin, at least one.
@@ -71,20 +69,8 @@ impl Allowance {
         room.div_ceil(price).max(1)
     }
 
-    /// Pays for so many pieces, one after the other, without walks between them.
-    pub(crate) fn spend_on_each(&mut self, pieces: u64, price: u64, mxu: &Mxu) {
-        self.spend(price, mxu);
-        for _ in 1..pieces {
-            self.goes_on();
-            self.pay(price);
-        }
-    }
-
-    /// Whether the same ring would be next; its next turn has then begun.
-    pub(crate) fn goes_on(&mut self) -> bool {
-        if self.turn == 0 && self.alone && self.left > 0 {
-            self.turn = TURN;
-        }
+    /// Whether the same ring would be next.
+    pub(crate) fn goes_on(&self) -> bool {
         self.turn > 0 && self.left > 0
     }
 }
@@ -266,7 +252,7 @@ impl Csp {
             .with_mxu_a(self.has_work())
     }
 
-    /// Works for about `budget` bytes' worth.
+    /// Works until about `budget` is spent.
     pub(crate) fn step(
         &mut self,
         mxu: &mut Mxu,

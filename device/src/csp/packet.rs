@@ -8,8 +8,7 @@ use e3k_regs::packet::{self, opcode, video_opcode};
 /// Dwords of the longest packet that has an effect: `Set_Register` with 127 values.
 pub(super) const PACKET_DWORDS: usize = 128;
 
-/// Prices in [`crate::Gpu::step`]'s budget, in bytes: what takes a host as long
-/// as moving that many does. A packet, and each dword behind its header.
+/// Prices in [`crate::Gpu::step`]'s budget. A packet, and each dword behind its header.
 pub(crate) const PACKET_COST: u64 = 256;
 const DWORD_COST: u64 = 64;
 

@@ -94,6 +94,24 @@ impl Vram {
         Ok(())
     }
 
+    /// Writes `pattern` over and over, `bytes` in all, which must lie in VRAM.
+    pub(crate) fn fill(
+        &self,
+        at: VramOffset,
+        bytes: usize,
+        pattern: &[u8],
+    ) -> Result<(), BusError> {
+        let slice = self.region.get_slice(index(at.0), bytes);
+        let slice = slice.map_err(|_| BusError)?;
+        (0..bytes)
+            .step_by(pattern.len().max(1))
+            .try_for_each(|done| {
+                let rest = slice.offset(done).map_err(|_| BusError)?;
+                rest.copy_from(pattern);
+                Ok(())
+            })
+    }
+
     /// One aligned atomic load.
     #[inline]
     pub fn load_u32(&self, at: VramOffset) -> Result<u32, BusError> {

@@ -135,19 +135,34 @@ fn a_packet_typed_from_the_reference_copies() {
 
 #[test]
 fn the_clear_colour_has_128_bits_and_repeats_over_memory() {
-    let mut rig = Rig::new();
-    let colour = [0x0011_2233, 0x4455_6677, 0x8899_aabb, 0xccdd_eeff];
-    rig.submit(|w| {
-        w.surface(0, GpuVa(DESTINATION), 5, 3);
-        w.set_register(6, 0xC8, &colour);
-        sg(w, 1, (0, 4), (0, 2), (0, 0));
-    });
-    let bytes: Vec<u8> = colour
-        .iter()
-        .flat_map(|dword: &u32| dword.to_le_bytes())
-        .collect();
-    let expected: Vec<u8> = bytes.iter().copied().cycle().take(5 * 3 * 4).collect();
-    assert_eq!(rig.get(vram(DESTINATION), expected.len()), expected);
+    let colour = [0x0011_2233, 0x4455_6677, 0x8899_aabb, 0xccdd_eeff_u32];
+    let repeated = || colour.iter().flat_map(|dword| dword.to_le_bytes()).cycle();
+    // Few pixels, and whole rows that the model fills together, from any pixel on.
+    for (width, height, from) in [
+        (5, 3, 0),
+        (5, 3, 1),
+        (5, 3, 2),
+        (16384, 5, 0),
+        (16384, 5, 3),
+    ] {
+        let mut rig = Rig::new();
+        let bytes = usize::from(width) * usize::from(height) * 4;
+        let mut expected = guarded(&rig, bytes);
+        rig.submit(|w| {
+            w.surface(0, GpuVa(DESTINATION), width, height);
+            w.set_register(6, 0xC8, &colour);
+            sg(w, 1, (from, width - 1), (0, 0), (0, 0));
+            sg(w, 1, (0, width - 1), (1, height - 1), (0, 0));
+        });
+        let filled = expected[GUARD..][..bytes].iter_mut().zip(repeated());
+        for (byte, new) in filled.skip(usize::from(from) * 4) {
+            *byte = new;
+        }
+        assert!(
+            guarded_now(&rig, bytes) == expected,
+            "{width} x {height} from {from}"
+        );
+    }
 }
 
 /// Pages of all three kinds in an order that no allocator would give.

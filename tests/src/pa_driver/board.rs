@@ -12,7 +12,7 @@ use vidmm::Caching;
 
 const PAGE: u64 = 4096;
 const CHUNK: u64 = 1 << 20;
-const STEP_BYTES: u32 = 65536;
+const STEP: u32 = 65536;
 /// Pages of RAM that the driver may use: half of the 32 MiB that there are
 /// (hardware reference 12.1, step 1).
 const BUDGET: usize = 4096;
@@ -105,7 +105,7 @@ impl Board {
     /// The GPU works for a while. False if it had nothing to do.
     pub fn step(&mut self) -> bool {
         let had_work = self.gpu.has_work();
-        self.gpu.step(STEP_BYTES) == Progress::Pending || had_work
+        self.gpu.step(STEP) == Progress::Pending || had_work
     }
 
     /// Whether the interrupt has been raised since the last call.
