@@ -232,6 +232,11 @@ impl Ff {
         request: Request,
     ) -> Result<Operation, CspErrorKind> {
         let operation = self.operation(ranges, request, Kind::Clear)?;
+        if (1..ff::TARGETS).any(|rt| self.misc(rt).enable()) {
+            return Err(CspErrorKind::Unsupported {
+                what: "a fast clear while another render target than 0 is enabled".into(),
+            });
+        }
         self.load_colour();
         Ok(operation)
     }
@@ -373,13 +378,17 @@ impl Ff {
         })
     }
 
+    fn misc(&self, rt: u16) -> RtMisc {
+        RtMisc::from_bits(self.get(ff::rt_misc(rt).into()))
+    }
+
     /// Render target `rt` from its registers.
     fn surface(&self, rt: u16) -> Result<Surface, CspErrorKind> {
         let word = |at: u16| self.get(at.into());
         let [address, control] = [ff::rt_address(rt), ff::rt_control(rt)];
         let format = RtFormat::from_bits(word(control));
         let size = RtSize::from_bits(word(control + 1));
-        let misc = RtMisc::from_bits(word(control + 2));
+        let misc = self.misc(rt);
         let unsupported = if !misc.enable() {
             return Err(CspErrorKind::Malformed {
                 what: "a copy or fill with a render target that is not enabled".into(),

@@ -104,6 +104,7 @@ static u32 emit_work(struct gpu *gpu)
 	EMIT(gpu, first_dword); /* 0 does nothing */
 	EMIT(gpu, INDICATOR(INFO_3D), SLICES);
 	emit_surface(gpu, 0, FILLED);
+	EMIT(gpu, SET_FF(SURFACE_CONTROL(1) + 2, 1), 0); /* a fill has no source */
 	EMIT(gpu, SET_FF(CLEAR_COLOUR, 4), PATTERN, PATTERN, PATTERN, PATTERN);
 	EMIT(gpu, FILL, (WIDTH - 1) << 16, (HEIGHT - 1) << 16);
 	emit_surface(gpu, 0, COPIED);

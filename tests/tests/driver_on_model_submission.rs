@@ -31,7 +31,7 @@ fn a_full_ring_says_busy_and_takes_work_again_once_the_gpu_has_read_it() {
         }
     };
     assert_eq!(error, Error::Busy);
-    assert!(newest > 2000);
+    assert!(newest > 1000);
     // What the kernel module does: wait without the lock, try again.
     guest.wait(guest.timeline().completed() + 1).unwrap();
     assert!(guest.adapter.fill(bo, 0, 4, 1).is_ok());

@@ -441,6 +441,14 @@ pub mod ff {
         0x30 + 3 * rt
     }
 
+    /// The last of them, which has the enable bit.
+    pub const fn rt_misc(rt: u16) -> u16 {
+        rt_control(rt) + 2
+    }
+
+    /// Render targets.
+    pub const TARGETS: u16 = 8;
+
     /// Whether the words behind [`rt_address`] say one layer: depth 1 (bits
     /// 11:0), and an array of 1 (11:0) from 0 (22:12).
     pub const fn is_one_layer(depth: u32, array: u32) -> bool {
@@ -632,8 +640,12 @@ impl<'a> Writer<'a> {
         self.push(SourceOffset::new().into_bits());
     }
 
-    /// Fills the whole of surface 0 with `pattern` (hardware reference 10.13).
+    /// Fills the whole of surface 0 with `pattern`, and disables all others:
+    /// what a clear does to them nobody says (hardware reference 10.13).
     pub fn clear(&mut self, width: u16, height: u16, pattern: u32) {
+        for rt in 1..ff::TARGETS {
+            self.set_register(block::FF, ff::rt_misc(rt), &[0]);
+        }
         self.set_register(block::FF, ff::CLEAR_COLOUR, &[pattern; 4]);
         self.sg(SgCommand::FAST_CLEAR, 2, width, height);
     }

@@ -685,9 +685,11 @@ fn written_packets_are_the_dwords_of_sections_10_6_to_10_13() {
         0x4300_6003, 0x1234_5678, 1, 1,
         0x4300_C003, 89, 126 << 15 | 16384, 0x0020_003D,
         0x9302_A003, 16383 << 16, 125 << 16, 0,
+        0x4300_D401, 0, 0x4300_E001, 0, 0x4300_EC01, 0, 0x4300_F801, 0,
+        0x4301_0401, 0, 0x4301_1001, 0, 0x4301_1C01, 0,
         0x4303_2004, 0xC0FF_EE00, 0xC0FF_EE00, 0xC0FF_EE00, 0xC0FF_EE00,
         0x9301_A002, 9215 << 16, 0,
-        0, 0,
+        0, 0, 0, 0,
     ];
     assert_eq!(dwords[..len], expected);
     assert_eq!(dwords[len], 0xAAAA_AAAA, "nothing beyond the padding");

@@ -357,6 +357,29 @@ fn surfaces_that_are_not_modelled_are_refused() {
 }
 
 #[test]
+fn a_clear_with_another_target_enabled_is_refused() {
+    for rt in 1..8 {
+        let mut rig = Rig::new();
+        let clear = |w: &mut Writer<'_>, misc| {
+            w.surface(0, GpuVa(DESTINATION), 16, 16);
+            w.set_register(6, 0xC8, &[0x55; 4]);
+            w.set_register(6, 0x32 + 3 * rt, &[misc]);
+            sg(w, 1, (0, 15), (0, 15), (0, 0));
+        };
+        rig.submit(|w| clear(w, 0x20_003c));
+        rig.assert_clean();
+        assert_eq!(rig.load(vram(DESTINATION)), 0x55);
+        rig.store(vram(DESTINATION), 0);
+        rig.submit(|w| clear(w, 0x20_003d));
+        assert!(
+            matches!(rig.errors()[..], [CspErrorKind::Unsupported { .. }]),
+            "{rt}"
+        );
+        assert_eq!(rig.load(vram(DESTINATION)), 0);
+    }
+}
+
+#[test]
 fn cache_bits_and_reserved_bits_of_a_surface_change_nothing() {
     let mut rig = Rig::new();
     let data = noise(9, 16 * 16 * 4);
@@ -402,6 +425,7 @@ fn a_write_mask_keeps_the_bytes_that_it_lacks() {
         assert!(rig.get(vram(DESTINATION), len) == expected(&|n| data[n]));
         rig.put(vram(DESTINATION), &before);
         rig.submit(|w| {
+            w.set_register(6, 0x35, &[0]);
             w.set_register(6, 0xC8, &[0x0403_0201; 4]);
             sg(w, 1, (0, 1499), (0, 2), (0, 0));
         });

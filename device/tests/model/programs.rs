@@ -163,6 +163,8 @@ fn drawing() -> impl Strategy<Value = Vec<u32>> {
             };
             let mut dwords = surface_dwords(0, to, width, height);
             dwords.extend(surface_dwords(1, from, width + dx, height + dy));
+            // A clear has no source.
+            dwords.extend([4 << 28 | 6 << 23 | 0x35 << 10 | 1, 0x20_003c | action >> 1]);
             dwords.extend([
                 9 << 28 | 6 << 23 | action << 16 | 0xA000 | if action == 1 { 2 } else { 3 },
                 span(corners[0], corners[1], width),

@@ -57,7 +57,7 @@ pub(crate) fn fill(at: u64, bytes: usize, colour: [u32; 4]) -> Vec<u32> {
     let mut packets = Vec::new();
     for (offset, width, height) in rectangles(bytes) {
         packets.extend(surface_0(at + offset as u64, width, height));
-        packets.push(0x4303_2004);
+        packets.extend([0x4300_D401, 0, 0x4303_2004]);
         packets.extend(colour);
         packets.extend([0x9301_A002, range(width), range(height)]);
     }

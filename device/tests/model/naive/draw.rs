@@ -74,6 +74,9 @@ impl Naive {
             return Err(Why::Malformed);
         }
         if !blit {
+            if (1..8).any(|rt| self.ff(0x32 + 3 * rt) & 1 != 0) {
+                return Err(Why::Unsupported);
+            }
             self.rectangle([x0, x1, y0, y1], to, None);
             return Ok(());
         }

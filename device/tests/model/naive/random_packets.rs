@@ -33,11 +33,12 @@ fn surface(rt: u32, at: u64, width: u32, height: u32, mask: u32) -> Vec<u32> {
     ]
 }
 
-/// The packet that starts it; only a blit has a source offset.
+/// The packet that starts it; only a blit has a source, and an offset in it.
 fn sg(action: u32, x: u32, y: u32, offset: u32) -> Vec<u32> {
     let header = 9 << 28 | 6 << 23 | action << 16 | 0xA000;
     if action == 1 {
-        vec![header | 2, x, y]
+        let target_1 = 4 << 28 | 6 << 23 | 0x35 << 10 | 1;
+        vec![target_1, 0, header | 2, x, y]
     } else {
         vec![header | 3, x, y, offset]
     }
@@ -332,7 +333,12 @@ fn malformed() -> impl Strategy<Value = Vec<u32>> {
         Just(vec![4 << 28 | 6 << 23 | 1 << 8 | 1, 0]),   // half an address
         Just(vec![9 << 28 | 1 << 20 | 2, 0, 0]),         // flags without their mask
         (1..4_u32).prop_map(|odd| vec![1 << 28 | 5, low(BUFFERS_AT) + odd, 0]), // between dwords
-        // A blit by another unit.
+        // A clear with another target; a clear by another unit.
+        (0..8_u32, surfaces_and_clear()).prop_map(|(rt, dwords)| {
+            let misc = 4 << 28 | 6 << 23 | (0x32 + 3 * rt) << 10 | 1;
+            let [targets, clear] = [&dwords[..10], &dwords[10..]];
+            [targets, &[misc, 0x20_003d], clear].concat()
+        }),
         (0..4_u32, address()).prop_filter_map("the colour pipe", |(target, at)| {
             let sg = [9 << 28 | 6 << 23 | 1 << 16 | target << 14 | 0x2002, 0, 0];
             (target != 2).then(|| [surface(0, at, 1, 1, 0xf), sg.to_vec()].concat())
@@ -376,10 +382,7 @@ fn one_too_many() -> impl Strategy<Value = Vec<u32>> {
 }
 
 fn surfaces_and_clear() -> impl Strategy<Value = Vec<u32>> {
-    address().prop_map(|at| {
-        let clear = [9 << 28 | 6 << 23 | 1 << 16 | 0xA000 | 2, 0, 0];
-        [surface(0, at, 1, 1, 0xf), clear.to_vec()].concat()
-    })
+    address().prop_map(|at| [surface(0, at, 1, 1, 0xf), sg(1, 0, 0, 0)].concat())
 }
 
 pub(super) fn packets() -> impl Strategy<Value = Vec<u32>> {

@@ -165,8 +165,8 @@ fn a_full_ring_says_busy_changes_nothing_and_takes_work_again_once_read() {
     };
     assert_eq!(error, Error::Busy);
     assert_eq!(timeline.submitted(), accepted);
-    let packet_bytes: u64 = 128; // 4 + 16 + 5 dwords, padded to 32
-    assert_eq!(accepted, (256 << 10) / packet_bytes - 1);
+    let packet_bytes: u64 = 192; // 4 + 30 + 5 dwords, padded to 48
+    assert_eq!(accepted, ((256 << 10) - 1) / packet_bytes);
     fake.check(&a);
     fake.complete(&a, accepted);
     assert_eq!(a.fill(bo, 0, 4, 0), Ok(accepted + 1));
@@ -178,7 +178,7 @@ fn packets_are_never_split_at_the_end_of_the_ring() {
     let (mut a, bo, _timeline) = with_bo(&fake);
     let mut tails = Vec::new();
     for n in 0..5000 {
-        // Packets of 128 and of 256 bytes.
+        // Packets of 128 and of 192 bytes.
         let bytes = if n % 3 == 0 { 65536 } else { 4 };
         let fence = match n % 3 {
             0 => a.copy(bo, 0, bo, 32768, 32768),
