@@ -1,7 +1,5 @@
 //! Guest RAM as the GPU's bus reaches it.
 
-use std::fs::File;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,14 +12,6 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 pub(crate) const MEMORY_NOT_SHARED: &str = "guest RAM is not shared with this process, so the GPU \
     cannot reach it: start QEMU with a memory-backend-memfd that has share=on, and with -machine \
     memory-backend=… naming it (see --print-qemu-args)";
-
-/// Whether `file` has `bytes` bytes from `offset` on: beyond its end an access
-/// would be a SIGBUS. What is no file of a size has as many as are asked for.
-pub(crate) fn is_held(file: &File, offset: u64, bytes: u64) -> io::Result<bool> {
-    let data = file.metadata()?;
-    let end = offset.checked_add(bytes);
-    Ok(!data.is_file() || end.is_some_and(|end| end <= data.len()))
-}
 
 /// One table of the guest memory that QEMU shares with us. It keeps its
 /// mappings alive, so it is replaced under the GPU's lock and never while a

@@ -10,9 +10,11 @@ use support::gpu::{self, operation, request};
 use support::guest::{DATA, readable, writable};
 use support::qemu::Qemu;
 use support::server::Server;
+use support::vfio::until;
 use vhost::vhost_user::VhostUserFrontend;
 use vhost::vhost_user::message::VhostUserConfigFlags;
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
+use vmm_sys_util::eventfd::EventFd;
 
 const EVENT_AT: u64 = DATA + 0x10_0000;
 const FENCE_AT: u64 = DATA + 0x11_0000;
@@ -371,6 +373,23 @@ fn memory_that_its_file_does_not_hold_is_refused() {
     server.await_log("shorter than the memory that it is to hold");
     server.await_log("GPU power-cycled");
     Qemu::attach(&server.socket()).start();
+}
+
+#[test]
+fn a_call_that_takes_nothing_delays_nobody() {
+    let (server, mut qemu) = attach(&[]);
+    qemu.start();
+    let full = EventFd::new(0).unwrap();
+    full.write(u64::MAX - 1).unwrap();
+    qemu.frontend.set_vring_call(0, &full).unwrap();
+    for used in 1..=3 {
+        qemu.guest
+            .offer(0, &[readable(DATA, 16), writable(DATA, 16)]);
+        qemu.kick(0);
+        until("the answer", || qemu.guest.used_index(0) == used);
+    }
+    let counters = server.query(&["counters"]);
+    assert_eq!(counters["door"]["requests"], 3);
 }
 
 #[test]

@@ -18,7 +18,8 @@ use vm_memory::mmap::MmapRegion;
 use vm_memory::{Bytes, FileOffset, VolatileMemory, VolatileSlice};
 
 use super::wire::{DmaMap, DmaUnmap};
-use crate::system_memory::{MEMORY_NOT_SHARED, is_held};
+use crate::lent::is_held;
+use crate::system_memory::MEMORY_NOT_SHARED;
 
 /// Most ranges at a time.
 pub(super) const MAX_RANGES: usize = 4096;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use presil_device::Gpu;
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use vfio_bindings::bindings::vfio;
 
 use super::config_space::Route;
 use super::counters::VfioUserCounters;
 use super::wire::{IrqAction, IrqData, SetIrqs};
+use crate::lent::never_wait;
 use crate::shared_gpu::InterruptPort;
 
 /// Said at the first INTx.
@@ -111,7 +111,7 @@ impl Interrupts {
 
 /// A descriptor to write to. Writing never waits, whatever it is.
 fn event_fd(fd: OwnedFd) -> Result<File, Errno> {
-    fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
+    never_wait(&fd)?;
     Ok(File::from(fd))
 }
 

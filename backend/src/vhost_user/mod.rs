@@ -35,9 +35,10 @@ use self::config_space::Live;
 use self::events::EventQueue;
 use self::vring::{QueueBroken, Table};
 use self::window::{TableNews, Window};
+use crate::lent::is_held;
 use crate::life::Presence;
 use crate::shared_gpu::{Session, SharedGpu};
-use crate::system_memory::{GuestRam, is_held};
+use crate::system_memory::GuestRam;
 use crate::thread;
 
 pub(crate) use self::config_space::CONFIG_BYTES;

@@ -8,6 +8,8 @@ use vhost_user_backend::{VringMutex, VringState, VringStateGuard, VringStateMutG
 use virtio_queue::{DescriptorChain, Error as QueueError, QueueOwnedT, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
+use crate::lent::never_wait;
+
 /// Guest memory; QEMU replaces the table behind it now and then.
 pub(super) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 /// One table of guest memory, held for the time of an access.
@@ -35,9 +37,10 @@ pub(super) enum QueueBroken {
     Call(io::Error),
 }
 
-/// [`VringMutex`] with a kick that may be empty: when QEMU stops and starts a
-/// queue at once, the queue thread can hold an event of the old descriptor and
-/// read the new one, and the crate's thread would end of that.
+/// [`VringMutex`] with descriptors that nobody waits for, and a kick that may be
+/// empty: when QEMU stops and starts a queue at once, the queue thread can hold
+/// an event of the old descriptor and read the new one, and the crate's thread
+/// would end of that.
 #[derive(Clone)]
 pub struct Vring(VringMutex<Memory>);
 
@@ -64,8 +67,18 @@ impl Vring {
 
     /// Tells the guest to look at the used ring.
     pub(super) fn signal(&self) -> Result<(), QueueBroken> {
-        self.signal_used_queue().map_err(QueueBroken::Call)
+        match self.signal_used_queue() {
+            // It has been told often enough.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            told => told.map_err(QueueBroken::Call),
+        }
     }
+}
+
+/// Where this fails the descriptor cannot be read or written either.
+fn without_waits(file: File) -> File {
+    let _ = never_wait(&file);
+    file
 }
 
 impl<'a> VringStateGuard<'a, Memory> for Vring {
@@ -153,11 +166,11 @@ impl VringT<Memory> for Vring {
     }
 
     fn set_kick(&self, file: Option<File>) {
-        self.0.set_kick(file);
+        self.0.set_kick(file.map(without_waits));
     }
 
     fn set_call(&self, file: Option<File>) {
-        self.0.set_call(file);
+        self.0.set_call(file.map(without_waits));
     }
 
     fn set_err(&self, file: Option<File>) {
@@ -169,14 +182,14 @@ impl VringT<Memory> for Vring {
 mod tests {
     use std::os::fd::{FromRawFd, IntoRawFd};
 
-    use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+    use vmm_sys_util::eventfd::EventFd;
 
     use super::*;
 
     #[test]
-    fn a_kick_that_was_taken_already_is_no_error() {
+    fn a_kick_that_was_taken_already_is_neither_waited_for_nor_an_error() {
         let vring = Vring::new(Memory::new(GuestMemoryMmap::new()), 16).unwrap();
-        let kick = EventFd::new(EFD_NONBLOCK).unwrap();
+        let kick = EventFd::new(0).unwrap();
         // SAFETY: `into_raw_fd` gives the descriptor away to this File alone.
         let file = unsafe { File::from_raw_fd(kick.try_clone().unwrap().into_raw_fd()) };
         vring.set_kick(Some(file));
