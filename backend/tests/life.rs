@@ -3,13 +3,14 @@
 mod support;
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use rustix::process::Signal;
 use support::gpu;
 use support::qemu::Qemu;
 use support::server::{Server, run, stderr};
-use support::vfio::{BAR1, Client, RESET, until};
+use support::vfio::{BAR1, Client, DMA_MAP, RESET, body, memory, message, until};
 
 #[test]
 fn a_server_ends_well_when_qemu_leaves_and_leaves_no_socket_behind() {
@@ -66,6 +67,18 @@ fn a_server_without_descriptors_waits_for_some_and_goes_on() {
     let mut client = Client::new(UnixStream::connect(pci).unwrap());
     client.greet();
     assert_eq!(server.query(&["gpu", "1", "info"])["attached"], true);
+}
+
+#[test]
+fn a_descriptor_that_found_no_room_is_not_taken_for_none() {
+    let mut server = Server::start_pci(&[]);
+    let mut client = Client::new(UnixStream::connect(server.socket()).unwrap());
+    client.greet();
+    server.limit_files(Some(0));
+    let map = message(1, DMA_MAP, 0, &body(&[32, 3], &[0, 0, 4096]));
+    client.send(&map, &[memory(4096).as_fd()]);
+    assert!(client.receive().is_none());
+    server.await_log("too many files are open");
 }
 
 #[test]

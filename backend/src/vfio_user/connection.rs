@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
 };
 
@@ -31,8 +31,11 @@ pub(super) enum Broken {
     Stranger,
     #[error("a reply to nothing that was asked")]
     UnexpectedReply,
-    #[error("more than {MAX_FDS} descriptors for one message")]
-    TooManyDescriptors,
+    #[error(
+        "descriptors were lost: they were more than {MAX_FDS}, or too many files are open here \
+         (ulimit -n)"
+    )]
+    LostDescriptors,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -128,7 +131,7 @@ impl Connection {
         let room = self.buffer.get_mut(self.end..).unwrap_or_default();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let bytes = loop {
+        let received = loop {
             let flags = RecvFlags::CMSG_CLOEXEC;
             match recvmsg(
                 &self.stream,
@@ -136,24 +139,24 @@ impl Connection {
                 &mut control,
                 flags,
             ) {
-                Ok(received) => break received.bytes,
+                Ok(received) => break received,
                 Err(Errno::INTR) => {}
                 Err(Errno::CONNRESET) => return Ok(false),
                 Err(Errno::AGAIN) => return Err(Broken::Silent),
                 Err(error) => return Err(error.into()),
             }
         };
-        self.end += bytes;
+        self.end += received.bytes;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
                 self.fds.extend(fds);
                 self.fds_end = self.end;
             }
         }
-        if self.fds.len() > MAX_FDS {
-            return Err(Broken::TooManyDescriptors);
+        if self.fds.len() > MAX_FDS || received.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(Broken::LostDescriptors);
         }
-        Ok(bytes != 0)
+        Ok(received.bytes != 0)
     }
 
     /// Sends one message, with a descriptor or without.
