@@ -27,6 +27,8 @@ pub(super) const MAX_RANGES: usize = 4096;
 const MAX_FILES: usize = 128;
 /// What a range begins and ends at.
 const PAGE_BYTES: u64 = 4096;
+/// Behind the last address that the GPU's bus can say.
+const BUS_END: u64 = 1 << ADDRESS_BITS;
 
 /// The ranges of one connection. An access holds the lock that a change of the
 /// ranges waits for: once a range is taken away nothing touches it any more.
@@ -54,14 +56,21 @@ struct Range {
     readable: bool,
     writable: bool,
     /// Without it the range is known, but out of reach.
-    mapping: Option<MmapRegion>,
+    mapping: Option<Mapping>,
+}
+
+/// The pages that hold a range.
+struct Mapping {
+    region: MmapRegion,
+    /// Where in them it begins: ranges know nothing of huge pages.
+    start: usize,
 }
 
 impl Range {
     /// Whether the guest's writes can be seen in its file: of RAM that QEMU has
     /// mapped privately the file comes all the same, and stays empty.
     fn is_shared(&self) -> bool {
-        let file = self.mapping.as_ref().and_then(MmapRegion::file_offset);
+        let file = self.mapping.as_ref().and_then(|it| it.region.file_offset());
         let data = file.and_then(|file| file.file().metadata().ok());
         data.is_some_and(|data| !data.is_file() || data.blocks() != 0)
     }
@@ -101,6 +110,8 @@ impl Dma {
         if table.ranges.len() >= MAX_RANGES {
             return Err(Errno::NOSPC);
         }
+        // The address space of this process has an end, too.
+        let fd = fd.filter(|_| end <= BUS_END);
         let mapping = fd.map(|fd| table.mmap(&request, fd)).transpose()?;
         let range = Range {
             bytes,
@@ -151,7 +162,7 @@ impl Dma {
         let length = u64::try_from(bytes).map_err(|_| BusError)?;
         let end = at.0.checked_add(length).ok_or(BusError)?;
         let table = self.table.read();
-        if !table.enabled || end > 1 << ADDRESS_BITS {
+        if !table.enabled || end > BUS_END {
             return Err(BusError);
         }
         let (first, range) = table.find(at.0).ok_or(BusError)?;
@@ -169,9 +180,12 @@ impl Dma {
             }
             return Err(BusError);
         };
-        let offset = usize::try_from(at.0 - first).map_err(|_| BusError)?;
-        let slice = mapping.get_slice(offset, bytes).map_err(|_| BusError)?;
-        body(slice).ok_or(BusError)
+        if end - first > range.bytes {
+            return Err(BusError);
+        }
+        let offset = usize::try_from(at.0 - first).map_err(|_| BusError)? + mapping.start;
+        let slice = mapping.region.get_slice(offset, bytes);
+        body(slice.map_err(|_| BusError)?).ok_or(BusError)
     }
 }
 
@@ -186,9 +200,8 @@ impl Table {
         self.find(start).is_some() || self.ranges.range(start..end).next().is_some()
     }
 
-    fn mmap(&mut self, request: &DmaMap, fd: OwnedFd) -> Result<MmapRegion, Errno> {
+    fn mmap(&mut self, request: &DmaMap, fd: OwnedFd) -> Result<Mapping, Errno> {
         let file = self.open(File::from(fd))?;
-        let size = usize::try_from(request.bytes).map_err(|_| Errno::INVAL)?;
         let mut protection = 0;
         if request.readable || request.writable {
             protection |= libc::PROT_READ;
@@ -200,14 +213,21 @@ impl Table {
         if !held.map_err(|_| Errno::BADF)? {
             return Err(Errno::INVAL);
         }
-        let backing = FileOffset::from_arc(file, request.offset);
+        let page = page_bytes(&file)?;
+        let start = request.offset % page;
+        let size = (start + request.bytes).next_multiple_of(page);
+        let [start, size] = [start, size].map(|bytes| usize::try_from(bytes).ok());
+        let (start, size) = start.zip(size).ok_or(Errno::INVAL)?;
+        let backing = FileOffset::from_arc(file, request.offset / page * page);
         let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
-        MmapRegion::build(Some(backing), size, protection, flags).map_err(|error| match error {
+        let region = MmapRegion::build(Some(backing), size, protection, flags);
+        let region = region.map_err(|error| match error {
             vm_memory::mmap::MmapRegionError::Mmap(error) => {
                 Errno::from_io_error(&error).unwrap_or(Errno::NOMEM)
             }
             _ => Errno::INVAL,
-        })
+        })?;
+        Ok(Mapping { region, start })
     }
 
     /// The file, or the same one that is open already.
@@ -226,6 +246,14 @@ impl Table {
         self.files.insert(id, Arc::downgrade(&file));
         Ok(file)
     }
+}
+
+/// What a mapping of it begins and ends at: of a file of huge pages, theirs.
+fn page_bytes(file: &File) -> Result<u64, Errno> {
+    let system = rustix::fs::fstatfs(file)?;
+    let is_huge = system.f_type == libc::HUGETLBFS_MAGIC;
+    let bytes = u64::try_from(system.f_bsize).ok().filter(|_| is_huge);
+    Ok(bytes.unwrap_or(PAGE_BYTES).max(PAGE_BYTES))
 }
 
 /// [`Dma`] as the GPU holds it.

@@ -80,6 +80,41 @@ fn there_is_an_end_to_files_long_before_the_process_has_no_descriptors() {
 }
 
 #[test]
+fn ranges_of_huge_pages_are_cut_as_those_of_small_ones() {
+    let mut rig = Rig::new();
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB;
+    let ram = File::from(memfd_create("huge", flags).unwrap());
+    ram.set_len(8 << 20).unwrap();
+    // Firmware's way. There may be no huge pages here to reach.
+    for (at, bytes) in [(0, 0xA_0000), (0xC_0000, 0x4000), (0x10_0000, 0x70_0000)] {
+        assert_eq!(rig.client.dma_map(3, at, at, bytes, Some(&ram)), Ok(()));
+        assert_eq!(rig.client.dma_unmap(0, at, bytes), Ok(()));
+    }
+}
+
+#[test]
+fn what_the_bus_has_no_wires_for_takes_no_address_space() {
+    let is_mapped = |name: &str| {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.contains(&format!("/memfd:{name} "))
+    };
+    let mut rig = Rig::new();
+    for (name, at, mapped) in [
+        ("on-the-bus", (1 << 40) - 4096, true),
+        ("beyond-it", 1 << 40, false),
+        ("far-beyond-it", 1 << 60, false),
+    ] {
+        let file = File::from(memfd_create(name, MemfdFlags::CLOEXEC).unwrap());
+        file.set_len(1 << 50).unwrap();
+        let bytes = if mapped { 4096 } else { 1 << 50 };
+        assert_eq!(rig.client.dma_map(3, 0, at, bytes, Some(&file)), Ok(()));
+        assert_eq!(is_mapped(name), mapped, "{name}");
+        assert_eq!(rig.client.dma_unmap(0, at, bytes), Ok(()));
+        assert!(!is_mapped(name), "{name}");
+    }
+}
+
+#[test]
 fn memory_out_of_reach_is_a_recorded_bus_error() {
     let mut rig = Rig::new();
     rig.client.set_config(4, 2, 6);
