@@ -238,6 +238,35 @@ fn a_walk_that_ends_outside_vram_has_no_target() {
     );
 }
 
+#[test]
+fn every_bit_of_a_page_number_counts_at_every_level() {
+    const VA: u64 = 0x12_3456_7000;
+    // 24 bits in L1, 27 in L2, 28 in L3; on the bus, where memory may be that high.
+    let [l2, l3, page] = [0xff_ffff, 0x7ff_ffff, 0xfff_ffff].map(|n| snooped(n << 12));
+    let mut rig = Rig::in_va_mode();
+    for at in [l2, l3, page] {
+        rig.page(at);
+    }
+    rig.set(l1_offset(1, VA), entry(l2));
+    rig.store(plus(l2, (VA >> 22 & 0x3ff) * 4), entry(l3));
+    rig.store(plus(l3, (VA >> 12 & 0x3ff) * 4), entry(page));
+    write_as(&mut rig, 1, VA, 0x55);
+    rig.assert_clean();
+    assert_eq!(rig.load(page), 0x55);
+    let walk = rig.gpu.walk(1, GpuVa(VA));
+    assert_eq!(walk.target, Some(page.to_string()));
+    // 24 in an entry of 64 KiB pages, whose number ends 4 bits higher.
+    rig.store(plus(l2, (VA >> 22 & 0x3ff) * 4), LARGE | entry(l3));
+    rig.store(
+        plus(l3, (VA >> 16 & 0x3f) * 4),
+        entry_64k(snooped(0xff_ffff << 16)),
+    );
+    rig.set(0x49020, 2 << 5); // with PT_INV_MASK 0: everything
+    write_as(&mut rig, 1, VA & !0xffff | 0xf000, 0x66);
+    rig.assert_clean();
+    assert_eq!(rig.load(page), 0x66);
+}
+
 /// A page of 64 KiB, at a multiple of 64 KiB, in the format of hardware
 /// reference 4.5 with its reserved bits set.
 fn entry_64k(to: Target) -> u32 {
@@ -390,5 +419,42 @@ fn the_non_secure_bit_goes_to_the_memory_with_tables_and_pages() {
         assert_eq!(bits[0], l1_ns != 0, "the L2 entry");
         assert!(bits[1..17].iter().all(|ns| *ns == (l2_ns != 0)));
         assert_eq!(bits[17..], [l3_ns != 0], "the data");
+    }
+}
+
+#[test]
+fn a_large_page_has_the_snoop_and_the_non_secure_bit_of_its_own_entry() {
+    const VA: u64 = 0x12_3440_0000;
+    for (large_page, to) in [
+        (LargePage::Table64K, snooped(0x4_0000)),
+        (LargePage::Table64K, unsnooped(0x4_0000)),
+        (LargePage::Leaf4M, snooped(0x40_0000)),
+        (LargePage::Leaf4M, unsnooped(0x40_0000)),
+    ] {
+        for ns in [0, NS] {
+            let mut rig = Rig::with_mmu(MmuOptions {
+                large_page,
+                ..MmuOptions::default()
+            });
+            rig.enter_va_mode();
+            rig.page(to);
+            if large_page == LargePage::Table64K {
+                let l3 = make_large(&mut rig, 3, VA, None);
+                rig.store(l3, entry_64k(to) | ns);
+            } else {
+                make_large(&mut rig, 3, VA, Some(entry(to) | ns));
+            }
+            rig.ram.take_touches();
+            write_as(&mut rig, 3, VA, 0x55);
+            assert_eq!(rig.load(to), 0x55);
+            let [touch] = rig.ram.take_touches()[..] else {
+                panic!("only the data is on the bus");
+            };
+            let Target::System(_, snoop) = to else {
+                panic!("a page on the bus");
+            };
+            let bits = (touch.access.snoop, touch.access.non_secure);
+            assert_eq!(bits, (snoop, ns != 0), "{large_page:?} {to}");
+        }
     }
 }
