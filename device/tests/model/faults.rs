@@ -154,6 +154,46 @@ fn an_address_beyond_40_bits_is_refused_without_a_walk() {
 }
 
 #[test]
+fn an_address_beyond_40_bits_is_refused_where_the_tlb_knows_its_low_bits() {
+    // The last page of the address space, and the first, follow each other in VRAM.
+    let last = (1 << 40) - 4096;
+    let mut rig = Rig::in_va_mode();
+    rig.map(PID, last, vram(SURFACES_AT));
+    rig.map(PID, 0, vram(SURFACES_AT + 4096));
+    fill_at(&mut rig, 0);
+    rig.submit(|w| {
+        w.indicator(3, 11);
+        fill(w, last, 2048, 1, 0x77);
+    });
+    assert_eq!(rig.load(vram(SURFACES_AT + 0xffc)), 0x77);
+    assert_eq!(rig.load(vram(SURFACES_AT + 4096)), 1);
+    let fault = only_fault(&rig);
+    assert_eq!(
+        (fault.cause, fault.va),
+        (FaultCause::AddressTooWide, GpuVa(1 << 40))
+    );
+}
+
+#[test]
+fn a_table_of_64_kib_pages_that_is_not_there_is_a_fault_of_level_3() {
+    for (table, cause) in [
+        (vram(VRAM_BYTES), FaultCause::OutsideVram),
+        (snooped(0x7000), FaultCause::Bus),
+    ] {
+        let mut rig = Rig::in_va_mode();
+        rig.l3_entry_at(PID, VA);
+        let l2_at = l2_entry_at(&mut rig);
+        rig.store(vram(l2_at), LARGE | entry(table));
+        fill_at(&mut rig, VA);
+        let fault = only_fault(&rig);
+        assert_eq!((fault.cause, fault.level), (cause, 3));
+        assert_eq!(rig.reg(0x49040) >> 18 & 3, 3);
+        assert_eq!((rig.reg(0x4904C), rig.reg(0x49050)), (0, 0));
+        assert_eq!(rig.reg(BIU_RAW), PAGE_FAULT);
+    }
+}
+
+#[test]
 fn the_first_fault_stays_in_the_registers_until_every_status_bit_is_cleared() {
     let mut rig = Rig::in_va_mode();
     fill_at(&mut rig, VA);

@@ -232,6 +232,10 @@ fn a_walk_that_ends_outside_vram_has_no_target() {
     assert_eq!(rig.gpu.walk(0, GpuVa(0x5_0000)).target, None);
     rig.set(MMU_MODE, 1 << 8); // PA mode, 512 MiB of VRAM range
     assert_eq!(rig.gpu.walk(0, GpuVa(VRAM_BYTES)).target, None);
+    let above = 2 * VRAM_BYTES;
+    rig.map(0, above, A);
+    let walked = rig.gpu.walk(7, GpuVa(above)).target;
+    assert_eq!(walked, Some(A.to_string()), "process 0's");
     assert_eq!(
         rig.gpu.walk(0, GpuVa(RING_AT)).target.as_deref(),
         Some("vram:0x0000100000")

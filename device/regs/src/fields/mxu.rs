@@ -79,7 +79,7 @@ layout! {
 
     /// 0x49038 (hardware reference 6).
     MxuIntStatus(u32) {
-        /// One bit per client that met a fault ([`FaultClient`]).
+        /// One bit per client that met a fault: 0 ring fetch, 1 buffer fetch, 2 blit source, 3 blit destination, 4 fence, 5 register load, 6 register dump.
         page_fault: u32 [30],
         __: u32 [2],
     }
