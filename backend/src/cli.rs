@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use e3k_regs::Chip;
-use presil_device::{Config, Defects, OnWait};
+use presil_device::{Config, ConfigError, Defects, OnWait};
 use tracing_subscriber::EnvFilter;
 
 use crate::mmu_args::MmuArgs;
@@ -145,6 +145,11 @@ struct ServeArgs {
     #[arg(long)]
     no_vsync: bool,
 
+    /// Bytes of a pixel, 1, 2, 4, 8 or 16, of a surface format, 0 to 511, so that copies and fills
+    /// take it. May be repeated. Without it they take only 89, B8G8R8A8.
+    #[arg(long, value_name = "CODE=BYTES", value_parser = surface_format)]
+    surface_format: Vec<(u32, u32)>,
+
     #[command(flatten)]
     mmu: MmuArgs,
 }
@@ -208,7 +213,10 @@ fn print(text: &str) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
-    let config = config(args);
+    let config = config(args).unwrap_or_else(|error| {
+        let kind = clap::error::ErrorKind::ValueValidation;
+        Cli::command().error(kind, error).exit()
+    });
     let doors = doors(args);
     if args.print_qemu_args {
         return print(&format!("{}\n", qemu_args::line(&doors, args.guest_ram)));
@@ -241,26 +249,23 @@ fn doors(args: &ServeArgs) -> Vec<DoorOptions> {
     virtio.chain(pci).collect()
 }
 
-/// The GPU that was asked for. Ends the process as a usage error where there is none.
-fn config(args: &ServeArgs) -> Config {
+/// The GPU that was asked for.
+fn config(args: &ServeArgs) -> Result<Config, ConfigError> {
     // The configuration space of the virtio device can tell any size; a PCI function has only 0xD374.
     let any_size = args.vfio_user.is_empty();
-    match Config::new(args.chip, args.vram, args.visible, any_size) {
-        Ok(mut config) => {
-            config.vram_seed = args.vram_seed;
-            config.on_wait = match args.on_wait {
-                OnWaitArg::Pass => OnWait::Pass,
-                OnWaitArg::Halt => OnWait::Halt,
-            };
-            config.vsync = !args.no_vsync;
-            config.mmu = args.mmu.options();
-            config.defects = defects(&args.defect);
-            config
-        }
-        Err(error) => Cli::command()
-            .error(clap::error::ErrorKind::ValueValidation, error)
-            .exit(),
+    let mut config = Config::new(args.chip, args.vram, args.visible, any_size)?;
+    config.vram_seed = args.vram_seed;
+    config.on_wait = match args.on_wait {
+        OnWaitArg::Pass => OnWait::Pass,
+        OnWaitArg::Halt => OnWait::Halt,
+    };
+    for (code, bytes) in &args.surface_format {
+        config.surface_formats.add(*code, *bytes)?;
     }
+    config.vsync = !args.no_vsync;
+    config.mmu = args.mmu.options();
+    config.defects = defects(&args.defect);
+    Ok(config)
 }
 
 fn defects(chosen: &[Defect]) -> Defects {
@@ -282,6 +287,13 @@ fn chip(name: &str) -> Result<Chip, String> {
         let names: Vec<&str> = Chip::ALL.iter().map(|chip| chip.name()).collect();
         format!("no such chip; there are {}", names.join(", "))
     })
+}
+
+fn surface_format(text: &str) -> Result<(u32, u32), &'static str> {
+    let number = |text| number::parse(text)?.try_into().ok();
+    let parts = text.split_once('=');
+    let parts = parts.and_then(|(code, bytes)| Some((number(code)?, number(bytes)?)));
+    parts.ok_or("expected a format code and the bytes of a pixel, as in 12=2")
 }
 
 fn seed(text: &str) -> Result<u64, &'static str> {
@@ -309,4 +321,25 @@ fn start_log() {
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use presil_device::SurfaceFormats;
+
+    use super::*;
+
+    #[test]
+    fn surface_formats_that_were_told_are_the_gpus() {
+        let line = ["presil", "serve", "--vhost-user", "gpu"];
+        let formats = ["--surface-format=12=2", "--surface-format=0x1ff=16"];
+        let cli = Cli::try_parse_from(line.into_iter().chain(formats)).unwrap();
+        let Command::Serve(args) = cli.command else {
+            panic!("{cli:?}");
+        };
+        let mut expected = SurfaceFormats::default();
+        expected.add(12, 2).unwrap();
+        expected.add(511, 16).unwrap();
+        assert_eq!(config(&args).unwrap().surface_formats, expected);
+    }
 }

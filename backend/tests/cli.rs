@@ -53,6 +53,15 @@ fn a_wrong_command_line_is_refused_with_what_was_expected() {
         (&["--defect", "everything"], "invalidations"),
         (&["--vram-seed", "x"], "--vram-seed"),
         (&["--vram-seed", "+5"], "with 0x hexadecimal"),
+        (&["--surface-format", "12"], "as in 12=2"),
+        (&["--surface-format", "12=+2"], "as in 12=2"),
+        (&["--surface-format", "512=2"], "0 to 511"),
+        (&["--surface-format", "89=4"], "is B8G8R8A8"),
+        (&["--surface-format", "12=3"], "1, 2, 4, 8 or 16"),
+        (
+            &["--surface-format", "12=2", "--surface-format", "12=4"],
+            "12 of 4 bytes",
+        ),
         (&["--guest-ram", "2G"], "--print-qemu-args"),
     ] {
         let output = run(&[&serve[..], more].concat());

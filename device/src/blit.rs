@@ -1,19 +1,18 @@
 //! The copy and fill paths of the fixed-function block: 2D blit and fast clear
 //! of linear surfaces (hardware reference 10.12, 10.13).
 //!
-//! Only the 4-byte format that the reference names. Pixels are moved in ascending order, rows from the top.
+//! Pixels are moved in ascending order, rows from the top.
 
 use crate::csp::{Allowance, CspErrorKind, PACKET_COST};
 use crate::mmu::{Mxu, Request, Stop};
 use crate::planted::planted;
 use crate::run::{COLOUR_RUN, Piece, Run};
+use crate::surface::{Pixel, Surface, SurfaceFormats};
 use crate::{index, sparse};
-use e3k_regs::addr::ADDRESS_BITS;
-use e3k_regs::packet::{Range, RtFormat, RtMisc, RtSize, SourceOffset, ff};
+use e3k_regs::packet::{Range, RtMisc, SourceOffset, ff};
 use e3k_regs::{GpuVa, PAGE_SHIFT, PAGE_SIZE};
 use serde::{Deserialize, Serialize};
 
-const PIXEL_BYTES: u64 = 4;
 /// The most that is moved at once: one page.
 const PIECE_BYTES: usize = 1 << PAGE_SHIFT;
 /// The price of a piece besides its pixels', so that thin rows are not free.
@@ -22,34 +21,6 @@ const PIECE_COST: u64 = 64;
 const WHOLE_PIXEL: u8 = 0xf;
 /// Bytes of the clear colour.
 const COLOUR_BYTES: usize = 16;
-
-/// A render target as its registers describe it.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Surface {
-    base: GpuVa,
-    width: u32,
-    height: u32,
-    /// Which bytes of a pixel are written.
-    mask: u8,
-}
-
-impl Surface {
-    fn pixel(&self, x: u32, y: u32) -> GpuVa {
-        let index = u64::from(y) * u64::from(self.width) + u64::from(x);
-        self.base.add(index * PIXEL_BYTES)
-    }
-
-    /// Whether its registers can say it.
-    fn is_sound(&self) -> bool {
-        self.base.0.is_multiple_of(1 << 8)
-            && self.base.0 >> ADDRESS_BITS == 0
-            && self.width.max(self.height) <= u16::MAX.into()
-    }
-
-    fn contains(&self, x: u32, y: u32) -> bool {
-        x < self.width && y < self.height
-    }
-}
 
 /// The rectangle of an operation on its destination, and how far it has come.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -74,11 +45,6 @@ impl Rectangle {
             at_x: x.min().into(),
             at_y: y.min().into(),
         })
-    }
-
-    /// Bytes left in the current row.
-    fn row_left(&self) -> u64 {
-        (u64::from(self.x.max()) + 1 - u64::from(self.at_x)) * PIXEL_BYTES
     }
 
     /// Moves on by whole pixels inside the row; `true` at the end of the last one.
@@ -107,6 +73,8 @@ enum Kind {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Operation {
     kind: Kind,
+    /// Of both surfaces.
+    pixel: Pixel,
     destination: Surface,
     request: Request,
     rectangle: Rectangle,
@@ -132,11 +100,17 @@ impl Operation {
             && (u32::from(y.min())..=last[1]).contains(&at_y)
     }
 
+    /// Bytes left in the current row.
+    fn row_left(&self) -> u64 {
+        let Rectangle { x, at_x, .. } = self.rectangle;
+        (u64::from(x.max()) + 1 - u64::from(at_x)) << self.pixel.shift()
+    }
+
     /// What comes next: it ends at the end of the row, or of a page of either side.
     fn piece(&self) -> Piece {
         let Rectangle { at_x, at_y, .. } = self.rectangle;
-        let to = self.destination.pixel(at_x, at_y);
-        let mut len = self.rectangle.row_left().min(PAGE_SIZE - to.in_page());
+        let to = self.destination.place(self.pixel, at_x, at_y);
+        let mut len = self.row_left().min(PAGE_SIZE - to.in_page());
         let source = match &self.kind {
             Kind::Clear => None,
             Kind::Blit {
@@ -149,7 +123,8 @@ impl Operation {
                 } else {
                     *offset
                 };
-                let from = source.pixel(at_x + u32::from(offset.x()), at_y + u32::from(offset.y()));
+                let (x, y) = (u32::from(offset.x()), u32::from(offset.y()));
+                let from = source.place(self.pixel, at_x + x, at_y + y);
                 len = len.min(PAGE_SIZE - from.in_page());
                 Some((*request, from))
             }
@@ -230,12 +205,13 @@ impl Ff {
         &mut self,
         ranges: [u32; 2],
         request: Request,
+        formats: &SurfaceFormats,
     ) -> Result<Operation, CspErrorKind> {
-        let operation = self.operation(ranges, request, Kind::Clear)?;
+        let operation = self.operation(ranges, request, Kind::Clear, formats)?;
         if (1..ff::TARGETS).any(|rt| self.misc(rt).enable()) {
-            return Err(CspErrorKind::Unsupported {
-                what: "a fast clear while another render target than 0 is enabled".into(),
-            });
+            return Err(CspErrorKind::unsupported(
+                "a fast clear while another render target than 0 is enabled",
+            ));
         }
         self.load_colour();
         Ok(operation)
@@ -259,15 +235,22 @@ impl Ff {
         [x, y, offset]: [u32; 3],
         source_request: Request,
         request: Request,
+        formats: &SurfaceFormats,
     ) -> Result<Operation, CspErrorKind> {
         let offset = SourceOffset::from_bits(offset);
-        let source = self.surface(1)?;
+        let (source, pixel) = Surface::read(|at| self.get(at.into()), 1, formats)?;
         let kind = Kind::Blit {
             source,
             offset,
             request: source_request,
         };
-        let operation = self.operation([x, y], request, kind)?;
+        let operation = self.operation([x, y], request, kind, formats)?;
+        if pixel != operation.pixel {
+            let [from, to] = [pixel, operation.pixel].map(Pixel::bytes);
+            return Err(CspErrorKind::unsupported(format!(
+                "a blit from pixels of {from} bytes to pixels of {to}"
+            )));
+        }
         let last_x = u32::from(operation.rectangle.x.max()) + u32::from(offset.x());
         let last_y = u32::from(operation.rectangle.y.max()) + u32::from(offset.y());
         if !source.contains(last_x, last_y) {
@@ -294,7 +277,7 @@ impl Ff {
             let piece = operation.piece();
             let mut pieces = 1;
             if piece.len == PAGE_SIZE {
-                let pages = operation.rectangle.row_left() / PAGE_SIZE;
+                let pages = operation.row_left() / PAGE_SIZE;
                 pieces = pages.min(allowance.pieces(price(PAGE_SIZE)));
             }
             pieces = run.extend(&piece, pieces, mxu);
@@ -312,7 +295,7 @@ impl Ff {
             }
             let len = pieces * piece.len;
             #[expect(clippy::cast_possible_truncation, reason = "at most a row")]
-            let pixels = (len / PIXEL_BYTES) as u32;
+            let pixels = (len >> operation.pixel.shift()) as u32;
             done = operation.rectangle.advance(pixels);
             bytes += if result.is_ok() { len } else { 0 };
             allowance.spend(pieces * price(piece.len), mxu);
@@ -362,8 +345,17 @@ impl Ff {
         ranges: [u32; 2],
         request: Request,
         kind: Kind,
+        formats: &SurfaceFormats,
     ) -> Result<Operation, CspErrorKind> {
-        let destination = self.surface(0)?;
+        let (destination, pixel) = Surface::read(|at| self.get(at.into()), 0, formats)?;
+        let mask = destination.mask;
+        // Its bits are channels: only there each is a byte.
+        if pixel != Pixel::B4 && mask != 0 && mask != WHOLE_PIXEL {
+            let bytes = pixel.bytes();
+            return Err(CspErrorKind::unsupported(format!(
+                "write mask {mask:#x} for pixels of {bytes} bytes"
+            )));
+        }
         let rectangle = Rectangle::parse(ranges)?;
         if !destination.contains(rectangle.x.max().into(), rectangle.y.max().into()) {
             return Err(CspErrorKind::Malformed {
@@ -372,6 +364,7 @@ impl Ff {
         }
         Ok(Operation {
             kind,
+            pixel,
             destination,
             request,
             rectangle,
@@ -380,42 +373,6 @@ impl Ff {
 
     fn misc(&self, rt: u16) -> RtMisc {
         RtMisc::from_bits(self.get(ff::rt_misc(rt).into()))
-    }
-
-    /// Render target `rt` from its registers.
-    fn surface(&self, rt: u16) -> Result<Surface, CspErrorKind> {
-        let word = |at: u16| self.get(at.into());
-        let [address, control] = [ff::rt_address(rt), ff::rt_control(rt)];
-        let format = RtFormat::from_bits(word(control));
-        let size = RtSize::from_bits(word(control + 1));
-        let misc = self.misc(rt);
-        let unsupported = if !misc.enable() {
-            return Err(CspErrorKind::Malformed {
-                what: "a copy or fill with a render target that is not enabled".into(),
-            });
-        } else if misc.tiled() {
-            "a tiled surface"
-        } else if format.bl_slot() != 0 {
-            "a compressed surface"
-        } else if format.format() != RtFormat::B8G8R8A8 {
-            "a surface format other than B8G8R8A8"
-        } else if !ff::is_one_layer(word(address + 1), word(address + 2)) {
-            "a surface of another depth or array than one layer"
-        } else if misc.resource_type() != RtMisc::TYPE_2D {
-            "a surface whose resource type is not 2D"
-        } else if misc.into_bits() & RtMisc::EFFECTS != 0 {
-            "a surface with dither, blending, swizzle, mipmaps or a raster operation"
-        } else {
-            return Ok(Surface {
-                base: GpuVa(u64::from(word(address)) << 8),
-                width: size.width().into(),
-                height: size.height().into(),
-                mask: misc.write_mask(),
-            });
-        };
-        Err(CspErrorKind::Unsupported {
-            what: unsupported.into(),
-        })
     }
 }
 

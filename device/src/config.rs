@@ -1,6 +1,7 @@
 //! What can be chosen about a GPU, and which choices exist on silicon.
 
 use crate::mmu::MmuOptions;
+use crate::surface::SurfaceFormats;
 use e3k_regs::Chip;
 use e3k_regs::chip::MemoryChannels;
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,8 @@ pub struct Config {
     pub mmu: MmuOptions,
     /// What an unsatisfied Wait does.
     pub on_wait: OnWait,
+    /// Surface formats whose codes are known.
+    pub surface_formats: SurfaceFormats,
     /// Displays, of which there is nothing else, have vertical blanks.
     pub vsync: bool,
     /// Deliberate faults.
@@ -101,6 +104,17 @@ pub enum ConfigError {
         /// Ways asked for.
         ways: u32,
     },
+    /// A surface format.
+    #[error(
+        "surface format {code} of {bytes} bytes a pixel cannot be: legal is each code from 0 to 511 once, but not 89, \
+         which is B8G8R8A8, and 1, 2, 4, 8 or 16 bytes"
+    )]
+    SurfaceFormat {
+        /// Its code.
+        code: u32,
+        /// Bytes of a pixel asked for.
+        bytes: u32,
+    },
 }
 
 impl Config {
@@ -137,6 +151,7 @@ impl Config {
             vram_seed: None,
             mmu: MmuOptions::default(),
             on_wait: OnWait::default(),
+            surface_formats: SurfaceFormats::default(),
             vsync: true,
             defects: Defects::default(),
         })
@@ -147,6 +162,7 @@ impl Config {
         Self::new(self.chip, self.vram_bytes, self.visible_bytes, true)
             .is_ok_and(|legal| legal.channels == self.channels)
             && self.mmu.is_sound()
+            && self.surface_formats.is_sound()
     }
 }
 

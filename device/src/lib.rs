@@ -28,6 +28,7 @@ mod run;
 mod sparse;
 mod state;
 mod storage;
+mod surface;
 
 pub use biu::{InterruptSink, Latched, NoInterrupts};
 pub use bus::Width;
@@ -43,6 +44,7 @@ pub use mmu::{DtlbShape, FaultCause, FaultRecord, LargePage, MmuOptions, OnFault
 pub use planted::{Planted, plant};
 pub use state::RestoreError;
 pub use storage::BlockUse;
+pub use surface::SurfaceFormats;
 
 /// A number as an index. The model runs on 64-bit hosts only: VRAM is mapped whole.
 #[expect(

@@ -148,6 +148,8 @@ mod list {
         ContextForgotten,
         /// The second piece of a transfer has the first one's registers.
         TransferStartsAnew,
+        /// A pixel of any format has four bytes.
+        PixelSizeIgnored,
         /// The write mask of a surface is read backwards.
         WriteMaskReversed,
     }

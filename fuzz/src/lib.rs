@@ -72,7 +72,11 @@ pub fn states(data: &[u8]) {
 
 /// A GPU of 256 MiB in a small machine, its ring set up by the reference (10.1).
 fn gpu() -> (Gpu, Ram) {
-    let config = Config::new(Chip::Arise10c0, 256 << 20, 256 << 20, true).expect("a legal size");
+    let mut config =
+        Config::new(Chip::Arise10c0, 256 << 20, 256 << 20, true).expect("a legal size");
+    for (code, bytes) in [(90, 1), (91, 2), (92, 8), (93, 16)] {
+        config.surface_formats.add(code, bytes).expect("a format");
+    }
     let mut gpu = Gpu::new(&config, Box::new(NoInterrupts)).expect("VRAM");
     let ram = Ram::new();
     gpu.set_memory(Box::new(ram.clone()));

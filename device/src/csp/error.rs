@@ -61,6 +61,12 @@ pub enum CspErrorKind {
     },
 }
 
+impl CspErrorKind {
+    pub(crate) fn unsupported(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::Unsupported { what: what.into() }
+    }
+}
+
 /// One error. The ring stands until an engine reset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CspError {

@@ -31,7 +31,7 @@ impl From<CspErrorKind> for Trouble {
 
 impl Trouble {
     pub(super) fn unsupported(what: &'static str) -> Self {
-        Self::Halt(CspErrorKind::Unsupported { what: what.into() })
+        Self::Halt(CspErrorKind::unsupported(what))
     }
 
     pub(super) fn malformed(what: &'static str) -> Self {
@@ -287,6 +287,7 @@ impl Csp {
         }
         let source = engine.request(FaultClient::BlitSource, false, true);
         let destination = engine.request(FaultClient::BlitDestination, true, true);
+        let (ff, formats) = (&mut self.ff, &mxu.config().surface_formats);
         let colour = command.target() == packet::SgCommand::COLOUR;
         let operation = match command.action() {
             1..=4 if !colour => {
@@ -294,8 +295,8 @@ impl Csp {
                     "a copy or fill by another unit than the colour pipe",
                 ));
             }
-            packet::SgCommand::FAST_CLEAR => self.ff.clear(packet.exactly()?, destination)?,
-            packet::SgCommand::BLIT => self.ff.blit(packet.exactly()?, source, destination)?,
+            packet::SgCommand::FAST_CLEAR => ff.clear(packet.exactly()?, destination, formats)?,
+            packet::SgCommand::BLIT => ff.blit(packet.exactly()?, source, destination, formats)?,
             0 => return Err(Trouble::unsupported("a fast clear of a tiled surface")),
             3 => return Err(Trouble::unsupported("a gradient")),
             4 => return Err(Trouble::unsupported("a rotating blit")),

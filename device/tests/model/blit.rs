@@ -12,7 +12,13 @@ const DESTINATION: u64 = SURFACES_AT + 64 * MIB;
 const GUARD: usize = 4096;
 
 /// The SG packet on the current surfaces: first and last pixel, source offset.
-fn sg(w: &mut Writer<'_>, action: u32, x: (u16, u16), y: (u16, u16), offset: (u16, u16)) {
+pub(crate) fn sg(
+    w: &mut Writer<'_>,
+    action: u32,
+    x: (u16, u16),
+    y: (u16, u16),
+    offset: (u16, u16),
+) {
     let dwords = if action == 2 { 3 } else { 2 };
     w.push(0x9300_0000 | action << 16 | 2 << 14 | 2 << 12 | dwords);
     w.push(u32::from(x.0) | u32::from(x.1) << 16);

@@ -32,5 +32,6 @@ mod rings;
 mod runs;
 mod state;
 mod state_format;
+mod surface_formats;
 mod tables;
 mod tlb;

@@ -14,7 +14,7 @@ use std::ops::Range;
 /// Bytes before the blocks: magic, version, length.
 const HEAD: usize = 20;
 
-fn saved(gpu: &Gpu) -> Vec<u8> {
+pub(crate) fn saved(gpu: &Gpu) -> Vec<u8> {
     let mut state = vec![];
     gpu.save(&mut state).unwrap();
     state
@@ -150,7 +150,7 @@ fn member(state: &[u8], name: &str) -> Range<usize> {
         .expect(&name)
 }
 
-fn seal(state: &mut [u8]) {
+pub(crate) fn seal(state: &mut [u8]) {
     let (contents, sum) = state.split_last_chunk_mut::<4>().unwrap();
     *sum = crc32fast::hash(contents).to_le_bytes();
 }

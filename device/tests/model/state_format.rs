@@ -3,11 +3,11 @@
 //! them as they are any more, and has to raise the number.
 
 use crate::rig::{
-    ADVANCED_RAW, BUFFERS_AT, ENGINE_RESET, FENCE, KICKOFF, MMU_MODE, Rig, SURFACES_AT, copy, fill,
-    noise, push_all,
+    ADVANCED_RAW, BUFFERS_AT, ENGINE_RESET, FENCE, KICKOFF, MMU_MODE, Rig, SURFACES_AT, VRAM_BYTES,
+    copy, fill, noise, push_all,
 };
 use crate::tables::vram;
-use presil_device::{DtlbShape, GpuVa, MmuOptions, OnFault, UtlbSize};
+use presil_device::{Chip, Config, DtlbShape, GpuVa, MmuOptions, OnFault, UtlbSize};
 use std::path::PathBuf;
 
 const COPY_BYTES: usize = 0x2800;
@@ -18,12 +18,15 @@ const FAR: u64 = 1 << 33;
 
 /// Small TLBs: the file is short.
 fn rig(on_fault: OnFault) -> Rig {
-    Rig::with_mmu(MmuOptions {
+    let mut config = Config::new(Chip::Arise10c0, VRAM_BYTES, VRAM_BYTES, true).unwrap();
+    config.mmu = MmuOptions {
         utlb: UtlbSize::new(1).unwrap(),
         dtlb: DtlbShape::new(1, 1).unwrap(),
         on_fault,
         ..MmuOptions::default()
-    })
+    };
+    config.surface_formats.add(7, 2).unwrap();
+    Rig::with_config(&config)
 }
 
 fn step_while(rig: &mut Rig, condition: impl Fn(&mut Rig) -> bool) {

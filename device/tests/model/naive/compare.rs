@@ -57,6 +57,9 @@ impl Pair {
         config.mmu = choices.mmu;
         config.on_wait = choices.on_wait;
         config.vsync = choices.vsync;
+        for (code, bytes) in super::draw::FORMATS {
+            config.surface_formats.add(code, bytes).unwrap();
+        }
         let mut rig = Rig::with_config(&config);
         rig.enter_va_mode();
         for at in RINGS[1..].iter().flat_map(|(_, at, bytes)| {

@@ -7,6 +7,9 @@ use super::{Naive, Why};
 const SOURCE: u32 = 2;
 const DESTINATION: u32 = 3;
 
+/// Surface formats that are known besides 89, and their bytes a pixel.
+pub(super) const FORMATS: [(u32, u32); 5] = [(0, 1), (7, 2), (90, 4), (200, 8), (511, 16)];
+
 /// What is done at once, and again when it has to wait for a fault.
 #[derive(Clone)]
 pub(super) enum Piece {
@@ -38,11 +41,13 @@ struct Surface {
     width: u32,
     height: u32,
     mask: u32,
+    /// Bytes of a pixel.
+    bytes: u32,
 }
 
 impl Surface {
     fn pixel(self, x: u32, y: u32) -> u64 {
-        self.base + (u64::from(y) * u64::from(self.width) + u64::from(x)) * 4
+        self.base + (u64::from(y) * u64::from(self.width) + u64::from(x)) * u64::from(self.bytes)
     }
 }
 
@@ -69,18 +74,24 @@ impl Naive {
         };
         let [x0, x1] = [x & 0xffff, x >> 16];
         let [y0, y1] = [y & 0xffff, y >> 16];
+        let from = if blit { Some(self.surface(1)?) } else { None };
         let to = self.surface(0)?;
+        if to.bytes != 4 && to.mask != 0 && to.mask != 0xf {
+            return Err(Why::Unsupported);
+        }
         if x0 > x1 || y0 > y1 || x1 >= to.width || y1 >= to.height {
             return Err(Why::Malformed);
         }
-        if !blit {
+        let Some(from) = from else {
             if (1..8).any(|rt| self.ff(0x32 + 3 * rt) & 1 != 0) {
                 return Err(Why::Unsupported);
             }
             self.rectangle([x0, x1, y0, y1], to, None);
             return Ok(());
+        };
+        if from.bytes != to.bytes {
+            return Err(Why::Unsupported);
         }
-        let from = self.surface(1)?;
         let (dx, dy) = (offset & 0x7fff, offset >> 16 & 0x7fff);
         if x1 + dx >= from.width || y1 + dy >= from.height {
             return Err(Why::Malformed);
@@ -101,7 +112,7 @@ impl Naive {
             let mut x = x0;
             while x <= x1 {
                 let write_at = to.pixel(x, y);
-                let mut bytes = ((x1 + 1 - x) * 4).min(to_page_end(write_at));
+                let mut bytes = ((x1 + 1 - x) * to.bytes).min(to_page_end(write_at));
                 let from = if let Some((from, dx, dy)) = from {
                     let read_at = from.pixel(x + dx, y + dy);
                     bytes = bytes.min(to_page_end(read_at));
@@ -116,7 +127,7 @@ impl Naive {
                     to: write_at,
                     mask: to.mask,
                 });
-                x += bytes / 4;
+                x += bytes / to.bytes;
             }
         }
     }
@@ -171,10 +182,9 @@ impl Naive {
 
     /// The clear colour repeats over memory from the surface's start.
     fn colour(&self, offset: u64, bytes: u32) -> Vec<u8> {
-        (offset / 4..)
-            .map(|dword| self.ff(0xC8 + usize::try_from(dword % 4).unwrap()))
-            .flat_map(u32::to_le_bytes)
-            .take(bytes as usize)
+        (offset..offset + u64::from(bytes))
+            .map(|byte| usize::try_from(byte % 16).unwrap())
+            .map(|byte| self.ff(0xC8 + byte / 4).to_le_bytes()[byte % 4])
             .collect()
     }
 
@@ -189,17 +199,21 @@ impl Naive {
         let two_dimensional = misc >> 20 & 15 == 2;
         let tiled = misc >> 1 & 1 != 0;
         let compressed = format >> 9 & 0x3_ffff != 0;
-        if tiled || compressed || format & 0x1ff != 89 {
+        if tiled || compressed {
             return Err(Why::Unsupported);
         }
         if !one_layer || effects != 0 || !two_dimensional {
             return Err(Why::Unsupported);
         }
+        let known = [(89, 4)].into_iter().chain(FORMATS);
+        let mut found = known.filter(|(code, _)| *code == format & 0x1ff);
+        let (_, bytes) = found.next().ok_or(Why::Unsupported)?;
         Ok(Surface {
             base: u64::from(self.ff(0x18 + 3 * rt)) << 8,
             width: size & 0x7fff,
             height: size >> 15 & 0x7fff,
             mask: misc >> 2 & 0xf,
+            bytes,
         })
     }
 }

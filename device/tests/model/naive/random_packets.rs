@@ -1,6 +1,7 @@
 //! Random packets: whole ones, nearly all of them possible.
 
 use super::compare::PROCESSES;
+use super::draw::FORMATS;
 use super::program::{library, low};
 use crate::rig::{BUFFERS_AT, SURFACES_AT, VRAM_BYTES};
 use proptest::prelude::*;
@@ -17,7 +18,7 @@ fn address() -> impl Strategy<Value = u64> {
     ]
 }
 
-fn surface(rt: u32, at: u64, width: u32, height: u32, mask: u32) -> Vec<u32> {
+fn surface(rt: u32, format: u32, at: u64, width: u32, height: u32, mask: u32) -> Vec<u32> {
     let set = |word: u32| 4 << 28 | 6 << 23 | word << 10 | 3;
     let size = width | height << 15;
     let [base, misc] = [low(at >> 8), 1 | mask << 2 | 2 << 20];
@@ -27,7 +28,7 @@ fn surface(rt: u32, at: u64, width: u32, height: u32, mask: u32) -> Vec<u32> {
         1,
         1,
         set(0x30 + 3 * rt),
-        89,
+        format,
         size,
         misc,
     ]
@@ -44,7 +45,13 @@ fn sg(action: u32, x: u32, y: u32, offset: u32) -> Vec<u32> {
     }
 }
 
-/// A blit (action 2) or clear (1) with both surfaces; few go beyond them.
+/// A surface format, and its bytes a pixel.
+fn format() -> impl Strategy<Value = (u32, u32)> {
+    prop_oneof![2 => Just((89, 4)), 1 => prop::sample::select(&FORMATS)]
+}
+
+/// A blit (action 2) or clear (1) with both surfaces; few go beyond them, or
+/// between formats.
 fn drawing() -> impl Strategy<Value = Vec<u32>> {
     let action = prop_oneof![24 => 1..3_u32, 1 => 5..8_u32];
     let more = prop_oneof![24 => Just(0_u32), 1 => 0..3_u32];
@@ -58,14 +65,28 @@ fn drawing() -> impl Strategy<Value = Vec<u32>> {
         sizes,
         (any::<[u32; 4]>(), colour, mask),
         more,
+        (
+            format(),
+            prop_oneof![24 => Just(None), 1 => format().prop_map(Some)],
+        ),
     )
         .prop_map(
-            |(to, from, action, (width, height, dx, dy), (corners, colour, mask), more)| {
+            |(
+                to,
+                from,
+                action,
+                (width, height, dx, dy),
+                (corners, colour, mask),
+                more,
+                (format, other),
+            )| {
+                let width = (width * 4 / format.1).max(1);
+                let other = other.unwrap_or(format);
                 let span = |a: u32, b: u32, end: u32| {
                     (a % end).min(b % end) | ((a % end).max(b % end) + more) << 16
                 };
-                let mut dwords = surface(0, to, width, height, mask);
-                dwords.extend(surface(1, from, width + dx, height + dy, 0xf));
+                let mut dwords = surface(0, format.0, to, width, height, mask);
+                dwords.extend(surface(1, other.0, from, width + dx, height + dy, 0xf));
                 dwords.push(4 << 28 | 6 << 23 | 0xC8 << 10 | 4);
                 dwords.extend(colour);
                 let [x, y] = [
@@ -90,9 +111,10 @@ fn large_drawing() -> impl Strategy<Value = Vec<u32>> {
     ];
     let distance = prop_oneof![0..0x20_u64, 0..0x200_u64];
     let place = (0..0x40_u64, distance, any::<bool>());
-    let what = (1..3_u32, any::<[u32; 4]>(), any::<bool>());
+    let what = (1..3_u32, any::<[u32; 4]>(), any::<bool>(), format());
     (place, size, what).prop_map(
-        |((at, distance, back), (width, height), (action, colour, in_pa_mode))| {
+        |((at, distance, back), (width, height), (action, colour, in_pa_mode, (format, bytes)))| {
+            let width = width * 4 / bytes;
             let near = SURFACES_AT + at * 256;
             let far = near + distance * 256;
             let [to, from] = if back { [near, far] } else { [far, near] };
@@ -101,8 +123,8 @@ fn large_drawing() -> impl Strategy<Value = Vec<u32>> {
             } else {
                 vec![]
             };
-            dwords.extend(surface(0, to, width, height, 0xf));
-            dwords.extend(surface(1, from, width, height, 0xf));
+            dwords.extend(surface(0, format, to, width, height, 0xf));
+            dwords.extend(surface(1, format, from, width, height, 0xf));
             dwords.push(4 << 28 | 6 << 23 | 0xC8 << 10 | 4);
             dwords.extend(colour);
             dwords.extend(sg(action, (width - 1) << 16, (height - 1) << 16, 0));
@@ -341,7 +363,7 @@ fn malformed() -> impl Strategy<Value = Vec<u32>> {
         }),
         (0..4_u32, address()).prop_filter_map("the colour pipe", |(target, at)| {
             let sg = [9 << 28 | 6 << 23 | 1 << 16 | target << 14 | 0x2002, 0, 0];
-            (target != 2).then(|| [surface(0, at, 1, 1, 0xf), sg.to_vec()].concat())
+            (target != 2).then(|| [surface(0, 89, at, 1, 1, 0xf), sg.to_vec()].concat())
         }),
         // Surfaces that are tiled, compressed, of another format, of more
         // layers, another type, or with effects.
@@ -382,7 +404,7 @@ fn one_too_many() -> impl Strategy<Value = Vec<u32>> {
 }
 
 fn surfaces_and_clear() -> impl Strategy<Value = Vec<u32>> {
-    address().prop_map(|at| [surface(0, at, 1, 1, 0xf), sg(1, 0, 0, 0)].concat())
+    address().prop_map(|at| [surface(0, 89, at, 1, 1, 0xf), sg(1, 0, 0, 0)].concat())
 }
 
 pub(super) fn packets() -> impl Strategy<Value = Vec<u32>> {
