@@ -76,7 +76,7 @@ fn each_packet_without_effect_is_passed_by_its_exact_length() {
             TRAP,
             TRAP,
         ], // Gp
-        &[0xC000_0002, TRAP, TRAP],             // Vpp
+        &[0xC000_0007, TRAP, TRAP, TRAP, TRAP, TRAP, TRAP, TRAP], // Vpp
         &[0xF000_0000],                         // TBR indicator
         &max_block,
         &video,
