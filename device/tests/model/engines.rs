@@ -58,6 +58,7 @@ fn rings_7_8_and_9_run_and_interrupt() {
             w.indicator(0, 0);
         });
         assert_eq!(rig.reg(VIDEO_BUSY), 1 << (ring - 7));
+        assert_eq!(rig.reg(TOP_BUSY), 0b10, "MXUA");
         rig.run();
         rig.assert_clean();
         assert_eq!(rig.reg(VIDEO_BUSY), 0);

@@ -3,11 +3,11 @@
 
 use crate::rig::{
     ADVANCED_RAW, BIU_RAW, BUFFERS_AT, CSP_TIMEOUT, ENGINE_RESET, FENCE, HEAD, KICKOFF, PAGE_FAULT,
-    RING_ADDRESS, RING_AT, RING_BYTES, RING_SIZE, Rig, SURFACES_AT, TAIL, TOP_BUSY, copy, noise,
-    push_all,
+    RING_ADDRESS, RING_AT, RING_BYTES, RING_SIZE, Rig, SURFACES_AT, TAIL, TOP_BUSY, copy, fill,
+    noise, push_all,
 };
 use crate::tables::{snooped, unsnooped, vram};
-use presil_device::{CspErrorKind, GpuVa, Progress, UnmetWait};
+use presil_device::{CspErrorKind, FaultCause, GpuVa, Progress, UnmetWait};
 
 const FENCE_AT: u64 = BUFFERS_AT;
 
@@ -263,6 +263,62 @@ fn the_largest_ring_size_is_no_trouble() {
 }
 
 #[test]
+fn a_ring_at_the_end_of_the_address_space_does_not_go_on_at_its_beginning() {
+    const LAST_PAGE: u64 = (1 << 40) - 4096;
+    for (packets, fetched) in [
+        (vec![0; 1024], 4096),                                  // skips up to the end
+        ([vec![0; 1023], vec![1]].concat(), 4096),              // a skip over the end
+        ([vec![0; 1022], vec![0x8000_0001, 5]].concat(), 4096), // a fence that ends there
+        ([vec![0; 1023], vec![0x8000_0001]].concat(), 4092),    // a fence over the end
+    ] {
+        let mut rig = Rig::in_va_mode();
+        rig.map(0, 0, vram(SURFACES_AT + 4096));
+        rig.map(0, LAST_PAGE, vram(SURFACES_AT));
+        rig.put_dwords(vram(SURFACES_AT), &packets);
+        rig.set(RING_ADDRESS, 0);
+        rig.set(RING_SIZE, 0x2000);
+        rig.set(TAIL, 0x1f00);
+        rig.set(RING_ADDRESS, KICKOFF | 0x0fff_ffff);
+        rig.run();
+        assert_eq!(rig.errors(), [CspErrorKind::FetchFault]);
+        let faults: Vec<_> = rig
+            .gpu
+            .faults()
+            .map(|fault| (fault.va.0, fault.cause))
+            .collect();
+        assert_eq!(faults[0].1, FaultCause::AddressTooWide);
+        assert!(faults[0].0 >= 1 << 40);
+        assert!(rig.reg(HEAD) >= fetched, "{:#x}", rig.reg(HEAD));
+    }
+}
+
+#[test]
+fn a_fence_fits_before_a_page_end_and_before_the_last() {
+    let mut rig = Rig::in_va_mode();
+    for (va, page) in [(0x9000, 0), (0xFF_FFFF_F000, 1)] {
+        rig.map(0, va, vram(SURFACES_AT + page * 4096));
+    }
+    rig.submit(|w| {
+        w.fence(GpuVa(0x9FF8), 7, false);
+        w.fence(GpuVa(0xFF_FFFF_FFF8), 8, false);
+    });
+    rig.assert_clean();
+    let at = |page: u64| rig.load_u64(vram(SURFACES_AT + page * 4096 + 0xFF8));
+    assert_eq!([at(0), at(1)], [7, 8]);
+}
+
+#[test]
+fn a_ring_that_calls_itself_halts_at_the_deepest_level() {
+    let mut rig = Rig::new();
+    rig.submit(|w| {
+        w.dma(GpuVa(RING_AT), 4);
+        w.push(0);
+    });
+    assert!(matches!(rig.errors()[..], [CspErrorKind::Malformed { .. }]));
+    assert_eq!(rig.gpu.counters().packets, 2);
+}
+
+#[test]
 fn a_ring_that_is_not_mapped_halts_with_a_page_fault() {
     let mut rig = Rig::new();
     rig.set(crate::rig::MMU_MODE, 1);
@@ -361,11 +417,30 @@ fn kick_off_zero_drops_work_in_flight() {
 }
 
 #[test]
+fn kick_off_zero_ends_the_process_of_the_work_before() {
+    let mut rig = Rig::in_va_mode();
+    for process in [0, 5] {
+        let page = vram(SURFACES_AT + u64::from(process) * 4096);
+        rig.map(process, 0x50_0000, page);
+    }
+    let filled = |rig: &Rig, process: u64| rig.load(vram(SURFACES_AT + process * 4096));
+    rig.submit(|w| {
+        w.indicator(3, 5);
+        fill(w, 0x50_0000, 1, 1, 1);
+    });
+    assert_eq!([0, 5].map(|process| filled(&rig, process)), [0, 1]);
+    rig.start_ring();
+    rig.submit(|w| fill(w, 0x50_0000, 1, 1, 2));
+    assert_eq!([0, 5].map(|process| filled(&rig, process)), [2, 1]);
+    rig.assert_clean();
+}
+
+#[test]
 fn the_engines_are_busy_exactly_while_there_is_work() {
     let mut rig = Rig::new();
     assert_eq!(rig.reg(TOP_BUSY), 0);
     rig.queue(|w| w.fence(GpuVa(FENCE_AT), 1, false));
-    assert_ne!(rig.reg(TOP_BUSY), 0);
+    assert_eq!(rig.reg(TOP_BUSY), 0b11, "CSP and MXUA");
     rig.run();
     assert_eq!(rig.reg(TOP_BUSY), 0);
 }
