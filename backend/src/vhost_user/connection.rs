@@ -62,19 +62,17 @@ pub fn serve(
     let ended = daemon.wait();
     drop(over);
     match ended {
-        _ if door.is_without_memory() && presence.is_attached() => {
-            return Err(ConnectionError::MemoryNotShared);
-        }
+        _ if door.is_without_memory() => Err(ConnectionError::MemoryNotShared),
         Ok(())
         | Err(DaemonError::HandleRequest(
             VhostUserError::Disconnected | VhostUserError::PartialMessage,
-        )) => {}
+        )) => Ok(()),
         Err(error) if !presence.is_attached() => {
             tracing::warn!("somebody who does not speak vhost-user was sent away: {error}");
+            Ok(())
         }
-        Err(error) => return Err(ConnectionError::Daemon(error)),
+        Err(error) => Err(ConnectionError::Daemon(error)),
     }
-    Ok(())
 }
 
 /// Sends a client away that is silent for too long: nobody else can have the
