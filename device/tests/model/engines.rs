@@ -143,11 +143,24 @@ fn the_post_processors_ring_has_no_3d_pipe() {
 #[test]
 fn an_endless_ring_does_not_starve_another() {
     let mut rig = Rig::new();
-    let buffer = 20 * MIB;
-    rig.buffer(vram(buffer), |w| w.dma(GpuVa(buffer), 3));
-    rig.queue(|w| w.dma(GpuVa(buffer), 3));
-    kick(&mut rig, 9, |w| w.dma(GpuVa(buffer), 3));
-    assert_eq!(rig.gpu.step(1 << 20), Progress::Pending);
+    // Buffers that store the time and call themselves.
+    let times = [0, 9].map(|ring| vram(fence_at(ring)));
+    let buffers = [0, 9].map(|ring| {
+        let at = 20 * MIB + u64::from(ring) * 4096;
+        rig.buffer(vram(at), |w| {
+            push_all(w, &[0x3020_0002, GpuVa(fence_at(ring)).low(), 0]);
+            w.dma(GpuVa(at), 6);
+        });
+        GpuVa(at)
+    });
+    rig.gpu.set_clock(5);
+    rig.queue(|w| w.dma(buffers[0], 6));
+    kick(&mut rig, 9, |w| w.dma(buffers[1], 6));
+    for _ in 0..4 {
+        times.map(|at| rig.put(at, &[0; 8]));
+        assert_eq!(rig.gpu.step(64 << 10), Progress::Pending);
+        assert_eq!(times.map(|at| rig.load_u64(at)), [5, 5]);
+    }
     for ring in [7, 8] {
         kick(&mut rig, ring, |w| {
             (0..100).for_each(|_| w.push(0));

@@ -98,6 +98,21 @@ fn the_longest_skip_passes_over_a_whole_ring() {
 }
 
 #[test]
+fn a_skip_does_not_read_what_it_skips() {
+    const VA: u64 = 0x50_0000;
+    let mut rig = Rig::in_va_mode();
+    rig.map(0, VA, vram(INNER));
+    // Nothing is mapped at VA + 0x1000.
+    rig.map(0, VA + 0x2000, vram(INNER + 0x2000));
+    rig.map(0, FENCE_AT, vram(FENCE_AT));
+    rig.buffer(vram(INNER + 0xFFC), |w| w.push(1024));
+    rig.buffer(vram(INNER + 0x2000), |w| fence(w, 1));
+    rig.submit(|w| w.dma(GpuVa(VA + 0xFFC), 1 + 1024 + 5));
+    rig.assert_clean();
+    assert_eq!(rig.load_u64(vram(FENCE_AT)), 1);
+}
+
+#[test]
 fn what_is_unknown_or_not_modelled_halts_with_a_record_and_an_interrupt() {
     for opcode in [0x5, 0x7, 0xA, 0xD, 0xE] {
         let header: u32 = opcode << 28;
