@@ -64,6 +64,11 @@ impl Csp {
             return Ok(());
         }
         let word = u32::from(header.word());
+        if header.from_memory() && header.masked() {
+            return Err(Trouble::malformed(
+                "a Set_Register from memory that has a mask as well",
+            ));
+        }
         if header.from_memory() {
             let [low, source] = packet.exactly()?;
             let source = RegisterSource::from_bits(source);

@@ -125,6 +125,21 @@ fn the_video_rings_have_their_own_packets() {
 }
 
 #[test]
+fn block_commands_of_ring_0_mean_nothing_on_a_video_ring() {
+    let mut rig = Rig::new();
+    kick(&mut rig, 7, |w| {
+        push_all(w, &[0x9302_A003, 0, 0, 0]); // a copy
+        push_all(w, &[0x9600_3001, 0]); // half an invalidation
+        push_all(w, &[0x9300_3000]); // what ring 0 does not know
+        w.fence(GpuVa(FENCE_AT), 1, false);
+    });
+    rig.run();
+    rig.assert_clean();
+    assert_eq!(rig.load_u64(vram(FENCE_AT)), 1);
+    assert_eq!(rig.gpu.counters().without_effect, 3);
+}
+
+#[test]
 fn the_post_processors_ring_has_no_3d_pipe() {
     let mut rig = Rig::new();
     kick(&mut rig, 9, |w| {

@@ -146,6 +146,7 @@ fn forms_that_are_not_modelled_halt() {
         &[0x4300_0182, 0, 0],     // from the context, where there is none
         &[0x4300_0101, 0],        // from memory, one dword
         &[0x4300_0203, 0, 0, 0],  // with a mask, three dwords
+        &[0x4300_0302, 0, 0],     // from memory and with a mask
         &[0x3000_0001, 0],        // Query_Dump, one dword
         &[0x3010_0082, 0, 0],     // Query_Dump to the context, where there is none
         &[0x3000_0082, 2, 0],     // Query_Dump to no multiple of 4

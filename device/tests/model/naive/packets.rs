@@ -201,7 +201,6 @@ impl Naive {
             return Err(Why::Malformed);
         };
         let buffer = self.get(0x4900C);
-        self.undescribed |= buffer & 7 > 5;
         let from = u64::from(buffer >> 4 & 0x7_ffff) << 16;
         let buffer = from..from + (8 << 20 << (buffer & 7));
         let value = (values >> 24 & 15) << 4 | values >> 28;

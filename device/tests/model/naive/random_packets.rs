@@ -346,7 +346,7 @@ fn malformed() -> impl Strategy<Value = Vec<u32>> {
         Just(vec![9 << 28 | 6 << 23 | 3 << 12]),
         (25..32_u32, prop_oneof![Just(3_u32), Just(4), Just(9)])
             .prop_map(|(block, opcode)| vec![opcode << 28 | block << 23]),
-        // More dwords than the form has.
+        // More dwords than the form has, or two forms.
         one_too_many(),
         Just(vec![9 << 28 | 12 << 23 | 3 << 12 | 1, 0]), // an invalidation without its mask
         Just(vec![9 << 28 | 6 << 23 | 2 << 16 | 0xA000 | 1, 0]), // a blit without its rows
@@ -397,6 +397,7 @@ fn one_too_many() -> impl Strategy<Value = Vec<u32>> {
         vec![3 << 28 | 3, 0, 0, 0],
         vec![4 << 28 | 6 << 23 | 1 << 8 | 3, 0, 0, 0],
         vec![4 << 28 | 6 << 23 | 1 << 9 | 3, 0, 0, 0],
+        vec![4 << 28 | 6 << 23 | 3 << 8 | 2, 0, 0], // both forms
         vec![9 << 28 | 6 << 23 | 1 << 16 | 0xA000 | 3, 0, 0, 0],
         vec![9 << 28 | 6 << 23 | 2 << 16 | 0xA000 | 4, 0, 0, 0, 0],
     ];

@@ -81,7 +81,7 @@ fn register() -> impl Strategy<Value = (u32, Width, u64)> {
         1 => mode.prop_map(|mode| (MMU_MODE, Width::B4, mode)),
         1 => prop_oneof![Just(0_u64), Just(0x1FC), (0..10_u64).prop_map(|bit| 1 << bit)]
             .prop_map(|units| (ENGINE_RESET, Width::B4, units)),
-        1 => prop_oneof![Just(0_u64), Just(0x1000), Just(0x1003), Just(0x1010)]
+        1 => prop_oneof![Just(0_u64), Just(0x1000), Just(0x1003), Just(0x1007), Just(0x1010)]
             .prop_map(|buffer| (0x4900C, Width::B4, buffer)),
         1 => value.clone().prop_map(|value| (0x1000, Width::B8, value)),
         8 => (offset, width, 0..4_u32, value)

@@ -48,8 +48,8 @@ impl Naive {
                 };
                 self.packet_writes(block, word, old & !mask | value & mask);
             }
-            (1 | 2, _) => return Err(Why::Malformed.into()),
-            _ => self.undescribed = true,
+            // Another count, or both forms at once.
+            _ => return Err(Why::Malformed.into()),
         }
         Ok(())
     }
