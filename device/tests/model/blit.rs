@@ -441,6 +441,18 @@ fn a_write_mask_keeps_the_bytes_that_it_lacks() {
 }
 
 #[test]
+fn a_surface_whose_mask_is_empty_is_not_touched_at_all() {
+    let mut rig = Rig::in_va_mode();
+    rig.submit(|w| {
+        w.surface(0, GpuVa(0x200_0000), 1024, 2);
+        w.set_register(6, 0x32, &[0x20_0001]);
+        sg(w, 1, (0, 1023), (0, 1), (0, 0));
+    });
+    // Nothing is mapped there.
+    rig.assert_clean();
+}
+
+#[test]
 fn rectangles_that_cannot_be_are_refused() {
     let cases = [
         (2, (0, 16), (0, 15), (0, 0)),

@@ -278,6 +278,18 @@ fn flags_are_cleared_in_the_flag_buffer_only() {
 }
 
 #[test]
+fn the_flag_buffer_is_8_mib_and_doubles_with_its_size() {
+    for size in 0..=4_u32 {
+        let mut rig = Rig::new();
+        rig.set(0x4900C, 0x80 << 4 | size);
+        let end = (8 + (8 << size)) * MIB;
+        clear_flags(&mut rig, end - 16, 32, 0xA500_0000, u32::MAX);
+        let expected = [[0x5a; 16], [0; 16]].concat();
+        assert_eq!(rig.get(vram(end - 16), 32), expected, "{size}");
+    }
+}
+
+#[test]
 fn context_saves_and_restores_are_counted() {
     let mut rig = Rig::new();
     rig.submit(|w| {

@@ -172,7 +172,9 @@ fn an_endless_ring_does_not_starve_another() {
     rig.queue(|w| w.dma(buffers[0], 6));
     kick(&mut rig, 9, |w| w.dma(buffers[1], 6));
     for _ in 0..4 {
-        times.map(|at| rig.put(at, &[0; 8]));
+        for at in times {
+            rig.put(at, &[0; 8]);
+        }
         assert_eq!(rig.gpu.step(64 << 10), Progress::Pending);
         assert_eq!(times.map(|at| rig.load_u64(at)), [5, 5]);
     }

@@ -399,6 +399,21 @@ fn an_engine_reset_in_the_middle_of_a_copy_drops_the_rest_and_the_ring_recovers(
 }
 
 #[test]
+fn an_engine_reset_forgets_surfaces_and_internal_fences() {
+    let mut rig = Rig::new();
+    rig.submit(|w| {
+        fill(w, SURFACES_AT, 4, 4, 1);
+        push_all(w, &[0x8000_0481, 5]); // slot 9
+    });
+    rig.recover();
+    rig.submit(|w| push_all(w, &[0x2240_0005]));
+    assert_eq!(rig.gpu.unmet_waits().count(), 1);
+    rig.assert_clean();
+    rig.submit(|w| push_all(w, &[0x9301_A002, 0, 0]));
+    assert!(matches!(rig.errors()[..], [CspErrorKind::Malformed { .. }]));
+}
+
+#[test]
 fn kick_off_zero_drops_work_in_flight() {
     let (from, to) = (SURFACES_AT, SURFACES_AT + (4 << 20));
     let mut rig = Rig::new();
