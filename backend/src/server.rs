@@ -252,7 +252,9 @@ fn serve_gpu(
         if life.is_ending() {
             return outcome;
         }
-        served.gpu.power_cycle().map_err(ServerError::PowerOn)?;
+        while let Err(error) = served.gpu.power_cycle() {
+            socket::pause(socket.path(), &ServerError::PowerOn(error));
+        }
         tracing::info!("GPU power-cycled; waiting for QEMU on {path}");
     }
 }

@@ -15,8 +15,8 @@ const MAX_PATH: usize = 107;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long nobody is let in when there was no descriptor, thread or memory for
-/// a connection. Nothing tells when there is again, and the one that waits makes
-/// the socket ready all the time.
+/// that. Nothing tells when there is again, and whoever waits makes the socket
+/// ready all the time.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a socket cannot be listened on.
@@ -86,8 +86,7 @@ impl Socket {
     }
 }
 
-/// Tells that a connection to `socket` could not be taken, and waits before the
-/// next try.
+/// Tells why nobody is let in at `socket`, and waits before the next try.
 pub(crate) fn pause(socket: &Path, error: &dyn Display) {
     tracing::error!(
         "{}: {error}. Trying again every second; if files are too many, end other clients or \

@@ -192,6 +192,18 @@ fn with_keep_the_next_qemu_finds_a_power_cycled_gpu() {
 }
 
 #[test]
+fn a_gpu_that_cannot_be_powered_on_now_is_powered_on_later() {
+    let mut server = Server::start(&["--keep"]);
+    let qemu = Qemu::attach(&server.socket());
+    server.limit_files(Some(0));
+    drop(qemu);
+    server.await_log("cannot power the GPU on");
+    server.limit_files(None);
+    server.await_log("GPU power-cycled");
+    Qemu::attach(&server.socket()).start();
+}
+
+#[test]
 fn a_server_outlives_the_reader_of_its_log() {
     let mut server = Server::start(&["--keep"]);
     server.close_log();
