@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::socket::SocketFile;
 use crate::thread;
 
 /// Whether QEMUs are attached and whether the user wants us to end.
@@ -23,7 +24,7 @@ struct State {
     attached: usize,
     ending: bool,
     /// Removed when a signal ends the process.
-    sockets: Vec<PathBuf>,
+    sockets: Vec<SocketFile>,
 }
 
 /// What a signal leads to.
@@ -40,7 +41,7 @@ enum Answer {
 impl Life {
     /// Handles SIGINT and SIGTERM from now on; a signal that ends the process
     /// removes `sockets`.
-    pub fn watch_signals(self: &Arc<Self>, sockets: Vec<PathBuf>) -> std::io::Result<()> {
+    pub fn watch_signals(self: &Arc<Self>, sockets: Vec<SocketFile>) -> std::io::Result<()> {
         self.state.lock().sockets = sockets;
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let life = Arc::clone(self);
@@ -98,7 +99,7 @@ impl Life {
 
     fn end(&self, code: i32) -> ! {
         for socket in &self.state.lock().sockets {
-            let _ = std::fs::remove_file(socket);
+            socket.remove();
         }
         exit(code)
     }

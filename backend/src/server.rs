@@ -186,7 +186,7 @@ pub fn serve(options: &Options) -> Result<(), ServerError> {
         .collect::<Result<Vec<_>, _>>()?;
     let control_socket = options.control.as_deref().map(Socket::listen).transpose()?;
     let all = sockets.iter().chain(&control_socket);
-    life.watch_signals(all.map(|socket| socket.path().to_owned()).collect())
+    life.watch_signals(all.map(|socket| socket.file().clone()).collect())
         .map_err(ServerError::Start)?;
     if let Some(socket) = &control_socket {
         let questions = Questions::new(Arc::clone(&gpus));

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,7 +48,37 @@ pub enum SocketError {
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
+    file: SocketFile,
+}
+
+/// The file of a socket that was listened on here.
+#[derive(Clone, Debug)]
+pub struct SocketFile {
     path: PathBuf,
+    /// Device and inode; nobody else is given that number while we listen.
+    id: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            id: id_of(path),
+        }
+    }
+
+    /// Removes it, unless it is another server's by now.
+    pub fn remove(&self) {
+        if id_of(&self.path) == self.id {
+            // It may be gone already, with its directory.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn id_of(path: &Path) -> Option<(u64, u64)> {
+    let data = path.symlink_metadata().ok()?;
+    Some((data.dev(), data.ino()))
 }
 
 impl Socket {
@@ -71,7 +101,7 @@ impl Socket {
         let listener = listener.map_err(failed)?;
         Ok(Self {
             listener,
-            path: path.to_owned(),
+            file: SocketFile::at(path),
         })
     }
 
@@ -80,9 +110,14 @@ impl Socket {
         &self.listener
     }
 
-    /// The socket's file.
+    /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.file.path
+    }
+
+    /// What is to be removed at the end.
+    pub fn file(&self) -> &SocketFile {
+        &self.file
     }
 }
 
@@ -98,8 +133,7 @@ pub(crate) fn pause(socket: &Path, error: &dyn Display) {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // It may be gone already, with its directory.
-        let _ = std::fs::remove_file(&self.path);
+        self.file.remove();
     }
 }
 

@@ -279,6 +279,25 @@ fn a_stale_socket_is_replaced() {
 }
 
 #[test]
+fn a_server_that_ends_leaves_the_socket_of_its_successor() {
+    for left_by_qemu in [true, false] {
+        let mut server = Server::start(&[]);
+        let qemu = left_by_qemu.then(|| Qemu::attach(&server.socket()));
+        let sockets = [server.socket(), server.control()];
+        for path in &sockets {
+            std::fs::remove_file(path).unwrap();
+            UnixListener::bind(path).unwrap();
+        }
+        if qemu.is_none() {
+            server.signal(Signal::TERM);
+        }
+        drop(qemu);
+        assert_eq!(server.wait().code(), Some(0));
+        assert!(sockets.iter().all(|path| path.exists()), "{left_by_qemu}");
+    }
+}
+
+#[test]
 fn a_socket_in_use_is_refused_and_its_server_lives_on() {
     let mut server = Server::start(&[]);
     let path = server.socket();
