@@ -242,6 +242,8 @@ fn busy() -> Rig {
     for at in PLAIN {
         rig.set(at, u32::MAX);
     }
+    rig.set(0x8E000, 0x24); // a power state, and its doorbell
+    rig.set(0x8E080, 1);
     rig.set(MMU_MODE, 3 << 8); // PA mode; addresses from 256 MiB on are faults
     rig.set(BIU_SHADOW, 0);
     rig.submit(|w| {

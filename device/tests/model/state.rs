@@ -406,6 +406,20 @@ fn pieces_of_vram_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn a_page_of_vram_comes_once() {
+    let (rig, mut state) = short_state();
+    let first = HEAD + blocks_len(&state);
+    let piece = state[first..first + 16 + 4096].to_vec();
+    state.splice(first..first, piece);
+    seal(&mut state);
+    let error = rig.restored(&state).err();
+    assert!(
+        matches!(error, Some(RestoreError::Extent { .. })),
+        "{error:?}"
+    );
+}
+
+#[test]
 fn a_writer_that_fails_fails_the_save() {
     let (rig, state) = short_state();
     for room in [0, HEAD, state.len() - 1] {
