@@ -2,7 +2,7 @@
 
 use crate::rig::{
     ADVANCED_RAW, BIU_RAW, FENCE, HEAD, KICKOFF, MMU_MODE, PAGE_A as A, PAGE_B as B, PAGE_FAULT,
-    RING_AT, Rig, SURFACES_AT, TAIL, TOP_BUSY, copy, fill, noise, nth_page,
+    RING_AT, Rig, SURFACES_AT, TAIL, TOP_BUSY, copy, fill, noise, nth_page, push_all,
 };
 use crate::tables::{VALID, plus, unsnooped, vram};
 use presil_device::{FaultCause, GpuVa, MmuOptions, OnFault, Progress};
@@ -131,6 +131,17 @@ fn a_fence_that_is_retried_interrupts_when_it_is_written_and_not_before() {
     acknowledge(&mut rig);
     assert_eq!(rig.load_u64(A), 7);
     assert_eq!(rig.reg(ADVANCED_RAW) & FENCE, FENCE);
+}
+
+#[test]
+fn a_timestamp_is_retried_and_is_that_of_its_store() {
+    let mut rig = rig(OnFault::Retry);
+    rig.gpu.set_clock(5);
+    rig.submit(|w| push_all(w, &[0x3020_0002, GpuVa(VA).low(), 0]));
+    rig.map(0, VA, A);
+    rig.gpu.set_clock(6);
+    acknowledge(&mut rig);
+    assert_eq!(rig.load_u64(A), 6);
 }
 
 #[test]

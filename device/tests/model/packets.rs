@@ -362,6 +362,8 @@ fn the_crossbar_is_written_by_set_register_to_block_12_and_only_it() {
     let mut rig = Rig::new();
     rig.submit(|w| w.set_register(12, 1, &[0x300]));
     assert_eq!(rig.reg(MMU_MODE), 0x300);
+    rig.submit(|w| w.set_register(12, 3, &[0x0100_1003])); // BL_SIZE
+    assert_eq!(rig.reg(0x4900C), 0x0100_1003);
     // Word 0x1C00 of the block would be 0x50000, were the block that long.
     rig.submit(|w| w.set_register(12, 0x1C00, &[0x11; 4]));
     assert_eq!(rig.reg(TTBR), 0);
