@@ -7,7 +7,7 @@ use crate::naive::program::{Edit, Leaf, Step};
 use crate::naive::properties::follow;
 use crate::naive::random_programs::{choices, program};
 use crate::naive::stale;
-use crate::rig::{ADVANCED_ENABLE, GATE, RING_BYTES, SURFACES_AT};
+use crate::rig::{ADVANCED_ENABLE, ENGINE_RESET, GATE, RING_BYTES, SURFACES_AT};
 use presil_device::{Planted, Width, plant};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -68,6 +68,8 @@ fn made_for(fault: Planted) -> Option<Vec<Step>> {
             Step::Write(GATE, Width::B1, 0),
             Step::Queue(0, INTERRUPT.to_vec()),
         ],
+        // The first video core's.
+        Planted::VideoResetsSwapped => vec![Step::Write(ENGINE_RESET, Width::B4, 1 << 7)],
         Planted::RingInvalidationLost => vec![
             Step::Edit(Edit::L1(1, 1, Some(1)), true),
             write(HIGH),
