@@ -229,25 +229,25 @@ impl Engine {
     }
 
     /// The next packet; [`Self::consume`] moves past it. `header` is set as
-    /// soon as it is known.
+    /// soon as it is known. `packet` is written where it is: moving it would take
+    /// longer than executing most.
     pub(super) fn fetch(
         &mut self,
         mxu: &mut Mxu,
         header: &mut u32,
         commands: &mut [u32; CALL_DEPTH],
-    ) -> Result<Packet, Trouble> {
+        packet: &mut Packet,
+    ) -> Result<(), Trouble> {
         if self.dialect == Dialect::Disabled {
             return Err(CspErrorKind::Disabled.into());
         }
         let (at, available, request) = self.next()?;
-        let mut packet = Packet {
-            dwords: [0; PACKET_DWORDS],
-            len: 1,
-            in_buffer: self.in_buffer(),
-            context: self.calls.last().and_then(|call| call.context),
-        };
-        read_dwords(mxu, request, at, &mut packet.dwords[..1])?;
-        *header = packet.dwords[0];
+        packet.in_buffer = self.in_buffer();
+        packet.context = self.calls.last().and_then(|call| call.context);
+        let mut first = [0; 4];
+        read(mxu, request, at, &mut first)?;
+        *header = u32::from_le_bytes(first);
+        packet.dwords[0] = *header;
         let called = self.calls.depth.checked_sub(1);
         match called.and_then(|level| commands.get_mut(level)) {
             Some(command) => *command = *header,
@@ -262,9 +262,15 @@ impl Engine {
         }
         if packet::Header::from_bits(*header).opcode() != opcode::SKIP {
             let end = (packet.len as usize).min(PACKET_DWORDS);
-            read_dwords(mxu, request, at.add(4), &mut packet.dwords[1..end])?;
+            let dwords = &mut packet.dwords[1..end];
+            let mut bytes = [0; PACKET_DWORDS * 4];
+            let bytes = &mut bytes[..dwords.len() * 4];
+            read(mxu, request, at.add(4), bytes)?;
+            for (dword, raw) in dwords.iter_mut().zip(bytes.as_chunks().0) {
+                *dword = u32::from_le_bytes(*raw);
+            }
         }
-        Ok(packet)
+        Ok(())
     }
 
     /// Where the next packet is, how many dwords are there, and who reads it.
@@ -307,20 +313,9 @@ impl Engine {
     }
 }
 
-fn read_dwords(
-    mxu: &mut Mxu,
-    request: Request,
-    at: GpuVa,
-    dwords: &mut [u32],
-) -> Result<(), Trouble> {
-    let mut bytes = [0; PACKET_DWORDS * 4];
-    let bytes = &mut bytes[..dwords.len() * 4];
+fn read(mxu: &mut Mxu, request: Request, at: GpuVa, bytes: &mut [u8]) -> Result<(), Trouble> {
     mxu.read(request, at, bytes).map_err(|stop| match stop {
         Stop::Dropped => Trouble::Halt(CspErrorKind::FetchFault),
         Stop::Stalled => Trouble::Stall,
-    })?;
-    for (dword, raw) in dwords.iter_mut().zip(bytes.as_chunks().0) {
-        *dword = u32::from_le_bytes(*raw);
-    }
-    Ok(())
+    })
 }

@@ -25,6 +25,7 @@ use e3k_regs::packet::halves;
 use e3k_regs::{Chip, Reg};
 use engine::{Engine, Operation};
 use execute::Trouble;
+use packet::Packet;
 use serde::{Deserialize, Serialize};
 
 /// Rings that the chip has; video core 0's is the first of the video rings.
@@ -365,7 +366,8 @@ impl Csp {
         storage: &mut Storage,
     ) -> Result<u64, Trouble> {
         let engine = &mut self.engines[ring];
-        let packet = engine.fetch(mxu, header, &mut self.commands)?;
+        let mut packet = Packet::default();
+        engine.fetch(mxu, header, &mut self.commands, &mut packet)?;
         engine.consume(packet.len);
         self.execute(ring, &packet, mxu, biu, storage)?;
         Ok(packet.price())

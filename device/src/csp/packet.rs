@@ -23,6 +23,17 @@ pub(super) struct Packet {
     pub(super) context: Option<GpuVa>,
 }
 
+impl Default for Packet {
+    fn default() -> Self {
+        Self {
+            dwords: [0; PACKET_DWORDS],
+            len: 0,
+            in_buffer: false,
+            context: None,
+        }
+    }
+}
+
 impl Packet {
     pub(super) fn header(&self) -> u32 {
         self.dwords[0]

@@ -29,12 +29,6 @@ enum Hit {
     Dtlb(utlb::Key, L3Entry),
 }
 
-/// The entries of pages that follow each other, the first one's first.
-fn pages_from(entry: L3Entry) -> impl Iterator<Item = L3Entry> {
-    const NEXT: u32 = L3Entry::new().with_page(1).into_bits();
-    (0..).map(move |n: u32| L3Entry::from_bits(entry.into_bits().wrapping_add(n * NEXT)))
-}
-
 impl Mxu {
     /// Where `va` leads for this request. A failure is on record when this returns.
     #[inline]
@@ -103,9 +97,8 @@ impl Mxu {
                 return None;
             }
             let entries = &entries[..entries.len().min(index(pages))];
-            let pages = self.utlb.beside(key, entries).zip(pages_from(entry));
-            let follow = pages.take_while(|((other, there), next)| other == next && !there);
-            (entry, (follow.count() as u64).max(1), Hit::Dtlb(key, entry))
+            let pages = self.utlb.lacks(key, entries).max(1) as u64;
+            (entry, pages, Hit::Dtlb(key, entry))
         };
         if !entry.segment() && !self.config().defects.ignore_segments {
             return None;
@@ -127,8 +120,7 @@ impl Mxu {
             Hit::Utlb => self.counters.utlb_hits += 1,
             Hit::Dtlb(key, entry) => {
                 self.counters.dtlb_hits += pages;
-                let entries = pages_from(entry).take(index(pages));
-                self.utlb.insert_all(key, entries);
+                self.utlb.insert_all(key, entry, index(pages));
             }
         }
     }

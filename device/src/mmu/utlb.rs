@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 const PAGE_BITS: u32 = 28;
 const PAGE_MASK: u64 = (1 << PAGE_BITS) - 1;
 
+/// What the next page's entry has more than a page's.
+const NEXT_PAGE: u32 = L3Entry::new().with_page(1).into_bits();
+
 /// Empty while its entry is not valid.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Slot {
@@ -74,33 +77,33 @@ impl Utlb {
         Key { key, place }
     }
 
-    /// This page's entry and those of pages behind it, in the same 64 KiB, as far as
-    /// their slots follow each other: each with whether the page is there already.
+    /// How many pages, from this one on, follow each other as `entries` say and are
+    /// not here. All are in the same 64 KiB, and in slots that follow each other.
     #[inline]
-    pub(super) fn beside<'a>(
-        &'a self,
-        Key { key, place }: Key,
-        entries: &'a [u32],
-    ) -> impl Iterator<Item = (L3Entry, bool)> + 'a {
-        let slots = self.slots.get(place..self.end(place));
-        let both = entries.iter().zip(slots.unwrap_or_default());
-        both.zip(key..).map(|((raw, slot), key)| {
-            let there = slot.key == key && slot.entry.valid();
-            (L3Entry::from_bits(*raw), there)
-        })
+    pub(super) fn lacks(&self, Key { key, place }: Key, entries: &[u32]) -> usize {
+        let slots = self.slots.get(place..self.end(place)).unwrap_or_default();
+        let mut next = (key, entries.first().copied().unwrap_or_default());
+        let mut pages = 0;
+        for (raw, slot) in entries.iter().zip(slots) {
+            let here = slot.key == next.0 && slot.entry.valid();
+            if here || *raw != next.1 {
+                break;
+            }
+            next = (next.0.wrapping_add(1), next.1.wrapping_add(NEXT_PAGE));
+            pages += 1;
+        }
+        pages
     }
 
-    /// Keeps the entries of this page and of those behind it.
+    /// Keeps the entry of this page, and of so many pages in all that follow it.
     #[inline]
-    pub(super) fn insert_all(
-        &mut self,
-        Key { key, place }: Key,
-        entries: impl Iterator<Item = L3Entry>,
-    ) {
-        let end = self.end(place);
-        let slots = self.slots.get_mut(place..end).unwrap_or_default();
-        for ((slot, key), entry) in slots.iter_mut().zip(key..).zip(entries) {
+    pub(super) fn insert_all(&mut self, Key { key, place }: Key, first: L3Entry, pages: usize) {
+        let slots = self.slots.get_mut(place..).unwrap_or_default();
+        let mut next = (key, first.into_bits());
+        for slot in slots.iter_mut().take(pages) {
+            let (key, entry) = (next.0, L3Entry::from_bits(next.1));
             *slot = Slot { key, entry };
+            next = (next.0.wrapping_add(1), next.1.wrapping_add(NEXT_PAGE));
         }
     }
 
