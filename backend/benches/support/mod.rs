@@ -108,7 +108,12 @@ pub fn load_ring(gpu: &Gpu, build: impl FnOnce(&mut Writer<'_>)) -> u32 {
 
 /// Runs what [`load_ring`] has put there, as the daemon's engine does.
 pub fn run_ring(gpu: &mut Gpu, tail: u32) {
-    set(gpu, RingWord::Head.offset(0), 0);
+    run_from(gpu, 0, tail);
+}
+
+/// Runs a part of it, from byte `head` on.
+pub fn run_from(gpu: &mut Gpu, head: u32, tail: u32) {
+    set(gpu, RingWord::Head.offset(0), head);
     set(gpu, RingWord::Tail.offset(0), tail);
     while gpu.step(64 << 10) == Progress::Pending {}
 }
