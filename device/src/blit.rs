@@ -100,6 +100,15 @@ impl Operation {
             && (u32::from(y.min())..=last[1]).contains(&at_y)
     }
 
+    /// Whether a defect drops it.
+    fn is_ignored(&self, mxu: &Mxu) -> bool {
+        let defects = mxu.config().defects;
+        match self.kind {
+            Kind::Clear => defects.ignore_fills,
+            Kind::Blit { .. } => defects.ignore_copies,
+        }
+    }
+
     /// Bytes left in the current row.
     fn row_left(&self) -> u64 {
         let Rectangle { x, at_x, .. } = self.rectangle;
@@ -150,6 +159,25 @@ fn price(len: u64) -> u64 {
     len.div_ceil(4) + PIECE_COST
 }
 
+/// The clear colour, repeated. Where its end shares the low address bits with what
+/// is written, a host's loads wait for stores: a fill takes a tenth longer.
+#[repr(align(4096))]
+struct Colour([u8; COLOUR_RUN + COLOUR_BYTES]);
+
+impl Default for Colour {
+    #[expect(clippy::large_stack_arrays, reason = "it is boxed at once")]
+    fn default() -> Self {
+        Self([0; COLOUR_RUN + COLOUR_BYTES])
+    }
+}
+
+impl Colour {
+    /// From this phase on.
+    fn run(&self, phase: usize) -> &[u8] {
+        &self.0[phase..][..COLOUR_RUN]
+    }
+}
+
 /// The block's registers and its buffers.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Ff {
@@ -158,9 +186,8 @@ pub(crate) struct Ff {
     /// Pixels on their way.
     #[serde(skip, default = "zeros")]
     pixels: Box<[u8; PIECE_BYTES]>,
-    /// The clear colour, repeated.
-    #[serde(skip, default = "zeros")]
-    colour: Box<[u8; COLOUR_RUN + COLOUR_BYTES]>,
+    #[serde(skip)]
+    colour: Box<Colour>,
     /// What a partly masked piece becomes.
     #[serde(skip, default = "zeros")]
     merged: Box<[u8; PIECE_BYTES]>,
@@ -179,7 +206,7 @@ impl Ff {
         Self {
             words: [0; ff::WORDS as usize],
             pixels: zeros(),
-            colour: zeros(),
+            colour: Box::default(),
             merged: zeros(),
         }
     }
@@ -224,8 +251,8 @@ impl Ff {
         for (chunk, at) in colour.as_chunks_mut::<4>().0.iter_mut().zip(0_u16..) {
             *chunk = self.words[usize::from(ff::CLEAR_COLOUR + at)].to_le_bytes();
         }
-        if !self.colour.starts_with(&colour) {
-            self.colour.as_chunks_mut().0.fill(colour);
+        if !self.colour.0.starts_with(&colour) {
+            self.colour.0.as_chunks_mut().0.fill(colour);
         }
     }
 
@@ -273,6 +300,7 @@ impl Ff {
         let mut run = Run::default();
         let mut colour = 0;
         let (mut bytes, mut done) = (0, false);
+        let plain = operation.destination.mask == WHOLE_PIXEL && !operation.is_ignored(mxu);
         loop {
             let piece = operation.piece();
             let mut pieces = 1;
@@ -280,13 +308,16 @@ impl Ff {
                 let pages = operation.row_left() / PAGE_SIZE;
                 pieces = pages.min(allowance.pieces(price(PAGE_SIZE)));
             }
-            pieces = run.extend(&piece, pieces, mxu);
+            let known = plain.then(|| Run::next(&piece, pieces, mxu)).flatten();
+            pieces = known.map_or(1, |(_, pieces)| pieces);
             let mut result = Ok(());
-            if pieces == 0 {
-                pieces = 1;
-                run.flush(&self.colour[colour..][..COLOUR_RUN], &mxu.memory.vram);
+            if !known.is_some_and(|(next, _)| run.append(&next)) {
+                run.flush(self.colour.run(colour), &mxu.memory.vram);
                 colour = phase(&piece);
-                let begun = self.begin(operation, &piece, mxu);
+                let begun = match known {
+                    Some((next, _)) => Ok(next),
+                    None => self.begin(operation, &piece, mxu),
+                };
                 result = begun.map(|begun| run = begun);
             }
             if result == Err(Stop::Stalled) {
@@ -303,7 +334,7 @@ impl Ff {
                 break;
             }
         }
-        run.flush(&self.colour[colour..][..COLOUR_RUN], &mxu.memory.vram);
+        run.flush(self.colour.run(colour), &mxu.memory.vram);
         let counters = &mut mxu.counters;
         let (moved, finished) = match operation.kind {
             Kind::Clear => (&mut counters.bytes_filled, &mut counters.fills),
@@ -316,18 +347,13 @@ impl Ff {
 
     /// Does one piece. What it leaves to do in VRAM can be done with the next.
     fn begin(&mut self, operation: &Operation, piece: &Piece, mxu: &mut Mxu) -> Result<Run, Stop> {
-        let defects = mxu.config().defects;
-        let ignored = match operation.kind {
-            Kind::Clear => defects.ignore_fills,
-            Kind::Blit { .. } => defects.ignore_copies,
-        };
-        if ignored {
+        if operation.is_ignored(mxu) {
             return Err(Stop::Dropped);
         }
         let len = index(piece.len);
         let buffer = match piece.source {
             Some(_) => &mut self.pixels[..len],
-            None => &mut self.colour[phase(piece)..][..len],
+            None => &mut self.colour.0[phase(piece)..][..len],
         };
         let mask = operation.destination.mask;
         if mask == WHOLE_PIXEL {

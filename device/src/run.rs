@@ -35,42 +35,46 @@ impl Run {
     }
 
     /// Translates a piece and the next ones, `pieces` of them if they are whole
-    /// pages, and adds those that follow this run and whose addresses the TLBs
-    /// know. Returns how many. The others are not translated: a walk might read
-    /// a table that the run is about to write.
-    pub(crate) fn extend(&mut self, piece: &Piece, pieces: u64, mxu: &mut Mxu) -> u64 {
-        let Self { from, to, bytes } = *self;
-        let most = match from {
-            // A copy that reads what it has written goes piece by piece.
-            Some(from) => from.0.abs_diff(to.0),
-            None => u64::MAX,
+    /// pages, as far as the TLBs know them and they follow each other. Returns how
+    /// many, with the run that they are. The others are not translated: a walk might
+    /// read a table that a run is about to write.
+    pub(crate) fn next(piece: &Piece, pieces: u64, mxu: &mut Mxu) -> Option<(Self, u64)> {
+        let source = match piece.source {
+            Some((request, va)) => Some(mxu.peek(request, va, pieces)?),
+            None => None,
         };
-        let mut pieces = pieces.min(most.saturating_sub(bytes) / piece.len);
-        if bytes == 0 || pieces == 0 {
-            return 0;
-        }
-        let mut source = None;
-        if let (Some(from), Some((request, va))) = (from, piece.source) {
-            source = mxu.peek(request, va, pieces);
-            match &source {
-                Some(source) if source.at == from.add(bytes) => pieces = source.pages,
-                _ => return 0,
-            }
-        }
+        let pieces = source.as_ref().map_or(pieces, |source| source.pages);
         let (request, va) = piece.destination;
-        let Some(destination) = mxu.peek(request, va, pieces) else {
-            return 0;
-        };
-        if destination.at != to.add(bytes) {
-            return 0;
-        }
-        pieces = destination.pages;
+        let destination = mxu.peek(request, va, pieces)?;
+        let mut pieces = destination.pages;
         if let Some(source) = &source {
+            // A copy that reads what it has written goes piece by piece.
+            let apart = source.at.0.abs_diff(destination.at.0);
+            pieces = pieces.min(apart / piece.len).max(1);
             mxu.take(source, pieces);
         }
         mxu.take(&destination, pieces);
-        self.bytes += pieces * piece.len;
-        pieces
+        let from = source.map(|source| source.at);
+        let run = Self::new(from, destination.at, pieces * piece.len);
+        Some((run, pieces))
+    }
+
+    /// Makes one run of both, if the next one's pieces follow this one's.
+    pub(crate) fn append(&mut self, next: &Self) -> bool {
+        let bytes = self.bytes + next.bytes;
+        let follow = next.to == self.to.add(self.bytes)
+            && match (self.from, next.from) {
+                (None, None) => true,
+                (Some(from), Some(next)) => {
+                    next == from.add(self.bytes) && bytes <= from.0.abs_diff(self.to.0)
+                }
+                _ => false,
+            };
+        let follow = follow && self.bytes > 0;
+        if follow {
+            self.bytes = bytes;
+        }
+        follow
     }
 
     /// Moves the bytes. `colour` is as it begins at the run's start.
