@@ -39,15 +39,15 @@ impl Run {
     /// many, with the run that they are. The others are not translated: a walk might
     /// read a table that a run is about to write.
     pub(crate) fn next(piece: &Piece, pieces: u64, mxu: &mut Mxu) -> Option<(Self, u64)> {
+        let (request, va) = piece.destination;
+        let destination = mxu.peek(request, va, pieces)?;
+        let mut pieces = destination.pages;
         let source = match piece.source {
             Some((request, va)) => Some(mxu.peek(request, va, pieces)?),
             None => None,
         };
-        let pieces = source.as_ref().map_or(pieces, |source| source.pages);
-        let (request, va) = piece.destination;
-        let destination = mxu.peek(request, va, pieces)?;
-        let mut pieces = destination.pages;
         if let Some(source) = &source {
+            pieces = source.pages;
             // A copy that reads what it has written goes piece by piece.
             let apart = source.at.0.abs_diff(destination.at.0);
             pieces = pieces.min(apart / piece.len).max(1);

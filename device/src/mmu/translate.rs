@@ -87,8 +87,8 @@ impl Mxu {
             0
         };
         let key = self.utlb.key(request.client, process_id, va);
-        let (entry, pages, hit) = if let Some(entry) = self.utlb.lookup(key) {
-            (entry, 1, Hit::Utlb)
+        let (entry, entries, hit) = if let Some(entry) = self.utlb.lookup(key) {
+            (entry, &[][..], Hit::Utlb)
         } else {
             let spot = self.dtlb.find(process_id, va);
             let entries = self.dtlb.entries(spot, va)?;
@@ -97,12 +97,12 @@ impl Mxu {
                 return None;
             }
             let entries = &entries[..entries.len().min(index(pages))];
-            let pages = self.utlb.lacks(key, entries).max(1) as u64;
-            (entry, pages, Hit::Dtlb(key, entry))
+            (entry, entries, Hit::Dtlb(key, entry))
         };
         if !entry.segment() && !self.config().defects.ignore_segments {
             return None;
         }
+        let pages = self.utlb.lacks(key, entries).max(1) as u64;
         let page = VramOffset::from_page(entry.page().into());
         self.peeked(page.add(va.in_page()), pages, hit)
     }
