@@ -23,6 +23,8 @@ def checks(kernel: str) -> list[tuple[str, str]]:
 
 def interrupted(kernel: str) -> str:
     """Interrupt a run as soon as its guest has come up."""
+    # A shell's background job ignores Ctrl-C, and so would the run that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="presil-test-", dir="/tmp") as scratch:
         run = start(kernel, Path(scratch))
         try:
