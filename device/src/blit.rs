@@ -35,9 +35,9 @@ impl Rectangle {
     fn parse([x, y]: [u32; 2]) -> Result<Self, CspErrorKind> {
         let [x, y] = [x, y].map(Range::from_bits);
         if x.min() > x.max() || y.min() > y.max() {
-            return Err(CspErrorKind::Malformed {
-                what: "a rectangle whose first pixel is behind its last".into(),
-            });
+            return Err(CspErrorKind::malformed(
+                "a rectangle whose first pixel is behind its last",
+            ));
         }
         Ok(Self {
             x,
@@ -159,8 +159,8 @@ fn price(len: u64) -> u64 {
     len.div_ceil(4) + PIECE_COST
 }
 
-/// The clear colour, repeated. Where its end shares the low address bits with what
-/// is written, a host's loads wait for stores: a fill takes a tenth longer.
+/// The clear colour, repeated. It begins at a page: just below one's end, a host's
+/// loads of it wait for the stores before them, and a fill takes a tenth longer.
 #[repr(align(4096))]
 struct Colour([u8; COLOUR_RUN + COLOUR_BYTES]);
 
@@ -281,9 +281,9 @@ impl Ff {
         let last_x = u32::from(operation.rectangle.x.max()) + u32::from(offset.x());
         let last_y = u32::from(operation.rectangle.y.max()) + u32::from(offset.y());
         if !source.contains(last_x, last_y) {
-            return Err(CspErrorKind::Malformed {
-                what: "a blit that reads beyond its source surface".into(),
-            });
+            return Err(CspErrorKind::malformed(
+                "a blit that reads beyond its source surface",
+            ));
         }
         Ok(operation)
     }
@@ -384,9 +384,9 @@ impl Ff {
         }
         let rectangle = Rectangle::parse(ranges)?;
         if !destination.contains(rectangle.x.max().into(), rectangle.y.max().into()) {
-            return Err(CspErrorKind::Malformed {
-                what: "a rectangle beyond its destination surface".into(),
-            });
+            return Err(CspErrorKind::malformed(
+                "a rectangle beyond its destination surface",
+            ));
         }
         Ok(Operation {
             kind,

@@ -117,9 +117,9 @@ impl Surface {
         let misc = RtMisc::from_bits(word(ff::rt_misc(rt)));
         let code = format.format().into();
         let what = if !misc.enable() {
-            return Err(CspErrorKind::Malformed {
-                what: "a copy or fill with a render target that is not enabled".into(),
-            });
+            return Err(CspErrorKind::malformed(
+                "a copy or fill with a render target that is not enabled",
+            ));
         } else if misc.tiled() {
             "a tiled surface"
         } else if format.bl_slot() != 0 {

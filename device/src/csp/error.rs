@@ -65,6 +65,10 @@ impl CspErrorKind {
     pub(crate) fn unsupported(what: impl Into<Cow<'static, str>>) -> Self {
         Self::Unsupported { what: what.into() }
     }
+
+    pub(crate) fn malformed(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::Malformed { what: what.into() }
+    }
 }
 
 /// One error. The ring stands until an engine reset.

@@ -35,7 +35,7 @@ impl Trouble {
     }
 
     pub(super) fn malformed(what: &'static str) -> Self {
-        Self::Halt(CspErrorKind::Malformed { what: what.into() })
+        Self::Halt(CspErrorKind::malformed(what))
     }
 }
 

@@ -56,9 +56,9 @@ impl Packet {
         if !offset || planted!(ContextForgotten) {
             return Ok(at);
         }
-        let context = self.context.ok_or(CspErrorKind::Malformed {
-            what: "an offset in the context outside a save or restore buffer".into(),
-        })?;
+        let context = self.context.ok_or(CspErrorKind::malformed(
+            "an offset in the context outside a save or restore buffer",
+        ))?;
         Ok(context.add(at.0))
     }
 
@@ -68,9 +68,7 @@ impl Packet {
 }
 
 pub(super) fn wrong_count() -> CspErrorKind {
-    CspErrorKind::Malformed {
-        what: "the packet's own count is not that of its form".into(),
-    }
+    CspErrorKind::malformed("the packet's own count is not that of its form")
 }
 
 /// Length of a packet in dwords, header included. A length that the hardware
@@ -90,9 +88,7 @@ fn common_dwords(header: u32) -> Result<u32, CspErrorKind> {
         opcode::QUERY_DUMP | opcode::SET_REGISTER | opcode::BLOCK
     );
     if to_block && fields.block() > packet::block::LAST {
-        return Err(CspErrorKind::Malformed {
-            what: "no block has this id".into(),
-        });
+        return Err(CspErrorKind::malformed("no block has this id"));
     }
     Ok(match fields.opcode() {
         opcode::SKIP => 1 + u32::from(packet::Skip::from_bits(header).dwords()),
