@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from . import commands, cpio
+from .cache import write_atomically
 from .errors import Refused
 from .kernel import Kernel
 from .module import target_directory
@@ -42,7 +43,8 @@ def write(
     for tool in tools:
         archive.file(f"bin/{tool.name}", stripped(tool.read_bytes(), tool.name), executable=True)
     to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_bytes(archive.finish())
+    # Another run's QEMU may be reading the old one.
+    write_atomically(to, archive.finish())
 
 
 def base(busybox: Path) -> cpio.Archive:

@@ -10,6 +10,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+LEVELLED = re.compile(r"<(\d+)>(?=\[)")
+"""What `dmesg -r` puts before the timestamp: facility and level."""
+WARNING_LEVEL = 4
+BOOT_ENDS = "presil: the boot ends here"
+TAINTS = ("loading out-of-tree module taints kernel", "module verification failed")
+"""What any module built outside the kernel's tree causes."""
+SLOW = re.compile(
+    r"hrtimer: interrupt took \d+ ns"
+    r"|perf: interrupt took too long"
+    r"|(?:INFO: )?NMI handler .* took too long"
+    r"|workqueue: .* hogged CPU"
+    r"|clocksource: |timekeeping watchdog"
+    r"|tsc: Marking TSC unstable|TSC found unstable|sched_clock: Marking unstable"
+)
+"""What says only that time ran: the host was busy. A driver cannot cause it in a guest."""
+STUCK = re.compile(r"watchdog: BUG: soft lockup - CPU#\d+ stuck for (\d+)s")
+STUCK_SECONDS_UNDER_TCG = 60
+"""A shorter soft lockup of an emulated processor is the host's. One that lasts is told again
+and again, with more seconds each time."""
 STAMPED = re.compile(r"\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? ?(.*)")
 """A line of the kernel, with the caller where the kernel was built to name it."""
 KINDS = [
@@ -32,6 +51,19 @@ LONGEST = 80
 """Lines kept of one report: a register dump with its call trace has about 50."""
 
 
+def is_slow_host(words: str, emulated: bool) -> bool:
+    """Whether the kernel's words say only that the host was slow."""
+    stuck = STUCK.match(words)
+    if stuck:
+        return emulated and int(stuck[1]) < STUCK_SECONDS_UNDER_TCG
+    return bool(SLOW.match(words))
+
+
+def slow_note(slow: Sequence[str]) -> str:
+    """What a check of the kernel's log adds where the host was slow."""
+    return f"; the host was slow: {slow[0]}" if slow else ""
+
+
 @dataclass
 class Finding:
     """One report of the kernel: an oops, a WARNING, a hung task and the like."""
@@ -43,19 +75,66 @@ class Finding:
     """The whole report, as printed."""
 
 
-def findings(console: Sequence[str]) -> list[Finding]:
-    """All reports, in their order."""
+@dataclass
+class Judgement:
+    """What a part of the kernel's log amounts to."""
+
+    complaints: list[str] = field(default_factory=list)
+    """The kernel's words at the level of a warning or worse."""
+    slow: list[str] = field(default_factory=list)
+    """Those that only say that the host was slow."""
+
+    def detail(self) -> str:
+        """In a line."""
+        first = next(iter(self.complaints), "nothing at warning level but the taint lines")
+        return first + slow_note(self.slow)
+
+
+def judge_levels(log: Sequence[str], emulated: bool) -> Judgement:
+    """Judge what `dmesg -r` printed, from the end of the boot on."""
+    start = next((n for n, line in enumerate(log) if BOOT_ENDS in line), -1)
+    log = log[start + 1 :]
+    result = Judgement()
+    position = 0
+    while position < len(log):
+        level = LEVELLED.search(log[position])
+        kind, words = judged(log[position])
+        if is_slow_host(words, emulated):
+            result.slow.append(words)
+            position = bounds(kind, log, position)[1] if kind else position + 1
+            continue
+        if level and int(level[1]) & 7 <= WARNING_LEVEL:
+            if not any(taint in words for taint in TAINTS):
+                result.complaints.append(words)
+        position += 1
+    return result
+
+
+def findings(console: Sequence[str], emulated: bool = False) -> list[Finding]:
+    """All reports, in their order, but for those that say only that the host was slow.
+
+    A line that has been there before is no second one: a program printed the kernel's log.
+    """
     found = []
     position = 0
+    seen = set[str]()
     while position < len(console):
         kind, text = judged(console[position])
-        if kind:
+        if kind and stamp_and_words(console[position]) not in seen:
             start, end = bounds(kind, console, position)
-            found.append(Finding(kind, text, list(console[start:end])))
-            position = end
+            if not is_slow_host(text, emulated):
+                found.append(Finding(kind, text, list(console[start:end])))
         else:
-            position += 1
+            end = position + 1
+        seen.update(stamp_and_words(line) for line in console[position:end])
+        position = end
     return found
+
+
+def stamp_and_words(line: str) -> str:
+    """A kernel line without what stands before it on its line."""
+    stamped = STAMPED.search(line)
+    return stamped[0] if stamped else ""
 
 
 def judged(line: str) -> tuple[str | None, str]:
@@ -107,7 +186,19 @@ def kernel_words(console: Iterable[str]) -> list[str]:
     return [stamped[1] for line in console if (stamped := STAMPED.search(line))]
 
 
-def program_words(console: Iterable[str]) -> list[str]:
-    """What programs printed: the console without the kernel's lines."""
-    lines = (STAMPED.sub("", line) for line in console)
-    return [line.rstrip() for line in lines if line.strip()]
+def program_words(console: Iterable[str], before: Iterable[str] = ()) -> list[str]:
+    """What programs printed: the console without the kernel's lines.
+
+    The kernel prints a line once: one that was there already, here or in the console
+    `before`, is a program's (`dmesg | grep …`).
+    """
+    seen = {stamp_and_words(line) for line in before} - {""}
+    words = []
+    for line in console:
+        kernel = stamp_and_words(line)
+        if kernel not in seen:
+            line = STAMPED.sub("", line)
+            seen.update({kernel} - {""})
+        if line.strip():
+            words.append(line.rstrip())
+    return words

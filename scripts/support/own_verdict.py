@@ -1,5 +1,6 @@
 """How a guest with a user's own driver and script did, from what its console says."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,25 @@ from .session import Outcome, check
 DIED_WITH_SIGNAL = 128
 REASONS = 3
 """Most kernel lines that tell why a module does not load."""
-TAINTS = ("loading out-of-tree module taints", "module verification failed")
 
 
-def judge(outcome: Outcome, script: Path | None) -> None:
+def judge(outcome: Outcome, script: Path | None, emulated: bool = False) -> None:
     """Add the checks of modules, script and kernel log to those that every run has."""
     transcript = outcome.transcript
     # What the kernel said while it booted is not the driver's.
-    outcome.findings = guest_log.findings(section(transcript.lines, "loading", "done"))
+    outcome.findings = guest_log.findings(
+        section(transcript.lines, "loading", "done"), emulated
+    )
     checks = module_checks(transcript)
     if script:
         outcome.script = script_result(transcript, script)
         ok = outcome.script["status"] == 0
         checks.append(check(f"script {script.name}", ok, script_detail(outcome.script)))
     found = [f"{finding.kind}: {finding.line}" for finding in outcome.findings]
-    checks.append(check("kernel log", not found, (found or ["no oops, WARNING or hang"])[0]))
+    words = guest_log.kernel_words(section(transcript.lines, "loading", "done"))
+    slow = [said for said in words if guest_log.is_slow_host(said, emulated)]
+    detail = (found or ["no oops, WARNING or hang"])[0] + guest_log.slow_note(slow)
+    checks.append(check("kernel log", not found, detail))
     outcome.checks[:0] = checks
 
 
@@ -58,7 +63,7 @@ def reasons(console: list[str]) -> list[str]:
         return [found[0].line]
     words = guest_log.kernel_words(console)
     # insmod asks the kernel in two ways, so most is said twice.
-    said = dict.fromkeys(w for w in words if w and not any(taint in w for taint in TAINTS))
+    said = dict.fromkeys(w for w in words if w and not any(taint in w for taint in guest_log.TAINTS))
     return list(said)[-REASONS:]
 
 
@@ -67,11 +72,14 @@ def script_result(transcript: Transcript, script: Path) -> dict[str, Any]:
     ended = transcript.all("script_ended")
     started = bool(transcript.all("script"))
     printed = section(transcript.lines, "script", "script_ended") if started else []
+    before = transcript.lines[: span(transcript.lines, "script", "script_ended")[0]]
     return {
         "name": script.name,
         "started": started,
         "status": ended[0]["status"] if ended else None,
-        "output": guest_log.program_words(line for line in printed if MARK not in line),
+        "output": guest_log.program_words(
+            (line for line in printed if MARK not in line), before
+        ),
     }
 
 
@@ -86,8 +94,17 @@ def section(lines: list[str], start: str, end: str) -> list[str]:
     """The console from the message that begins `start` to the one that begins `end`.
 
     Without the first message nothing is cut off before, without the last nothing after.
+    What stands before the last message on its line belongs to it: a program need not end its
+    last line.
     """
-    marks = [f'{MARK}{{"{kind}"' for kind in (start, end)]
-    found = [next((n for n, line in enumerate(lines) if mark in line), None) for mark in marks]
+    first, last = span(lines, start, end)
+    rest = lines[last].partition(MARK)[0] if last < len(lines) else ""
+    return [*lines[first:last], *([rest] if rest.strip() else [])]
+
+
+def span(lines: list[str], start: str, end: str) -> tuple[int, int]:
+    """The first line after the message `start`, and that of the message `end`."""
+    marks = [re.compile(rf'{MARK}(?:\d+ )?{{"{kind}"') for kind in (start, end)]
+    found = [next((n for n, line in enumerate(lines) if mark.search(line)), None) for mark in marks]
     first = 0 if found[0] is None else found[0] + 1
-    return lines[first : found[1]]
+    return first, len(lines) if found[1] is None else found[1]

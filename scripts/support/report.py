@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import guest_log, render, trouble
+from . import guest_log, render, session, trouble
 from .cache import write_atomically
 from .render import heading
 from .session import Guest, Outcome
@@ -65,8 +65,7 @@ def as_text(report: dict[str, Any]) -> str:
     out += heading("run")
     out += render.lines({**report["versions"], "door": report["door"], "accel": report["accel"]}, 2)
     out += ["  " + ", ".join(f"{name} {took:.1f} s" for name, took in report["seconds"].items())]
-    failed = [check for check in report["checks"] if check.get("ok") is not True]
-    verdict = f"{len(report['checks']) - len(failed)} checks passed, {len(failed)} failed"
+    verdict = verdict_line(report["checks"])
     return "\n".join([*out, "", verdict])
 
 
@@ -118,5 +117,17 @@ def id_range(rows: list[dict[str, Any]]) -> str:
 
 def check_line(check: dict[str, Any]) -> str:
     """One check on one line."""
-    mark = "ok  " if check.get("ok") is True else "FAIL"
-    return f"  {mark}  {check.get('name')}: {check.get('detail', '')}"
+    return f"  {session.mark(check):4}  {check.get('name')}: {check.get('detail', '')}"
+
+
+def verdict_line(checks: list[dict[str, Any]]) -> str:
+    """How many checks ended how; what did not happen is said only where it is not nothing."""
+    marks = [session.mark(check) for check in checks]
+    counts = {"ok": "passed", "FAIL": "failed", "----": "not run", "skip": "skipped"}
+    words = [
+        f"{marks.count(mark)} {word}" for mark, word in counts.items()
+        if mark in {"ok", "FAIL"} or mark in marks
+    ]
+    unannounced = [c for c in checks if session.mark(c) == "skip" and session.is_bad(c)]
+    more = "; skipped for no known reason, which fails the run" if unannounced else ""
+    return ", ".join([words[0].replace(" ", " checks ", 1), *words[1:]]) + more

@@ -28,6 +28,30 @@ class Console(unittest.TestCase):
         transcript, _, _ = self.follow('login: @presil {"done":{"ok":true}}\n')
         self.assertEqual(transcript.all("done"), [{"ok": True}])
 
+    def test_missing_number_is_noticed_and_a_repeated_one_is_no_second_message(self) -> None:
+        transcript, kinds, _ = self.follow(
+            '@presil 1 {"boot":{}}', '@presil 2 {"a":1}', '[    1.0] @presil 2 {"a":1}',
+            '@presil 4 {"done":{}}', '@presil 1 {"boot":{}}', '@presil 2 {"done":{}}',
+        )
+        self.assertEqual(kinds, ["boot", "a", "done", "boot", "done"])
+        self.assertEqual(transcript.broken, ["messages 3 to 3 are missing before done (4)"])
+
+    def test_message_that_the_kernel_prints_behind_is_whole(self) -> None:
+        transcript, kinds, _ = self.follow('@presil 1 {"boot":{}}[    1.500000] a: b')
+        self.assertEqual((kinds, transcript.broken), (["boot"], []))
+
+    def test_kernel_line_at_any_byte_loses_nothing_unnoticed(self) -> None:
+        said = ['@presil 1 {"boot":{}}', '@presil 2 {"check":{"name":"a","ok":false}}', "ok",
+                '@presil 3 {"done":{"ok":true}}']
+        text = "".join(f"{line}\r\n" for line in said)
+        whole = {"boot": [{}], "check": [{"name": "a", "ok": False}], "done": [{"ok": True}]}
+        for at in range(len(text)):
+            torn = f"{text[:at]}[    3.000001] gpu: hello\r\n{text[at:]}"
+            transcript, _, _ = self.follow(*torn.splitlines())
+            told = transcript.messages == whole
+            lost = bool(transcript.broken) or not transcript.all("done")
+            self.assertTrue(told or lost, f"at {at}: {transcript.messages}")
+
     def test_torn_message_is_kept_as_broken_and_is_no_message(self) -> None:
         transcript, kinds, _ = self.follow('@presil {"done":{"ok[  3.1] oops\n', "@presil 3\n",
                                            "@presil {}\n")

@@ -66,10 +66,73 @@ class Findings(unittest.TestCase):
                                     "Kernel panic - not syncing: Fatal exception"),
                          ["oops", "panic"])
 
+    def test_slow_host_is_no_report_but_a_processor_that_stays_stuck_is(self) -> None:
+        stuck = "watchdog: BUG: soft lockup - CPU#0 stuck for {}s! [a:1]"
+        for seconds, emulated, kinds in [(22, True, []), (22, False, ["lockup"]),
+                                         (67, True, ["lockup"])]:
+            lines = stamped(stuck.format(seconds), "Call Trace:", " </TASK>")
+            found = guest_log.findings(lines, emulated)
+            self.assertEqual([finding.kind for finding in found], kinds, (seconds, emulated))
+
+    def test_report_that_a_program_prints_again_is_one(self) -> None:
+        line = stamped("WARNING: at a.c:1")[0]
+        self.assertEqual(len(guest_log.findings([line, "x", line])), 1)
+
+    def test_kernels_lines_that_a_program_prints_are_the_programs(self) -> None:
+        first, second = stamped("gpu: ready", "gpu: fence")
+        self.assertEqual(guest_log.program_words([second, first, "bye"], before=[first]),
+                         [first, "bye"])
+
     def test_kernel_line_within_a_programs_line_is_found(self) -> None:
         line = "progress: 10[    1.500000][  T88] WARNING: CPU: 0 at a.c:1"
         self.assertEqual([f.kind for f in guest_log.findings([line])], ["warning"])
         self.assertEqual(guest_log.program_words([line]), ["progress: 10"])
+
+
+class Levels(unittest.TestCase):
+    """What `dmesg -r` prints is judged by its levels."""
+
+    def judged(self, *lines: str) -> guest_log.Judgement:
+        """The judgement of these lines, each with its level, on an emulated processor."""
+        raw = [f"<{line[0]}>[    1.{n:06}] {line[2:]}" for n, line in enumerate(lines)]
+        return guest_log.judge_levels(raw, emulated=True)
+
+    def test_warnings_and_worse_are_complaints(self) -> None:
+        for level in "01234":
+            self.assertEqual(self.judged(f"{level} gpu: bad").complaints, ["gpu: bad"])
+        for level in "567":
+            self.assertEqual(self.judged(f"{level} gpu: good").complaints, [])
+        # A facility that is not the kernel's: what a program wrote to /dev/kmsg.
+        self.assertEqual(guest_log.judge_levels(["<12>[    1.000000] a"], True).complaints,
+                         ["a"])
+
+    def test_boot_and_taints_are_not_the_drivers(self) -> None:
+        result = self.judged("4 early: bad", f"6 {guest_log.BOOT_ENDS}",
+                             "4 presil: loading out-of-tree module taints kernel.",
+                             "5 presil: module verification failed: a")
+        self.assertEqual(result.complaints, [])
+
+    def test_what_says_only_that_time_ran_is_told_and_fails_nothing(self) -> None:
+        said = ["hrtimer: interrupt took 12345678 ns",
+                "perf: interrupt took too long (3139 > 3138), lowering",
+                "clocksource: timekeeping watchdog on CPU1: Marking clocksource 'tsc' as unstable",
+                "workqueue: drm_fb_helper_damage_work hogged CPU for >10000us 4 times",
+                "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [insmod:88]"]
+        for words in said:
+            result = self.judged(f"4 {words}", "4 gpu: bad")
+            self.assertEqual(result.slow, [words])
+            self.assertIn("the host was slow", result.detail())
+            if not words.startswith("watchdog"):
+                self.assertEqual(result.complaints, ["gpu: bad"])
+
+    def test_what_a_driver_says_of_interrupts_is_a_complaint(self) -> None:
+        words = "presil 0000:01:00.0: hrtimer: interrupt took 1 ns"
+        self.assertEqual(self.judged(f"4 {words}").complaints, [words])
+
+    def test_oops_beside_a_slow_host_is_found(self) -> None:
+        result = self.judged("4 hrtimer: interrupt took 5000000 ns", "1 BUG: kernel NULL pointer",
+                             "4 WARNING: at a.c:1")
+        self.assertEqual(result.complaints, ["BUG: kernel NULL pointer", "WARNING: at a.c:1"])
 
 
 if __name__ == "__main__":

@@ -139,6 +139,17 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(self.failed(result), ["kernel log: warning: WARNING: at a.c:1"])
         self.assertEqual(result.exit_status, 1)
 
+    def test_kernels_log_that_a_script_prints_is_its_output_and_no_second_result(self) -> None:
+        line = "[    1.000000] gpu: ready"
+        again = "[    0.900000] @presil 3 " + '{"inserted":{"module":"a.ko","status":1,"said":""}}'
+        said = [text.replace(" {", f" {n} {{", 1) for n, text in enumerate(LOADED, 2)]
+        result = self.judged('@presil 1 {"boot":{}}', *said, line, '@presil 6 {"script":{}}',
+                             line, again, "bye[    1.100000] @presil 7 "
+                             '{"script_ended":{"status":0}}', '@presil 8 {"done":{"ok":true}}',
+                             script="t.sh")
+        self.assertEqual((self.failed(result), result.transcript.broken), ([], []))
+        self.assertEqual(result.script and result.script["output"], [line, "bye"])
+
     def test_refused_module_is_told_with_the_kernels_words(self) -> None:
         words = "[    1.000000] a: version magic '1' should be '2'"
         result = self.judged(

@@ -47,11 +47,13 @@ pub(crate) enum Command {
     /// Measures register accesses, from a doorbell to its interrupt, and the CPU's
     /// bandwidth in VRAM and RAM
     ///
-    /// Lines that begin with "@presil " are for the program that started the guest.
+    /// Where the output is not a terminal, lines that begin with "@presil " are for the
+    /// program that started the guest.
     Bench,
     /// Tells how the memory came up and how an allocation goes, and checks both and the data
     ///
-    /// Lines that begin with "@presil " are for the program that started the guest.
+    /// Where the output is not a terminal, lines that begin with "@presil " are for the
+    /// program that started the guest.
     Demo {
         /// A serial line to the model's control socket, to compare what the driver
         /// wrote with what the model reads

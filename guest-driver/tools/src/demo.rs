@@ -1,6 +1,6 @@
 //! `presilctl demo`: the main job, told and checked.
 
-use crate::checks::{self, Context, Outcome};
+use crate::checks::{self, Context, NOT_RUN, Outcome};
 use crate::debugfs;
 use crate::device::Device;
 use crate::error::Result;
@@ -26,20 +26,16 @@ pub(crate) fn run(device: Device, model: Option<Model>, small: bool) -> Result<b
         say("step", &step);
     }
     let passed = checks::run(&checks::of_demo(), &context, |check, outcome| {
-        let (ok, detail) = match outcome {
-            Outcome::Passed(detail) => (true, detail.clone()),
-            Outcome::Failed(detail) => (false, detail.clone()),
-            Outcome::Skipped(reason) => (true, format!("skipped: {reason}")),
+        let (mark, detail, mut told) = match outcome {
+            Outcome::Passed(detail) => ("ok  ", detail.as_str(), json!({ "ok": true })),
+            Outcome::Failed(detail) => ("FAIL", detail.as_str(), json!({ "ok": false })),
+            Outcome::Skipped(reason) => ("skip", reason.as_str(), json!({ "skipped": reason })),
+            Outcome::NotRun => ("----", NOT_RUN, json!({ "not_run": NOT_RUN })),
         };
-        println!(
-            "{} {}: {detail}",
-            if ok { "ok  " } else { "FAIL" },
-            check.name
-        );
-        say(
-            "check",
-            &json!({ "name": check.name, "ok": ok, "detail": detail }),
-        );
+        println!("{mark} {}: {detail}", check.name);
+        told["name"] = check.name.into();
+        told["detail"] = detail.into();
+        say("check", &told);
     });
     Ok(passed)
 }

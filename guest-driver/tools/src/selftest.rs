@@ -1,6 +1,6 @@
 //! `presilctl selftest`: all checks, in TAP 14.
 
-use crate::checks::{self, Context, Outcome};
+use crate::checks::{self, Context, NOT_RUN, Outcome};
 use crate::device::Device;
 use crate::error::Result;
 use crate::model::Model;
@@ -17,6 +17,7 @@ pub(crate) fn run(device: Device, model: Option<Model>) -> Result<bool> {
         match outcome {
             Outcome::Passed(detail) => println!("ok {number} - {}\n# {detail}", check.name),
             Outcome::Skipped(reason) => println!("ok {number} - {} # SKIP {reason}", check.name),
+            Outcome::NotRun => println!("not ok {number} - {}\n# not run: {NOT_RUN}", check.name),
             Outcome::Failed(detail) => println!("not ok {number} - {}\n# {detail}", check.name),
         }
     });

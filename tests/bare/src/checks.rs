@@ -194,8 +194,10 @@ impl Bench {
         for at in (PAGE..2 * PAGE).step_by(4) {
             self.expect(Place::Ram, at, 2);
         }
-        self.compare()?;
-        Ok("the other page was filled".into())
+        let filled = self.compare();
+        // What went to the wrong page is not held against later checks.
+        self.refresh(Place::Ram, 0xA2E7);
+        filled.map(|()| "the other page was filled".into())
     }
 
     fn wraps(&mut self) -> Result<String> {

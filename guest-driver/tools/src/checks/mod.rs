@@ -58,17 +58,22 @@ pub(crate) struct Check {
     run: fn(&Context) -> Result<String>,
 }
 
+/// Why a check was not run.
+pub(crate) const NOT_RUN: &str = "the GPU does not finish its work";
+
 /// How a check ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Passed(String),
     Failed(String),
     Skipped(String),
+    /// The GPU does not finish what an earlier check gave it.
+    NotRun,
 }
 
 /// Runs checks one after another and tells how each ended. After a failure
 /// that leaves the GPU with unfinished work the others would only wait: they
-/// fail unrun. True if none failed.
+/// are not run. True if none failed.
 pub(crate) fn run(
     checks: &[Check],
     context: &Context,
@@ -77,14 +82,11 @@ pub(crate) fn run(
     let mut passed = true;
     let mut hangs = false;
     for check in checks {
-        let result = if hangs {
-            Err(Error::Wrong(
-                "not run: the GPU does not finish its work".into(),
-            ))
-        } else {
-            (check.run)(context)
-        };
-        let outcome = match result {
+        if hangs {
+            tell(check, &Outcome::NotRun);
+            continue;
+        }
+        let outcome = match (check.run)(context) {
             Ok(detail) => Outcome::Passed(detail),
             Err(Error::Skipped(reason)) => Outcome::Skipped(reason),
             Err(error) => {
