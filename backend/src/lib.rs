@@ -16,6 +16,7 @@ pub mod chips;
 pub mod cli;
 pub mod control;
 pub mod count;
+mod eventfd_signal;
 mod lent;
 pub mod life;
 pub mod mmu_args;

@@ -9,6 +9,7 @@ use presil_device::{BlockUse, Config, Counters};
 use serde_json::{Value, json};
 
 use crate::control::{self, Questions};
+use crate::eventfd_signal;
 use crate::life::{Life, Presence};
 use crate::pci::Identity;
 use crate::shared_gpu::{Lost, SharedGpu};
@@ -167,6 +168,7 @@ impl Door {
 
 /// Serves until every QEMU has left, or with `keep` until a signal.
 pub fn serve(options: &Options) -> Result<(), ServerError> {
+    eventfd_signal::prepare().map_err(|error| ServerError::Start(error.into()))?;
     let life = Arc::new(Life::default());
     let start =
         |door: &DoorOptions| Served::start(options.config.clone(), options.identity, door, &life);

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 
 use e3k_regs::Reg;
@@ -14,7 +15,7 @@ use support::vfio::until;
 use vhost::vhost_user::VhostUserFrontend;
 use vhost::vhost_user::message::VhostUserConfigFlags;
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 const EVENT_AT: u64 = DATA + 0x10_0000;
 const FENCE_AT: u64 = DATA + 0x11_0000;
@@ -379,9 +380,13 @@ fn memory_that_its_file_does_not_hold_is_refused() {
 fn a_call_that_takes_nothing_delays_nobody() {
     let (server, mut qemu) = attach(&[]);
     qemu.start();
-    let full = EventFd::new(0).unwrap();
-    full.write(u64::MAX - 1).unwrap();
+    let full = EventFd::new(EFD_NONBLOCK).unwrap();
     qemu.frontend.set_vring_call(0, &full).unwrap();
+    // The server shares the flags: from here on a write to it waits for ever.
+    // SAFETY: `full` is open as long as this borrow.
+    let lent = unsafe { BorrowedFd::borrow_raw(full.as_raw_fd()) };
+    rustix::io::ioctl_fionbio(lent, false).unwrap();
+    full.write(u64::MAX - 1).unwrap();
     for used in 1..=3 {
         qemu.guest
             .offer(0, &[readable(DATA, 16), writable(DATA, 16)]);

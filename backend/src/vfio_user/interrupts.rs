@@ -1,7 +1,5 @@
 //! The function's interrupt, by MSI or INTx.
 
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -13,7 +11,7 @@ use vfio_bindings::bindings::vfio;
 use super::config_space::Route;
 use super::counters::VfioUserCounters;
 use super::wire::{IrqAction, IrqData, SetIrqs};
-use crate::lent::never_wait;
+use crate::lent::LentEvent;
 use crate::shared_gpu::InterruptPort;
 
 /// Said at the first INTx.
@@ -47,8 +45,8 @@ pub(super) struct Interrupts {
 #[derive(Default)]
 struct State {
     route: Route,
-    msi: Option<File>,
-    intx: Option<File>,
+    msi: Option<LentEvent>,
+    intx: Option<LentEvent>,
     /// From each INTx until the client has taken it.
     intx_masked: bool,
     /// Rises of the line when an MSI was last sent.
@@ -89,7 +87,7 @@ impl Interrupts {
         let chosen = all || matches!(request.data, IrqData::Bools([chosen]) if *chosen != 0);
         match (request.action, request.data) {
             (IrqAction::Trigger, IrqData::EventFds) if request.count == 1 => {
-                state.assign(intx, fd.map(event_fd).transpose()?);
+                state.assign(intx, fd.map(LentEvent::new).transpose()?);
             }
             (IrqAction::Trigger, IrqData::None) if request.count == 0 => state.assign(intx, None),
             (IrqAction::Trigger, IrqData::None | IrqData::Bools(_)) => {
@@ -109,14 +107,8 @@ impl Interrupts {
     }
 }
 
-/// A descriptor to write to. Writing never waits, whatever it is.
-fn event_fd(fd: OwnedFd) -> Result<File, Errno> {
-    never_wait(&fd)?;
-    Ok(File::from(fd))
-}
-
 impl State {
-    fn assign(&mut self, intx: bool, fd: Option<File>) {
+    fn assign(&mut self, intx: bool, fd: Option<LentEvent>) {
         if intx {
             self.intx = fd;
             self.intx_masked = false;
@@ -126,11 +118,13 @@ impl State {
     }
 
     /// Whether there was somebody to tell.
-    fn signal(&mut self, intx: bool) -> bool {
-        let fd = if intx { &mut self.intx } else { &mut self.msi };
-        let Some(fd) = fd else { return false };
-        // A descriptor that takes nothing has been told often enough.
-        let _ = fd.write(&1_u64.to_ne_bytes());
+    fn signal(&self, intx: bool) -> bool {
+        let event = if intx { &self.intx } else { &self.msi };
+        let Some(event) = event else { return false };
+        // Where the kernel has no memory for it the interrupt is lost.
+        if let Err(error) = event.signal() {
+            tracing::debug!("an interrupt was lost: {error}");
+        }
         true
     }
 }

@@ -2,13 +2,17 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::MutexGuard;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::{Arc, MutexGuard};
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
 
 use vhost_user_backend::{VringMutex, VringState, VringStateGuard, VringStateMutGuard, VringT};
 use virtio_queue::{DescriptorChain, Error as QueueError, QueueOwnedT, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
-use crate::lent::never_wait;
+use crate::lent::{self, LentEvent};
 
 /// Guest memory; QEMU replaces the table behind it now and then.
 pub(super) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
@@ -34,7 +38,7 @@ pub(super) enum QueueBroken {
     },
     /// The guest cannot be told that something was used.
     #[error("its call descriptor does not take a signal ({0})")]
-    Call(io::Error),
+    Call(Errno),
 }
 
 /// [`VringMutex`] with descriptors that nobody waits for, and a kick that may be
@@ -42,7 +46,11 @@ pub(super) enum QueueBroken {
 /// an event of the old descriptor and read the new one, and the crate's thread
 /// would end of that.
 #[derive(Clone)]
-pub struct Vring(VringMutex<Memory>);
+pub struct Vring {
+    queue: VringMutex<Memory>,
+    /// Not in `queue`: the crate writes to it as to any file.
+    call: Arc<Mutex<Option<LentEvent>>>,
+}
 
 impl Vring {
     /// Whether QEMU has the queue started and enabled.
@@ -67,18 +75,19 @@ impl Vring {
 
     /// Tells the guest to look at the used ring.
     pub(super) fn signal(&self) -> Result<(), QueueBroken> {
-        match self.signal_used_queue() {
-            // It has been told often enough.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            told => told.map_err(QueueBroken::Call),
-        }
+        let call = self.call.lock();
+        let told = call.as_ref().map_or(Ok(()), LentEvent::signal);
+        told.map_err(QueueBroken::Call)
     }
 }
 
-/// Where this fails the descriptor cannot be read or written either.
-fn without_waits(file: File) -> File {
-    let _ = never_wait(&file);
-    file
+/// `file`, if it may be an eventfd.
+fn event(file: Option<File>, what: &str) -> Option<File> {
+    let event = file.filter(|file| lent::is_event(file));
+    if event.is_none() {
+        tracing::debug!("no eventfd for the {what}: it is not used");
+    }
+    event
 }
 
 impl<'a> VringStateGuard<'a, Memory> for Vring {
@@ -91,90 +100,97 @@ impl<'a> VringStateMutGuard<'a, Memory> for Vring {
 
 impl VringT<Memory> for Vring {
     fn new(memory: Memory, max_queue_size: u16) -> Result<Self, QueueError> {
-        VringMutex::new(memory, max_queue_size).map(Self)
+        Ok(Self {
+            queue: VringMutex::new(memory, max_queue_size)?,
+            call: Arc::default(),
+        })
     }
 
     fn read_kick(&self) -> io::Result<bool> {
-        match self.0.read_kick() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            other => other,
-        }
+        let state = self.get_ref();
+        let Some(kick) = state.get_kick() else {
+            return Ok(false);
+        };
+        // SAFETY: the guard keeps `kick` in place, and that is open.
+        let kick = unsafe { BorrowedFd::borrow_raw(kick.as_raw_fd()) };
+        Ok(lent::take(kick)? && state.is_enabled())
     }
 
     fn get_ref(&self) -> MutexGuard<'_, VringState<Memory>> {
-        self.0.get_ref()
+        self.queue.get_ref()
     }
 
     fn get_mut(&self) -> MutexGuard<'_, VringState<Memory>> {
-        self.0.get_mut()
+        self.queue.get_mut()
     }
 
     fn add_used(&self, head: u16, bytes: u32) -> Result<(), QueueError> {
-        self.0.add_used(head, bytes)
+        self.queue.add_used(head, bytes)
     }
 
     fn signal_used_queue(&self) -> io::Result<()> {
-        self.0.signal_used_queue()
+        self.signal().map_err(io::Error::other)
     }
 
     fn enable_notification(&self) -> Result<bool, QueueError> {
-        self.0.enable_notification()
+        self.queue.enable_notification()
     }
 
     fn disable_notification(&self) -> Result<(), QueueError> {
-        self.0.disable_notification()
+        self.queue.disable_notification()
     }
 
     fn needs_notification(&self) -> Result<bool, QueueError> {
-        self.0.needs_notification()
+        self.queue.needs_notification()
     }
 
     fn set_enabled(&self, enabled: bool) {
-        self.0.set_enabled(enabled);
+        self.queue.set_enabled(enabled);
     }
 
     fn set_queue_info(&self, table: u64, available: u64, used: u64) -> Result<(), QueueError> {
-        self.0.set_queue_info(table, available, used)
+        self.queue.set_queue_info(table, available, used)
     }
 
     fn queue_next_avail(&self) -> u16 {
-        self.0.queue_next_avail()
+        self.queue.queue_next_avail()
     }
 
     fn set_queue_next_avail(&self, index: u16) {
-        self.0.set_queue_next_avail(index);
+        self.queue.set_queue_next_avail(index);
     }
 
     fn set_queue_next_used(&self, index: u16) {
-        self.0.set_queue_next_used(index);
+        self.queue.set_queue_next_used(index);
     }
 
     fn queue_used_idx(&self) -> Result<u16, QueueError> {
-        self.0.queue_used_idx()
+        self.queue.queue_used_idx()
     }
 
     fn set_queue_size(&self, size: u16) {
-        self.0.set_queue_size(size);
+        self.queue.set_queue_size(size);
     }
 
     fn set_queue_event_idx(&self, enabled: bool) {
-        self.0.set_queue_event_idx(enabled);
+        self.queue.set_queue_event_idx(enabled);
     }
 
     fn set_queue_ready(&self, ready: bool) {
-        self.0.set_queue_ready(ready);
+        self.queue.set_queue_ready(ready);
     }
 
     fn set_kick(&self, file: Option<File>) {
-        self.0.set_kick(file.map(without_waits));
+        self.queue.set_kick(event(file, "kick"));
     }
 
     fn set_call(&self, file: Option<File>) {
-        self.0.set_call(file.map(without_waits));
+        let event = file.map(|file| LentEvent::new(file.into()));
+        *self.call.lock() = event.and_then(Result::ok);
     }
 
-    fn set_err(&self, file: Option<File>) {
-        self.0.set_err(file);
+    fn set_err(&self, _: Option<File>) {
+        // Nothing is ever told by it.
     }
 }
 
@@ -185,6 +201,33 @@ mod tests {
     use vmm_sys_util::eventfd::EventFd;
 
     use super::*;
+
+    #[test]
+    fn a_kick_that_the_client_makes_wait_is_not_waited_for() {
+        let vring = Vring::new(Memory::new(GuestMemoryMmap::new()), 16).unwrap();
+        let kick = EventFd::new(0).unwrap();
+        // SAFETY: `into_raw_fd` gives the descriptor away to this File alone.
+        let file = unsafe { File::from_raw_fd(kick.try_clone().unwrap().into_raw_fd()) };
+        let lent = rustix::fs::fcntl_getfl(&file).unwrap();
+        assert!(!lent.contains(rustix::fs::OFlags::NONBLOCK));
+        vring.set_kick(Some(file));
+        vring.set_enabled(true);
+        assert!(!vring.read_kick().unwrap());
+    }
+
+    #[test]
+    fn descriptors_of_other_kinds_are_not_used() {
+        let vring = Vring::new(Memory::new(GuestMemoryMmap::new()), 16).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        for lent in [File::open("/").unwrap(), file.try_clone().unwrap()] {
+            vring.set_call(Some(lent.try_clone().unwrap()));
+            vring.set_kick(Some(lent));
+            vring.signal().unwrap();
+            assert!(!vring.read_kick().unwrap());
+        }
+        assert_eq!(std::io::Read::read(&mut file, &mut [0]).unwrap(), 0);
+        assert_eq!(file.metadata().unwrap().len(), 0);
+    }
 
     #[test]
     fn a_kick_that_was_taken_already_is_neither_waited_for_nor_an_error() {

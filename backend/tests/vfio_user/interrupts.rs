@@ -1,6 +1,9 @@
 //! MSI and INTx.
 
+use std::fs::File;
 use std::os::fd::AsFd;
+
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::FENCE_AT;
 use crate::support::vfio::*;
@@ -121,20 +124,37 @@ fn interrupts_that_are_not_there_are_refused() {
 }
 
 #[test]
-fn a_signal_that_takes_nothing_delays_nobody() {
+fn an_eventfd_that_its_owner_fills_and_makes_wait_delays_nobody() {
+    let mut rig = Rig::new();
+    let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).unwrap();
+    rig.bring_up(&Signal::new());
+    rig.client
+        .set_irqs(4 | 32, MSI, 1, &[event.as_fd()])
+        .unwrap();
+    // The server shares the flags: from here on a write to it waits for ever.
+    rustix::io::ioctl_fionbio(&event, false).unwrap();
+    rustix::io::write(&event, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    for value in 1..4 {
+        rig.submit_fence(FENCE_AT, value);
+        rig.until_idle();
+        rig.latch();
+        assert_eq!(rig.ram_u64(FENCE_AT), value);
+    }
+}
+
+#[test]
+fn what_is_no_eventfd_is_refused_when_it_arrives_and_stays_as_it_is() {
     let mut rig = Rig::new();
     rig.bring_up(&Signal::new());
-    // A socket whose other end never reads, full and waiting for room.
-    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    rig.client
-        .set_irqs(4 | 32, MSI, 1, &[ours.as_fd()])
-        .unwrap();
-    while rustix::io::write(&ours, &[0; 4096]).is_ok() {}
-    ours.set_nonblocking(false).unwrap();
-    rig.client
-        .set_irqs(4 | 32, MSI, 1, &[ours.as_fd()])
-        .unwrap();
+    let file = memory(0);
+    let folder = File::open("/").unwrap();
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (_reader, writer) = std::io::pipe().unwrap();
+    for fd in [file.as_fd(), folder.as_fd(), socket.as_fd(), writer.as_fd()] {
+        let refused = rig.client.set_irqs(4 | 32, MSI, 1, &[fd]);
+        assert_eq!(refused, Err(EINVAL));
+    }
     rig.submit_fence(FENCE_AT, 1);
     rig.until_idle();
-    assert_eq!(rig.ram_u64(FENCE_AT), 1);
+    assert_eq!(file.metadata().unwrap().len(), 0);
 }
