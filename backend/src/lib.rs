@@ -28,6 +28,7 @@ pub mod regs;
 mod regs_markdown;
 pub mod server;
 pub mod shared_gpu;
+mod sigbus;
 pub mod size;
 pub mod socket;
 pub mod system_memory;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use presil_device::{Config, Gpu, NoInterrupts, Vram};
 
+use crate::sigbus;
 use crate::thread;
 
 /// What the engine may spend before it lets others in ([`Gpu::step`]).
@@ -52,6 +53,8 @@ struct Machine {
     gpu: Option<Gpu>,
     vram: Arc<Vram>,
     port: Option<Box<dyn InterruptPort>>,
+    /// Sends whoever lent the guest's memory away.
+    client: Option<Box<dyn Fn() + Send>>,
     /// The engine rests, whatever there is to do.
     held: bool,
     /// The engine's thread sleeps, and no clock will wake it.
@@ -80,6 +83,7 @@ impl SharedGpu {
     /// Powers a GPU on and starts its engine thread, which lives as long as
     /// the process.
     pub fn start(config: Config) -> io::Result<Arc<Self>> {
+        sigbus::install()?;
         let gpu = power_on(&config)?;
         let shared = Arc::new(Self {
             config,
@@ -88,6 +92,7 @@ impl SharedGpu {
                 vram: Arc::clone(gpu.vram()),
                 gpu: Some(gpu),
                 port: None,
+                client: None,
                 held: false,
                 asleep: false,
             }),
@@ -126,7 +131,15 @@ impl SharedGpu {
         Session {
             shared: self,
             machine,
+            _scope: sigbus::Scope::enter(),
         }
+    }
+
+    /// Sets how to end the connection of the client that lends the guest's
+    /// memory, should that be gone when it is used; `None` when it has left.
+    /// `send_away` must neither wait nor use the GPU.
+    pub(crate) fn set_client(&self, send_away: Option<Box<dyn Fn() + Send>>) {
+        self.enter().machine.client = send_away;
     }
 
     /// Sets where interrupts go, or with `None` that nobody takes them.
@@ -166,6 +179,7 @@ impl SharedGpu {
 pub struct Session<'a> {
     shared: &'a SharedGpu,
     machine: MutexGuard<'a, Machine>,
+    _scope: sigbus::Scope,
 }
 
 impl Session<'_> {
@@ -235,6 +249,14 @@ impl Session<'_> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.settle();
+        if sigbus::is_lost()
+            && let Some(send_away) = self.machine.client.take()
+        {
+            tracing::error!(
+                "guest memory is gone while the GPU uses it: the file that the client lent was                  cut short, or has no huge pages. The client is sent away"
+            );
+            send_away();
+        }
     }
 }
 

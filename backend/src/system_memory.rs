@@ -8,6 +8,8 @@ use e3k_regs::addr::ADDRESS_BITS;
 use presil_device::{BusError, DmaAccess, SystemMemory};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use crate::sigbus;
+
 /// What to do when guest memory comes without files behind it.
 pub(crate) const MEMORY_NOT_SHARED: &str = "guest RAM is not shared with this process, so the GPU \
     cannot reach it: start QEMU with a memory-backend-memfd that has share=on, and with -machine \
@@ -37,30 +39,33 @@ fn on_bus(at: BusAddr, bytes: usize) -> Result<GuestAddress, BusError> {
     }
 }
 
+/// What came of an access: nothing good where the memory is gone.
+fn checked<T>(done: Result<T, vm_memory::GuestMemoryError>) -> Result<T, BusError> {
+    if sigbus::is_lost() {
+        return Err(BusError);
+    }
+    done.map_err(|_| BusError)
+}
+
 impl SystemMemory for GuestRam {
     fn read(&self, at: BusAddr, buf: &mut [u8], _: DmaAccess) -> Result<(), BusError> {
         let at = on_bus(at, buf.len())?;
-        self.0.read_slice(buf, at).map_err(|_| BusError)
+        checked(self.0.read_slice(buf, at))
     }
 
     fn write(&self, at: BusAddr, buf: &[u8], _: DmaAccess) -> Result<(), BusError> {
         let at = on_bus(at, buf.len())?;
-        self.0.write_slice(buf, at).map_err(|_| BusError)
+        checked(self.0.write_slice(buf, at))
     }
 
     fn load_u32(&self, at: BusAddr, _: DmaAccess) -> Result<u32, BusError> {
         let at = on_bus(at, size_of::<u32>())?;
-        self.0
-            .load(at, Ordering::Acquire)
-            .map(u32::from_le)
-            .map_err(|_| BusError)
+        checked(self.0.load(at, Ordering::Acquire)).map(u32::from_le)
     }
 
     fn store_u64(&self, at: BusAddr, value: u64, _: DmaAccess) -> Result<(), BusError> {
         let at = on_bus(at, size_of::<u64>())?;
-        self.0
-            .store(value.to_le(), at, Ordering::Release)
-            .map_err(|_| BusError)
+        checked(self.0.store(value.to_le(), at, Ordering::Release))
     }
 }
 

@@ -398,6 +398,44 @@ fn a_call_that_takes_nothing_delays_nobody() {
 }
 
 #[test]
+fn a_client_that_never_answers_a_map_leaves_nothing_behind() {
+    let server = Server::start(&["--keep"]);
+    let mut kept = Vec::new();
+    let mut before = 0;
+    for round in 0..20 {
+        let mut qemu = Qemu::attach(&server.socket());
+        qemu.hold_maps.store(true, Ordering::SeqCst);
+        qemu.begin();
+        qemu.set_memory(None);
+        qemu.maps.recv_timeout(support::PATIENCE).unwrap();
+        // It leaves, and holds on to the channel it was asked through.
+        kept.push(qemu.release_map);
+        if round == 0 {
+            before = server.files();
+        }
+    }
+    Qemu::attach(&server.socket()).start();
+    until("the end of what they left", || server.files() <= before);
+}
+
+#[test]
+fn ram_that_a_client_takes_away_costs_its_own_connection_only() {
+    let (mut server, mut qemu) = attach(&["--keep", "--vhost-user", "other"]);
+    let mut other = Qemu::attach(&server.dir.path().join("other"));
+    other.start();
+    qemu.start();
+    qemu.guest
+        .offer(0, &[readable(DATA, 16), writable(DATA, 16)]);
+    qemu.guest.file().set_len(0).unwrap();
+    qemu.kick(0);
+    server.await_log("guest memory is gone");
+    server.await_log("GPU power-cycled");
+    gpu::write(&mut other, Reg::PtInvAddr.offset(), 0x10);
+    assert_eq!(gpu::read(&mut other, Reg::PtInvAddr.offset()), 0x10);
+    Qemu::attach(&server.socket()).start();
+}
+
+#[test]
 fn guest_ram_that_is_not_shared_is_named_as_the_cause() {
     let (mut server, mut qemu) = attach(&[]);
     // QEMU finds no shared memory to tell of, and goes on without a table.

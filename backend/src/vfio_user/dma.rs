@@ -19,6 +19,7 @@ use vm_memory::{Bytes, FileOffset, VolatileMemory, VolatileSlice};
 
 use super::wire::{DmaMap, DmaUnmap};
 use crate::lent::is_held;
+use crate::sigbus;
 use crate::system_memory::MEMORY_NOT_SHARED;
 
 /// Most ranges at a time.
@@ -185,7 +186,11 @@ impl Dma {
         }
         let offset = usize::try_from(at.0 - first).map_err(|_| BusError)? + mapping.start;
         let slice = mapping.region.get_slice(offset, bytes);
-        body(slice.map_err(|_| BusError)?).ok_or(BusError)
+        let done = body(slice.map_err(|_| BusError)?).ok_or(BusError);
+        if sigbus::is_lost() {
+            return Err(BusError);
+        }
+        done
     }
 }
 

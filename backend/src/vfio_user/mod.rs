@@ -17,6 +17,7 @@ mod function;
 mod interrupts;
 mod wire;
 
+use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -59,9 +60,22 @@ impl Door {
             function: None,
         };
         let talk = |connection| client.converse(connection);
-        if let Err(error) = Connection::new(stream).and_then(talk) {
+        let served = self
+            .end_when_memory_is_gone(&stream)
+            .and_then(|()| Connection::new(stream).and_then(talk));
+        self.gpu.set_client(None);
+        if let Err(error) = served {
             tracing::warn!("vfio-user connection given up: {error}");
         }
+    }
+
+    fn end_when_memory_is_gone(&self, stream: &UnixStream) -> Result<(), Broken> {
+        let stream = stream.try_clone()?;
+        self.gpu.set_client(Some(Box::new(move || {
+            // It may have left by itself.
+            let _ = stream.shutdown(Shutdown::Both);
+        })));
+        Ok(())
     }
 }
 

@@ -59,7 +59,12 @@ pub fn serve(
         .start(&mut Listener::from(listener.try_clone()?))
         .map_err(ConnectionError::Daemon)?;
     let over = watch(&daemon, presence, patience)?;
+    if let Some(client) = daemon.shutdown_handle() {
+        gpu.set_client(Some(Box::new(move || client.shutdown())));
+    }
     let ended = daemon.wait();
+    gpu.set_client(None);
+    door.retire();
     drop(over);
     match ended {
         _ if door.is_without_memory() => Err(ConnectionError::MemoryNotShared),

@@ -16,6 +16,7 @@ mod events;
 #[cfg(test)]
 mod hostile_chains;
 mod requests;
+mod stuck_thread;
 mod vring;
 mod window;
 
@@ -144,6 +145,12 @@ impl Door {
         });
         session.hold_engine(false);
         tracing::debug!("guest memory: {news:?}");
+    }
+
+    /// The connection is over: whoever still waits for its client stops that.
+    fn retire(&self) {
+        self.stop();
+        self.window.retire();
     }
 
     /// Whether the last start came without guest memory.

@@ -13,6 +13,7 @@ use virtio_queue::{DescriptorChain, Error as QueueError, QueueOwnedT, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
 use crate::lent::{self, LentEvent};
+use crate::sigbus;
 
 /// Guest memory; QEMU replaces the table behind it now and then.
 pub(super) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
@@ -125,6 +126,7 @@ impl VringT<Memory> for Vring {
     }
 
     fn add_used(&self, head: u16, bytes: u32) -> Result<(), QueueError> {
+        let _scope = sigbus::Scope::enter();
         self.queue.add_used(head, bytes)
     }
 
@@ -133,14 +135,17 @@ impl VringT<Memory> for Vring {
     }
 
     fn enable_notification(&self) -> Result<bool, QueueError> {
+        let _scope = sigbus::Scope::enter();
         self.queue.enable_notification()
     }
 
     fn disable_notification(&self) -> Result<(), QueueError> {
+        let _scope = sigbus::Scope::enter();
         self.queue.disable_notification()
     }
 
     fn needs_notification(&self) -> Result<bool, QueueError> {
+        let _scope = sigbus::Scope::enter();
         self.queue.needs_notification()
     }
 
@@ -165,6 +170,8 @@ impl VringT<Memory> for Vring {
     }
 
     fn queue_used_idx(&self) -> Result<u16, QueueError> {
+        // The crate asks while it takes a message: no session of the GPU is there.
+        let _scope = sigbus::Scope::enter();
         self.queue.queue_used_idx()
     }
 

@@ -17,16 +17,23 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use presil_device::Vram;
+use rustix::thread::{Pid, gettid};
 use vhost::vhost_user::message::{VhostUserMMap, VhostUserMMapFlags};
 use vhost::vhost_user::{Backend, VhostUserFrontendReqHandler};
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use super::counters::DoorCounters;
+use super::stuck_thread;
 use crate::thread;
 
 /// How long QEMU may take from its first message of a start to the memory
 /// table, which is the next but few.
 const TABLE_TIME: Duration = Duration::from_secs(1);
+
+/// How soon a thread that may still wait is looked at again.
+const WAKE_AGAIN: Duration = Duration::from_millis(1);
+/// Only where the kernel does not tell what a thread waits for are there more.
+const MOST_WAKES: u32 = 10_000;
 
 /// The window of one connection.
 pub(super) struct Window {
@@ -50,6 +57,8 @@ struct State {
     shown: bool,
     /// A thread is on its way to map; it looks again before it ends.
     mapping: bool,
+    /// That thread, once it runs.
+    thread: Option<Pid>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -145,6 +154,24 @@ impl Window {
         std::mem::replace(&mut state.phase, Phase::Stopped) != Phase::Stopped
     }
 
+    /// The connection is over. Waits for the thread that maps, whose client may
+    /// never answer.
+    pub(super) fn retire(&self) {
+        let mut state = self.state.lock();
+        state.channel = None;
+        for _ in 0..MOST_WAKES {
+            if !state.mapping {
+                return;
+            }
+            if let Some(thread) = state.thread {
+                stuck_thread::wake(thread);
+            }
+            // It may be about to wait: then it is woken the next time.
+            self.changed.wait_for(&mut state, WAKE_AGAIN);
+        }
+        tracing::error!("a thread still waits for a client that has left: is /proc there?");
+    }
+
     /// Whether `table` contains the window: the beginning of VRAM's own file.
     fn is_shown_in(&self, table: &GuestMemoryMmap) -> bool {
         let identity = |file: &std::fs::File| file.metadata().map(|data| (data.dev(), data.ino()));
@@ -174,6 +201,7 @@ impl Window {
     /// Maps each epoch once, until there is none to map.
     fn map_epochs(&self) {
         let mut asked = 0;
+        self.state.lock().thread = Some(gettid());
         loop {
             let mut state = self.state.lock();
             self.await_memory(&mut state);
@@ -181,6 +209,8 @@ impl Window {
             let due = state.phase == Phase::Live && self.ready() != epoch && asked != epoch;
             let Some(channel) = state.channel.clone().filter(|_| due) else {
                 state.mapping = false;
+                state.thread = None;
+                self.changed.notify_all();
                 return;
             };
             drop(state);

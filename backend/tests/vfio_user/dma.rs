@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use e3k_regs::fields::RingWord;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::support::vfio::*;
@@ -164,4 +165,21 @@ fn a_range_that_moves_is_followed() {
         rig.latch();
         assert_eq!(rig.ram_u64(in_file), at + 1);
     }
+}
+
+#[test]
+fn ram_that_the_client_takes_away_ends_its_connection_and_nothing_else() {
+    let mut rig = Rig::new();
+    rig.bring_up(&Signal::new());
+    fill_ram_for_long(&mut rig);
+    rig.ram.set_len(0).unwrap();
+    // The server hangs up.
+    until("the end of the connection", || {
+        let mut byte = [0];
+        rustix::net::recv(&rig.client.stream, &mut byte, rustix::net::RecvFlags::PEEK)
+            .is_ok_and(|(_, bytes)| bytes == 0)
+    });
+    rig.ram = memory(RAM_BYTES);
+    rig.reconnect();
+    rig.client.write(RingWord::Size.offset(0), 0x1000);
 }
