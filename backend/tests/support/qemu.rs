@@ -69,7 +69,7 @@ impl VhostUserFrontendReqHandler for Mapper {
         self.maps.send(map).map_err(io::Error::other)?;
         if self.held.load(Ordering::SeqCst) {
             let release = self.release.lock().expect("one thread");
-            release.recv_timeout(PATIENCE).map_err(io::Error::other)?;
+            release.recv().map_err(io::Error::other)?;
         }
         if self.refuse.load(Ordering::SeqCst) {
             return Err(io::Error::other("refused on purpose"));

@@ -156,6 +156,11 @@ impl Server {
             .expect("the server runs");
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How many it has.
     pub fn files(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.child.id());
