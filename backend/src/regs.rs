@@ -115,7 +115,10 @@ impl What {
             "{}  {offset}  {}  {}  reset {:#x}  {} {}\n{}",
             self.name(),
             info.access.name(),
-            if info.width == 1 { "1 byte" } else { "4 bytes" },
+            match info.width {
+                1 => "1 byte".to_owned(),
+                _ => format!("{} bytes", widths(info)),
+            },
             info.reset,
             info.mark.letter(),
             info.section,
@@ -204,12 +207,20 @@ fn table() -> String {
             places(info),
             info.name,
             info.access.name(),
-            info.width,
+            widths(info),
             info.reset,
             info.about()
         );
     }
     text
+}
+
+/// Its width in bytes, and the other one that it may be accessed in.
+pub(crate) fn widths(info: &RegInfo) -> String {
+    match info.narrow {
+        0 => info.width.to_string(),
+        narrow => format!("{}, {narrow}", info.width),
+    }
 }
 
 /// The offset, or the first and the last one of a bank.
@@ -275,6 +286,7 @@ fn info_json(info: &RegInfo, value: Option<u32>) -> Value {
         "name": info.name,
         "offset": info.offset,
         "bytes": info.width,
+        "narrow": info.narrow,
         "count": info.count,
         "access": info.access.name(),
         "reset": info.reset,

@@ -6,7 +6,7 @@ use e3k_regs::RegInfo;
 use e3k_regs::layout::{Field, Layout};
 use e3k_regs::register::REGISTERS;
 
-use crate::regs::{places, shown, span};
+use crate::regs::{places, shown, span, widths};
 
 const HEAD: &str = "\
 # Registers of BAR0
@@ -22,7 +22,7 @@ clears the bit, a trigger acts when it is written. *Source* is the section of
 the hardware reference and its trust: D defined and used by a driver, H only in
 a header, I inferred, U unknown; [model-choices.md](model-choices.md) has what
 the model decided about the last three. A bank's registers follow each other
-without gaps.
+without gaps. *Bytes* has a second number where software may also use that width.
 
 A write to a read-only register, a one written to a reserved bit, and an access
 in another width than the register's (64 bits are two times 32) are counted
@@ -51,7 +51,7 @@ pub(crate) fn page() -> String {
             info.name,
             bank(info),
             info.access.name(),
-            info.width,
+            widths(info),
             info.reset,
             info.section,
             info.mark.letter(),

@@ -1,6 +1,7 @@
 //! BAR0: one register space for every width of access. What is declared has
 //! behaviour; everything else is plain storage.
 
+use crate::display;
 use crate::gpu::Gpu;
 use crate::log_limit::worth_a_line;
 use crate::planted::planted;
@@ -126,7 +127,11 @@ impl Gpu {
         }
     }
 
+    #[cold]
     fn note_width(&mut self, reg: Reg, index: u32, lanes: u32) {
+        if reg.info().has_width(lanes.count_ones() / 8) {
+            return;
+        }
         let counters = &mut self.mxu.counters;
         self.storage
             .note(reg, index, Misuse::Width, lanes, counters);
@@ -200,8 +205,15 @@ impl Gpu {
             Unit::Csp => self.csp.read_register(reg, index, self.config().chip),
             Unit::Mxu => self.mxu.read_register(reg, index),
             Unit::Power => self.power.read_register(reg),
+            Unit::Display => self.read_display(reg, index),
             Unit::Whole => self.read_whole(reg),
         }
+    }
+
+    fn read_display(&self, reg: Reg, index: u32) -> Option<u32> {
+        let stored = self.storage.load(reg.at(index));
+        let running = self.config().vsync;
+        display::read_register(reg, index, stored, self.csp.clock(), running)
     }
 
     fn read_whole(&self, reg: Reg) -> Option<u32> {
@@ -302,6 +314,8 @@ impl Gpu {
             Unit::Csp => self.csp.write_register(reg, index, value),
             Unit::Mxu => self.mxu.write_register(reg, index, value),
             Unit::Power => self.power.write_register(reg, value),
+            // What the host drives is stored.
+            Unit::Display => false,
             Unit::Whole => {
                 if reg == Reg::EngineReset {
                     self.engine_reset(EngineReset::from_bits(value));
@@ -323,6 +337,7 @@ enum Unit {
     Csp,
     Mxu,
     Power,
+    Display,
     /// The GPU as a whole.
     Whole,
 }
@@ -362,6 +377,16 @@ impl Unit {
             | Reg::FaultLevel2Addr
             | Reg::FaultLevel => Self::Mxu,
             Reg::PowerState | Reg::PowerDoorbell => Self::Power,
+            Reg::Display1
+            | Reg::Display2
+            | Reg::Display3
+            | Reg::Display4
+            | Reg::Display1Blank
+            | Reg::Display2Blank
+            | Reg::SerialPort1
+            | Reg::SerialPort2
+            | Reg::SerialPort3
+            | Reg::SerialPort5 => Self::Display,
             Reg::MemReady | Reg::MemChannels | Reg::EngineReset => Self::Whole,
             _ => return None,
         })
@@ -410,6 +435,7 @@ mod tests {
                     (Unit::Csp, gpu.csp.read_register(reg, 0, chip)),
                     (Unit::Mxu, gpu.mxu.read_register(reg, 0)),
                     (Unit::Power, gpu.power.read_register(reg)),
+                    (Unit::Display, gpu.read_display(reg, 0)),
                     (Unit::Whole, gpu.read_whole(reg)),
                 ];
                 for (unit, _) in answers.iter().filter(|(_, value)| value.is_some()) {

@@ -57,7 +57,7 @@ pub struct Config {
     pub on_wait: OnWait,
     /// Surface formats whose codes are known.
     pub surface_formats: SurfaceFormats,
-    /// Displays, of which there is nothing else, have vertical blanks.
+    /// Displays have vertical blanks, and count frames.
     pub vsync: bool,
     /// Deliberate faults.
     pub defects: Defects,

@@ -4,6 +4,7 @@ use crate::biu::{Biu, InterruptSink, Latched};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::csp::{Csp, CspError, UnmetWait};
+use crate::display;
 use crate::memory::{Memory, SystemMemory, Vram};
 use crate::mmu::{FaultRecord, Mxu, Walk};
 #[cfg(feature = "benchmarks")]
@@ -16,9 +17,6 @@ use e3k_regs::fields::EngineReset;
 use e3k_regs::fields::FaultClient;
 use std::io;
 use std::sync::Arc;
-
-/// Nanoseconds of a display's frame: 60 Hz.
-const FRAME_NS: u64 = 16_666_667;
 
 /// Whether the engines have something left to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,9 +90,9 @@ impl Gpu {
     /// clock of its own; an earlier time than the last is ignored. A frame that
     /// has ended since the last call signals its vertical blank.
     pub fn set_clock(&mut self, now: u64) {
-        let frame = self.csp.clock() / FRAME_NS;
+        let frame = display::frame(self.csp.clock());
         self.csp.set_clock(now);
-        if self.csp.clock() / FRAME_NS != frame && self.config().vsync && self.biu.vsync() {
+        if display::frame(self.csp.clock()) != frame && self.config().vsync && self.biu.vsync() {
             self.settle();
         }
     }
@@ -103,7 +101,7 @@ impl Gpu {
     /// of [`Self::set_clock`].
     pub fn next_vsync(&self) -> Option<u64> {
         let wanted = self.config().vsync && self.biu.wants_vsync();
-        wanted.then(|| (self.csp.clock() / FRAME_NS + 1).saturating_mul(FRAME_NS))
+        wanted.then(|| display::frame_end(self.csp.clock()))
     }
 
     /// Whether the interrupt line is up.

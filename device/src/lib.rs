@@ -17,6 +17,7 @@ mod bus;
 mod config;
 mod counters;
 mod csp;
+mod display;
 mod gpu;
 mod history;
 mod log_limit;

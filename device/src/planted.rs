@@ -152,6 +152,8 @@ mod list {
         PixelSizeIgnored,
         /// The write mask of a surface is read backwards.
         WriteMaskReversed,
+        /// The displays count no frames.
+        FramesStandStill,
     }
 
     thread_local! {

@@ -7,6 +7,7 @@
 
 mod biu;
 mod csp;
+mod display;
 mod miu;
 mod mxu;
 
@@ -15,6 +16,7 @@ pub use biu::{
     PowerDoorbell, PowerState,
 };
 pub use csp::{GpcBusy0, GpcBusy1, PowerManagerConfig, RingAddress, RingWord, TopBusy, VideoBusy};
+pub use display::{DisplayFrame, DisplayPosition, SerialPort};
 pub use miu::{MemChannels, MiuRangeAddress};
 pub use mxu::{
     BlSize, ChannelControl, DecControl, FaultAddress, FaultClient, FaultLevel, FaultStatus0, Fl2,

@@ -7,7 +7,7 @@
 //! [`Mark`]: what is only inferred or unknown on silicon is listed with our
 //! choice in `docs/model-choices.md`.
 //!
-//! Left out: display and video cores beyond their rings, DDR timing, drawing
+//! Left out: displays beyond their counters and I2C lines, video cores beyond their rings, DDR timing, drawing
 //! and compute packets.
 #![no_std]
 #![forbid(unsafe_code)]

@@ -66,6 +66,9 @@ pub struct RegInfo {
     pub offset: u32,
     /// Width in bytes, 1 or 4; the registers of a bank follow each other without gaps.
     pub width: u8,
+    /// The other width in bytes that software may use; 0 if there is none
+    /// (hardware reference 7.6).
+    pub narrow: u8,
     /// How many there are; 1 unless it is a bank.
     pub count: u32,
     /// How it answers.
@@ -86,6 +89,11 @@ impl RegInfo {
     /// The first byte offset behind it.
     pub const fn end(&self) -> u32 {
         self.offset + self.count * self.width as u32
+    }
+
+    /// Whether software may access `bytes` bytes of it at once.
+    pub const fn has_width(&self, bytes: u32) -> bool {
+        bytes == self.width as u32 || bytes == self.narrow as u32
     }
 
     /// What it is, in a sentence.
@@ -145,7 +153,7 @@ macro_rules! layouts {
 macro_rules! registers {
     ($(
         $(#[doc = $doc:literal])*
-        $name:ident ($text:literal) = $offset:literal, $width:literal, $access:ident, $reset:literal, $section:literal, $mark:ident
+        $name:ident ($text:literal) = $offset:literal, $width:literal $(or $narrow:literal)?, $access:ident, $reset:literal, $section:literal, $mark:ident
             $(: $layout:ty)? $([$count:literal])? $({$($kinds:tt)*})?;
     )*) => {
         /// A register of BAR0, or a bank of them.
@@ -162,6 +170,7 @@ macro_rules! registers {
             name: $text,
             offset: $offset,
             width: $width,
+            narrow: 0 $(+ $narrow)?,
             count: 1 $(- 1 + $count)?,
             access: Access::$access,
             reset: $reset,
@@ -178,6 +187,10 @@ registers! {
     MsiControl ("MSI_CONTROL") = 0x8048, 4, ReadWrite, 0, "7.3", Inferred: fields::MsiControl;
     /// Mirror of the MSI address's low word; 0 tells software to leave the mirror alone.
     MsiAddress ("MSI_ADDRESS") = 0x804C, 4, ReadOnly, 0, "7.3", Inferred;
+    /// Display 1: frame counter and place of the beam.
+    Display1 ("DISPLAY1") = 0x8220, 4, ReadOnly, 0, "7.4", Defined [2] {FRAME: fields::DisplayFrame, POSITION: fields::DisplayPosition};
+    /// Display 2, as display 1.
+    Display2 ("DISPLAY2") = 0x8230, 4, ReadOnly, 0, "7.4", Defined [2] {FRAME: fields::DisplayFrame, POSITION: fields::DisplayPosition};
     /// Legacy VGA ports 0x3C0 to 0x3DF.
     VgaPort ("VGA_PORT") = 0x83C0, 1, ReadWrite, 0, "3", Header [32];
     /// Sources that have fired and are not latched yet.
@@ -196,14 +209,26 @@ registers! {
     AdvancedShadow ("ADVANCED_SHADOW") = 0x8578, 4, ReadOnly, 0, "7.1", Defined: fields::AdvancedInterrupts;
     /// Engine reset bits 32 to 63; stored, without effect.
     EngineResetHigh ("ENGINE_RESET_HIGH") = 0x85B4, 4, ReadWrite, 0, "9.1", Header;
+    /// Display 1: all ones while its vertical blank lasts, else 0. Which bit says so is unknown.
+    Display1Blank ("DISPLAY1_BLANK") = 0x8834, 1, ReadOnly, 0xFF, "7.4", Unknown;
     /// 0x0A: firmware has initialised the chip.
     Posted ("POSTED") = 0x8852, 1, ReadWrite, 0x0A, "2", Defined;
+    /// Serial port 1: the clock and data lines to a monitor.
+    SerialPort1 ("SERIAL_PORT1") = 0x88A0, 1, ReadWrite, 0x0C, "7.5", Inferred: fields::SerialPort;
+    /// Serial port 2, as port 1.
+    SerialPort2 ("SERIAL_PORT2") = 0x88AA, 1, ReadWrite, 0x0C, "7.5", Inferred: fields::SerialPort;
+    /// Display 2, as display 1.
+    Display2Blank ("DISPLAY2_BLANK") = 0x8934, 1, ReadOnly, 0xFF, "7.4", Unknown;
+    /// Serial ports 3 and 4, as port 1.
+    SerialPort3 ("SERIAL_PORT3") = 0x89C5, 1, ReadWrite, 0x0C, "7.5", Inferred: fields::SerialPort [2];
+    /// Serial port 5, as port 1.
+    SerialPort5 ("SERIAL_PORT5") = 0x89F8, 1, ReadWrite, 0x0C, "7.5", Inferred: fields::SerialPort;
     /// Clocks of the engines.
     ClockGates ("CLOCK_GATES") = 0x8A01, 1, ReadWrite, 0, "9.3", Defined: fields::ClockGates;
     /// Second word of the direct path to memory (0, 0x10000000 or 0x20000000 by host architecture).
-    BackdoorBase ("BACKDOOR_BASE") = 0x8A6C, 4, ReadWrite, 0, "1.5", Defined;
+    BackdoorBase ("BACKDOOR_BASE") = 0x8A6C, 4 or 1, ReadWrite, 0, "1.5", Defined;
     /// First word of the direct path to memory (0x001A4000 turns it on).
-    BackdoorControl ("BACKDOOR_CONTROL") = 0x8A70, 4, ReadWrite, 0, "1.5", Defined;
+    BackdoorControl ("BACKDOOR_CONTROL") = 0x8A70, 4 or 1, ReadWrite, 0, "1.5", Defined;
     /// Device and revision id bytes; software only reports them.
     DeviceByte ("DEVICE_BYTE") = 0x8A80, 1, ReadOnly, 0, "3", Unknown [4];
     /// The adapter's interrupt gate.
@@ -261,6 +286,11 @@ registers! {
     /// Busy bits of the video cores and VPP.
     VideoBusy ("VIDEO_BUSY") = 0x30630, 4, ReadOnly, 0, "9.2", Defined: fields::VideoBusy;
 
+    /// Display 3, as display 1.
+    Display3 ("DISPLAY3") = 0x34014, 4, ReadOnly, 0, "7.4", Defined [2] {FRAME: fields::DisplayFrame, POSITION: fields::DisplayPosition};
+    /// Display 4, as display 1.
+    Display4 ("DISPLAY4") = 0x34714, 4, ReadOnly, 0, "7.4", Defined [2] {FRAME: fields::DisplayFrame, POSITION: fields::DisplayPosition};
+
     /// Translation mode.
     MmuMode ("MMU_MODE") = 0x49004, 4, ReadWrite, 0, "4.6", Defined: fields::MmuMode;
     /// Place and size of the buffer of compression flags.
@@ -311,11 +341,11 @@ registers! {
     Ttbr ("TTBR") = 0x50000, 4, ReadWrite, 0, "4.2", Defined: pte::Ttbr [4096];
 
     /// "pmp\0" when that firmware runs; the model has none.
-    PmpTag ("PMP_TAG") = 0x70020, 4, ReadOnly, 0, "3", Defined;
+    PmpTag ("PMP_TAG") = 0x70020, 4 or 1, ReadOnly, 0, "3", Defined;
     /// Version text of that firmware, 64 bytes.
-    PmpVersion ("PMP_VERSION") = 0x70024, 4, ReadOnly, 0, "3", Defined [16];
+    PmpVersion ("PMP_VERSION") = 0x70024, 4 or 1, ReadOnly, 0, "3", Defined [16];
     /// A ROM image of 512 bytes, 0xAA55 first; the model has none.
-    RomShadow ("ROM_SHADOW") = 0x7CE00, 4, ReadOnly, 0, "1.4", Defined [128];
+    RomShadow ("ROM_SHADOW") = 0x7CE00, 4 or 2, ReadOnly, 0, "1.4", Defined [128];
     /// Power state and the handshake about it.
     PowerState ("POWER_STATE") = 0x8E000, 4, ReadWrite, 0, "9.3", Defined: fields::PowerState;
     /// Writing 1 asks for the state that `POWER_STATE` requests.

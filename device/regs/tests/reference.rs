@@ -24,6 +24,8 @@ type Row = (&'static str, u32, u8, u32, u32, u32, &'static str, &'static str, &'
 const MAP: &[Row] = &[
     ("MSI_CONTROL",             0x08048, 4,    1, 0x08048, 0,           "RW",      "7.3",  "I"),
     ("MSI_ADDRESS",             0x0804C, 4,    1, 0x0804C, 0,           "RO",      "7.3",  "I"),
+    ("DISPLAY1",                0x08220, 4,    2, 0x08224, 0,           "RO",      "7.4",  "D"),
+    ("DISPLAY2",                0x08230, 4,    2, 0x08234, 0,           "RO",      "7.4",  "D"),
     ("VGA_PORT",                0x083C0, 1,   32, 0x083DF, 0,           "RW",      "3",    "H"),
     ("BIU_RAW",                 0x08504, 4,    1, 0x08504, 0,           "RO",      "7.1",  "D"),
     ("BIU_ENABLE",              0x08508, 4,    1, 0x08508, 0,           "RW",      "7.1",  "D"),
@@ -33,7 +35,13 @@ const MAP: &[Row] = &[
     ("BIU_SHADOW",              0x08574, 4,    1, 0x08574, 0,           "trigger", "7.1",  "D"),
     ("ADVANCED_SHADOW",         0x08578, 4,    1, 0x08578, 0,           "RO",      "7.1",  "D"),
     ("ENGINE_RESET_HIGH",       0x085B4, 4,    1, 0x085B4, 0,           "RW",      "9.1",  "H"),
+    ("DISPLAY1_BLANK",          0x08834, 1,    1, 0x08834, 0xFF,        "RO",      "7.4",  "U"),
     ("POSTED",                  0x08852, 1,    1, 0x08852, 0x0A,        "RW",      "2",    "D"),
+    ("SERIAL_PORT1",            0x088A0, 1,    1, 0x088A0, 0x0C,        "RW",      "7.5",  "I"),
+    ("SERIAL_PORT2",            0x088AA, 1,    1, 0x088AA, 0x0C,        "RW",      "7.5",  "I"),
+    ("DISPLAY2_BLANK",          0x08934, 1,    1, 0x08934, 0xFF,        "RO",      "7.4",  "U"),
+    ("SERIAL_PORT3",            0x089C5, 1,    2, 0x089C6, 0x0C,        "RW",      "7.5",  "I"),
+    ("SERIAL_PORT5",            0x089F8, 1,    1, 0x089F8, 0x0C,        "RW",      "7.5",  "I"),
     ("CLOCK_GATES",             0x08A01, 1,    1, 0x08A01, 0,           "RW",      "9.3",  "D"),
     ("BACKDOOR_BASE",           0x08A6C, 4,    1, 0x08A6C, 0,           "RW",      "1.5",  "D"),
     ("BACKDOOR_CONTROL",        0x08A70, 4,    1, 0x08A70, 0,           "RW",      "1.5",  "D"),
@@ -64,6 +72,8 @@ const MAP: &[Row] = &[
     ("PWR_MGR_STATUS0",         0x303FC, 4,    1, 0x303FC, 0,           "RO",      "9.3",  "H"),
     ("VIDEO_RING",              0x30600, 4,   12, 0x3062C, 0,           "RW",      "10.1", "D"),
     ("VIDEO_BUSY",              0x30630, 4,    1, 0x30630, 0,           "RO",      "9.2",  "D"),
+    ("DISPLAY3",                0x34014, 4,    2, 0x34018, 0,           "RO",      "7.4",  "D"),
+    ("DISPLAY4",                0x34714, 4,    2, 0x34718, 0,           "RO",      "7.4",  "D"),
     ("MMU_MODE",                0x49004, 4,    1, 0x49004, 0,           "RW",      "4.6",  "D"),
     ("BL_SIZE",                 0x4900C, 4,    1, 0x4900C, 0,           "RW",      "8.4",  "D"),
     ("PROC_SEC",                0x49014, 4,    1, 0x49014, 0,           "RW",      "8.4",  "D"),
@@ -101,6 +111,12 @@ const MAP: &[Row] = &[
 #[rustfmt::skip]
 const BITS: &[(&str, &[(u8, u8)])] = &[
     ("MSI_CONTROL", &[(16, 16)]),
+    ("DISPLAY1.FRAME", HALVES), ("DISPLAY1.POSITION", HALVES),
+    ("DISPLAY2.FRAME", HALVES), ("DISPLAY2.POSITION", HALVES),
+    ("DISPLAY3.FRAME", HALVES), ("DISPLAY3.POSITION", HALVES),
+    ("DISPLAY4.FRAME", HALVES), ("DISPLAY4.POSITION", HALVES),
+    ("SERIAL_PORT1", PORT), ("SERIAL_PORT2", PORT), ("SERIAL_PORT3[0]", PORT),
+    ("SERIAL_PORT5", PORT),
     ("BIU_RAW", EACH), ("BIU_ENABLE", EACH), ("BIU_SHADOW", EACH),
     ("ENGINE_RESET", &[
         (0, 0), (1, 1), (5, 2), (6, 6), (7, 7), (8, 8), (9, 9), (12, 10), (13, 13), (14, 14),
@@ -144,6 +160,11 @@ const BITS: &[(&str, &[(u8, u8)])] = &[
     ("POWER_DOORBELL", &[(0, 0)]),
 ];
 
+/// Section 7.4: two counters in a word.
+const HALVES: &[(u8, u8)] = &[(15, 0), (31, 16)];
+/// Section 7.5, and the bits that it does not tell.
+const PORT: &[(u8, u8)] = &[(0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (7, 5)];
+
 /// Section 7.1: every bit of the first interrupt word has a source.
 #[rustfmt::skip]
 const EACH: &[(u8, u8)] = &[
@@ -186,6 +207,34 @@ fn the_register_map_is_the_references() {
     assert_eq!(REGISTERS.len(), MAP.len());
 }
 
+/// Section 7.6: other widths than a register's own that are legal.
+#[rustfmt::skip]
+const NARROW: &[(&str, u8)] = &[
+    ("BACKDOOR_BASE", 1), ("BACKDOOR_CONTROL", 1), ("PMP_TAG", 1), ("PMP_VERSION", 1),
+    ("ROM_SHADOW", 2),
+];
+
+#[test]
+fn the_widths_that_are_legal_are_the_references() {
+    for info in REGISTERS {
+        let row = NARROW.iter().find(|(name, _)| *name == info.name);
+        assert_eq!(
+            info.narrow,
+            row.map_or(0, |(_, width)| *width),
+            "{}",
+            info.name
+        );
+        for bytes in [1, 2, 4] {
+            let legal = [info.width, info.narrow].map(u32::from).contains(&bytes);
+            assert_eq!(info.has_width(bytes), legal, "{}", info.name);
+        }
+        // The groups of CR and SR registers, which are bytes.
+        if matches!(info.offset, 0x8600..0x9000 | 0x9400..0x9600) {
+            assert!(info.has_width(1), "{}", info.name);
+        }
+    }
+}
+
 #[test]
 fn every_registers_bits_are_those_of_its_section() {
     let layouts = REGISTERS.iter().flat_map(|info| {
@@ -215,6 +264,9 @@ const NAMES: &[(&str, &str)] = &[
         master_abort correctable_error non_fatal_error fatal_error unsupported_request \
         invalid_access dp3 dp4 ts fs0 gpio mb hdcp idle vip_end vbi_clear hda_codec vip27 vip28 \
         hda vip30 fs1"),
+    ("DISPLAY1.FRAME", "frame line"),
+    ("DISPLAY1.POSITION", "line pixel"),
+    ("SERIAL_PORT1", "clock data clock_line data_line enable other"),
     ("ADVANCED_RAW", "vcp0_fe_hang vcp0_be_hang vcp0_fe_error vcp0_be_error \
         vcp1_fe_hang vcp1_be_hang vcp1_fe_error vcp1_be_error \
         csp_timeout sp_timeout vpp_timeout pectl_timeout msvd_timeout mxu_timeout \
@@ -239,7 +291,7 @@ const NAMES: &[(&str, &str)] = &[
 #[test]
 fn bits_that_are_alike_have_the_names_of_their_section() {
     for (label, names) in NAMES {
-        let bank = label.split('[').next();
+        let bank = label.split(['[', '.']).next();
         let info = REGISTERS.iter().find(|info| Some(info.name) == bank);
         let info = info.expect(label);
         let layouts = (0..).zip(info.layouts);

@@ -12,6 +12,7 @@
 
 mod blit;
 mod defects;
+mod displays;
 mod dumps;
 mod engines;
 mod fault_policies;

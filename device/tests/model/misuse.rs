@@ -148,6 +148,16 @@ fn accesses_in_another_width_than_the_registers_are_counted() {
         (GATE, Width::B4, 2),   // with the byte of ENGINE_RESET_BYTE
         (0x8AA1, Width::B1, 0), // nothing declared
         (0x83C0, Width::B4, 4),
+        (0x8A70, Width::B1, 0), // CR registers are bytes to software
+        (0x8A6F, Width::B1, 0),
+        (0x8A70, Width::B2, 1),
+        (0x70020, Width::B1, 0), // tag and version are text
+        (0x7005F, Width::B1, 0),
+        (0x70020, Width::B2, 1),
+        (0x7CE00, Width::B2, 0), // the signature
+        (0x7CE00, Width::B1, 1),
+        (0x88A0, Width::B1, 0),
+        (0x8220, Width::B2, 1),
         (0x1000, Width::B2, 0),
     ] {
         let before = rig.gpu.counters().wrong_widths;

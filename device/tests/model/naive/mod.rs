@@ -191,11 +191,45 @@ impl Naive {
             0x30630 => (7..10)
                 .map(|ring| u32::from(self.busy(ring)) << (ring - 7))
                 .sum(),
+            0x8220 | 0x8230 | 0x34014 | 0x34714 => {
+                let [frame, line, _] = self.beam();
+                line << 16 | frame & 0xffff
+            }
+            0x8224 | 0x8234 | 0x34018 | 0x34718 => {
+                let [_, line, pixel] = self.beam();
+                pixel << 16 | line
+            }
+            // Blank from the end of the picture to its start: lines 1121 to 40.
+            0x8834 | 0x8934 => {
+                let blank = self.choices.vsync && !(41..1121).contains(&self.beam()[1]);
+                self.get(word) & !0xff | if blank { 0xff } else { 0 }
+            }
+            0x88A0 | 0x89F8 => Self::port(self.get(word), 0),
+            0x88A8 => Self::port(self.get(word), 16),
+            0x89C4 => Self::port(Self::port(self.get(word), 8), 16),
             0x300A4 => u32::try_from(self.clock & 0xffff_ffff).unwrap(),
             0x300A8 => u32::try_from(self.clock >> 32).unwrap(),
             0x49020 => 0,
             _ => self.get(word),
         }
+    }
+
+    /// Frames at 60 Hz; line and pixel of 1125 lines of 2200.
+    fn beam(&self) -> [u32; 3] {
+        if !self.choices.vsync {
+            return [0; 3];
+        }
+        let dots = self.clock % 16_666_667 * 2_475_000 / 16_666_667;
+        [self.clock / 16_666_667, dots / 2200, dots % 2200]
+            .map(|number| u32::try_from(number & 0xffff_ffff).unwrap())
+    }
+
+    /// The port in the byte at `shift`: bits 2 and 3 are the lines, which only
+    /// an enabled port (bit 4) pulls down.
+    fn port(word: u32, shift: u32) -> u32 {
+        let byte = word >> shift;
+        let lines = if byte >> 4 & 1 == 0 { 3 } else { byte & 3 };
+        word & !(0xC << shift) | lines << 2 << shift
     }
 
     pub(crate) fn write(&mut self, offset: u32, bytes: u32, value: u64) {
@@ -219,6 +253,7 @@ impl Naive {
             // Read-only: identity, raw and shadow words, busy words, fault registers.
             0xD370 | 0xD374 | 0x8504 | 0x8548 | 0x8578 => {}
             0x30000..=0x30018 | 0x30630 | 0x300A4 | 0x300A8 | 0x49040..=0x49050 | 0x49068 => {}
+            0x8220 | 0x8224 | 0x8230 | 0x8234 | 0x34014 | 0x34018 | 0x34714 | 0x34718 => {}
             0x8574 => self.latch(),
             0x49020 => {} // There is no TLB.
             0x49038 => self.put(word, self.get(word) & !(value & lanes)),

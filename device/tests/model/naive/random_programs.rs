@@ -45,6 +45,12 @@ fn register() -> impl Strategy<Value = (u32, Width, u64)> {
     ];
     let offset = prop_oneof![
         Just(0x1000_u32),
+        Just(0x8220),
+        Just(0x8234),
+        Just(0x34714),
+        Just(0x8834),
+        Just(0x88A0),
+        Just(0x89C4),
         Just(0x8504),
         Just(0x8508),
         Just(0x8548),
