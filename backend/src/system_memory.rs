@@ -15,6 +15,11 @@ pub(crate) const MEMORY_NOT_SHARED: &str = "guest RAM is not shared with this pr
     cannot reach it: start QEMU with a memory-backend-memfd that has share=on, and with -machine \
     memory-backend=… naming it (see --print-qemu-args)";
 
+/// What to think of guest memory that comes with files that nobody ever wrote to.
+pub(crate) const NEVER_WRITTEN: &str = "the GPU reads guest RAM, and nothing was ever written to \
+    the files that hold it. If a guest is running, its RAM is not shared: start QEMU with \
+    share=on (see --print-qemu-args)";
+
 /// One table of the guest memory that QEMU shares with us. It keeps its
 /// mappings alive, so it is replaced under the GPU's lock and never while a
 /// transfer runs.

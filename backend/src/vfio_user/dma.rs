@@ -2,30 +2,24 @@
 //! the files behind them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 
 use e3k_regs::BusAddr;
 use e3k_regs::addr::ADDRESS_BITS;
 use parking_lot::RwLock;
 use presil_device::{BusError, DmaAccess, SystemMemory};
-use rustix::fs::OFlags;
 use rustix::io::Errno;
-use vm_memory::mmap::MmapRegion;
-use vm_memory::{Bytes, FileOffset, VolatileMemory, VolatileSlice};
+use vm_memory::{Bytes, VolatileSlice};
 
+use super::lent_files::{LentFiles, Place};
 use super::wire::{DmaMap, DmaUnmap};
-use crate::lent::is_held;
 use crate::sigbus;
-use crate::system_memory::MEMORY_NOT_SHARED;
+use crate::system_memory::{MEMORY_NOT_SHARED, NEVER_WRITTEN};
 
-/// Most ranges at a time.
-pub(super) const MAX_RANGES: usize = 4096;
-/// Most files behind them. Each keeps a descriptor open, of which a process has few.
-const MAX_FILES: usize = 128;
+/// Most ranges at a time: 1 GiB of single pages, which a virtual IOMMU maps.
+pub(super) const MAX_RANGES: usize = 1 << 18;
 /// What a range begins and ends at.
 const PAGE_BYTES: u64 = 4096;
 /// Behind the last address that the GPU's bus can say.
@@ -36,6 +30,7 @@ const BUS_END: u64 = 1 << ADDRESS_BITS;
 #[derive(Default)]
 pub(super) struct Dma {
     table: RwLock<Table>,
+    used: AtomicBool,
     said: AtomicBool,
 }
 
@@ -43,48 +38,30 @@ pub(super) struct Dma {
 struct Table {
     /// By their first address; they do not overlap.
     ranges: BTreeMap<u64, Range>,
-    /// The files behind them, each opened once however often it comes.
-    files: BTreeMap<FileId, Weak<File>>,
+    files: LentFiles,
     /// The function is a bus master.
     enabled: bool,
 }
 
-/// Device, inode, and whether it was opened for writing.
-type FileId = (u64, u64, bool);
-
 struct Range {
-    bytes: u64,
+    /// Its last byte's address.
+    last: u64,
     readable: bool,
     writable: bool,
     /// Without it the range is known, but out of reach.
-    mapping: Option<Mapping>,
+    place: Option<Place>,
 }
 
-/// The pages that hold a range.
-struct Mapping {
-    region: MmapRegion,
-    /// Where in them it begins: ranges know nothing of huge pages.
-    start: usize,
-}
-
-impl Range {
-    /// Whether the guest's writes can be seen in its file: of RAM that QEMU has
-    /// mapped privately the file comes all the same, and stays empty.
-    fn is_shared(&self) -> bool {
-        let file = self.mapping.as_ref().and_then(|it| it.region.file_offset());
-        let data = file.and_then(|file| file.file().metadata().ok());
-        data.is_some_and(|data| !data.is_file() || data.blocks() != 0)
-    }
+/// The last address of `bytes` bytes at `start`, which may be that of the address
+/// space; `None` where it is beyond, or there are no bytes.
+fn last_of(start: u64, bytes: u64) -> Option<u64> {
+    start.checked_add(bytes.checked_sub(1)?)
 }
 
 impl Dma {
     /// Lets the function use memory, or not.
     pub(super) fn set_enabled(&self, enabled: bool) {
-        let mut table = self.table.write();
-        table.enabled = enabled;
-        if enabled && !table.ranges.values().any(Range::is_shared) {
-            self.say_not_shared();
-        }
+        self.table.write().enabled = enabled;
     }
 
     /// Nothing is reached any more.
@@ -96,29 +73,29 @@ impl Dma {
     ///
     /// # Errors
     /// `EINVAL`: no pages, or not all of the file's; `EEXIST`: a part of it is
-    /// mapped; `ENOSPC`: too many, or from too many files; or what `mmap` says.
+    /// mapped; `ENOSPC`: too many, or what [`LentFiles::place`] says.
     pub(super) fn map(&self, request: DmaMap, fd: Option<OwnedFd>) -> Result<(), Errno> {
         let DmaMap { address, bytes, .. } = request;
-        let end = address.checked_add(bytes).ok_or(Errno::INVAL)?;
+        let last = last_of(address, bytes).ok_or(Errno::INVAL)?;
         let aligned = (address | bytes | request.offset).is_multiple_of(PAGE_BYTES);
-        if bytes == 0 || (fd.is_some() && !aligned) {
+        if fd.is_some() && !aligned {
             return Err(Errno::INVAL);
         }
         let mut table = self.table.write();
-        if table.overlaps(address, end) {
+        if table.overlaps(address, last) {
             return Err(Errno::EXIST);
         }
         if table.ranges.len() >= MAX_RANGES {
             return Err(Errno::NOSPC);
         }
         // The address space of this process has an end, too.
-        let fd = fd.filter(|_| end <= BUS_END);
-        let mapping = fd.map(|fd| table.mmap(&request, fd)).transpose()?;
+        let fd = fd.filter(|_| last < BUS_END);
+        let place = fd.map(|fd| table.files.place(&request, fd)).transpose()?;
         let range = Range {
-            bytes,
+            last,
             readable: request.readable,
             writable: request.writable,
-            mapping,
+            place,
         };
         table.ranges.insert(address, range);
         Ok(())
@@ -134,15 +111,66 @@ impl Dma {
             table.ranges.clear();
             return Ok(());
         }
+        if request.bytes == 0 {
+            return Ok(());
+        }
         let start = request.address;
-        let end = start.checked_add(request.bytes).ok_or(Errno::INVAL)?;
-        let cut = |at: u64| table.find(at).is_some_and(|(first, _)| first != at);
-        if cut(start) || cut(end) {
+        let last = last_of(start, request.bytes).ok_or(Errno::INVAL)?;
+        let cuts_first = table.find(start).is_some_and(|(first, _)| first != start);
+        let cuts_last = table
+            .find(last)
+            .is_some_and(|(_, range)| range.last != last);
+        if cuts_first || cuts_last {
             return Err(Errno::INVAL);
         }
-        table
-            .ranges
-            .retain(|first, _| !(start..end).contains(first));
+        while let Some((&first, _)) = table.ranges.range(start..=last).next() {
+            table.ranges.remove(&first);
+        }
+        Ok(())
+    }
+
+    /// Lets `body` use the memory at `at`, piece by piece: each with its place in
+    /// the access. Ranges that follow each other may hold parts of it.
+    fn access(
+        &self,
+        at: BusAddr,
+        bytes: usize,
+        write: bool,
+        mut body: impl FnMut(usize, VolatileSlice<'_>) -> Option<()>,
+    ) -> Result<(), BusError> {
+        let table = self.table.read();
+        let length = u64::try_from(bytes).map_err(|_| BusError)?;
+        let end = at.0.checked_add(length).ok_or(BusError)?;
+        if !table.enabled || end > BUS_END {
+            return Err(BusError);
+        }
+        if !self.used.swap(true, Ordering::Relaxed) && !write && !table.files.have_content() {
+            tracing::warn!("{NEVER_WRITTEN}");
+        }
+        let mut done = 0;
+        while done < bytes {
+            let address = at.0 + done as u64;
+            let (first, range) = table.find(address).ok_or(BusError)?;
+            let allowed = if write {
+                range.writable
+            } else {
+                range.readable
+            };
+            let Some(place) = range.place.as_ref().filter(|_| allowed) else {
+                if range.place.is_none() && range.writable && range.readable {
+                    self.say_not_shared();
+                }
+                return Err(BusError);
+            };
+            let here = usize::try_from(range.last - address).map_err(|_| BusError)?;
+            let piece = (bytes - done).min(here.saturating_add(1));
+            let slice = place.slice(address - first, piece).ok_or(BusError)?;
+            body(done, slice).ok_or(BusError)?;
+            done += piece;
+        }
+        if sigbus::is_lost() {
+            return Err(BusError);
+        }
         Ok(())
     }
 
@@ -151,114 +179,18 @@ impl Dma {
             tracing::error!("{MEMORY_NOT_SHARED}");
         }
     }
-
-    /// Lets `body` use `bytes` bytes at `at`, if there is memory for it.
-    fn access<T>(
-        &self,
-        at: BusAddr,
-        bytes: usize,
-        write: bool,
-        body: impl FnOnce(VolatileSlice<'_>) -> Option<T>,
-    ) -> Result<T, BusError> {
-        let length = u64::try_from(bytes).map_err(|_| BusError)?;
-        let end = at.0.checked_add(length).ok_or(BusError)?;
-        let table = self.table.read();
-        if !table.enabled || end > BUS_END {
-            return Err(BusError);
-        }
-        let (first, range) = table.find(at.0).ok_or(BusError)?;
-        let allowed = if write {
-            range.writable
-        } else {
-            range.readable
-        };
-        if !allowed {
-            return Err(BusError);
-        }
-        let Some(mapping) = &range.mapping else {
-            if range.writable && range.readable {
-                self.say_not_shared();
-            }
-            return Err(BusError);
-        };
-        if end - first > range.bytes {
-            return Err(BusError);
-        }
-        let offset = usize::try_from(at.0 - first).map_err(|_| BusError)? + mapping.start;
-        let slice = mapping.region.get_slice(offset, bytes);
-        let done = body(slice.map_err(|_| BusError)?).ok_or(BusError);
-        if sigbus::is_lost() {
-            return Err(BusError);
-        }
-        done
-    }
 }
 
 impl Table {
     /// The range that contains `at`, with its first address.
     fn find(&self, at: u64) -> Option<(u64, &Range)> {
         let (first, range) = self.ranges.range(..=at).next_back()?;
-        (at - first < range.bytes).then_some((*first, range))
+        (at <= range.last).then_some((*first, range))
     }
 
-    fn overlaps(&self, start: u64, end: u64) -> bool {
-        self.find(start).is_some() || self.ranges.range(start..end).next().is_some()
+    fn overlaps(&self, start: u64, last: u64) -> bool {
+        self.find(start).is_some() || self.ranges.range(start..=last).next().is_some()
     }
-
-    fn mmap(&mut self, request: &DmaMap, fd: OwnedFd) -> Result<Mapping, Errno> {
-        let file = self.open(File::from(fd))?;
-        let mut protection = 0;
-        if request.readable || request.writable {
-            protection |= libc::PROT_READ;
-        }
-        if request.writable {
-            protection |= libc::PROT_WRITE;
-        }
-        let held = is_held(&file, request.offset, request.bytes);
-        if !held.map_err(|_| Errno::BADF)? {
-            return Err(Errno::INVAL);
-        }
-        let page = page_bytes(&file)?;
-        let start = request.offset % page;
-        let size = (start + request.bytes).next_multiple_of(page);
-        let [start, size] = [start, size].map(|bytes| usize::try_from(bytes).ok());
-        let (start, size) = start.zip(size).ok_or(Errno::INVAL)?;
-        let backing = FileOffset::from_arc(file, request.offset / page * page);
-        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
-        let region = MmapRegion::build(Some(backing), size, protection, flags);
-        let region = region.map_err(|error| match error {
-            vm_memory::mmap::MmapRegionError::Mmap(error) => {
-                Errno::from_io_error(&error).unwrap_or(Errno::NOMEM)
-            }
-            _ => Errno::INVAL,
-        })?;
-        Ok(Mapping { region, start })
-    }
-
-    /// The file, or the same one that is open already.
-    fn open(&mut self, file: File) -> Result<Arc<File>, Errno> {
-        let data = file.metadata().map_err(|_| Errno::BADF)?;
-        let mode = rustix::fs::fcntl_getfl(&file)? & OFlags::ACCMODE;
-        let id = (data.dev(), data.ino(), mode == OFlags::RDWR);
-        self.files.retain(|_, file| file.strong_count() != 0);
-        if let Some(known) = self.files.get(&id).and_then(Weak::upgrade) {
-            return Ok(known);
-        }
-        if self.files.len() >= MAX_FILES {
-            return Err(Errno::NOSPC);
-        }
-        let file = Arc::new(file);
-        self.files.insert(id, Arc::downgrade(&file));
-        Ok(file)
-    }
-}
-
-/// What a mapping of it begins and ends at: of a file of huge pages, theirs.
-fn page_bytes(file: &File) -> Result<u64, Errno> {
-    let system = rustix::fs::fstatfs(file)?;
-    let is_huge = system.f_type == libc::HUGETLBFS_MAGIC;
-    let bytes = u64::try_from(system.f_bsize).ok().filter(|_| is_huge);
-    Ok(bytes.unwrap_or(PAGE_BYTES).max(PAGE_BYTES))
 }
 
 /// [`Dma`] as the GPU holds it.
@@ -266,26 +198,171 @@ pub(super) struct Bus(pub(super) Arc<Dma>);
 
 impl SystemMemory for Bus {
     fn read(&self, at: BusAddr, buf: &mut [u8], _: DmaAccess) -> Result<(), BusError> {
-        self.0.access(at, buf.len(), false, |memory| {
-            memory.read_slice(buf, 0).ok()
+        self.0.access(at, buf.len(), false, |done, memory| {
+            let piece = buf.get_mut(done..done + memory.len())?;
+            memory.read_slice(piece, 0).ok()
         })
     }
 
     fn write(&self, at: BusAddr, buf: &[u8], _: DmaAccess) -> Result<(), BusError> {
-        self.0.access(at, buf.len(), true, |memory| {
-            memory.write_slice(buf, 0).ok()
+        self.0.access(at, buf.len(), true, |done, memory| {
+            memory
+                .write_slice(buf.get(done..done + memory.len())?, 0)
+                .ok()
         })
     }
 
     fn load_u32(&self, at: BusAddr, _: DmaAccess) -> Result<u32, BusError> {
-        self.0.access(at, size_of::<u32>(), false, |memory| {
-            memory.load(0, Ordering::Acquire).map(u32::from_le).ok()
-        })
+        let mut value = 0;
+        self.0.access(at, size_of::<u32>(), false, |_, memory| {
+            value = memory.load(0, Ordering::Acquire).map(u32::from_le).ok()?;
+            Some(())
+        })?;
+        Ok(value)
     }
 
     fn store_u64(&self, at: BusAddr, value: u64, _: DmaAccess) -> Result<(), BusError> {
-        self.0.access(at, size_of::<u64>(), true, |memory| {
+        self.0.access(at, size_of::<u64>(), true, |_, memory| {
             memory.store(value.to_le(), 0, Ordering::Release).ok()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use presil_device::{FaultClient, Snoop};
+    use proptest::prelude::*;
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    use super::*;
+
+    const PAGES: u64 = 24;
+    /// Room for what begins at the last of them.
+    const BUS_PAGES: usize = 32;
+    const ACCESS: DmaAccess = DmaAccess {
+        client: FaultClient::RingFetch,
+        snoop: Snoop::Snooped,
+        non_secure: false,
+    };
+
+    /// Pages begin at this bus address.
+    const START: u64 = 0x10_0000;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Map(u64, u64, u64, bool),
+        Unmap(u64, u64),
+        Read(u64, u64),
+        Write(u64, u64, u8),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let page = 0..PAGES;
+        let few = 1..6_u64;
+        prop_oneof![
+            (page.clone(), few.clone(), page.clone(), any::<bool>())
+                .prop_map(|(at, number, file, writable)| Step::Map(at, number, file, writable)),
+            (page, few).prop_map(|(at, number)| Step::Unmap(at, number)),
+            (0..PAGES * PAGE_BYTES, 1..20_000_u64).prop_map(|(at, bytes)| Step::Read(at, bytes)),
+            (0..PAGES * PAGE_BYTES, 1..20_000_u64, any::<u8>())
+                .prop_map(|(at, bytes, value)| Step::Write(at, bytes, value)),
+        ]
+    }
+
+    /// One page of the bus as it must be: the range's first page, the page of the
+    /// file, and whether it may be written.
+    #[derive(Clone, Copy)]
+    struct Page {
+        range: u64,
+        last: u64,
+        file: u64,
+        writable: bool,
+    }
+
+    proptest! {
+        /// Random ranges, against a list of pages and the file's own bytes.
+        #[test]
+        fn ranges_are_what_a_list_of_pages_says(steps in prop::collection::vec(step(), 1..60)) {
+            let file = File::from(memfd_create("ram", MemfdFlags::CLOEXEC).unwrap());
+            file.set_len(2 * PAGES * PAGE_BYTES).unwrap();
+            let mut bytes: Vec<u8> = (0..2 * PAGES * PAGE_BYTES)
+                .map(|at| (at / PAGE_BYTES * 37 + at % 251).to_le_bytes()[0])
+                .collect();
+            file.write_all_at(&bytes, 0).unwrap();
+            let dma = Arc::new(Dma::default());
+            dma.set_enabled(true);
+            let bus = Bus(Arc::clone(&dma));
+            let mut pages = [None::<Page>; BUS_PAGES];
+            let index = |page: u64| usize::try_from(page).unwrap();
+            for step in steps {
+                match step {
+                    Step::Map(at, number, from, writable) => {
+                        let taken = (at..at + number).any(|page| pages[index(page)].is_some());
+                        let request = DmaMap {
+                            readable: true,
+                            writable,
+                            offset: from * PAGE_BYTES,
+                            address: START + at * PAGE_BYTES,
+                            bytes: number * PAGE_BYTES,
+                        };
+                        let done = dma.map(request, Some(file.try_clone().unwrap().into()));
+                        prop_assert_eq!(done.is_err(), taken);
+                        if !taken {
+                            for page in at..at + number {
+                                let file = from + page - at;
+                                let last = at + number - 1;
+                                pages[index(page)] = Some(Page { range: at, last, file, writable });
+                            }
+                        }
+                    }
+                    Step::Unmap(at, number) => {
+                        let last = at + number - 1;
+                        let cut = pages[index(at)].is_some_and(|page| page.range != at)
+                            || pages[index(last)].is_some_and(|page| page.last != last);
+                        let request = DmaUnmap {
+                            argsz: 24,
+                            flags: 0,
+                            address: START + at * PAGE_BYTES,
+                            bytes: number * PAGE_BYTES,
+                        };
+                        prop_assert_eq!(dma.unmap(request).is_err(), cut);
+                        if !cut {
+                            pages[index(at)..=index(last)].fill(None);
+                        }
+                    }
+                    Step::Read(at, number) => {
+                        let mut found = vec![0; index(number)];
+                        let done = bus.read(BusAddr(START + at), &mut found, ACCESS);
+                        let wanted: Option<Vec<u8>> = (at..at + number)
+                            .map(|byte| {
+                                let page = pages.get(index(byte / PAGE_BYTES)).copied().flatten()?;
+                                Some(bytes[index(page.file * PAGE_BYTES + byte % PAGE_BYTES)])
+                            })
+                            .collect();
+                        prop_assert_eq!(done.ok().map(|()| found), wanted);
+                    }
+                    Step::Write(at, number, value) => {
+                        let data = vec![value; index(number)];
+                        let done = bus.write(BusAddr(START + at), &data, ACCESS);
+                        let mut whole = true;
+                        for byte in at..at + number {
+                            let page = pages.get(index(byte / PAGE_BYTES)).copied().flatten();
+                            let Some(page) = page.filter(|page| page.writable) else {
+                                whole = false;
+                                break;
+                            };
+                            bytes[index(page.file * PAGE_BYTES + byte % PAGE_BYTES)] = value;
+                        }
+                        prop_assert_eq!(done.is_ok(), whole);
+                        let mut held = vec![0; bytes.len()];
+                        file.read_exact_at(&mut held, 0).unwrap();
+                        prop_assert!(held == bytes, "and nothing else was written");
+                    }
+                }
+            }
+        }
     }
 }

@@ -15,6 +15,7 @@ mod counters;
 mod dma;
 mod function;
 mod interrupts;
+mod lent_files;
 mod wire;
 
 use std::net::Shutdown;

@@ -45,6 +45,23 @@ fn ranges_are_pages_of_a_file_and_do_not_overlap() {
         rig.client.dma_map(3, 0, 0x10_2000, 0x1000, Some(&ram)),
         Ok(())
     );
+    // What ends where the address space ends, as when an IOMMU is switched off.
+    assert_eq!(rig.client.dma_unmap(0, 1 << 63, 1 << 63), Ok(()));
+    assert_eq!(
+        rig.client
+            .dma_unmap(0, 0x10_3000, 0_u64.wrapping_sub(0x10_3000)),
+        Ok(())
+    );
+    assert_eq!(
+        rig.client
+            .dma_unmap(0, 0x10_2000, 0_u64.wrapping_sub(0x10_2000)),
+        Ok(()),
+        "and takes along what lies in it"
+    );
+    assert_eq!(
+        rig.client.dma_map(3, 0, 0x10_2000, 0x1000, Some(&ram)),
+        Ok(())
+    );
     assert_eq!(rig.client.dma_unmap(2, 0, 0), Ok(()));
     assert_eq!(rig.client.dma_map(3, 0, 0, RAM_BYTES, Some(&ram)), Ok(()));
 }
@@ -59,7 +76,12 @@ fn there_is_an_end_to_ranges() {
             Err(error) => break error,
         }
     };
-    assert_eq!((number, refused), (4096, 28));
+    assert_eq!((number, refused), (1 << 18, 28));
+    // They are one file's, so they cost this process one mapping.
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    assert!(maps.lines().count() < 1000);
+    assert_eq!(rig.client.dma_unmap(0, 0, number << 12), Ok(()));
+    assert_eq!(rig.client.dma_map(3, 0, 0, 4096, Some(&rig.ram)), Ok(()));
 }
 
 #[test]
