@@ -11,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::mmu_args::MmuArgs;
 use crate::pci::{self, Class, Identity};
-use crate::server::{self, DoorKind, DoorOptions, Options};
+use crate::server::{self, ControlOptions, DoorKind, DoorOptions, Options};
+use crate::socket::{self, Access};
 use crate::{chips, control, number, qemu_args, query, regs, size};
 
 const GUIDE: &str = "\
@@ -116,9 +117,22 @@ struct ServeArgs {
     #[arg(long)]
     keep: bool,
 
-    /// Unix socket on which questions are answered (see `presil query`).
+    /// Unix socket on which questions about every GPU are answered (see `presil query`).
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
+
+    /// Unix socket on which questions about GPU number N alone are answered: what a guest's
+    /// serial port should be joined to. May be repeated.
+    #[arg(long, value_name = "N=SOCKET", value_parser = gpu_control)]
+    gpu_control: Vec<(usize, PathBuf)>,
+
+    /// Who may connect to the sockets, in octal: 600 is this user alone, 660 the group as well.
+    #[arg(long, value_name = "MODE", default_value = "600", value_parser = socket_mode)]
+    socket_mode: u32,
+
+    /// Group of the sockets, by name or number.
+    #[arg(long, value_name = "GROUP", value_parser = socket::group)]
+    socket_group: Option<u32>,
 
     /// Fill VRAM with the pattern of this number at power-on, instead of zeros.
     #[arg(long, value_name = "N", value_parser = seed)]
@@ -226,14 +240,39 @@ fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
         subsystem: args.pci_subsystem,
     };
     identity.warn();
+    let doors_number = doors.len();
     server::serve(&Options {
         doors,
         config,
         identity,
-        control: args.control.clone(),
+        control: controls(args, doors_number),
+        access: Access {
+            mode: args.socket_mode,
+            group: args.socket_group,
+        },
         keep: args.keep,
     })?;
     Ok(())
+}
+
+/// The control sockets. A GPU that does not exist is a mistake of the command line.
+fn controls(args: &ServeArgs, gpus: usize) -> Vec<ControlOptions> {
+    let all = args.control.iter().map(|socket| ControlOptions {
+        socket: socket.clone(),
+        gpu: None,
+    });
+    let bound = args.gpu_control.iter().map(|(number, socket)| {
+        if *number >= gpus {
+            let error = format!("--gpu-control {number}: there are {gpus} GPUs, counted from 0");
+            let kind = clap::error::ErrorKind::ValueValidation;
+            Cli::command().error(kind, error).exit()
+        }
+        ControlOptions {
+            socket: socket.clone(),
+            gpu: Some(*number),
+        }
+    });
+    all.chain(bound).collect()
 }
 
 /// The GPUs' doors: first those of `--vhost-user`, then those of `--vfio-user`.
@@ -294,6 +333,19 @@ fn surface_format(text: &str) -> Result<(u32, u32), &'static str> {
     let parts = text.split_once('=');
     let parts = parts.and_then(|(code, bytes)| Some((number(code)?, number(bytes)?)));
     parts.ok_or("expected a format code and the bytes of a pixel, as in 12=2")
+}
+
+fn gpu_control(text: &str) -> Result<(usize, PathBuf), &'static str> {
+    let parts = text.split_once('=');
+    let parts = parts.and_then(|(number, path)| Some((number.parse().ok()?, path.into())));
+    parts.ok_or("expected the GPU's number and a socket, as in 0=/tmp/ctl")
+}
+
+fn socket_mode(text: &str) -> Result<u32, &'static str> {
+    let mode = u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777);
+    mode.ok_or("expected permissions in octal, as in 660")
 }
 
 fn seed(text: &str) -> Result<u64, &'static str> {

@@ -8,12 +8,13 @@ use std::fmt::{Display, Write as _};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use e3k_regs::register::BAR0_BYTES;
 use e3k_regs::{GpuVa, Reg, VramOffset};
 use serde_json::{Value, json};
 
+use crate::control_clients::{Client, Clients};
 use crate::server::{self, Served};
 use crate::shared_gpu::{Lost, SharedGpu};
 use crate::socket::{self, Socket};
@@ -21,8 +22,8 @@ use crate::thread;
 
 /// Bytes of the longest command line.
 const MAX_LINE: usize = 256;
-/// Clients at a time.
-const MAX_CLIENTS: usize = 32;
+/// How long a client may take to read its answer.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Most bytes of VRAM in one answer.
 const MAX_VRAM_READ: u64 = 4096;
 
@@ -52,12 +53,30 @@ pub const HELP: &[(&str, &str)] = &[
 #[derive(Clone)]
 pub struct Questions {
     gpus: Arc<[Served]>,
+    /// The number of the only one that is answered for.
+    only: Option<usize>,
 }
 
 impl Questions {
     /// About these.
     pub fn new(gpus: Arc<[Served]>) -> Self {
-        Self { gpus }
+        Self { gpus, only: None }
+    }
+
+    /// About number `number` of them alone: whoever asks here learns nothing of
+    /// the others. A number that does not exist has no questions.
+    pub fn only(gpus: Arc<[Served]>, number: usize) -> Self {
+        Self {
+            gpus,
+            only: Some(number),
+        }
+    }
+
+    /// The GPUs that are answered for, with their numbers.
+    fn asked(&self) -> impl Iterator<Item = (usize, &Served)> {
+        let only = self.only;
+        let numbered = self.gpus.iter().enumerate();
+        numbered.filter(move |(number, _)| only.is_none_or(|only| only == *number))
     }
 }
 
@@ -80,8 +99,6 @@ enum Refusal {
     WhichGpu(usize),
     #[error("the line is longer than {MAX_LINE} bytes")]
     TooLong,
-    #[error("{MAX_CLIENTS} clients are connected already")]
-    TooManyClients,
     #[error(transparent)]
     Lost(#[from] Lost),
     #[error("the answer could not be written as JSON: {0}")]
@@ -92,7 +109,7 @@ enum Refusal {
 pub fn start(socket: &Socket, questions: Questions) -> io::Result<()> {
     let listener = socket.listener().try_clone()?;
     let path = socket.path().to_owned();
-    let clients = Arc::new(AtomicUsize::new(0));
+    let clients = Clients::default();
     thread::spawn("control", move || {
         for client in listener.incoming() {
             match client {
@@ -103,18 +120,14 @@ pub fn start(socket: &Socket, questions: Questions) -> io::Result<()> {
     })
 }
 
-fn admit(mut client: UnixStream, questions: &Questions, clients: &Arc<AtomicUsize>) {
-    if clients.fetch_add(1, Ordering::Relaxed) >= MAX_CLIENTS {
-        clients.fetch_sub(1, Ordering::Relaxed);
-        // The client may be gone already.
-        let _ = say(&mut client, &refused(&Refusal::TooManyClients));
-        return;
+fn admit(client: UnixStream, questions: &Questions, clients: &Clients) {
+    let (client, sent_away) = clients.admit(client);
+    if sent_away {
+        tracing::debug!("the control client that asked longest ago was sent away for another");
     }
-    let leave = Leave(Arc::clone(clients));
     let questions = questions.clone();
     let started = thread::spawn("control client", move || {
-        let _leave = leave;
-        if let Err(error) = converse(client, &questions) {
+        if let Err(error) = converse(&client, &questions) {
             tracing::debug!("control client: {error}");
         }
     });
@@ -123,19 +136,12 @@ fn admit(mut client: UnixStream, questions: &Questions, clients: &Arc<AtomicUsiz
     }
 }
 
-struct Leave(Arc<AtomicUsize>);
-
-impl Drop for Leave {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn converse(client: UnixStream, questions: &Questions) -> io::Result<()> {
-    let mut writer = client.try_clone()?;
+fn converse(client: &Client, questions: &Questions) -> io::Result<()> {
+    let mut writer = client.stream();
+    writer.set_write_timeout(Some(ANSWER_TIME))?;
     let mut line = Vec::new();
     let mut too_long = false;
-    for byte in BufReader::new(client).bytes() {
+    for byte in BufReader::new(client.stream()).bytes() {
         let byte = byte?;
         if !matches!(byte, b'\n' | b'\r') {
             if line.len() < MAX_LINE {
@@ -147,6 +153,7 @@ fn converse(client: UnixStream, questions: &Questions) -> io::Result<()> {
         }
         let text = String::from_utf8_lossy(&line);
         if let Some(answer) = respond(&text, too_long, questions) {
+            client.asks()?;
             say(&mut writer, &answer)?;
         }
         line.clear();
@@ -155,7 +162,7 @@ fn converse(client: UnixStream, questions: &Questions) -> io::Result<()> {
     Ok(())
 }
 
-fn say(client: &mut UnixStream, answer: &Value) -> io::Result<()> {
+fn say(client: &mut impl Write, answer: &Value) -> io::Result<()> {
     client.write_all(format!("{answer}\n").as_bytes())
 }
 
@@ -184,20 +191,33 @@ fn answer(line: &str, questions: &Questions) -> Result<Value, Refusal> {
             .iter()
             .map(|(command, does)| (*command, *does))
             .collect()),
-        ["gpus"] => Ok(questions.gpus.iter().map(server::describe).collect()),
+        ["gpus"] => Ok(questions
+            .asked()
+            .map(|(_, served)| server::describe(served))
+            .collect()),
         ["gpu", which, ref question @ ..] if !question.is_empty() => {
             let number = number(which)?;
-            let index = usize::try_from(number).ok();
-            let served = index.and_then(|at| questions.gpus.get(at)).ok_or_else(|| {
-                out_of_range("GPU", number, format!("below {}", questions.gpus.len()))
-            })?;
+            let mut asked = questions.asked();
+            let (_, served) = asked
+                .find(|(at, _)| u64::try_from(*at) == Ok(number))
+                .ok_or_else(|| out_of_range("GPU", number, expected_numbers(questions)))?;
             answer_of(served, question)
         }
         ["gpu", ..] => Err(Refusal::Usage("gpu N QUESTION")),
-        ref question => match &*questions.gpus {
-            [served] => answer_of(served, question),
-            several => Err(Refusal::WhichGpu(several.len())),
-        },
+        ref question => {
+            let mut asked = questions.asked();
+            match (asked.next(), asked.count()) {
+                (Some((_, served)), 0) => answer_of(served, question),
+                (_, others) => Err(Refusal::WhichGpu(others + 1)),
+            }
+        }
+    }
+}
+
+fn expected_numbers(questions: &Questions) -> String {
+    match questions.only {
+        Some(only) => format!("{only}, the only one that is asked about here"),
+        None => format!("below {}", questions.gpus.len()),
     }
 }
 
@@ -240,20 +260,25 @@ fn counters(served: &Served) -> Result<Value, Refusal> {
 }
 
 fn faults(gpu: &SharedGpu) -> Result<Value, Refusal> {
-    gpu.enter().run(|gpu| {
-        Ok(json!({
-            "faults": told(gpu.faults())?,
-            "ring_errors": told(gpu.ring_errors())?,
-            "unmet_waits": told(gpu.unmet_waits())?,
-        }))
-    })?
+    // Copies, so that the guest does not wait for sentences.
+    let (faults, ring_errors, unmet_waits) = gpu.enter().run(|gpu| {
+        (
+            gpu.faults().cloned().collect::<Vec<_>>(),
+            gpu.ring_errors().cloned().collect::<Vec<_>>(),
+            gpu.unmet_waits().cloned().collect::<Vec<_>>(),
+        )
+    })?;
+    Ok(json!({
+        "faults": told(&faults)?,
+        "ring_errors": told(&ring_errors)?,
+        "unmet_waits": told(&unmet_waits)?,
+    }))
 }
 
 /// Records with their fields, and with a sentence as `text`.
-fn told<'a, T: serde::Serialize + Display + 'a>(
-    records: impl Iterator<Item = &'a T>,
-) -> Result<Vec<Value>, Refusal> {
+fn told<T: serde::Serialize + Display>(records: &[T]) -> Result<Vec<Value>, Refusal> {
     records
+        .iter()
         .map(|record| {
             let mut value = serde_json::to_value(record)?;
             if let Value::Object(fields) = &mut value {
@@ -434,6 +459,17 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_of_one_gpu_answers_for_no_other() {
+        let questions = several(&[DoorKind::VhostUser, DoorKind::VfioUser]);
+        let second = Questions::only(Arc::clone(&questions.gpus), 1);
+        assert_eq!(ask(&second, "info")["door"], "vfio-user");
+        assert_eq!(ask(&second, "gpu 1 info")["door"], "vfio-user");
+        assert_eq!(ask(&second, "gpus").as_array().map(Vec::len), Some(1));
+        let refused = ask(&second, "gpu 0 vram 0 4").to_string();
+        assert!(refused.contains("expected 1, the only one"), "{refused}");
+    }
+
+    #[test]
     fn nothing_is_said_unasked() {
         let questions = questions();
         for line in ["", "  ", "{\"error\":\"echoed\"}", " { "] {
@@ -462,7 +498,8 @@ mod tests {
     fn lines_end_with_cr_lf_or_both_and_long_ones_are_refused_whole() {
         let questions = questions();
         let (mut ours, theirs) = UnixStream::pair().unwrap();
-        std::thread::spawn(move || converse(theirs, &questions));
+        let (client, _) = Clients::default().admit(theirs);
+        std::thread::spawn(move || converse(&client, &questions));
         let long = "x".repeat(10 * MAX_LINE);
         write!(ours, "reg 0\rreg 0\r\nreg 0\n{long}\nreg 0\n").unwrap();
         ours.shutdown(std::net::Shutdown::Write).unwrap();

@@ -15,6 +15,7 @@
 pub mod chips;
 pub mod cli;
 pub mod control;
+mod control_clients;
 pub mod count;
 mod eventfd_signal;
 mod lent;

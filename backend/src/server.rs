@@ -13,7 +13,7 @@ use crate::eventfd_signal;
 use crate::life::{Life, Presence};
 use crate::pci::Identity;
 use crate::shared_gpu::{Lost, SharedGpu};
-use crate::socket::{self, PATIENCE, Socket, SocketError};
+use crate::socket::{self, Access, PATIENCE, Socket, SocketError};
 use crate::thread;
 use crate::vfio_user::{self, VfioUserCounters};
 use crate::vhost_user::{self, ConnectionError, DoorCounters};
@@ -28,7 +28,9 @@ pub struct Options {
     /// What those behind a vfio-user door say they are.
     pub identity: Identity,
     /// Where questions are answered.
-    pub control: Option<PathBuf>,
+    pub control: Vec<ControlOptions>,
+    /// Who else may connect to the sockets.
+    pub access: Access,
     /// Listen again when QEMU leaves.
     pub keep: bool,
 }
@@ -40,6 +42,15 @@ pub struct DoorOptions {
     pub kind: DoorKind,
     /// Where it connects.
     pub socket: PathBuf,
+}
+
+/// One control socket.
+#[derive(Clone, Debug)]
+pub struct ControlOptions {
+    /// Where it is.
+    pub socket: PathBuf,
+    /// The number of the only GPU that it answers for; `None` is all.
+    pub gpu: Option<usize>,
 }
 
 /// How QEMU attaches.
@@ -184,14 +195,22 @@ pub fn serve(options: &Options) -> Result<(), ServerError> {
     let sockets = options
         .doors
         .iter()
-        .map(|door| Socket::listen(&door.socket))
+        .map(|door| Socket::listen(&door.socket, options.access))
         .collect::<Result<Vec<_>, _>>()?;
-    let control_socket = options.control.as_deref().map(Socket::listen).transpose()?;
-    let all = sockets.iter().chain(&control_socket);
+    let controls = options
+        .control
+        .iter()
+        .map(|control| Socket::listen(&control.socket, options.access))
+        .collect::<Result<Vec<_>, _>>()?;
+    let all = sockets.iter().chain(&controls);
     life.watch_signals(all.map(|socket| socket.file().clone()).collect())
         .map_err(ServerError::Start)?;
-    if let Some(socket) = &control_socket {
-        let questions = Questions::new(Arc::clone(&gpus));
+    for (socket, control) in controls.iter().zip(&options.control) {
+        let gpus = Arc::clone(&gpus);
+        let questions = match control.gpu {
+            Some(number) => Questions::only(gpus, number),
+            None => Questions::new(gpus),
+        };
         control::start(socket, questions).map_err(ServerError::Start)?;
     }
 

@@ -2,10 +2,13 @@
 
 use std::fmt::Display;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::fs::Mode;
+use rustix::process::umask;
 
 /// The longest socket path in bytes: what `sockaddr_un` holds, less its final zero.
 const MAX_PATH: usize = 107;
@@ -42,6 +45,32 @@ pub enum SocketError {
         /// What the kernel said.
         error: io::Error,
     },
+}
+
+/// Who may connect to a socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// The permissions of its file.
+    pub mode: u32,
+    /// Its group, if not this process's.
+    pub group: Option<u32>,
+}
+
+/// The number of a group, from its name or number.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn group(text: &str) -> Result<u32, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let groups = std::fs::read_to_string("/etc/group").map_err(|error| error.to_string())?;
+    let number = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(text)).then(|| fields.nth(1))?
+    });
+    let number = number.and_then(|number| number.parse().ok());
+    number.ok_or_else(|| format!("/etc/group has no group {text}: give its number"))
 }
 
 /// A listening socket whose file is removed when it is dropped.
@@ -83,7 +112,8 @@ fn id_of(path: &Path) -> Option<(u64, u64)> {
 
 impl Socket {
     /// Listens on `path`. A socket file on which nobody listens any more is replaced.
-    pub fn listen(path: &Path) -> Result<Self, SocketError> {
+    /// Only those whom `access` names can connect, whatever the umask.
+    pub fn listen(path: &Path, access: Access) -> Result<Self, SocketError> {
         if path.as_os_str().len() > MAX_PATH {
             return Err(SocketError::TooLong(path.to_owned()));
         }
@@ -91,18 +121,22 @@ impl Socket {
             path: path.to_owned(),
             error,
         };
-        let listener = match UnixListener::bind(path) {
+        let listener = match bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 remove_stale(path)?;
-                UnixListener::bind(path)
+                bind(path)
             }
             other => other,
         };
-        let listener = listener.map_err(failed)?;
-        Ok(Self {
-            listener,
+        let socket = Self {
+            listener: listener.map_err(failed)?,
             file: SocketFile::at(path),
-        })
+        };
+        // The group first: the mode may let it in.
+        std::os::unix::fs::chown(path, None, access.group).map_err(failed)?;
+        let mode = std::fs::Permissions::from_mode(access.mode);
+        std::fs::set_permissions(path, mode).map_err(failed)?;
+        Ok(socket)
     }
 
     /// The listening end.
@@ -135,6 +169,14 @@ impl Drop for Socket {
     fn drop(&mut self) {
         self.file.remove();
     }
+}
+
+/// Listens at a file that this user alone can use, from its first moment on.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let before = umask(Mode::RWXG | Mode::RWXO);
+    let listener = UnixListener::bind(path);
+    umask(before);
+    listener
 }
 
 fn remove_stale(path: &Path) -> Result<(), SocketError> {

@@ -4,12 +4,13 @@ mod support;
 
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use rustix::process::Signal;
 use support::gpu;
 use support::qemu::Qemu;
-use support::server::{Server, run, stderr};
+use support::server::{Server, presil, run, stderr};
 use support::vfio::{BAR1, Client, DMA_MAP, RESET, body, memory, message, until};
 
 #[test]
@@ -347,4 +348,60 @@ fn a_control_socket_that_cannot_be_leaves_no_door_socket_behind() {
         stderr(&output)
     );
     assert!(!door.exists());
+}
+
+#[test]
+fn sockets_are_this_users_alone_whatever_the_umask_or_whose_it_is_told() {
+    let before = rustix::process::umask(rustix::fs::Mode::empty());
+    let own = Server::start(&[]);
+    let shared = Server::start(&["--socket-mode", "660"]);
+    rustix::process::umask(before);
+    for (server, mode) in [(&own, 0o600), (&shared, 0o660)] {
+        for socket in [server.socket(), server.control()] {
+            let found = std::fs::metadata(socket).unwrap().permissions().mode();
+            assert_eq!(found & 0o777, mode);
+        }
+    }
+    let refused = run(&["serve", "--vhost-user", "gpu", "--socket-mode", "999"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("octal"));
+}
+
+#[test]
+fn silent_control_clients_lock_nobody_out() {
+    let server = Server::start(&[]);
+    let connect = || UnixStream::connect(server.control()).unwrap();
+    let silent: Vec<_> = std::iter::repeat_with(connect).take(100).collect();
+    assert_eq!(server.query(&["info"])["attached"], false);
+    drop(silent);
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_sent_away() {
+    let server = Server::start(&[]);
+    let before = server.files();
+    let mut slow = UnixStream::connect(server.control()).unwrap();
+    // More answers than any socket buffer holds.
+    slow.write_all("help\n".repeat(20_000).as_bytes()).ok();
+    until("its end", || server.files() <= before);
+}
+
+#[test]
+fn a_control_socket_of_one_gpu_tells_nothing_of_another() {
+    let server = Server::start(&["--vfio-user", "other", "--gpu-control", "1=second"]);
+    let second = server.dir.path().join("second");
+    let ask = |question: &str| {
+        let output = presil()
+            .arg("query")
+            .arg(&second)
+            .args(question.split(' '))
+            .output();
+        output.unwrap()
+    };
+    let told = String::from_utf8(ask("info").stdout).unwrap();
+    assert!(told.contains("\"door\":\"vfio-user\""), "{told}");
+    assert!(!ask("gpu 0 vram 0 4").status.success());
+    let refused = run(&["serve", "--vhost-user", "gpu", "--gpu-control", "1=ctl"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("there are 1 GPUs"));
 }

@@ -193,7 +193,7 @@ def server_command(server: Path, guest: Guest, paths: Sockets) -> list[str]:
     chip = ["--chip", guest.chip] if guest.chip else []
     return [
         str(server), "serve",
-        f"--{guest.door}", str(paths.gpu), "--control", str(paths.control),
+        f"--{guest.door}", str(paths.gpu), "--gpu-control", f"0={paths.control}",
         "--vram", guest.vram, "--visible", guest.visible, *chip,
         *guest.server_options,
     ]
