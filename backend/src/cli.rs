@@ -8,7 +8,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use e3k_regs::Chip;
 use presil_device::{Config, ConfigError, Defects, OnWait};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::log_flood::FloodGate;
 use crate::mmu_args::MmuArgs;
 use crate::pci::{self, Class, Identity};
 use crate::server::{self, ControlOptions, DoorKind, DoorOptions, Options};
@@ -365,13 +368,16 @@ fn start_log() {
     let filter = EnvFilter::try_from_env("PRESIL_LOG")
         .or_else(|_| EnvFilter::try_from_default_env())
         .unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         // It would be told on standard error, and panic where that is closed.
         .log_internal_errors(false)
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(FloodGate::default())
+        .with(lines)
         .init();
 }
 

@@ -20,6 +20,7 @@ pub mod count;
 mod eventfd_signal;
 mod lent;
 pub mod life;
+mod log_flood;
 pub mod mmu_args;
 mod number;
 pub mod pci;

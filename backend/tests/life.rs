@@ -405,3 +405,18 @@ fn a_control_socket_of_one_gpu_tells_nothing_of_another() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("there are 1 GPUs"));
 }
+
+#[test]
+fn clients_that_talk_nonsense_cannot_fill_the_log() {
+    let mut server = Server::start_pci(&["--keep"]);
+    for _ in 0..500 {
+        let mut stranger = UnixStream::connect(server.socket()).unwrap();
+        stranger.write_all(&[0xFF; 64]).ok();
+        // The server hangs up, having told why.
+        let _ = std::io::Read::read(&mut stranger, &mut [0]);
+    }
+    server.signal(Signal::TERM);
+    server.wait();
+    let lines = server.whole_log().lines().count();
+    assert!(lines < 100, "{lines} lines");
+}
