@@ -16,7 +16,7 @@ pub(crate) const MEMORY_NOT_SHARED: &str = "guest RAM is not shared with this pr
     memory-backend=… naming it (see --print-qemu-args)";
 
 /// What to think of guest memory that comes with files that nobody ever wrote to.
-pub(crate) const NEVER_WRITTEN: &str = "the GPU reads guest RAM, and nothing was ever written to \
+pub(crate) const NEVER_WRITTEN: &str = "the GPU uses guest RAM, and nothing was ever written to \
     the files that hold it. If a guest is running, its RAM is not shared: start QEMU with \
     share=on (see --print-qemu-args)";
 

@@ -19,7 +19,10 @@ use crate::sigbus;
 use crate::system_memory::{MEMORY_NOT_SHARED, NEVER_WRITTEN};
 
 /// Most ranges at a time: 1 GiB of single pages, which a virtual IOMMU maps.
-pub(super) const MAX_RANGES: usize = 1 << 18;
+const MAX_RANGES: usize = 1 << 18;
+/// What clients are told of it. QEMU 11.1 leaves a server that says more than the
+/// protocol's default, and itself maps as many as there are.
+pub(super) const ANNOUNCED_RANGES: usize = 65_535;
 /// What a range begins and ends at.
 const PAGE_BYTES: u64 = 4096;
 /// Behind the last address that the GPU's bus can say.
@@ -144,7 +147,7 @@ impl Dma {
         if !table.enabled || end > BUS_END {
             return Err(BusError);
         }
-        if !self.used.swap(true, Ordering::Relaxed) && !write && !table.files.have_content() {
+        if !self.used.swap(true, Ordering::Relaxed) && !table.files.have_content() {
             tracing::warn!("{NEVER_WRITTEN}");
         }
         let mut done = 0;

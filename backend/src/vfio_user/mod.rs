@@ -26,7 +26,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use self::connection::{Broken, Connection, Message};
-use self::dma::MAX_RANGES;
+use self::dma::ANNOUNCED_RANGES;
 use self::function::Function;
 use self::wire::{Command, MAX_DATA, Reply};
 use crate::life::Presence;
@@ -167,7 +167,7 @@ impl Client<'_> {
         let capabilities = serde_json::json!({ "capabilities": {
             "max_msg_fds": 1,
             "max_data_xfer_size": MAX_DATA,
-            "max_dma_maps": MAX_RANGES,
+            "max_dma_maps": ANNOUNCED_RANGES,
         }});
         reply.version(MAJOR, minor.min(MINOR), &capabilities.to_string());
         let door = self.door;

@@ -7,6 +7,7 @@
 
 use e3k_regs::Reg;
 use e3k_regs::fields::RingWord;
+use serde_json::json;
 
 use crate::support::gpu;
 use crate::support::qtest::Machine;
@@ -243,7 +244,9 @@ fn with_intx_the_window_is_served_by_messages() {
 fn guest_ram_that_is_not_shared_is_told() {
     let mut server = Server::start_pci(&[]);
     let mut machine = Machine::start(&server, |options| options.replace("share=on", "share=off"));
-    server.await_log("guest RAM is not shared with this process");
+    start_gpu(&mut machine);
+    submit_fence(&mut machine, 1);
+    server.await_log("its RAM is not shared");
     assert_eq!(read(&mut machine, Reg::MemReady.offset()), 0xDEAD_BEAF);
     drop(machine);
     assert_eq!(server.wait().code(), Some(0));
@@ -262,4 +265,67 @@ fn a_kept_server_gives_the_next_qemu_a_new_gpu() {
     let mut machine = Machine::start(&server, |options| options);
     assert_eq!(machine.load(machine.bars[1], 8), 0);
     assert_alive(&mut machine, 1);
+}
+
+/// QEMU saves nothing of the function and resets it before it loads: no BAR, no
+/// bus master, and no ring of the time before the state was saved.
+fn assert_gone(machine: &mut Machine, server: &Server) {
+    assert_eq!(machine.config(1, 0, 4) & 0xFFFF, 0, "the command register");
+    assert_eq!(machine.config(1, 0, 0x10), 0, "BAR0");
+    assert_ne!(read(machine, Reg::MemReady.offset()), 0xDEAD_BEAF);
+    for register in [Reg::MmuMode.offset(), RingWord::Size.offset(0)] {
+        let register = format!("{register:#x}");
+        assert_eq!(server.query(&["reg", &register])["value"], 0);
+    }
+}
+
+#[test]
+#[ignore = "needs PRESIL_QEMU"]
+fn a_migrated_guest_finds_a_function_that_was_reset() {
+    let (mut server, mut source) = attach(&["--keep"]);
+    let bars = source.bars;
+    assert_alive(&mut source, 1);
+    source.monitor_with("migrate", &json!({ "uri": "file:state" }));
+    source.until("the end of the migration", |machine| {
+        (machine.monitor("query-migrate")["status"] == "completed").then_some(())
+    });
+    drop(source);
+    server.await_log("waiting for QEMU");
+    for socket in ["qtest", "qmp"] {
+        std::fs::remove_file(server.dir.path().join(socket)).unwrap();
+    }
+    let mut target = Machine::power_on(&server, |options| {
+        format!("{} -incoming file:state", options.trim_end())
+    });
+    target.until("the guest", |machine| {
+        (machine.monitor("query-status")["running"] == true).then_some(())
+    });
+    target.bars = bars;
+    assert_eq!(target.load(FENCE_AT, 8), 2, "its memory came along");
+    assert_gone(&mut target, &server);
+    target.enumerate();
+    assert_alive(&mut target, 10);
+}
+
+#[test]
+#[ignore = "needs PRESIL_QEMU"]
+fn after_a_snapshot_was_loaded_the_function_was_reset() {
+    let (server, mut machine) = attach(&[]);
+    let file = json!({ "driver": "file", "node-name": "file", "filename": "disk" });
+    std::fs::write(server.dir.path().join("disk"), []).unwrap();
+    machine.monitor_with("blockdev-add", &file);
+    let disk = json!({ "driver": "qcow2", "file": "file", "size": 1 << 20 });
+    machine.job("blockdev-create", json!({ "options": disk }));
+    let disk = json!({ "driver": "qcow2", "node-name": "disk", "file": "file" });
+    machine.monitor_with("blockdev-add", &disk);
+    let snapshot = json!({ "tag": "then", "vmstate": "disk", "devices": ["disk"] });
+    assert_alive(&mut machine, 1);
+    machine.job("snapshot-save", snapshot.clone());
+    submit_fence(&mut machine, 3);
+    await_fence(&mut machine, 3);
+    machine.job("snapshot-load", snapshot);
+    assert_eq!(machine.load(FENCE_AT, 8), 2, "its memory is as it was");
+    assert_gone(&mut machine, &server);
+    machine.enumerate();
+    assert_alive(&mut machine, 10);
 }

@@ -8,6 +8,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use serde_json::{Value, json};
+
 use super::PATIENCE;
 use super::qtest_virtio::Virtio;
 use super::server::{Server, presil};
@@ -28,8 +30,15 @@ pub struct Machine {
 
 impl Machine {
     /// Starts QEMU at `server` with the options that presil prints; `edit`
-    /// changes them.
+    /// changes them. Then does what firmware does.
     pub fn start(server: &Server, edit: impl Fn(String) -> String) -> Self {
+        let mut machine = Self::power_on(server, edit);
+        machine.enumerate();
+        machine
+    }
+
+    /// As [`Self::start`], without firmware.
+    pub fn power_on(server: &Server, edit: impl Fn(String) -> String) -> Self {
         let dir = server.dir.path();
         let listener = UnixListener::bind(dir.join("qtest")).unwrap();
         let printed = presil()
@@ -72,16 +81,14 @@ impl Machine {
             .expect("QEMU starts");
         let stream = accept(&listener, &mut child);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut machine = Self {
+        Self {
             child,
             qtest: BufReader::new(stream),
             monitor: None,
             server_dir: dir.to_owned(),
             bars: [0; 6],
             virtio: Virtio::default(),
-        };
-        machine.enumerate();
-        machine
+        }
     }
 
     /// One qtest command; `None` when QEMU is gone.
@@ -210,17 +217,35 @@ impl Machine {
         }
     }
 
-    /// A command of the monitor without arguments.
-    pub fn monitor(&mut self, command: &str) {
+    /// A command of the monitor without arguments; what it returns.
+    pub fn monitor(&mut self, command: &str) -> Value {
+        self.monitor_with(command, &json!({}))
+    }
+
+    /// A command of the monitor; what it returns.
+    pub fn monitor_with(&mut self, command: &str, arguments: &Value) -> Value {
         let path = self.server_dir.join("qmp");
         let monitor = self.monitor.get_or_insert_with(|| {
             let mut monitor = BufReader::new(UnixStream::connect(path).unwrap());
             monitor.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
             monitor.read_line(&mut String::new()).unwrap();
-            ask(&mut monitor, "qmp_capabilities");
+            ask(&mut monitor, "qmp_capabilities", &json!({}));
             monitor
         });
-        ask(monitor, command);
+        ask(monitor, command, arguments)
+    }
+
+    /// Runs a job of the monitor to its end.
+    pub fn job(&mut self, command: &str, mut arguments: Value) {
+        arguments["job-id"] = json!(command);
+        self.monitor_with(command, &arguments);
+        let job = self.until(command, |machine| {
+            let jobs = machine.monitor("query-jobs");
+            let job = jobs.as_array()?.first()?.clone();
+            (job["status"] == "concluded").then_some(job)
+        });
+        assert_eq!(job.get("error"), None, "{command}");
+        self.monitor_with("job-dismiss", &json!({ "id": command }));
     }
 
     /// Firmware and driver have to begin anew after this.
@@ -261,8 +286,9 @@ fn accept(listener: &UnixListener, qemu: &mut Child) -> UnixStream {
     }
 }
 
-fn ask(monitor: &mut BufReader<UnixStream>, command: &str) {
-    writeln!(monitor.get_mut(), "{{\"execute\":\"{command}\"}}").unwrap();
+fn ask(monitor: &mut BufReader<UnixStream>, command: &str, arguments: &Value) -> Value {
+    let request = json!({ "execute": command, "arguments": arguments });
+    writeln!(monitor.get_mut(), "{request}").unwrap();
     loop {
         let mut line = String::new();
         assert_ne!(
@@ -270,9 +296,10 @@ fn ask(monitor: &mut BufReader<UnixStream>, command: &str) {
             0,
             "QEMU is gone: {command}"
         );
-        assert!(!line.contains("\"error\""), "{command}: {line}");
-        if line.contains("\"return\"") {
-            return;
+        let mut answer: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(answer.get("error"), None, "{command}");
+        if let Some(result) = answer.get_mut("return") {
+            return result.take();
         }
     }
 }

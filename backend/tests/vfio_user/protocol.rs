@@ -47,6 +47,7 @@ fn there_is_one_version() {
     let text = reply[4..].strip_suffix(&[0]).unwrap();
     let said: serde_json::Value = serde_json::from_slice(text).unwrap();
     assert_eq!(said["capabilities"]["max_data_xfer_size"], 0x1_0000);
+    assert_eq!(said["capabilities"]["max_dma_maps"], 65_535, "QEMU's most");
     assert_eq!(
         rig.client.call(VERSION, &version(0, 0, b""), &[]),
         Err(EINVAL)
