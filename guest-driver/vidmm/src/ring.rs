@@ -68,7 +68,7 @@ impl Ring {
         let dwords = u32::try_from(packet.len()).map_err(|_| Error::Invalid)?;
         let bytes = dwords.checked_mul(DWORD_BYTES).ok_or(Error::Invalid)?;
         let at = self.make_room(os, chip, bytes)?;
-        if at == 0 {
+        if at != self.tail {
             self.skip_to_end(os);
         }
         os.store_u32(self.at.add(u64::from(at)), &packet);

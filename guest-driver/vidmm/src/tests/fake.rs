@@ -45,6 +45,8 @@ pub(super) struct State {
     pub(super) now_ns: Cell<u64>,
     pub(super) on_wait: RefCell<Option<Box<dyn FnMut()>>>,
     pub(super) interrupted: Cell<bool>,
+    /// Dwords written through the window.
+    pub(super) stored: Cell<u64>,
     pub(super) log: RefCell<Vec<String>>,
     /// Every register write, in order.
     pub(super) writes: RefCell<Vec<(u32, u32)>>,
@@ -87,6 +89,7 @@ impl Fake {
             now_ns: Cell::new(0),
             on_wait: RefCell::default(),
             interrupted: Cell::new(false),
+            stored: Cell::new(0),
             log: RefCell::default(),
             writes: RefCell::default(),
         }))
@@ -317,6 +320,7 @@ impl VramWindow for Fake {
 
     fn store_u32(&self, at: VramOffset, values: &[u32]) {
         let first = (at.0 / 4) as usize;
+        self.stored.set(self.stored.get() + values.len() as u64);
         self.vram.borrow_mut()[first..first + values.len()].copy_from_slice(values);
     }
 

@@ -199,6 +199,19 @@ fn packets_are_never_split_at_the_end_of_the_ring() {
 }
 
 #[test]
+fn a_submission_to_an_empty_ring_writes_its_packet_and_nothing_else() {
+    let fake = Fake::new();
+    let (mut a, bo, _timeline) = with_bo(&fake);
+    // The first also writes the entries of the buffer's 16 pages.
+    for dwords in [48 + 16, 48] {
+        let before = fake.stored.get();
+        let fence = a.fill(bo, 0, 4, 0).unwrap();
+        assert_eq!(fake.stored.get() - before, dwords);
+        fake.complete(&a, fence);
+    }
+}
+
+#[test]
 fn a_head_outside_the_ring_is_a_lost_gpu() {
     let fake = Fake::new();
     let (mut a, bo, _timeline) = with_bo(&fake);
