@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-/* The two virtqueues: register accesses and interrupts (docs/virtio-binding.md 4 and 5). */
+/* Register accesses and interrupts (docs/virtio-binding.md 4, 5 and 8). */
 #include <linux/jiffies.h>
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
@@ -7,11 +7,13 @@
 #include "queues.h"
 
 #define OPS_PER_REQUEST 256
+#define OPS_PER_DOORBELL 32
+#define FEATURE_DOORBELL BIT(0)
 #define EVENT_BUFFERS 64
 #define ANSWER_DEADLINE (10 * HZ)
 
 enum { WIRE_READ = 1, WIRE_WRITE = 2 };
-enum { WIRE_OK = 0, WIRE_LOST = 6 };
+enum { WIRE_OK = 0, WIRE_LOST = 6, WIRE_UNANSWERED = U32_MAX };
 
 struct presil_wire_op {
 	u8 op;
@@ -28,6 +30,8 @@ struct presil_wire_result {
 	__le32 reserved;
 };
 static_assert(sizeof(struct presil_wire_result) == 16);
+static_assert(offsetof(struct presil_config, mailbox) == 0x30);
+static_assert(offsetof(struct presil_config, doorbell) == 0x38);
 
 struct presil_event {
 	__le32 biu_status;
@@ -104,11 +108,9 @@ int presil_queues_start(struct presil_virtio *door, u32 max_ops)
 	spin_lock_init(&requests->lock);
 	init_completion(&requests->done);
 	requests->max_ops = min_t(u32, max_ops, OPS_PER_REQUEST);
-	requests->ops = devm_kcalloc(dev, requests->max_ops, sizeof(*requests->ops), GFP_KERNEL);
-	requests->results =
-		devm_kcalloc(dev, requests->max_ops, sizeof(*requests->results), GFP_KERNEL);
+	requests->ops = devm_kcalloc(dev, requests->max_ops, 2 * sizeof(*requests->ops), GFP_KERNEL);
 	events->buffers = devm_kcalloc(dev, EVENT_BUFFERS, sizeof(*events->buffers), GFP_KERNEL);
-	if (!requests->ops || !requests->results || !events->buffers)
+	if (!requests->ops || !events->buffers)
 		return -ENOMEM;
 
 	ret = virtio_find_vqs(door->vdev, 2, queues, info, NULL);
@@ -131,6 +133,25 @@ void presil_queues_kick(struct presil_virtio *door)
 	virtqueue_kick(door->events.queue);
 }
 
+/* Tells the device where the mailbox is; to be called once it is ready. */
+void presil_queues_find_doorbell(struct presil_virtio *door)
+{
+	struct presil_requests *requests = &door->requests;
+	u64 mailbox = virt_to_phys(requests->ops);
+	u32 features;
+
+	virtio_cread_le(door->vdev, struct presil_config, features, &features);
+	if (!(features & FEATURE_DOORBELL))
+		return;
+	virtio_cwrite_le(door->vdev, struct presil_config, mailbox, &mailbox);
+	requests->doorbell_ops = min_t(size_t, requests->max_ops, OPS_PER_DOORBELL);
+}
+
+static struct presil_wire_result *results_of(const struct presil_requests *requests, size_t count)
+{
+	return (struct presil_wire_result *)&requests->ops[count];
+}
+
 static void encode(struct presil_wire_op *wire, const struct presil_op *op)
 {
 	wire->op = op->write ? WIRE_WRITE : WIRE_READ;
@@ -147,7 +168,7 @@ static int send_request(struct presil_requests *requests, size_t count)
 	int ret;
 
 	sg_init_one(&ops, requests->ops, count * sizeof(*requests->ops));
-	sg_init_one(&results, requests->results, count * sizeof(*requests->results));
+	sg_init_one(&results, results_of(requests, count), count * sizeof(struct presil_wire_result));
 	spin_lock_irq(&requests->lock);
 	ret = virtqueue_add_sgs(requests->queue, both, 1, 1, requests, GFP_ATOMIC);
 	notify = !ret && virtqueue_kick_prepare(requests->queue);
@@ -159,18 +180,38 @@ static int send_request(struct presil_requests *requests, size_t count)
 	return wait_for_completion_timeout(&requests->done, ANSWER_DEADLINE) ? 0 : -ENODEV;
 }
 
+/* The device has answered when the write of the doorbell is done. */
+static int ring_doorbell(struct presil_virtio *door, size_t count)
+{
+	struct presil_requests *requests = &door->requests;
+	struct presil_wire_result *results = results_of(requests, count);
+	u32 doorbell = ++requests->doorbells << 8 | count;
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		results[i].status = cpu_to_le32(WIRE_UNANSWERED);
+	wmb();
+	virtio_cwrite_le(door->vdev, struct presil_config, doorbell, &doorbell);
+	rmb();
+	if (le32_to_cpu(READ_ONCE(results->status)) == WIRE_UNANSWERED)
+		return -ENODEV;
+	requests->result_bytes = count * sizeof(*results);
+	return 0;
+}
+
 static int read_results(struct presil_virtio *door, struct presil_op *ops, size_t count)
 {
 	const struct presil_requests *requests = &door->requests;
+	const struct presil_wire_result *results = results_of(requests, count);
 	size_t i;
 
-	if (requests->result_bytes != count * sizeof(*requests->results)) {
+	if (requests->result_bytes != count * sizeof(*results)) {
 		dev_err(&door->vdev->dev, "%u result bytes for %zu register accesses\n",
 			requests->result_bytes, count);
 		return -EIO;
 	}
 	for (i = 0; i < count; i++) {
-		u32 status = le32_to_cpu(requests->results[i].status);
+		u32 status = le32_to_cpu(results[i].status);
 
 		if (status == WIRE_LOST)
 			return -ENODEV;
@@ -180,7 +221,7 @@ static int read_results(struct presil_virtio *door, struct presil_op *ops, size_
 			return -EIO;
 		}
 		if (!ops[i].write)
-			ops[i].value = lower_32_bits(le64_to_cpu(requests->results[i].value));
+			ops[i].value = lower_32_bits(le64_to_cpu(results[i].value));
 	}
 	return 0;
 }
@@ -195,7 +236,8 @@ static int run_request(struct presil_virtio *door, struct presil_op *ops, size_t
 		return -ENODEV;
 	for (i = 0; i < count; i++)
 		encode(&requests->ops[i], &ops[i]);
-	ret = send_request(requests, count);
+	ret = count <= requests->doorbell_ops ? ring_doorbell(door, count) :
+						send_request(requests, count);
 	if (ret) {
 		requests->lost = true;
 		dev_err(&door->vdev->dev, "no answer to %zu register accesses\n", count);

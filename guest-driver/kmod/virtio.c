@@ -13,19 +13,6 @@
 #define VRAM_REGION 0
 #define READY_DEADLINE_MS 5000
 
-/* The configuration space (docs/virtio-binding.md 2). */
-struct presil_config {
-	__le32 magic;
-	__le32 version;
-	__le16 vendor_id;
-	__le16 device_id;
-	__le32 ready;
-	__le64 vram_bytes;
-	__le64 visible_bytes;
-	__le32 bar0_bytes;
-	__le32 max_ops;
-};
-
 static int check_binding(struct virtio_device *vdev, u32 *max_ops)
 {
 	u32 magic, version, ready;
@@ -148,6 +135,8 @@ static int presil_probe(struct virtio_device *vdev)
 	virtio_device_ready(vdev);
 	presil_queues_kick(door);
 	ret = wait_until_ready(vdev);
+	if (!ret)
+		presil_queues_find_doorbell(door);
 	if (!ret)
 		ret = map_window(door, &board);
 	if (!ret)

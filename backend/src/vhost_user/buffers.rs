@@ -57,6 +57,20 @@ impl Buffers {
         }
     }
 
+    /// `bytes` to read at `at`, and behind them as many to write. The range may
+    /// lie anywhere, also over the end of the address space.
+    pub(super) fn adjacent(at: u64, bytes: usize) -> Self {
+        let span = |at| Span {
+            at: GuestAddress(at),
+            bytes,
+        };
+        Self {
+            readable: vec![span(at)],
+            writable: at.checked_add(bytes as u64).map(span).into_iter().collect(),
+            disordered: false,
+        }
+    }
+
     /// Whether readable buffers come first and all are in guest memory.
     pub(super) fn are_well_formed(&self, memory: &GuestMemoryMmap) -> bool {
         let mut spans = self.readable.iter().chain(&self.writable);

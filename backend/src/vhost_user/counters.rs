@@ -11,13 +11,15 @@ pub struct DoorCounters {
     pub kicks: Count,
     /// Request chains answered.
     pub requests: Count,
-    /// Register accesses run for requests.
+    /// Doorbells of the mailbox answered.
+    pub doorbells: Count,
+    /// Register accesses run for both.
     pub operations: Count,
     /// Events sent.
     pub events: Count,
     /// Reads of the configuration space.
     pub config_reads: Count,
-    /// Writes of the configuration space (they change nothing).
+    /// Writes of the configuration space.
     pub config_writes: Count,
     /// VRAM windows mapped.
     pub maps: Count,

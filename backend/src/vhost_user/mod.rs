@@ -3,8 +3,8 @@
 //!
 //! Rules of QEMU 11.1 that this door keeps, since breaking one ends the VM:
 //! exactly `PROTOCOL_FEATURES`, a map only between `DRIVER_OK` and reset and
-//! from its own thread, no wait in a configuration handler, no signal without
-//! a used buffer.
+//! from its own thread, no wait in a configuration handler but for the GPU's
+//! lock (a slice of work at most), no signal without a used buffer.
 
 #[cfg(any(test, fuzzing))]
 pub mod any_queue;
@@ -15,6 +15,8 @@ mod counters;
 mod events;
 #[cfg(test)]
 mod hostile_chains;
+#[cfg(test)]
+mod hostile_mailbox;
 mod requests;
 mod stuck_thread;
 mod vring;
@@ -24,6 +26,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use presil_device::NoMemory;
 use vhost::vhost_user::Backend;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserShMemConfig};
@@ -32,8 +35,9 @@ use vm_memory::{GuestAddressSpace, GuestMemoryBackend, GuestMemoryMmap, GuestMem
 use vmm_sys_util::epoll::EventSet;
 
 use self::buffers::Buffers;
-use self::config_space::Live;
+use self::config_space::{Live, Words};
 use self::events::EventQueue;
+use self::requests::RECORD_BYTES;
 use self::vring::{QueueBroken, Table};
 use self::window::{TableNews, Window};
 use crate::lent::is_held;
@@ -82,6 +86,8 @@ pub struct Door {
     /// The guest has spoilt the request queue; until the next reset. Changes
     /// only in a [`Session`].
     requests_broken: AtomicBool,
+    /// What the driver has written into its configuration space.
+    words: Mutex<Words>,
     config_write_logged: AtomicBool,
 }
 
@@ -105,6 +111,7 @@ impl Door {
             window,
             events,
             requests_broken: AtomicBool::new(false),
+            words: Mutex::default(),
             config_write_logged: AtomicBool::new(false),
         }
     }
@@ -134,6 +141,7 @@ impl Door {
         if news == TableNews::Started {
             self.events.reset();
             self.requests_broken.store(false, Ordering::Relaxed);
+            *self.words.lock() = Words::default();
             self.config_write_logged.store(false, Ordering::Relaxed);
         }
         // A lost GPU needs nothing of this.
@@ -192,6 +200,40 @@ impl Door {
         vring.push_used(head, served.bytes)?;
         vring.signal()?;
         Ok(true)
+    }
+
+    fn config_space(&self) -> [u8; CONFIG_BYTES] {
+        let live = Live {
+            ready: self.window.ready(),
+            lost: self.gpu.is_lost(),
+            words: *self.words.lock(),
+        };
+        config_space::blob(self.gpu.config(), live)
+    }
+
+    /// Runs what lies in the driver's mailbox, before the driver goes on.
+    fn answer_doorbell(&self, words: Words) {
+        let mut session = self.gpu.enter();
+        if !self.window.is_live() {
+            return;
+        }
+        let table: Table = self.memory.memory();
+        let buffers = Buffers::adjacent(words.mailbox, words.operations() * RECORD_BYTES);
+        let served = requests::serve(&buffers, &table, |operation| {
+            session.run(|gpu| operation.run(gpu))
+        });
+        self.counters.doorbells.add(1);
+        self.counters.operations.add(u64::from(served.operations));
+        if served.bytes == 0 {
+            self.log_config_write("announces no operation, or a mailbox outside guest memory");
+        }
+    }
+
+    /// Once until the next reset.
+    fn log_config_write(&self, what: &str) {
+        if !self.config_write_logged.swap(true, Ordering::Relaxed) {
+            tracing::warn!("a write of the guest to its configuration space {what}");
+        }
     }
 
     fn take_event_buffers(&self, vring: &Vring) {
@@ -255,20 +297,22 @@ impl VhostUserBackend for Door {
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
         self.counters.config_reads.add(1);
-        let live = Live {
-            ready: self.window.ready(),
-            lost: self.gpu.is_lost(),
-        };
-        config_space::slice(&config_space::blob(self.gpu.config(), live), offset, size)
+        config_space::slice(&self.config_space(), offset, size)
     }
 
     fn set_config(&self, offset: u32, bytes: &[u8]) -> io::Result<()> {
         self.counters.config_writes.add(1);
-        if !self.config_write_logged.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "the guest wrote its configuration space ({} bytes at {offset:#x}), which is read-only",
-                bytes.len()
-            );
+        let (before, now) = {
+            let mut words = self.words.lock();
+            let before = *words;
+            *words = before.written(offset, bytes);
+            (before, *words)
+        };
+        if now.doorbell != before.doorbell {
+            thread::contain("answering a doorbell", || self.answer_doorbell(now));
+        }
+        if config_space::spoils(&self.config_space(), offset, bytes) {
+            self.log_config_write("was to what is read-only, and changes nothing");
         }
         Ok(())
     }
@@ -335,7 +379,7 @@ mod tests {
     use super::*;
 
     /// A door whose driver has started, and which maps no window.
-    fn started_door() -> (Arc<SharedGpu>, Door) {
+    pub(super) fn started_door() -> (Arc<SharedGpu>, Door) {
         let config = Config::new(Chip::Arise10c0, 1 << 30, 512 << 20, true).unwrap();
         let gpu = SharedGpu::start(config).unwrap();
         let ram = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap();

@@ -1,4 +1,4 @@
-//! Queue 0: register accesses (docs/virtio-binding.md 4).
+//! Register accesses, of queue 0 or a mailbox (docs/virtio-binding.md 4 and 8).
 
 use e3k_regs::register::BAR0_BYTES;
 use presil_device::{Gpu, Width};

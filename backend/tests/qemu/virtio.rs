@@ -83,6 +83,30 @@ fn registers_and_the_window_work_through_every_reset() {
 
 #[test]
 #[ignore = "needs PRESIL_QEMU"]
+fn an_access_by_the_doorbell_is_done_when_its_write_is_and_resets_and_pauses_do_not_matter() {
+    let (_server, mut machine) = attach(&[]);
+    let at = RingWord::Size.offset(0);
+    for epoch in 1..=3 {
+        assert_eq!(machine.bring_up(), epoch);
+        machine.set_mailbox();
+        assert_eq!(machine.ring(1, operation(1, 4, at, 0)), (0, 0));
+        for sequence in (2..200).step_by(2) {
+            let value = sequence << 4;
+            let write = operation(2, 4, at, value);
+            assert_eq!(machine.ring(sequence, write), (0, 0));
+            let read = operation(1, 4, at, 0);
+            assert_eq!(machine.ring(sequence + 1, read), (value, 0));
+        }
+        machine.monitor("stop");
+        machine.monitor("cont");
+        let read = operation(1, 4, Reg::MemReady.offset(), 0);
+        assert_eq!(machine.ring(200, read), (0xDEAD_BEAF, 0));
+        machine.reset();
+    }
+}
+
+#[test]
+#[ignore = "needs PRESIL_QEMU"]
 fn a_system_reset_keeps_vram_and_nothing_else() {
     let (_server, mut machine) = attach(&[]);
     machine.bring_up();

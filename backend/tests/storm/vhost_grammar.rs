@@ -134,6 +134,13 @@ fn request(rng: &mut Rng) -> (Vec<u8>, Option<Wanted>) {
             let queue = rng.u64(..3) | none;
             (queue.to_ne_bytes().to_vec(), Some(Wanted::Event))
         }
+        // The mailbox and its doorbell.
+        25 if rng.bool() => {
+            let mut raw = [0x30, 12, 0].map(u32::to_ne_bytes).concat();
+            raw.extend(DATA.to_ne_bytes());
+            raw.extend(rng.u32(..).to_ne_bytes());
+            (raw, None)
+        }
         24 | 25 => {
             let bytes = pick(rng, |rng| [4, 256, short(rng) & 0xFFF]);
             let mut raw = [short(rng), bytes, 0].map(u32::to_ne_bytes).concat();

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod doorbell;
 pub mod gpu;
 pub mod guest;
 pub mod qemu;

@@ -98,6 +98,8 @@ pub struct Qemu {
     pub release_map: Sender<()>,
     kicks: [EventFd; 2],
     calls: [EventFd; 2],
+    /// The configuration space as it was last read or written.
+    blob: [u8; 256],
 }
 
 impl Qemu {
@@ -147,6 +149,7 @@ impl Qemu {
             release_map,
             kicks: [event(), event()],
             calls: [event(), event()],
+            blob: [0; 256],
         }
     }
 
@@ -237,10 +240,21 @@ impl Qemu {
 
     pub fn config(&mut self) -> Vec<u8> {
         let flags = VhostUserConfigFlags::empty();
-        self.frontend
+        let blob = self
+            .frontend
             .get_config(0, 256, flags, &[0; 256])
             .unwrap()
-            .1
+            .1;
+        self.blob.copy_from_slice(&blob);
+        blob
+    }
+
+    /// The guest writes a word of the configuration space: all of it is sent.
+    pub fn set_config_word(&mut self, at: usize, value: u32) {
+        self.blob[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        self.frontend
+            .set_config(0, VhostUserConfigFlags::empty(), &self.blob)
+            .unwrap();
     }
 
     pub fn ready(&mut self) -> u32 {

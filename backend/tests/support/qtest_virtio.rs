@@ -155,6 +155,22 @@ impl Machine {
         });
     }
 
+    /// Tells the device where the mailbox is.
+    pub fn set_mailbox(&mut self) {
+        // As Linux writes 64 bits.
+        self.store(self.structure(DEVICE) + 0x30, 4, REQUEST & 0xFFFF_FFFF);
+        self.store(self.structure(DEVICE) + 0x34, 4, REQUEST >> 32);
+    }
+
+    /// A register access by the doorbell, the `sequence`th of this driver.
+    pub fn ring(&mut self, sequence: u64, operation: [u8; 16]) -> (u64, u64) {
+        self.write(REQUEST, &operation);
+        self.write(REQUEST + 16, &[0xFF; 16]);
+        let doorbell = self.structure(DEVICE) + 0x38;
+        self.store(doorbell, 4, sequence << 8 | 1);
+        (self.load(REQUEST + 16, 8), self.load(REQUEST + 24, 4))
+    }
+
     /// A register access by queue 0; (value, status).
     pub fn access(&mut self, operation: [u8; 16]) -> (u64, u64) {
         self.write(REQUEST, &operation);
