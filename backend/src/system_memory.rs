@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use e3k_regs::BusAddr;
 use e3k_regs::addr::ADDRESS_BITS;
 use presil_device::{BusError, DmaAccess, SystemMemory};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, Permissions, VolatileSlice};
 
 use crate::sigbus;
 
@@ -63,6 +63,23 @@ impl SystemMemory for GuestRam {
         checked(self.0.write_slice(buf, at))
     }
 
+    fn write_from(
+        &self,
+        at: BusAddr,
+        from: VolatileSlice<'_>,
+        _: DmaAccess,
+    ) -> Result<(), BusError> {
+        let at = on_bus(at, from.len())?;
+        let mut done = 0;
+        for to in checked(self.0.get_slices(at, from.len(), Permissions::Write))? {
+            let to = checked(to)?;
+            let rest = from.offset(done).map_err(|_| BusError)?;
+            rest.copy_to_volatile_slice(to);
+            done += to.len();
+        }
+        checked(Ok(()))
+    }
+
     fn load_u32(&self, at: BusAddr, _: DmaAccess) -> Result<u32, BusError> {
         let at = on_bus(at, size_of::<u32>())?;
         checked(self.0.load(at, Ordering::Acquire)).map(u32::from_le)
@@ -96,6 +113,27 @@ mod tests {
             snoop: Snoop::Snooped,
             non_secure: false,
         }
+    }
+
+    #[test]
+    fn what_is_written_from_other_memory_lies_where_a_write_would_put_it() {
+        let ranges = [
+            (GuestAddress(0), 0x1_0000),
+            (GuestAddress(0x1_0000), 0x1_0000),
+        ];
+        let ram = GuestRam::new(Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap()));
+        let mut bytes: Vec<u8> = (0..32).collect();
+        let from = VolatileSlice::from(&mut bytes[..]);
+        // Across the end of one region.
+        ram.write_from(BusAddr(0xFFF0), from, access()).unwrap();
+        let mut buf = [0xAA; 34];
+        ram.read(BusAddr(0xFFEF), &mut buf, access()).unwrap();
+        assert_eq!([buf[0], buf[33]], [0, 0]);
+        assert!((0..32).eq(buf[1..33].iter().copied()));
+        // Not all of it is there.
+        assert!(ram.write_from(BusAddr(0x1_FFF0), from, access()).is_err());
+        let end = BusAddr((1 << ADDRESS_BITS) - 16);
+        assert!(ram.write_from(end, from, access()).is_err());
     }
 
     #[test]

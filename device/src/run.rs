@@ -9,7 +9,7 @@ use e3k_regs::{GpuVa, VramOffset};
 
 /// Bytes of a colour that are kept to be written again and again: they stay in
 /// the host's first-level cache.
-pub(crate) const COLOUR_RUN: usize = 16 << 10;
+pub(crate) const COLOUR_RUN: usize = 32 << 10;
 
 /// One piece: the source if it is a copy's, the destination, the bytes. It ends
 /// in the pages where it begins.

@@ -215,6 +215,19 @@ impl SystemMemory for Bus {
         })
     }
 
+    fn write_from(
+        &self,
+        at: BusAddr,
+        from: VolatileSlice<'_>,
+        _: DmaAccess,
+    ) -> Result<(), BusError> {
+        self.0.access(at, from.len(), true, |done, memory| {
+            let rest = from.offset(done).ok()?;
+            rest.copy_to_volatile_slice(memory);
+            Some(())
+        })
+    }
+
     fn load_u32(&self, at: BusAddr, _: DmaAccess) -> Result<u32, BusError> {
         let mut value = 0;
         self.0.access(at, size_of::<u32>(), false, |_, memory| {
@@ -348,8 +361,13 @@ mod tests {
                         prop_assert_eq!(done.ok().map(|()| found), wanted);
                     }
                     Step::Write(at, number, value) => {
-                        let data = vec![value; index(number)];
-                        let done = bus.write(BusAddr(START + at), &data, ACCESS);
+                        let mut data = vec![value; index(number)];
+                        let to = BusAddr(START + at);
+                        let done = if value % 2 == 0 {
+                            bus.write(to, &data, ACCESS)
+                        } else {
+                            bus.write_from(to, VolatileSlice::from(&mut data[..]), ACCESS)
+                        };
                         let mut whole = true;
                         for byte in at..at + number {
                             let page = pages.get(index(byte / PAGE_BYTES)).copied().flatten();

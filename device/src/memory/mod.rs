@@ -96,6 +96,11 @@ impl<'de> Deserialize<'de> for Memory {
     }
 }
 
+/// Whether two places of `bytes` bytes in one page share some, but are not the same.
+fn cross(one: u64, other: u64, bytes: u64) -> bool {
+    (1..bytes).contains(&one.abs_diff(other))
+}
+
 impl Memory {
     /// VRAM with the pattern of `seed` or zeros, and no system memory.
     pub(crate) fn new(config: Config, seed: Option<u64>) -> io::Result<Self> {
@@ -124,6 +129,26 @@ impl Memory {
             Target::Vram(at) => self.vram.write(at, buf),
             Target::System(at, snoop) => self.system.write(at, buf, origin.access(snoop)),
         }
+    }
+
+    /// Writes what VRAM holds, by way of `buffer` where that is needed: a bus
+    /// address may lead to the very page of VRAM that is read, since the CPU's
+    /// window is in the memory that a guest lends.
+    pub(crate) fn write_from_vram(
+        &self,
+        target: Target,
+        from: VramOffset,
+        buffer: &mut [u8],
+        origin: Origin,
+    ) -> Result<(), BusError> {
+        if let Target::System(at, snoop) = target
+            && !cross(from.in_page(), at.in_page(), buffer.len() as u64)
+        {
+            let bytes = self.vram.slice(from, buffer.len())?;
+            return self.system.write_from(at, bytes, origin.access(snoop));
+        }
+        self.vram.read(from, buffer)?;
+        self.write(target, buffer, origin)
     }
 
     /// One aligned atomic load: a table entry.

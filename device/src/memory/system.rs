@@ -1,8 +1,11 @@
 //! The machine's memory, as the device reaches it over PCIe.
 
 use crate::planted::planted;
-use e3k_regs::BusAddr;
 use e3k_regs::fields::FaultClient;
+use e3k_regs::{BusAddr, PAGE_SHIFT};
+use vm_memory::VolatileSlice;
+
+const PAGE_BYTES: usize = 1 << PAGE_SHIFT;
 
 /// Whether a PCIe access looks into the CPU's caches (hardware reference 4.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +52,20 @@ pub trait SystemMemory: Send {
 
     /// Writes `buf.len()` bytes.
     fn write(&self, at: BusAddr, buf: &[u8], access: DmaAccess) -> Result<(), BusError>;
+
+    /// Writes the bytes of `from`, at most a page. They may lie at `at`, too: then
+    /// they stay as they are. Memory that is mapped saves the way through a buffer.
+    fn write_from(
+        &self,
+        at: BusAddr,
+        from: VolatileSlice<'_>,
+        access: DmaAccess,
+    ) -> Result<(), BusError> {
+        let mut buffer = [0; PAGE_BYTES];
+        let buf = buffer.get_mut(..from.len()).ok_or(BusError)?;
+        from.copy_to(buf);
+        self.write(at, buf, access)
+    }
 
     /// One aligned atomic load with acquire order.
     fn load_u32(&self, at: BusAddr, access: DmaAccess) -> Result<u32, BusError>;

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use vm_memory::mmap::MmapRegion;
-use vm_memory::{Bytes, FileOffset, VolatileMemory};
+use vm_memory::{Bytes, FileOffset, VolatileMemory, VolatileSlice};
 
 /// Local memory.
 #[derive(Debug)]
@@ -73,6 +73,16 @@ impl Vram {
         slice.read_slice(buf, index(at.0)).map_err(|_| BusError)
     }
 
+    /// A range, which must lie in VRAM.
+    pub(super) fn slice(
+        &self,
+        at: VramOffset,
+        bytes: usize,
+    ) -> Result<VolatileSlice<'_>, BusError> {
+        let slice = self.region.get_slice(index(at.0), bytes);
+        slice.map_err(|_| BusError)
+    }
+
     /// Writes; the range must lie in VRAM.
     pub fn write(&self, at: VramOffset, buf: &[u8]) -> Result<(), BusError> {
         let slice = self.region.as_volatile_slice();
@@ -87,10 +97,8 @@ impl Vram {
         to: VramOffset,
         bytes: usize,
     ) -> Result<(), BusError> {
-        let slice = |at: VramOffset| self.region.get_slice(index(at.0), bytes);
-        let (from, to) = (slice(from), slice(to));
-        from.map_err(|_| BusError)?
-            .copy_to_volatile_slice(to.map_err(|_| BusError)?);
+        let to = self.slice(to, bytes)?;
+        self.slice(from, bytes)?.copy_to_volatile_slice(to);
         Ok(())
     }
 
@@ -101,8 +109,7 @@ impl Vram {
         bytes: usize,
         pattern: &[u8],
     ) -> Result<(), BusError> {
-        let slice = self.region.get_slice(index(at.0), bytes);
-        let slice = slice.map_err(|_| BusError)?;
+        let slice = self.slice(at, bytes)?;
         (0..bytes)
             .step_by(pattern.len().max(1))
             .try_for_each(|done| {

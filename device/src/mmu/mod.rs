@@ -303,10 +303,14 @@ impl Mxu {
         if let Target::Vram(at) = place.target {
             return Ok(Run::new(local, at, piece.len));
         }
-        // VRAM answers, so it makes no difference that it is read only now.
-        let read = local.map_or(Ok(()), |from| self.memory.vram.read(from, buffer));
         let origin = place.origin(writing);
-        let result = read.and_then(|()| self.memory.write(place.target, buffer, origin));
+        // VRAM answers, so it makes no difference that it is read only now.
+        let result = match local {
+            Some(from) => self
+                .memory
+                .write_from_vram(place.target, from, buffer, origin),
+            None => self.memory.write(place.target, buffer, origin),
+        };
         self.answered(writing, to, place, result).map(|()| done)
     }
 

@@ -2,7 +2,10 @@
 
 use crate::rig::{MIB, Rig, SURFACES_AT, copy, fill, noise, nth_page};
 use crate::tables::{VALID, entry, plus, vram};
-use presil_device::{MmuOptions, Progress, Target};
+use e3k_regs::{BusAddr, VramOffset};
+use presil_device::{BusError, DmaAccess, MmuOptions, Progress, Snoop, SystemMemory, Target, Vram};
+use std::sync::Arc;
+use vm_memory::{Bytes, VolatileSlice};
 
 const PAGE: u64 = 4096;
 const SOURCE: u64 = 1 << 32;
@@ -114,4 +117,62 @@ fn a_stale_page_among_fresh_ones_stays_stale() {
         assert!(page(place) == page(n), "page {n}");
     }
     assert!(page(205) != page(5));
+}
+
+/// A machine whose memory is the CPU's window on VRAM. What it takes from other
+/// memory it takes byte by byte.
+struct Window(Arc<Vram>);
+
+impl SystemMemory for Window {
+    fn read(&self, at: BusAddr, buf: &mut [u8], _: DmaAccess) -> Result<(), BusError> {
+        self.0.read(VramOffset(at.0), buf)
+    }
+
+    fn write(&self, at: BusAddr, buf: &[u8], _: DmaAccess) -> Result<(), BusError> {
+        self.0.write(VramOffset(at.0), buf)
+    }
+
+    fn write_from(
+        &self,
+        at: BusAddr,
+        from: VolatileSlice<'_>,
+        _: DmaAccess,
+    ) -> Result<(), BusError> {
+        for (n, at) in (0..from.len()).zip(at.0..) {
+            let byte: u8 = from.read_obj(n).unwrap();
+            self.0.write(VramOffset(at), &[byte])?;
+        }
+        Ok(())
+    }
+
+    fn load_u32(&self, at: BusAddr, _: DmaAccess) -> Result<u32, BusError> {
+        self.0.load_u32(VramOffset(at.0))
+    }
+
+    fn store_u64(&self, at: BusAddr, value: u64, _: DmaAccess) -> Result<(), BusError> {
+        self.0.store_u64(VramOffset(at.0), value)
+    }
+}
+
+#[test]
+fn a_piece_is_read_whole_before_it_is_written_though_the_bus_leads_to_the_same_page() {
+    for shift in [0, 256, 1024, 2048] {
+        let mut rig = Rig::new();
+        rig.enter_va_mode();
+        rig.gpu.set_memory(Box::new(Window(rig.gpu.vram().clone())));
+        let bytes = noise(8, 4096);
+        rig.put(vram(SURFACES_AT), &bytes);
+        rig.map(0, SOURCE, vram(SURFACES_AT));
+        rig.map(
+            0,
+            DESTINATION,
+            Target::System(BusAddr(SURFACES_AT), Snoop::Snooped),
+        );
+        rig.submit(|w| copy(w, SOURCE, DESTINATION + shift, 256, 1));
+        rig.assert_clean();
+        let at = usize::try_from(shift).unwrap();
+        let mut expected = bytes.clone();
+        expected[at..at + 1024].copy_from_slice(&bytes[..1024]);
+        assert!(rig.get(vram(SURFACES_AT), 4096) == expected, "{shift}");
+    }
 }
