@@ -49,6 +49,8 @@ class Guest:
     server_options: Sequence[str] = SEEDED
     cpu: str | None = None
     kernel_arguments: list[str] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
+    """QEMU's options that must come before the GPU's."""
     cores: tuple[int | None, int | None] = (None, None)
     """The host's cores that QEMU and the server stay on; None is any."""
     limit_seconds: int = GUEST_LIMIT_SECONDS
@@ -239,7 +241,7 @@ def machine_for(
         action=guest.action, accel=prepared.accel,
         board=board, control_socket=paths.control,
         reboots=guest.boots > 1, interactive=terminal,
-        cpu=guest.cpu, arguments=guest.kernel_arguments,
+        cpu=guest.cpu, arguments=guest.kernel_arguments, devices=guest.devices,
     )
 
 

@@ -30,6 +30,8 @@ class Case:
     """What the door must have counted: the way that the driver went."""
     lspci: bool = False
     """Whether the guest tells its configuration space, which is held against the snapshot."""
+    least_ranges: int = 0
+    """How often QEMU must lend memory, at least: that a virtual IOMMU is in use shows in it."""
 
 
 def cases() -> list[Case]:
@@ -72,9 +74,17 @@ def on_the_pci_function() -> list[Case]:
     """What only a PCI function has: removal, resets, sleep, INTx; and a guest without driver."""
     door = "vfio-user"
     stale = [*session.SEEDED, "--defect", "invalidations"]
+    # Every page that the driver maps is a range of its own at the door then.
+    behind_iommu = {
+        "devices": ["-machine", "kernel_irqchip=split",
+                    "-device", "intel-iommu,intremap=on,caching-mode=on"],
+        "kernel_arguments": ["intel_iommu=on", "iommu.strict=1"],
+    }
     return [
         Case("removal, resets and sleep, idle and in use",
              Guest("function", door, limit_seconds=300), lspci=True),
+        Case("behind a virtual IOMMU", Guest("selftest", door, **behind_iommu), tap=True,
+             least_ranges=2000),
         Case("pci=nomsi", Guest("intx", door, kernel_arguments=["pci=nomsi"])),
         Case("10 reboots, then everything again",
              Guest("reboot", door, boots=11, limit_seconds=600)),
@@ -184,7 +194,11 @@ def judge(case: Case, outcome: session.Outcome) -> str:
     if not case.fails:
         if not outcome.checks:
             return f"no check was made; messages: {kinds(outcome.transcript)}"
-        return "; ".join(f"{check.get('name')}: {check.get('detail')}" for check in bad)
+        problems = [f"{check.get('name')}: {check.get('detail')}" for check in bad]
+        lent = outcome.model.get("device", {}).get("door", {}).get("dma_maps", 0)
+        if lent < case.least_ranges:
+            problems.append(f"{lent} ranges were lent, expected {case.least_ranges} or more")
+        return "; ".join(problems)
     # What came behind a GPU that hangs was not run: that is no second failure.
     names = [str(check.get("name")) for check in bad if "not_run" not in check]
     missed = [want for want in case.fails if not any(name.startswith(want) for name in names)]

@@ -44,6 +44,13 @@ class Judge(unittest.TestCase):
         self.assertIn("others failed: ['kernel log']",
                       self.judged(BAD, check("kernel log", ok=False), fails=fails))
 
+    def test_virtual_iommu_that_was_not_used_fails(self) -> None:
+        case = suite.Case("x", session.Guest("demo"), least_ranges=2000)
+        for ranges, problem in [(2000, ""), (19, "19 ranges were lent, expected 2000 or more")]:
+            seen = outcome(GOOD)
+            seen.model["device"] = {"door": {"dma_maps": ranges}}
+            self.assertEqual(suite.judge(case, seen), problem)
+
     def test_gpu_that_hangs_at_once_is_no_negative_control(self) -> None:
         hangs = [check("tables", ok=False), check("copy VRAM", not_run="it hangs")]
         self.assertNotEqual(self.judged(*hangs, fails=("copy ",)), "")

@@ -43,6 +43,8 @@ class Machine:
     """QEMU's CPU model, where it must be a certain one."""
     arguments: list[str] = field(default_factory=list)
     """Kernel arguments to add."""
+    devices: list[str] = field(default_factory=list)
+    """QEMU's options that must come before the GPU's."""
 
     def kernel_command_line(self) -> str:
         """What the guest's kernel is told."""
@@ -55,7 +57,7 @@ class Machine:
         cpu = self.cpu or ("host" if self.accel == "kvm" else "qemu64")
         command = [
             *self.qemu.command, "-no-user-config", "-nodefaults", "-display", "none",
-            *self.board, "-accel", self.accel, "-cpu", cpu, "-smp", str(GUEST_CPUS),
+            *self.devices, *self.board, "-accel", self.accel, "-cpu", cpu, "-smp", str(GUEST_CPUS),
             "-kernel", str(self.vmlinux), "-initrd", str(self.initramfs),
             "-append", self.kernel_command_line(),
             "-serial", "mon:stdio" if self.interactive else "stdio",
