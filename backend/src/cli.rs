@@ -158,7 +158,7 @@ struct ServeArgs {
     #[arg(long, value_name = "WHAT", default_value = "pass")]
     on_wait: OnWaitArg,
 
-    /// No vertical blanks: without it those that are enabled come at 60 Hz.
+    /// No vertical blanks, and frame counters that stand still: without it both go at 60 Hz.
     #[arg(long)]
     no_vsync: bool,
 
