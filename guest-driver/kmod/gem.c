@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /* Buffer objects: their life, their user mappings, the first touch of a page. */
-#include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/pm_runtime.h>
 #include <linux/slab.h>
@@ -9,8 +8,6 @@
 #include "presil.h"
 
 #define PREFAULT_PAGES 16
-/* A page fault waits this long for the GPU before it gives up with SIGBUS. */
-#define FAULT_DEADLINE_NS (10LL * NSEC_PER_SEC)
 
 /* Gives back what a BO holds; its GEM object may live on. Under the lock. */
 void presil_bo_destroy(struct presil_bo *bo)
@@ -59,13 +56,13 @@ static vm_fault_t map_gone_page(struct vm_fault *vmf, struct presil_bo *bo)
 
 /*
  * What waits for the lock or for a fence, waits without mmap_lock if the fault
- * may be repeated. 0: what was waited for has come and the fault can go on.
+ * may be repeated. However the wait ends, the fault comes again: what it finds
+ * then decides, not how long others kept the GPU busy. A signal, a GPU that has
+ * given up and a removal of the device end each wait.
  */
 static vm_fault_t fault_wait(struct vm_fault *vmf, struct presil_device *presil,
 			     int (*wait)(struct presil_device *presil, u64 argument), u64 argument)
 {
-	int ret;
-
 	if (fault_flag_allow_retry_first(vmf->flags)) {
 		if (!(vmf->flags & FAULT_FLAG_RETRY_NOWAIT)) {
 			/*
@@ -79,10 +76,8 @@ static vm_fault_t fault_wait(struct vm_fault *vmf, struct presil_device *presil,
 		}
 		return VM_FAULT_RETRY;
 	}
-	ret = wait(presil, argument);
-	if (!ret)
-		return 0;
-	return ret == -EINTR || ret == -ERESTARTSYS ? VM_FAULT_NOPAGE : VM_FAULT_SIGBUS;
+	wait(presil, argument);
+	return VM_FAULT_NOPAGE;
 }
 
 static int wait_for_lock(struct presil_device *presil, u64 unused)
@@ -96,10 +91,7 @@ static int wait_for_lock(struct presil_device *presil, u64 unused)
 
 static int wait_for_fence(struct presil_device *presil, u64 fence)
 {
-	int ret = presil_wait(presil, fence, ktime_get_ns() + FAULT_DEADLINE_NS);
-
-	/* After a reset of the GPU the contents come with another fence. */
-	return ret == -ECANCELED ? 0 : ret;
+	return presil_wait(presil, fence, S64_MAX);
 }
 
 static vm_fault_t insert(struct vm_fault *vmf, unsigned long address,
@@ -145,19 +137,15 @@ static vm_fault_t fault_present(struct vm_fault *vmf, struct presil_bo *bo)
 	vm_fault_t outcome;
 	int ret;
 
-	while (!mutex_trylock(&presil->lock)) {
-		outcome = fault_wait(vmf, presil, wait_for_lock, 0);
-		if (outcome)
-			return outcome;
-	}
+	if (!mutex_trylock(&presil->lock))
+		return fault_wait(vmf, presil, wait_for_lock, 0);
 	ret = map_pages(vmf, bo, &frame, &outcome);
 	mutex_unlock(&presil->lock);
 	switch (ret) {
 	case 0:
 		return outcome;
 	case -EBUSY:
-		outcome = fault_wait(vmf, presil, wait_for_fence, frame.fence);
-		return outcome ? outcome : VM_FAULT_NOPAGE;
+		return fault_wait(vmf, presil, wait_for_fence, frame.fence);
 	case -EINTR:
 		return VM_FAULT_NOPAGE;
 	default:
@@ -207,6 +195,7 @@ static const struct drm_gem_object_funcs bo_funcs = {
 
 struct creation {
 	struct presil_device *presil;
+	struct presil_client *client;
 	const struct drm_presil_create *request;
 	struct presil_bo *bo;
 };
@@ -217,7 +206,8 @@ static int create(struct presil_adapter *adapter, void *argument)
 	struct presil_bo *bo = creation->bo;
 	int ret;
 
-	ret = presil_rs_create(adapter, creation->request, &bo->id, &bo->segment);
+	ret = presil_rs_create(adapter, creation->client, creation->request, &bo->id,
+			       &bo->segment);
 	if (ret)
 		return ret;
 	/* VRAM is there from the beginning, RAM at the first touch. */
@@ -227,11 +217,11 @@ static int create(struct presil_adapter *adapter, void *argument)
 }
 
 /* A buffer object with one reference, booked but without pages and mappings. */
-struct presil_bo *presil_bo_new(struct presil_device *presil,
+struct presil_bo *presil_bo_new(struct presil_device *presil, struct presil_client *client,
 				const struct drm_presil_create *request)
 {
 	struct presil_bo *bo = kzalloc(sizeof(*bo), GFP_KERNEL);
-	struct creation creation = { presil, request, bo };
+	struct creation creation = { presil, client, request, bo };
 	int ret;
 
 	if (!bo)

@@ -13,6 +13,7 @@ struct presil_device;	/* C's */
 struct presil_pages;
 struct presil_adapter;	/* Rust's */
 struct presil_timeline;
+struct presil_client;
 struct seq_file;
 
 /* One 32-bit register access; value is the result of a read. */
@@ -86,7 +87,8 @@ void presil_write_barrier(void);
 void presil_query_times(const struct presil_device *presil, struct presil_times *times);
 
 /*
- * Rust functions. Those with an adapter are called under the device lock;
+ * Rust functions. Those with an adapter are called under the device lock, which
+ * is also that of the clients given to them;
  * those with a timeline need no lock, and presil_rs_interrupt no process.
  */
 
@@ -96,12 +98,16 @@ extern const u32 presil_rs_shadows[2];
 int presil_rs_start(struct presil_device *presil, const struct presil_board *board,
 		    struct presil_adapter **adapter, const struct presil_timeline **timeline);
 void presil_rs_stop(struct presil_adapter *adapter);
-int presil_rs_create(struct presil_adapter *adapter, const struct drm_presil_create *request,
-		     u64 *bo, u32 *segment);
+struct presil_client *presil_rs_client_new(void);
+void presil_rs_client_free(struct presil_client *client);
+int presil_rs_create(struct presil_adapter *adapter, struct presil_client *client,
+		     const struct drm_presil_create *request, u64 *bo, u32 *segment);
 void presil_rs_destroy(struct presil_adapter *adapter, u64 bo);
 int presil_rs_fault(struct presil_adapter *adapter, u64 bo, u64 page, struct presil_frame *frame);
-int presil_rs_fill(struct presil_adapter *adapter, u64 bo, struct drm_presil_fill *request);
-int presil_rs_copy(struct presil_adapter *adapter, u64 dst, u64 src,
+/* With -EBUSY the ring is full, or the client has too much outstanding. */
+int presil_rs_fill(struct presil_adapter *adapter, struct presil_client *client, u64 bo,
+		   struct drm_presil_fill *request);
+int presil_rs_copy(struct presil_adapter *adapter, struct presil_client *client, u64 dst, u64 src,
 		   struct drm_presil_copy *request);
 int presil_rs_describe(struct presil_adapter *adapter, u64 bo,
 		       struct drm_presil_describe *description);

@@ -32,7 +32,7 @@ static int ioctl_create(struct drm_device *drm, void *data, struct drm_file *fil
 	    memchr_inv(&request->windows[request->window_count], 0,
 		       (PRESIL_MAX_WINDOWS - request->window_count) * sizeof(*request->windows)))
 		return -EINVAL;
-	bo = presil_bo_new(to_presil(drm), request);
+	bo = presil_bo_new(to_presil(drm), file->driver_priv, request);
 	if (IS_ERR(bo))
 		return PTR_ERR(bo);
 	ret = drm_gem_handle_create(file, &bo->gem, &request->handle);
@@ -56,6 +56,7 @@ static int ioctl_map_offset(struct drm_device *drm, void *data, struct drm_file 
 }
 
 struct fill {
+	struct presil_client *client;
 	u64 bo;
 	struct drm_presil_fill *request;
 };
@@ -64,12 +65,12 @@ static int fill(struct presil_adapter *adapter, void *argument)
 {
 	const struct fill *fill = argument;
 
-	return presil_rs_fill(adapter, fill->bo, fill->request);
+	return presil_rs_fill(adapter, fill->client, fill->bo, fill->request);
 }
 
 static int ioctl_fill(struct drm_device *drm, void *data, struct drm_file *file)
 {
-	struct fill argument = { .request = data };
+	struct fill argument = { .client = file->driver_priv, .request = data };
 	struct drm_gem_object *gem;
 	int ret;
 
@@ -85,6 +86,7 @@ static int ioctl_fill(struct drm_device *drm, void *data, struct drm_file *file)
 }
 
 struct copy {
+	struct presil_client *client;
 	u64 dst;
 	u64 src;
 	struct drm_presil_copy *request;
@@ -94,12 +96,12 @@ static int copy(struct presil_adapter *adapter, void *argument)
 {
 	const struct copy *copy = argument;
 
-	return presil_rs_copy(adapter, copy->dst, copy->src, copy->request);
+	return presil_rs_copy(adapter, copy->client, copy->dst, copy->src, copy->request);
 }
 
 static int ioctl_copy(struct drm_device *drm, void *data, struct drm_file *file)
 {
-	struct copy argument = { .request = data };
+	struct copy argument = { .client = file->driver_priv, .request = data };
 	struct drm_gem_object *dst, *src;
 	int ret = -ENOENT;
 

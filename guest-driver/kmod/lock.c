@@ -41,13 +41,17 @@ int presil_wait(struct presil_device *presil, u64 fence, s64 deadline_ns)
 /* Whether a call that failed may succeed when the GPU has come further. */
 static bool may_succeed_later(const struct presil_device *presil, int error)
 {
-	/* The ring is full, or memory belongs to what was freed while the GPU uses it. */
+	/*
+	 * The ring is full, the client has too much in it, or memory belongs to
+	 * what was freed while the GPU uses it.
+	 */
 	return error == -EBUSY || (error == -ENOMEM && presil->zombies);
 }
 
 /*
  * Runs a call of the adapter under the lock. Where it lacks what the GPU is
- * about to give back, waits for the next fence and runs it again.
+ * about to give back, waits for the next fence and runs it again. A busy GPU
+ * fails no call for as long as its fences come, however much others queue.
  */
 int presil_call(struct presil_device *presil,
 		int (*call)(struct presil_adapter *adapter, void *argument), void *argument)
@@ -68,6 +72,8 @@ int presil_call(struct presil_device *presil,
 		mutex_unlock(&presil->lock);
 		if (!again)
 			return ret;
+		if (ret == -EBUSY)
+			deadline = ktime_get_ns() + ROOM_DEADLINE_NS;
 		waited = presil_wait(presil, next, deadline);
 		if (waited && waited != -ECANCELED)
 			return waited == -ETIMEDOUT ? ret : waited;

@@ -121,11 +121,16 @@ int presil_keep_awake(struct drm_device *drm)
 /* An open node keeps the device awake: its user may touch VRAM at any time. */
 static int opened(struct drm_device *drm, struct drm_file *file)
 {
-	return presil_keep_awake(drm);
+	int ret = presil_keep_awake(drm);
+
+	if (!ret)
+		file->driver_priv = presil_rs_client_new();
+	return ret;
 }
 
 static void closed(struct drm_device *drm, struct drm_file *file)
 {
+	presil_rs_client_free(file->driver_priv);
 	pm_runtime_put(drm->dev);
 }
 

@@ -81,7 +81,7 @@ int presil_call(struct presil_device *presil,
 
 /* gem.c */
 void presil_bo_destroy(struct presil_bo *bo);
-struct presil_bo *presil_bo_new(struct presil_device *presil,
+struct presil_bo *presil_bo_new(struct presil_device *presil, struct presil_client *client,
 				const struct drm_presil_create *request);
 
 /* ioctl.c */

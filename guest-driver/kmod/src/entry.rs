@@ -13,7 +13,9 @@ use alloc::sync::Arc;
 use core::ptr::NonNull;
 use e3k_regs::Reg;
 use presil_uapi as uapi;
-use vidmm::{Adapter, BoId, Bus, Caching, CreateRequest, Error, InitReport, Options, Window};
+use vidmm::{
+    Adapter, BoId, Bus, Caching, Client, CreateRequest, Error, InitReport, Options, Window,
+};
 
 /// `struct presil_adapter`.
 pub(crate) struct Driver {
@@ -72,9 +74,22 @@ unsafe extern "C" fn presil_rs_stop(driver: *mut Driver) {
     let _ = driver.adapter.fini();
 }
 
+/// A client with nothing outstanding, to be freed by `presil_rs_client_free`.
+#[unsafe(no_mangle)]
+extern "C" fn presil_rs_client_new() -> *mut Client {
+    Box::into_raw(Box::new(Client::default()))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_client_free(client: *mut Client) {
+    // SAFETY: it came from `presil_rs_client_new` and ends here.
+    drop(unsafe { Box::from_raw(client) });
+}
+
 #[unsafe(no_mangle)]
 unsafe extern "C" fn presil_rs_create(
     driver: &mut Driver,
+    client: &mut Client,
     request: &uapi::Create,
     bo: &mut u64,
     segment: &mut u32,
@@ -87,11 +102,13 @@ unsafe extern "C" fn presil_rs_create(
     let Some(windows) = count.and_then(|count| windows.get(..count)) else {
         return -Error::Invalid.errno();
     };
-    let created = driver.adapter.create(&CreateRequest {
+    let wanted = CreateRequest {
         bytes: request.bytes,
         flags: request.flags,
         windows,
-    });
+    };
+    let create = |adapter: &mut Adapter<Kernel>| adapter.create(&wanted);
+    let created = driver.adapter.run_for(client, request.bytes, create);
     status(created.and_then(|id| {
         *bo = id.to_bits();
         *segment = driver.adapter.describe(id)?.segment as u32;
@@ -128,28 +145,36 @@ unsafe extern "C" fn presil_rs_fault(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn presil_rs_fill(driver: &mut Driver, bo: u64, request: &mut uapi::Fill) -> i32 {
+unsafe extern "C" fn presil_rs_fill(
+    driver: &mut Driver,
+    client: &mut Client,
+    bo: u64,
+    request: &mut uapi::Fill,
+) -> i32 {
     let bo = BoId::from_bits(bo);
-    let filled = driver
-        .adapter
-        .fill(bo, request.offset, request.bytes, request.pattern);
+    let filled = driver.adapter.run_for(client, request.bytes, |adapter| {
+        adapter.fill(bo, request.offset, request.bytes, request.pattern)
+    });
     status(filled.map(|fence| request.fence = fence))
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn presil_rs_copy(
     driver: &mut Driver,
+    client: &mut Client,
     dst: u64,
     src: u64,
     request: &mut uapi::Copy,
 ) -> i32 {
-    let copied = driver.adapter.copy(
-        BoId::from_bits(dst),
-        request.dst_offset,
-        BoId::from_bits(src),
-        request.src_offset,
-        request.bytes,
-    );
+    let copied = driver.adapter.run_for(client, request.bytes, |adapter| {
+        adapter.copy(
+            BoId::from_bits(dst),
+            request.dst_offset,
+            BoId::from_bits(src),
+            request.src_offset,
+            request.bytes,
+        )
+    });
     status(copied.map(|fence| request.fence = fence))
 }
 

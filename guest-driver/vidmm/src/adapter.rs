@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::bo::{Backing, Bo, BoId, Kind, NEVER};
+use crate::client::Client;
 use crate::gart::Gart;
 use crate::init::{self, InitError, Options};
 use crate::memory::Memory;
@@ -218,6 +219,28 @@ impl<O: Os> Adapter<O> {
         self.make_resident(src)?;
         self.make_resident(dst)?;
         self.submit(&[dst, src], |out| submit::copy(out, to, from, bytes))
+    }
+
+    /// Runs a call that may submit a job of `bytes` for a client.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when the client has too much outstanding: nothing was
+    /// called, wait for a fence and try again. [`Error::NoMemory`], and what
+    /// `call` says.
+    pub fn run_for<T>(
+        &mut self,
+        client: &mut Client,
+        bytes: u64,
+        call: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        client.admit(self.timeline.completed(), bytes)?;
+        let before = self.timeline.submitted();
+        let called = call(self);
+        let newest = self.timeline.submitted();
+        if newest > before {
+            client.charge(newest, bytes);
+        }
+        called
     }
 
     /// Where a BO is and in what state.

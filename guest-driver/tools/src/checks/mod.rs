@@ -1,6 +1,7 @@
 //! What must hold of a GPU that works, each as a function with a name.
 
 mod data;
+mod fairness;
 mod fdinfo;
 mod fences;
 mod placement;
@@ -124,6 +125,7 @@ pub(crate) fn all() -> Vec<Check> {
         tables::CHECKS,
         data::CHECKS,
         stress::CHECKS,
+        fairness::CHECKS,
         placement::CHECKS,
         fences::CHECKS,
         removal::CHECKS,

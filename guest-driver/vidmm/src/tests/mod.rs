@@ -7,6 +7,7 @@
 )]
 
 mod bos;
+mod clients;
 mod fake;
 mod fences;
 mod init;

@@ -1,0 +1,65 @@
+//! One client's long queue does not stand between another and its memory.
+
+use super::{Check, Context, VISIBLE};
+use crate::device::{Buffer, Device, PAGE};
+use crate::error::{Error, Result, ensure};
+use presil_uapi as uapi;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+/// One fill of the client that queues without end.
+const FILL_BYTES: u64 = 32 << 20;
+/// What docs/uapi.md lets a client have unfinished, in such fills.
+const MOST_FILLS: u64 = (64 << 20) / FILL_BYTES;
+/// Fills that were queued before the other client comes.
+const QUEUED: usize = 24;
+
+pub(super) const CHECKS: &[Check] = &[Check {
+    name: "a page behind another client's long queue",
+    run: fairness,
+}];
+
+fn fairness(context: &Context) -> Result<String> {
+    let greedy = Device::open()?;
+    let buffer = greedy.create(uapi::CREATE_GPU_MOSTLY, FILL_BYTES, &[])?;
+    let enough = AtomicBool::new(false);
+    let (queued, queue) = channel();
+    thread::scope(|scope| {
+        let (until, target) = (&enough, &buffer);
+        // The sender goes with the thread, so that nobody listens to one that has failed.
+        let filling = scope.spawn(move || fill_until(until, target, &queued));
+        let begun = queue.iter().take(QUEUED).count();
+        let outcome = touch_a_page(context);
+        enough.store(true, Ordering::Relaxed);
+        let filled = filling.join();
+        greedy.wait(filled.map_err(|_| Error::Wrong("the other client died".into()))??)?;
+        ensure!(begun == QUEUED, "only {begun} fills were queued");
+        outcome
+    })
+}
+
+/// Queues fills as fast as it is let; returns the last fence.
+fn fill_until(enough: &AtomicBool, buffer: &Buffer, queued: &Sender<()>) -> Result<u64> {
+    let mut fence = 0;
+    while !enough.load(Ordering::Relaxed) {
+        fence = buffer.start_fill(0, FILL_BYTES, 0x5AFE_5AFE)?;
+        // The listener leaves when it has heard enough.
+        let _ = queued.send(());
+    }
+    Ok(fence)
+}
+
+fn touch_a_page(context: &Context) -> Result<String> {
+    let buffer = VISIBLE.create(context, PAGE)?;
+    let info = context.device.info()?;
+    let unfinished = info.fence_submitted - info.fence_completed;
+    // The last one is the clearing of our page.
+    ensure!(
+        unfinished <= MOST_FILLS + 1,
+        "{unfinished} jobs are unfinished, expected at most {MOST_FILLS} of the other client and ours"
+    );
+    let byte = buffer.map()?.touch()?;
+    ensure!(byte == 0, "a fresh page begins with {byte:#x}, expected 0");
+    Ok(format!("{unfinished} unfinished jobs, the page came"))
+}

@@ -1,0 +1,82 @@
+//! What one client may have outstanding.
+
+use super::fake::Fake;
+use crate::{Adapter, BoId, CLIENT_BYTES, CLIENT_JOBS, Client, CreateFlags, CreateRequest, Error};
+
+const MIB: u64 = 1 << 20;
+
+fn start(fake: &Fake) -> (Adapter<Fake>, BoId) {
+    let mut a = fake.start();
+    let request = CreateRequest {
+        bytes: MIB,
+        flags: CreateFlags::READBACK.0,
+        windows: &[],
+    };
+    let bo = a.create(&request).unwrap();
+    (a, bo)
+}
+
+/// Submits a small fill that counts as `bytes`.
+fn submit(a: &mut Adapter<Fake>, client: &mut Client, bo: BoId, bytes: u64) -> Result<u64, Error> {
+    a.run_for(client, bytes, |a| a.fill(bo, 0, 4, 0))
+}
+
+#[test]
+fn a_client_at_its_bound_is_refused_and_another_is_behind_no_more_than_that() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let (mut greedy, mut other) = (Client::default(), Client::default());
+    let mut queued = 0;
+    while submit(&mut a, &mut greedy, bo, MIB).is_ok() {
+        queued += 1;
+    }
+    assert_eq!(queued, CLIENT_BYTES / MIB);
+    let fence = submit(&mut a, &mut other, bo, MIB).unwrap();
+    assert_eq!(fence, queued + 1, "jobs ahead of the other client's");
+    // One job done makes room for one, not for more.
+    fake.complete(&a, 1);
+    assert!(submit(&mut a, &mut greedy, bo, MIB).is_ok());
+    assert_eq!(
+        submit(&mut a, &mut greedy, bo, MIB),
+        Err(Error::Busy),
+        "bytes are at the bound again"
+    );
+}
+
+#[test]
+fn small_jobs_are_bounded_by_their_number() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let mut client = Client::default();
+    for _ in 0..CLIENT_JOBS {
+        submit(&mut a, &mut client, bo, 4).unwrap();
+    }
+    assert_eq!(submit(&mut a, &mut client, bo, 4), Err(Error::Busy));
+    fake.complete(&a, CLIENT_JOBS as u64);
+    assert!(submit(&mut a, &mut client, bo, 4).is_ok());
+}
+
+#[test]
+fn a_job_beyond_the_bound_runs_alone() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let mut client = Client::default();
+    submit(&mut a, &mut client, bo, u64::MAX).unwrap();
+    assert_eq!(submit(&mut a, &mut client, bo, 4), Err(Error::Busy));
+    fake.complete(&a, 1);
+    submit(&mut a, &mut client, bo, 4).unwrap();
+    assert_eq!(submit(&mut a, &mut client, bo, u64::MAX), Err(Error::Busy));
+}
+
+#[test]
+fn what_submits_nothing_is_not_charged() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let mut client = Client::default();
+    for _ in 0..=CLIENT_JOBS {
+        let bad = a.run_for(&mut client, CLIENT_BYTES, |a| a.fill(bo, 1, 4, 0));
+        assert_eq!(bad, Err(Error::Invalid));
+        let nothing = a.run_for(&mut client, CLIENT_BYTES, |_| Ok(()));
+        assert_eq!(nothing, Ok(()));
+    }
+}
