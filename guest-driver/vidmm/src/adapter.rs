@@ -13,7 +13,9 @@ use crate::ring::Ring;
 use crate::segments::{Bus, SegmentId, SegmentInfo};
 use crate::submit::{self, BASE_ALIGN, SIZE_ALIGN};
 use crate::timeline::Timeline;
+use alloc::collections::BinaryHeap;
 use alloc::sync::Arc;
+use core::cmp::Reverse;
 use core::fmt;
 use e3k_regs::packet::Writer;
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
@@ -27,8 +29,8 @@ pub struct Adapter<O: Os> {
     ring: Ring,
     timeline: Arc<Timeline<O>>,
     options: Options,
-    /// Destroyed BOs whose memory is not given back yet.
-    zombies: usize,
+    /// Destroyed BOs whose memory is not given back yet, by last use. Has room for all BOs.
+    zombies: BinaryHeap<Reverse<(u64, u64)>>,
 }
 
 /// A page for the CPU's page table.
@@ -90,7 +92,7 @@ impl<O: Os> Adapter<O> {
             ring,
             timeline,
             options,
-            zombies: 0,
+            zombies: BinaryHeap::new(),
         }
     }
 
@@ -122,6 +124,8 @@ impl<O: Os> Adapter<O> {
             return Err(Error::Invalid);
         }
         self.reap();
+        let room = self.memory.bos.len() + 1 - self.zombies.len();
+        self.zombies.try_reserve(room)?;
         let id = self.memory.book(Kind::Device, request.bytes, &places)?;
         self.clear(id).inspect_err(|_| self.memory.release(id))?;
         Ok(id)
@@ -134,8 +138,9 @@ impl<O: Os> Adapter<O> {
     /// [`Error::NotFound`].
     pub fn destroy(&mut self, bo: BoId) -> Result<(), Error> {
         self.user_bo(bo)?;
-        self.memory.bos.get_mut(bo)?.zombie = true;
-        self.zombies += 1;
+        let gone = self.memory.bos.get_mut(bo)?;
+        gone.zombie = true;
+        self.zombies.push(Reverse((gone.last_use, bo.to_bits())));
         self.reap();
         Ok(())
     }
@@ -272,17 +277,15 @@ impl<O: Os> Adapter<O> {
 
     /// Gives back the memory of destroyed BOs whose fences are done.
     pub fn reap(&mut self) {
-        while self.zombies > 0 && !self.timeline.is_lost() {
-            let completed = self.timeline.completed();
-            let idle = |bo: &Bo<O::Pages>| bo.zombie && bo.last_use <= completed;
-            let Some(id) = self.memory.bos.find(idle) else {
-                return;
-            };
-            // What cannot be unbound stays a zombie: the BO list and fini show it.
-            if self.give_back(id).is_err() {
+        while let Some(&Reverse((last_use, bo))) = self.zombies.peek() {
+            if self.timeline.is_lost() || last_use > self.timeline.completed() {
                 return;
             }
-            self.zombies -= 1;
+            // What cannot be unbound stays a zombie: the BO list and fini show it.
+            if self.give_back(BoId::from_bits(bo)).is_err() {
+                return;
+            }
+            self.zombies.pop();
         }
     }
 
@@ -364,9 +367,13 @@ impl<O: Os> Adapter<O> {
                 bo.ready = NEVER;
             }
         }
-        let uncleared = |bo: &Bo<O::Pages>| bo.ready == NEVER && !bo.zombie;
-        while let Some(id) = self.memory.bos.find(uncleared) {
-            self.clear(id)?;
+        let mut slot = 0;
+        while let Some(id) = self.memory.bos.from(slot) {
+            slot = id.next_slot();
+            let bo = self.memory.bos.get(id)?;
+            if bo.ready == NEVER && !bo.zombie {
+                self.clear(id)?;
+            }
         }
         Ok(())
     }

@@ -17,6 +17,11 @@ pub struct BoId {
 }
 
 impl BoId {
+    /// The slot after its own, for [`Arena::from`].
+    pub(crate) const fn next_slot(self) -> usize {
+        self.index as usize + 1
+    }
+
     /// As one number, never 0.
     pub const fn to_bits(self) -> u64 {
         (self.generation as u64) << 32 | self.index as u64
@@ -140,6 +145,9 @@ struct Slot<P> {
 pub(crate) struct Arena<P> {
     slots: Vec<Slot<P>>,
     free: Vec<u32>,
+    /// Slots that were looked at.
+    #[cfg(test)]
+    pub(crate) steps: core::sync::atomic::AtomicU64,
 }
 
 impl<P> Arena<P> {
@@ -147,6 +155,8 @@ impl<P> Arena<P> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
+            #[cfg(test)]
+            steps: core::sync::atomic::AtomicU64::new(0),
         }
     }
 
@@ -218,7 +228,15 @@ impl<P> Arena<P> {
 
     /// All BOs in the order of their slots.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (BoId, &Bo<P>)> {
-        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+        self.slots_from(0)
+    }
+
+    fn slots_from(&self, first: usize) -> impl Iterator<Item = (BoId, &Bo<P>)> {
+        let slots = self.slots.iter().enumerate().skip(first);
+        slots.filter_map(|(index, slot)| {
+            #[cfg(test)]
+            self.steps
+                .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
             let id = BoId {
                 index: u32::try_from(index).ok()?,
                 generation: slot.generation,
@@ -232,9 +250,14 @@ impl<P> Arena<P> {
         self.slots.iter_mut().filter_map(|slot| slot.bo.as_mut())
     }
 
-    /// The first BO for which `wanted` says true.
-    pub(crate) fn find(&self, wanted: impl Fn(&Bo<P>) -> bool) -> Option<BoId> {
-        self.iter().find(|(_, bo)| wanted(bo)).map(|(id, _)| id)
+    /// The first BO whose slot is `slot` or a later one.
+    pub(crate) fn from(&self, slot: usize) -> Option<BoId> {
+        self.slots_from(slot).next().map(|(id, _)| id)
+    }
+
+    /// At least as many as there are BOs.
+    pub(crate) const fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
     }
 }
 

@@ -158,7 +158,9 @@ impl<O: Os> Memory<O> {
             idle: quiet,
             ..Leftovers::default()
         };
-        while let Some(id) = self.bos.find(|_| true) {
+        let mut slot = 0;
+        while let Some(id) = self.bos.from(slot) {
+            slot = id.next_slot();
             let Ok(bo) = self.bos.get(id) else { break };
             let in_use = bo.kind == Kind::Device && !bo.zombie;
             let shared = bo.backing.pages().is_some_and(|p| Arc::strong_count(p) > 1);

@@ -16,6 +16,8 @@ pub struct RangeManager {
     pages: u64,
     /// Ascending, disjoint.
     booked: Vec<Extent>,
+    /// Every page below is booked: no search for the lowest address begins before it.
+    solid: u64,
 }
 
 impl RangeManager {
@@ -24,6 +26,7 @@ impl RangeManager {
         Self {
             pages,
             booked: Vec::new(),
+            solid: 0,
         }
     }
 
@@ -59,6 +62,7 @@ impl RangeManager {
         if pages == 0 || last > self.pages || lowest > highest {
             return Err(Error::NeverFits);
         }
+        self.extend_solid();
         let found = if topdown {
             self.search_down(pages, align, lowest, highest)
         } else {
@@ -83,15 +87,34 @@ impl RangeManager {
         match self.booked.binary_search_by_key(&first, |e| e.first) {
             Ok(at) => {
                 let extent = self.booked.remove(at);
+                self.solid = self.solid.min(first);
                 extent.end - extent.first
             }
             Err(_) => 0,
         }
     }
 
+    /// Takes what was booked at its end into the part without holes.
+    fn extend_solid(&mut self) {
+        let mut end = self.solid;
+        for extent in self.above(end) {
+            if extent.first != end {
+                break;
+            }
+            end = extent.end;
+        }
+        self.solid = end;
+    }
+
+    /// The extents that a search from `page` upwards looks at.
+    fn above(&self, page: u64) -> &[Extent] {
+        let at = self.booked.partition_point(|e| e.end <= page);
+        &self.booked[at..]
+    }
+
     fn search_up(&self, pages: u64, align: u64, lowest: u64, highest: u64) -> Option<u64> {
-        let mut start = lowest;
-        for extent in &self.booked {
+        let mut start = align_up(lowest.max(self.solid), align)?;
+        for extent in self.above(start) {
             if extent.end <= start {
                 continue;
             }
@@ -196,6 +219,18 @@ mod tests {
         assert_eq!(m.alloc(4, 1, 0, 0, false), Ok(0));
         assert_eq!(m.free(1), 0);
         assert_eq!(m.booked_pages(), 4);
+    }
+
+    #[test]
+    fn what_is_booked_without_holes_is_not_searched_again() {
+        const BUFFERS: u64 = 60_000;
+        let mut m = RangeManager::new(BUFFERS + 1);
+        for page in 0..BUFFERS {
+            assert_eq!(m.alloc(1, 1, 0, 0, false), Ok(page));
+            assert!(m.above(m.solid).len() <= 1, "extents to search at {page}");
+        }
+        assert_eq!(m.free(9), 1);
+        assert_eq!(m.alloc(1, 1, 0, 0, false), Ok(9), "the hole is found");
     }
 
     /// What an address-by-address search over a bitmap would find.

@@ -1,7 +1,8 @@
-//! What one client may have outstanding.
+//! What one client may have outstanding, and what its many buffers cost.
 
 use super::fake::Fake;
 use crate::{Adapter, BoId, CLIENT_BYTES, CLIENT_JOBS, Client, CreateFlags, CreateRequest, Error};
+use core::sync::atomic::Ordering;
 
 const MIB: u64 = 1 << 20;
 
@@ -79,4 +80,32 @@ fn what_submits_nothing_is_not_charged() {
         let nothing = a.run_for(&mut client, CLIENT_BYTES, |_| Ok(()));
         assert_eq!(nothing, Ok(()));
     }
+}
+
+#[test]
+fn buffers_that_end_while_the_gpu_works_are_not_searched_for() {
+    const BUFFERS: u64 = 1000;
+    let fake = Fake::new();
+    let (mut a, busy) = start(&fake);
+    let request = CreateRequest {
+        bytes: 4096,
+        flags: CreateFlags::READBACK.0,
+        windows: &[],
+    };
+    let bos: Vec<_> = (0..BUFFERS).map(|_| a.create(&request).unwrap()).collect();
+    for bo in &bos[1..] {
+        a.destroy(*bo).unwrap();
+    }
+    let fence = a.fill(bos[0], 0, 4, 0).unwrap();
+    a.destroy(bos[0]).unwrap();
+    for _ in 0..BUFFERS {
+        let bo = a.create(&request).unwrap();
+        a.destroy(bo).unwrap();
+    }
+    let steps = a.memory.bos.steps.load(Ordering::Relaxed);
+    assert!(steps < BUFFERS, "{steps} slots were looked at");
+    assert!(a.describe(busy).is_ok());
+    fake.complete(&a, fence);
+    a.reap();
+    fake.check(&a);
 }

@@ -210,7 +210,7 @@ fn fence_frame(adapter: &Adapter<Fake>) -> u64 {
             .is_some_and(|r| r.segment == SegmentId::PcieSnoop)
             && bo.pins > 0
     };
-    let id = adapter.memory.bos.find(fence).unwrap();
+    let (id, _) = adapter.memory.bos.iter().find(|(_, bo)| fence(bo)).unwrap();
     adapter
         .memory
         .bos
