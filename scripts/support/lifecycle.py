@@ -17,6 +17,7 @@ def checks(kernel: str) -> list[tuple[str, str]]:
     """Names, each with what was wrong; empty when nothing was."""
     return [
         ("Ctrl-C ends everything that was started", interrupted(kernel)),
+        ("a killed server ends the run at once", server_killed(kernel)),
         ("an illegal VRAM size is refused with the legal list", illegal_size(kernel)),
     ]
 
@@ -36,8 +37,27 @@ def interrupted(kernel: str) -> str:
             run.kill()
         if run.returncode != 130:
             return f"exit status {run.returncode}, expected 130"
-        left = [*mentioning(scratch), *map(str, Path(scratch).glob("presil-*"))]
+        left = [*map(" ".join, mentioning(scratch).values()), *map(str, Path(scratch).glob("presil-*"))]
         return f"left behind: {left}" if left else ""
+
+
+def server_killed(kernel: str) -> str:
+    """Kill the server of a PCI function, without which QEMU and its guest would live on."""
+    with tempfile.TemporaryDirectory(prefix="presil-test-", dir="/tmp") as scratch:
+        run = start(kernel, Path(scratch), "--door", "vfio-user")
+        try:
+            if not guest_is_up(run, Path(scratch) / "logs/console.log"):
+                return f"the guest did not come up: {ending(run)}"
+            servers = [pid for pid, words in mentioning(scratch).items() if "serve" in words]
+            for pid in servers:
+                os.kill(pid, signal.SIGKILL)
+            said, _ = run.communicate(timeout=LIMIT_SECONDS)
+        finally:
+            run.kill()
+    # At the time limit it would be 124.
+    if len(servers) != 1 or run.returncode != 1 or "server ended normally" not in said:
+        return f"{len(servers)} servers killed, exit status {run.returncode}"
+    return ""
 
 
 def illegal_size(kernel: str) -> str:
@@ -81,14 +101,14 @@ def ending(run: "subprocess.Popen[str]") -> str:
     return (errors.splitlines() or [f"exit status {run.returncode}"])[-1]
 
 
-def mentioning(text: str) -> list[str]:
-    """Processes with this text in their command line."""
-    found = []
+def mentioning(text: str) -> dict[int, list[str]]:
+    """Processes with this text in their command line, each with the words of it."""
+    found = {}
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = entry.read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue  # it has ended
         if any(text in word for word in words):
-            found.append(" ".join(words).strip())
+            found[int(entry.parent.name)] = words
     return found

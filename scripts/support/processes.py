@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +76,25 @@ class Processes:
         )
         self._running.append((process, not terminal))
         return process
+
+
+def end_with(process: "subprocess.Popen[str]", other: "subprocess.Popen[str]") -> threading.Thread:
+    """Ask `process` to end as soon as `other` has ended with anything but exit status 0.
+
+    `other` is left for its starter to wait for. The thread that watches is returned.
+    """
+
+    def watch() -> None:
+        try:
+            ended = os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            return  # it has been waited for
+        if ended and (ended.si_code != os.CLD_EXITED or ended.si_status != 0):
+            process.terminate()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    return watcher
 
 
 def end(process: subprocess.Popen[str], own_session: bool) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import console, control, guest_log, scratch
 from .errors import Refused
-from .processes import Processes
+from .processes import Processes, end_with
 from .progress import Progress
 from .setup import SERVER_PACKAGE, Prepared
 from .vm import GUEST_MEMORY, Machine
@@ -114,6 +114,8 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
                 stdout=subprocess.PIPE, stderr=errors,
                 limit_seconds=guest.limit_seconds + GUARD_SECONDS, core=guest.cores[0],
             )
+            # QEMU lives on without a server, with a guest that waits for its GPU.
+            end_with(process, server)
 
             def on_message(kind: str) -> None:
                 progress.detail(kind)
@@ -132,7 +134,8 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
                 console.follow(process.stdout, log, transcript, on_message)
                 status = process.wait()
         server_status = wait_for(server)
-    ended = {0} if guest.boots == 1 and not expired.is_set() else {0, 143, -15}
+    stopped = guest.boots > 1 or expired.is_set() or server_status != 0
+    ended = {0, 143, -15} if stopped else {0}
     checks = [judged_skip(told, guest) for told in transcript.all("check")]
     checks += kernel_log(transcript, prepared.accel == "tcg")
     checks += endings(transcript, guest.boots, any(is_bad(told) for told in checks))
@@ -165,13 +168,14 @@ def interactive(prepared: Prepared, guest: Guest, logs: Path) -> int:
     logs.mkdir(parents=True, exist_ok=True)
     with sockets() as paths, Processes() as processes:
         board = board_of(prepared.server, guest, paths)
-        start_server(processes, prepared, guest, paths, logs)
+        server = start_server(processes, prepared, guest, paths, logs)
         print(f"ask the model: {prepared.server} query {paths.control} help", file=sys.stderr)
         machine = machine_for(prepared, guest, paths, board, terminal=True)
         process = processes.start(
             machine.command(), environment=prepared.qemu.environment,
             stdout=None, stderr=None, terminal=True,
         )
+        end_with(process, server)
         return process.wait()
 
 
