@@ -145,14 +145,6 @@ struct ServeArgs {
     #[arg(long, value_name = "WHAT")]
     defect: Vec<Defect>,
 
-    /// Print QEMU's options for this server as one shell-quoted line, and end.
-    #[arg(long)]
-    print_qemu_args: bool,
-
-    /// RAM of the guest in the printed options.
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size::parse, requires = "print_qemu_args")]
-    guest_ram: u64,
-
     /// What a ring's Wait does that no earlier fence satisfies: it is recorded
     /// and passed, or halts the ring.
     #[arg(long, value_name = "WHAT", default_value = "pass")]
@@ -169,6 +161,25 @@ struct ServeArgs {
 
     #[command(flatten)]
     mmu: MmuArgs,
+
+    #[command(flatten)]
+    print: PrintArgs,
+}
+
+/// What is printed instead of serving.
+#[derive(Debug, Args)]
+struct PrintArgs {
+    /// Print QEMU's options for this server as one shell-quoted line, and end.
+    #[arg(long = "print-qemu-args")]
+    qemu_args: bool,
+
+    /// Print ports alone, with room for the GPUs that `device_add` puts there later.
+    #[arg(long, requires = "qemu_args")]
+    hotplug: bool,
+
+    /// RAM of the guest in the printed options.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size::parse, requires = "qemu_args")]
+    guest_ram: u64,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -235,8 +246,13 @@ fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
         Cli::command().error(kind, error).exit()
     });
     let doors = doors(args);
-    if args.print_qemu_args {
-        return print(&format!("{}\n", qemu_args::line(&doors, args.guest_ram)));
+    if args.print.qemu_args {
+        let line = if args.print.hotplug {
+            qemu_args::hotplug_line(&doors, args.print.guest_ram, config.visible_bytes)
+        } else {
+            qemu_args::line(&doors, args.print.guest_ram)
+        };
+        return print(&format!("{line}\n"));
     }
     let identity = Identity {
         class: args.pci_class,

@@ -12,6 +12,17 @@ const PORT_SPEED: &str = "x-speed=5";
 /// bytes, as one shell-quoted line: shared RAM, and for each GPU a root port
 /// (as on a board) and the device.
 pub fn line(doors: &[DoorOptions], guest_ram: u64) -> String {
+    options(doors, guest_ram, None)
+}
+
+/// The same without the devices, which come by `device_add` later: firmware
+/// gives each port room for a window of `visible` bytes of VRAM, which it would
+/// do otherwise only for a device that is there.
+pub fn hotplug_line(doors: &[DoorOptions], guest_ram: u64, visible: u64) -> String {
+    options(doors, guest_ram, Some(visible))
+}
+
+fn options(doors: &[DoorOptions], guest_ram: u64, visible_later: Option<u64>) -> String {
     let ram = Size(guest_ram);
     let mut options = vec![
         "-machine".to_owned(),
@@ -30,8 +41,14 @@ pub fn line(doors: &[DoorOptions], guest_ram: u64) -> String {
         };
         let chassis = number + 1;
         let port = format!("pcie-root-port,id=presil-port{suffix},chassis={chassis},{PORT_SPEED}");
+        // Twice the window: firmware aligns an empty port's room to 1 MiB only,
+        // and a BAR has to be aligned to its size.
+        let room = visible_later.map(|bytes| format!(",pref64-reserve={}", Size(2 * bytes)));
+        let port = port + &room.unwrap_or_default();
         options.extend(["-device".to_owned(), port]);
-        options.extend(device(door, &suffix));
+        if visible_later.is_none() {
+            options.extend(device(door, &suffix));
+        }
     }
     let quoted: Vec<String> = options.iter().map(|option| quote(option)).collect();
     quoted.join(" ")
@@ -123,6 +140,21 @@ mod tests {
              -chardev socket,id=presil-gpu,path=/tmp/gpu.sock \
              -device vhost-user-test-device-pci,bus=presil-port,chardev=presil-gpu,virtio-id=38,\
              num_vqs=2,vq_size=1024,config_size=256"
+        );
+    }
+
+    #[test]
+    fn ports_for_devices_that_come_later_are_empty_and_have_room() {
+        let doors = [
+            door(DoorKind::VhostUser, "a"),
+            door(DoorKind::VfioUser, "b"),
+        ];
+        assert_eq!(
+            hotplug_line(&doors, 4 << 30, 512 << 20),
+            "-machine q35,memory-backend=presil-ram -m 4G \
+             -object memory-backend-memfd,id=presil-ram,size=4G,share=on \
+             -device pcie-root-port,id=presil-port,chassis=1,x-speed=5,pref64-reserve=1G \
+             -device pcie-root-port,id=presil-port1,chassis=2,x-speed=5,pref64-reserve=1G"
         );
     }
 

@@ -258,11 +258,36 @@ impl Machine {
         self.enumerate();
     }
 
+    /// What a guest's ACPI does when a device behind the root port is to go:
+    /// slot 0 of whichever bus has it is ejected.
+    pub fn eject(&mut self) {
+        for bus in 0..8 {
+            self.command(&format!("outl 0xcd0 {bus}"));
+            self.command("outl 0xcc8 1");
+        }
+    }
+
     pub fn kill(&mut self) {
         // It may be gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts a QEMU in `dir` that fails by itself; what it says on standard error.
+pub fn qemu_that_ends(options: &str, dir: &std::path::Path) -> String {
+    let qemu = std::env::var("PRESIL_QEMU").expect("PRESIL_QEMU is QEMU's command");
+    let mut words = qemu.split_whitespace();
+    let ended = Command::new(words.next().expect("a command"))
+        .args(words)
+        .args(options.split_whitespace().map(unquoted))
+        .args(["-accel", "qtest", "-display", "none", "-nodefaults"])
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .output()
+        .expect("QEMU starts");
+    assert!(!ended.status.success());
+    String::from_utf8_lossy(&ended.stderr).into_owned()
 }
 
 /// A word as the shell would pass it on: the options have no other quotes.
