@@ -7,6 +7,7 @@
 
 use e3k_regs::Reg;
 use e3k_regs::fields::RingWord;
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::gpu;
@@ -265,6 +266,23 @@ fn a_kept_server_gives_the_next_qemu_a_new_gpu() {
     let mut machine = Machine::start(&server, |options| options);
     assert_eq!(machine.load(machine.bars[1], 8), 0);
     assert_alive(&mut machine, 1);
+}
+
+/// QEMU tells this door nothing of a pause; the server's process can be held.
+#[test]
+#[ignore = "needs PRESIL_QEMU"]
+fn a_paused_machine_does_not_pause_the_gpu() {
+    let (server, mut machine) = attach(&[]);
+    assert_alive(&mut machine, 1);
+    machine.monitor("stop");
+    submit_fence(&mut machine, 3);
+    await_fence(&mut machine, 3);
+    server.signal(Signal::STOP);
+    assert_eq!(machine.monitor("query-status")["running"], false);
+    server.signal(Signal::CONT);
+    machine.monitor("cont");
+    submit_fence(&mut machine, 4);
+    await_fence(&mut machine, 4);
 }
 
 /// QEMU saves nothing of the function and resets it before it loads: no BAR, no

@@ -85,6 +85,29 @@ fn there_is_an_end_to_ranges() {
 }
 
 #[test]
+fn one_client_cannot_use_up_the_mappings_of_the_process() {
+    let mut rig = Rig::new();
+    // As far apart as pages can be that no mapping has in common.
+    let file = File::from(memfd_create("sparse", MemfdFlags::CLOEXEC).unwrap());
+    file.set_len(1 << 42).unwrap();
+    let mut number = 0;
+    let refused = loop {
+        match rig
+            .client
+            .dma_map(3, number << 30, number << 12, 4096, Some(&file))
+        {
+            Ok(()) => number += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((number, refused), (2048, 28));
+    // Those of ranges that are gone do not count.
+    assert_eq!(rig.client.dma_unmap(0, 0, 4096), Ok(()));
+    let again = rig.client.dma_map(3, number << 30, 0, 4096, Some(&file));
+    assert_eq!(again, Ok(()));
+}
+
+#[test]
 fn there_is_an_end_to_files_long_before_the_process_has_no_descriptors() {
     let mut rig = Rig::new();
     let mut number = 0;
