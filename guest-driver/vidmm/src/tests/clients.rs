@@ -74,6 +74,8 @@ fn what_submits_nothing_is_not_charged() {
     let fake = Fake::new();
     let (mut a, bo) = start(&fake);
     let mut client = Client::default();
+    // A fence that is not done, for what would be charged wrongly.
+    a.fill(bo, 0, 4, 0).unwrap();
     for _ in 0..=CLIENT_JOBS {
         let bad = a.run_for(&mut client, CLIENT_BYTES, |a| a.fill(bo, 1, 4, 0));
         assert_eq!(bad, Err(Error::Invalid));
