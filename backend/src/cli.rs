@@ -82,6 +82,10 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 struct ServeArgs {
     /// Unix socket on which QEMU finds a GPU as a virtio device. May be repeated.
     #[arg(long, value_name = "SOCKET", required_unless_present = "vfio_user")]
@@ -136,6 +140,10 @@ struct ServeArgs {
     /// Group of the sockets, by name or number.
     #[arg(long, value_name = "GROUP", value_parser = socket::group)]
     socket_group: Option<u32>,
+
+    /// Keep every system call and file at hand: to debug or trace the server.
+    #[arg(long)]
+    no_sandbox: bool,
 
     /// Fill VRAM with the pattern of this number at power-on, instead of zeros.
     #[arg(long, value_name = "N", value_parser = seed)]
@@ -270,6 +278,7 @@ fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
             group: args.socket_group,
         },
         keep: args.keep,
+        sandboxed: !args.no_sandbox,
     })?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The life of `presil serve`: for each GPU, listen, serve one QEMU at a time, end.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 
@@ -12,6 +12,7 @@ use crate::control::{self, Questions};
 use crate::eventfd_signal;
 use crate::life::{Life, Presence};
 use crate::pci::Identity;
+use crate::sandbox;
 use crate::shared_gpu::{Lost, SharedGpu};
 use crate::socket::{self, Access, PATIENCE, Socket, SocketError};
 use crate::thread;
@@ -31,8 +32,22 @@ pub struct Options {
     pub control: Vec<ControlOptions>,
     /// Who else may connect to the sockets.
     pub access: Access,
+    /// Whether the server keeps only what it needs ([`sandbox`]).
+    pub sandboxed: bool,
     /// Listen again when QEMU leaves.
     pub keep: bool,
+}
+
+impl Options {
+    /// Where sockets are made, and removed at the end.
+    fn socket_folders(&self) -> impl Iterator<Item = &Path> {
+        let doors = self.doors.iter().map(|door| &door.socket);
+        let controls = self.control.iter().map(|control| &control.socket);
+        doors.chain(controls).map(|socket| match socket.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        })
+    }
 }
 
 /// One door.
@@ -179,6 +194,9 @@ impl Door {
 
 /// Serves until every QEMU has left, or with `keep` until a signal.
 pub fn serve(options: &Options) -> Result<(), ServerError> {
+    if options.sandboxed {
+        sandbox::enter_files(options.socket_folders());
+    }
     eventfd_signal::prepare().map_err(|error| ServerError::Start(error.into()))?;
     let life = Arc::new(Life::default());
     let start =
@@ -214,6 +232,9 @@ pub fn serve(options: &Options) -> Result<(), ServerError> {
         control::start(socket, questions).map_err(ServerError::Start)?;
     }
 
+    if options.sandboxed {
+        sandbox::enter_calls();
+    }
     let serve = |(served, socket): (&Served, Socket)| {
         let ended = thread::contain("the GPU's thread", || {
             serve_gpu(served, &socket, &life, options.keep)
