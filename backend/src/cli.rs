@@ -82,10 +82,6 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of the command line"
-)]
 struct ServeArgs {
     /// Unix socket on which QEMU finds a GPU as a virtio device. May be repeated.
     #[arg(long, value_name = "SOCKET", required_unless_present = "vfio_user")]

@@ -379,11 +379,13 @@ fn silent_control_clients_lock_nobody_out() {
 #[test]
 fn a_client_that_does_not_read_its_answers_is_sent_away() {
     let server = Server::start(&[]);
-    let before = server.files();
     let mut slow = UnixStream::connect(server.control()).unwrap();
     // More answers than any socket buffer holds.
-    slow.write_all("help\n".repeat(20_000).as_bytes()).ok();
-    until("its end", || server.files() <= before);
+    slow.set_nonblocking(true).unwrap();
+    until("its end", || {
+        let written = slow.write(&b"help\n".repeat(1000));
+        written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    });
 }
 
 #[test]
@@ -409,16 +411,22 @@ fn a_control_socket_of_one_gpu_tells_nothing_of_another() {
 #[test]
 fn clients_that_talk_nonsense_cannot_fill_the_log() {
     let mut server = Server::start_pci(&["--keep"]);
+    let started = std::time::Instant::now();
     for _ in 0..500 {
         let mut stranger = UnixStream::connect(server.socket()).unwrap();
         stranger.write_all(&[0xFF; 64]).ok();
         // The server hangs up, having told why.
         let _ = std::io::Read::read(&mut stranger, &mut [0]);
     }
+    // On a slow machine it is less of a flood.
+    let windows = started.elapsed().as_secs() / 10 + 1;
     server.signal(Signal::TERM);
     server.wait();
-    let lines = server.whole_log().lines().count();
-    assert!(lines < 100, "{lines} lines");
+    let lines = server.whole_log().lines().count() as u64;
+    assert!(
+        lines < 100 * windows,
+        "{lines} lines in {windows} times ten seconds"
+    );
 }
 
 #[test]
