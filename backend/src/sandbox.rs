@@ -55,7 +55,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_io_submit,
     libc::SYS_io_getevents,
     libc::SYS_io_destroy,
-    // Sockets that are there already, and their clients.
+    // Sockets that are there already, and their clients; pairs lead nowhere else.
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_recvmsg,
@@ -63,6 +63,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_sendmsg,
     libc::SYS_sendto,
     libc::SYS_shutdown,
+    libc::SYS_socketpair,
     libc::SYS_getsockopt,
     libc::SYS_setsockopt,
     libc::SYS_getsockname,

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -60,6 +61,8 @@ pub(super) struct Connection {
     fds_end: usize,
     /// It has sent a message, and may be silent from now on.
     known: bool,
+    /// Since when a message is on its way that is not whole yet.
+    begun: Option<Instant>,
 }
 
 /// A command as it came.
@@ -80,6 +83,7 @@ impl Connection {
             fds: Vec::new(),
             fds_end: 0,
             known: false,
+            begun: None,
         })
     }
 
@@ -93,6 +97,7 @@ impl Connection {
                     break (header, bytes);
                 }
             }
+            self.hurry(PATIENCE)?;
             if !self.fill()? {
                 let clean = self.start == self.end;
                 return if clean {
@@ -105,7 +110,8 @@ impl Connection {
         if !header.is_command() {
             return Err(Broken::UnexpectedReply);
         }
-        if !std::mem::replace(&mut self.known, true) {
+        // Not at each message: that would be a system call more.
+        if !std::mem::replace(&mut self.known, true) || self.begun.take().is_some() {
             self.stream.set_read_timeout(None)?;
         }
         let body = self.start + HEADER_BYTES;
@@ -120,6 +126,22 @@ impl Connection {
             body: self.buffer.get(body..self.start).unwrap_or_default(),
             fds,
         }))
+    }
+
+    /// A message that has begun has `patience` to become whole, however many
+    /// pieces it comes in.
+    fn hurry(&mut self, patience: Duration) -> Result<(), Broken> {
+        if self.start == self.end {
+            return Ok(());
+        }
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        let left = patience
+            .checked_sub(begun.elapsed())
+            .ok_or(Broken::Silent)?;
+        // A time of nothing would be none.
+        self.stream
+            .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        Ok(())
     }
 
     /// Receives what is there, or waits for something; `false` at the end.
@@ -205,7 +227,6 @@ fn length(header: Header) -> Result<usize, Broken> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::time::Duration;
 
     use super::*;
 
@@ -225,5 +246,22 @@ mod tests {
         ours.write_all(&reset).unwrap();
         assert!(connection.receive().unwrap().is_some());
         assert_eq!(watched.read_timeout().unwrap(), None);
+    }
+
+    #[test]
+    fn patience_is_for_a_message_and_not_for_each_of_its_bytes() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let mut connection = Connection::new(theirs).unwrap();
+        connection.known = true;
+        ours.write_all(&[0; 4]).unwrap();
+        assert!(connection.fill().unwrap());
+        connection.hurry(PATIENCE).unwrap();
+        let begun = connection.begun.unwrap();
+        ours.write_all(&[0; 4]).unwrap();
+        assert!(connection.fill().unwrap());
+        connection.hurry(PATIENCE).unwrap();
+        assert_eq!(connection.begun, Some(begun), "not from the last byte on");
+        let late = connection.hurry(Duration::ZERO);
+        assert!(matches!(late, Err(Broken::Silent)));
     }
 }

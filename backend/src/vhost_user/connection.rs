@@ -2,11 +2,12 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use vhost::vhost_user::{Error as VhostUserError, Listener};
 use vhost_user_backend::{Error as DaemonError, VhostUserDaemon};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
@@ -36,7 +37,8 @@ pub enum ConnectionError {
 }
 
 /// Takes the next connection of `listener` and serves it to its end. Whoever
-/// says nothing that vhost-user knows for the time of `patience` is sent away.
+/// says nothing that vhost-user knows for the time of `patience` is sent away
+/// when somebody else waits.
 pub fn serve(
     listener: &UnixListener,
     gpu: &Arc<SharedGpu>,
@@ -58,7 +60,7 @@ pub fn serve(
     daemon
         .start(&mut Listener::from(listener.try_clone()?))
         .map_err(ConnectionError::Daemon)?;
-    let over = watch(&daemon, presence, patience)?;
+    let over = watch(&daemon, listener, presence, patience)?;
     if let Some(client) = daemon.shutdown_handle() {
         gpu.set_client(Some(Box::new(move || client.shutdown())));
     }
@@ -80,20 +82,48 @@ pub fn serve(
     }
 }
 
-/// Sends a client away that is silent for too long: nobody else can have the
-/// GPU meanwhile. The end of the sender ends this.
-fn watch(daemon: &Daemon, presence: &Arc<Presence>, patience: Duration) -> io::Result<Sender<()>> {
+/// Sends a client away that is silent for the time of `patience`, as soon as
+/// somebody else waits for the GPU. A silent one alone does no harm: a QEMU that
+/// has its device added later says nothing before. The end of what is returned
+/// ends this.
+fn watch(
+    daemon: &Daemon,
+    listener: &UnixListener,
+    presence: &Arc<Presence>,
+    patience: Duration,
+) -> io::Result<UnixStream> {
     let client = daemon.shutdown_handle();
     let presence = Arc::clone(presence);
-    let (over, end) = mpsc::channel();
+    let listener = listener.try_clone()?;
+    let (over, end) = UnixStream::pair()?;
     thread::spawn("patience", move || {
-        let silent = end.recv_timeout(patience) == Err(RecvTimeoutError::Timeout);
-        if let Some(client) = client.filter(|_| silent && !presence.is_attached()) {
-            tracing::warn!("somebody who said nothing was sent away");
+        let waited = poll_for(&mut [PollFd::new(&end, PollFlags::IN)], Some(patience));
+        if waited || presence.is_attached() {
+            return;
+        }
+        let mut both = [
+            PollFd::new(&end, PollFlags::IN),
+            PollFd::new(&listener, PollFlags::IN),
+        ];
+        poll_for(&mut both, None);
+        let is_over = !both[0].revents().is_empty();
+        if let Some(client) = client.filter(|_| !is_over && !presence.is_attached()) {
+            tracing::warn!("somebody who said nothing was sent away: somebody else waits");
             client.shutdown();
         }
     })?;
     Ok(over)
+}
+
+/// Waits until something happens to one of them; `false` when the time is over.
+fn poll_for(fds: &mut [PollFd<'_>], time: Option<Duration>) -> bool {
+    let time = time.and_then(|time| Timespec::try_from(time).ok());
+    loop {
+        match poll(fds, time.as_ref()) {
+            Err(Errno::INTR) => {}
+            happened => return happened.is_ok_and(|number| number != 0),
+        }
+    }
 }
 
 /// Ends the thread that serves the daemon's queues, which the daemon's own end
@@ -120,14 +150,13 @@ impl Drop for EndThread<'_> {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::os::unix::net::UnixStream;
 
     use presil_device::{Chip, Config};
 
     use super::*;
 
     #[test]
-    fn somebody_who_says_nothing_is_sent_away() {
+    fn somebody_who_says_nothing_goes_when_somebody_else_waits_and_not_before() {
         let config = Config::new(Chip::Arise10c0, 1 << 30, 512 << 20, true).unwrap();
         let gpu = SharedGpu::start(config).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -135,15 +164,18 @@ mod tests {
         let listener = UnixListener::bind(&path).unwrap();
         let mut silent = UnixStream::connect(&path).unwrap();
         let presence = Arc::default();
-        serve(
-            &listener,
-            &gpu,
-            &presence,
-            &Arc::default(),
-            Duration::from_millis(1),
-        )
-        .unwrap();
+        std::thread::scope(|scope| {
+            let served = scope.spawn(|| {
+                let patience = Duration::from_millis(1);
+                serve(&listener, &gpu, &presence, &Arc::default(), patience)
+            });
+            let time = Some(Duration::from_millis(200));
+            let hung_up = poll_for(&mut [PollFd::new(&silent, PollFlags::IN)], time);
+            assert!(!hung_up, "it is alone");
+            let _waiting = UnixStream::connect(&path).unwrap();
+            assert_eq!(silent.read(&mut [0]).unwrap(), 0);
+            served.join().unwrap().unwrap();
+        });
         assert!(!presence.detach());
-        assert_eq!(silent.read(&mut [0]).unwrap(), 0);
     }
 }
