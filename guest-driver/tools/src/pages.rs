@@ -20,10 +20,7 @@ pub(crate) struct Scattered {
 impl Scattered {
     /// Takes pages and gives every second one back.
     pub(crate) fn new(device: &Device) -> Result<Self> {
-        let here = Pinned::new().map_err(|source| Error::Call {
-            call: "sched_setaffinity",
-            source,
-        })?;
+        let here = Pinned::new()?;
         let mut kept = Vec::new();
         let mut given_back = Vec::new();
         for _ in 0..PAIRS {
@@ -42,12 +39,20 @@ impl Scattered {
 
 /// Keeps the thread on its CPU until dropped.
 #[derive(Debug)]
-struct Pinned {
+pub(crate) struct Pinned {
     before: CpuSet,
 }
 
 impl Pinned {
-    fn new() -> std::result::Result<Self, Errno> {
+    /// Stays on the CPU that it is on.
+    pub(crate) fn new() -> Result<Self> {
+        Self::here().map_err(|source| Error::Call {
+            call: "sched_setaffinity",
+            source,
+        })
+    }
+
+    fn here() -> std::result::Result<Self, Errno> {
         let before = sched_getaffinity(None)?;
         let mut here = CpuSet::new();
         here.set(sched_getcpu());

@@ -2,9 +2,10 @@
 
 use super::{Check, Context, Kind, SNOOPED, UNSNOOPED, VISIBLE};
 use crate::debugfs;
-use crate::device::PAGE;
+use crate::device::{Buffer, PAGE};
 use crate::error::{Result, ensure};
-use crate::pages::Scattered;
+use crate::noise::noise;
+use crate::pages::{Pinned, Scattered};
 use e3k_regs::pte::L3Entry;
 use presil_uapi as uapi;
 use serde_json::Value;
@@ -29,6 +30,10 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "GPU and CPU find the same scattered pages",
         run: each_page,
+    },
+    Check {
+        name: "RAM pages that are used again begin as zeros",
+        run: zeroed,
     },
 ];
 
@@ -171,6 +176,50 @@ fn each_page(context: &Context) -> Result<String> {
         "{PAGES} pages lie in {pieces} pieces: they are not scattered"
     );
     Ok(format!("{PAGES} pages in {pieces} pieces of RAM"))
+}
+
+/// Pages that one buffer gave back, full of data, are the next one's: as zeros, to
+/// the GPU and to the CPU. With `init_on_alloc=0` no kernel does that by itself.
+fn zeroed(context: &Context) -> Result<String> {
+    const BYTES: u64 = 16 * PAGE;
+    let model = context.model()?;
+    let pages = |buffer: &Buffer| -> Result<Vec<u64>> {
+        let at = buffer.describe()?.gpu_va;
+        let ptes = (0..BYTES / PAGE).map(|page| model.pte(at + page * PAGE));
+        let found: Result<Vec<_>> = ptes.map(|pte| pte.map(page_of)).collect();
+        Ok(found?.into_iter().flatten().collect())
+    };
+    // Each CPU hands out first what it was given back last.
+    let _here = Pinned::new()?;
+    let bytes = usize::try_from(BYTES).unwrap_or(usize::MAX);
+    let mut again = 0;
+    for kind in [SNOOPED, UNSNOOPED] {
+        let old = kind.create(context, BYTES)?;
+        old.map()?.write(&noise(11, bytes))?;
+        let given_back = pages(&old)?;
+        drop(old);
+        let new = kind.create(context, BYTES)?;
+        let seen = VISIBLE.create(context, BYTES)?;
+        seen.copy_from(0, &new, 0, BYTES)?;
+        for (who, data) in [("GPU", seen.map()?.read()?), ("CPU", new.map()?.read()?)] {
+            let dirty = data.iter().filter(|byte| **byte != 0).count();
+            ensure!(
+                dirty == 0,
+                "the {who} finds {dirty} bytes in fresh {} that are not 0",
+                kind.name
+            );
+        }
+        let used_again = pages(&new)?;
+        again += used_again
+            .iter()
+            .filter(|page| given_back.contains(page))
+            .count();
+    }
+    ensure!(again > 0, "no page was used again: that shows nothing");
+    Ok(format!(
+        "{again} of {} pages held other data before",
+        2 * BYTES / PAGE
+    ))
 }
 
 fn dummy_page(vma: &Value) -> Result<u64> {
