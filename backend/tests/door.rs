@@ -411,7 +411,7 @@ fn a_client_that_never_answers_a_map_leaves_nothing_behind() {
         qemu.set_memory(None);
         qemu.maps.recv_timeout(support::PATIENCE).unwrap();
         // It leaves, and holds on to the channel it was asked through.
-        kept.push(qemu.release_map);
+        kept.push((qemu.release_map, qemu.channel));
         if round == 0 {
             before = server.files();
         }

@@ -1,16 +1,19 @@
 //! What a vhost-user client may say, and its guest.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 
 use fastrand::Rng;
 
 use super::line::{self, Lent, Wanted, number, pick, short};
 use super::support::gpu;
 use super::support::guest::{DATA, Ring, readable, writable};
-use super::support::qemu::Qemu;
+use super::support::qemu::{Channel, Qemu};
 
 /// From connecting to leaving.
 pub(crate) fn session(rng: &mut Rng, socket: &Path) {
@@ -44,9 +47,18 @@ pub(crate) fn session(rng: &mut Rng, socket: &Path) {
     let socket = unsafe { BorrowedFd::borrow_raw(fd) };
     talk(rng, socket, &lent, Some(&mut qemu));
     if rng.bool() {
-        // Leaves, but holds on to the other end of the channel that it was asked
-        // to map VRAM through.
-        std::mem::forget(qemu.release_map);
+        keep((qemu.release_map, qemu.channel));
+    }
+}
+
+/// Leaves, but holds on to the other end of the channel that VRAM was to be mapped
+/// through: of the last few, since this process has not more descriptors either.
+fn keep(ends: (Sender<()>, Channel)) {
+    static KEPT: Mutex<VecDeque<(Sender<()>, Channel)>> = Mutex::new(VecDeque::new());
+    let mut kept = KEPT.lock().expect("one thread");
+    kept.push_back(ends);
+    if kept.len() > 100 {
+        kept.pop_front();
     }
 }
 

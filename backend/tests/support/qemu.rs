@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -86,6 +86,16 @@ impl AsRawFd for Fd {
     }
 }
 
+/// Ends the thread that takes requests: it has the other end itself, too.
+pub struct Channel(OwnedFd);
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        // The server may have ended it.
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+    }
+}
+
 /// One QEMU, attached.
 pub struct Qemu {
     pub frontend: Frontend,
@@ -96,6 +106,8 @@ pub struct Qemu {
     pub hold_maps: Arc<AtomicBool>,
     pub refuse_maps: Arc<AtomicBool>,
     pub release_map: Sender<()>,
+    /// Where the server's requests come in, as long as it is not dropped.
+    pub channel: Channel,
     kicks: [EventFd; 2],
     calls: [EventFd; 2],
     /// The configuration space as it was last read or written.
@@ -128,6 +140,9 @@ impl Qemu {
         frontend
             .set_backend_request_fd(&Fd(requests.get_tx_raw_fd()))
             .unwrap();
+        // SAFETY: `requests` is there and owns it.
+        let socket = unsafe { BorrowedFd::borrow_raw(requests.as_raw_fd()) };
+        let channel = Channel(socket.try_clone_to_owned().unwrap());
         std::thread::spawn(move || {
             // A refused map is an error of the handler, not of the channel.
             loop {
@@ -147,6 +162,7 @@ impl Qemu {
             hold_maps,
             refuse_maps,
             release_map,
+            channel,
             kicks: [event(), event()],
             calls: [event(), event()],
             blob: [0; 256],

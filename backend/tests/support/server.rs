@@ -198,6 +198,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.seen.extend(self.log.try_iter());
+            let last = self.seen.len().saturating_sub(30);
+            eprintln!("the server's last lines: {:#?}", &self.seen[last..]);
+        }
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
