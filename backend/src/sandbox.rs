@@ -5,6 +5,7 @@
 //! An unknown system call gets `EPERM` and ends nothing: QEMU would not survive
 //! the end of its server.
 
+use std::backtrace::Backtrace;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
@@ -55,7 +56,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_io_submit,
     libc::SYS_io_getevents,
     libc::SYS_io_destroy,
-    // Sockets that are there already, and their clients; pairs lead nowhere else.
+    // Sockets that are there already, and their clients.
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_recvmsg,
@@ -63,7 +64,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_sendmsg,
     libc::SYS_sendto,
     libc::SYS_shutdown,
-    libc::SYS_socketpair,
     libc::SYS_getsockopt,
     libc::SYS_setsockopt,
     libc::SYS_getsockname,
@@ -123,7 +123,16 @@ pub fn enter_files<'a>(socket_folders: impl Iterator<Item = &'a Path>) {
     };
     // It may be lowered by anybody.
     let _ = setrlimit(Resource::Core, none);
+    if is_tracing() {
+        // The files that name functions are opened now, and kept.
+        let _ = Backtrace::force_capture().to_string();
+    }
     tell(restrict_files(socket_folders));
+}
+
+/// Whether a panic is to tell where it came from.
+fn is_tracing() -> bool {
+    std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0")
 }
 
 /// When all that needs more is done, and nobody was let in yet: every thread
@@ -193,6 +202,7 @@ fn rules() -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, Missing> {
     let thread = bits(libc::CLONE_THREAD);
     let executable = bits(libc::PROT_EXEC);
     let read_only = bits(libc::O_RDONLY | libc::O_CLOEXEC);
+    let stream = bits(libc::SOCK_STREAM | libc::SOCK_CLOEXEC);
     let own = u64::from(std::process::id());
     let one = SeccompCmpOp::Eq;
     for (call, argument, operator, value) in [
@@ -203,6 +213,8 @@ fn rules() -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, Missing> {
         (libc::SYS_mprotect, 2, SeccompCmpOp::MaskedEq(executable), 0),
         // For reading; Landlock says what.
         (libc::SYS_openat, 2, one.clone(), read_only),
+        // A datagram socket of a pair could still send to any path.
+        (libc::SYS_socketpair, 1, one.clone(), stream),
         (libc::SYS_ioctl, 1, one.clone(), libc::FIONBIO),
         (libc::SYS_prctl, 0, one.clone(), bits(libc::PR_SET_NAME)),
         (libc::SYS_tgkill, 0, one, own),

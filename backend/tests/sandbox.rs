@@ -2,9 +2,10 @@
 //! whole process, and for good.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::backtrace::Backtrace;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Command;
 
 use presil::sandbox;
@@ -15,6 +16,11 @@ fn a_thread_that_was_taken_over_can_open_nothing_and_start_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("gpu");
     let secret = folder.path().join("secret");
+    // As the system's log and its supervisor have.
+    let system = folder.path().join("system");
+    let _system = UnixDatagram::bind(&system).unwrap();
+    // SAFETY: nobody else in this process uses the environment at this time.
+    unsafe { std::env::set_var("RUST_BACKTRACE", "1") };
     std::fs::write(&secret, "of the user's").unwrap();
     sandbox::enter_files([folder.path()].into_iter());
     let listener = UnixListener::bind(&socket).unwrap();
@@ -27,6 +33,9 @@ fn a_thread_that_was_taken_over_can_open_nothing_and_start_nothing() {
     assert_eq!(served.read(&mut [0]).unwrap(), 0);
     let vram = File::from(memfd_create("vram", MemfdFlags::CLOEXEC).unwrap());
     vram.set_len(4096).unwrap();
+    UnixStream::pair().unwrap();
+    let trace = Backtrace::force_capture().to_string();
+    assert!(trace.contains("a_thread_that_was_taken_over"), "{trace}");
 
     // What somebody would try who has taken a thread over.
     let attempts = std::thread::spawn(move || {
@@ -49,6 +58,9 @@ fn a_thread_that_was_taken_over_can_open_nothing_and_start_nothing() {
             Command::new("/bin/true").spawn().is_err(),
             UnixStream::connect(&socket).is_err(),
             std::net::TcpListener::bind("127.0.0.1:0").is_err(),
+            UnixDatagram::pair()
+                .and_then(|(one, _other)| one.send_to(b"forged", &system))
+                .is_err(),
         ];
         // The server's own socket goes with it.
         std::fs::remove_file(&socket).unwrap();

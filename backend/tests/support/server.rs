@@ -62,25 +62,37 @@ impl Server {
 
     /// The same in a directory that holds something already.
     pub fn start_in(dir: TempDir, args: &[&str]) -> Self {
-        Self::launch(dir, "--vhost-user", args)
+        Self::launch(dir, "--vhost-user", args, |_| {})
+    }
+
+    /// The same by a command that `prepare` has changed.
+    pub fn start_prepared(args: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        Self::launch(dir, "--vhost-user", args, prepare)
     }
 
     /// The same for a PCI function.
     pub fn start_pci(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        Self::launch(dir, "--vfio-user", args)
+        Self::launch(dir, "--vfio-user", args, |_| {})
     }
 
-    fn launch(dir: TempDir, door: &'static str, args: &[&str]) -> Self {
-        let mut child = presil()
+    fn launch(
+        dir: TempDir,
+        door: &'static str,
+        args: &[&str],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
+        let mut command = presil();
+        command
             .args(["serve", door, "gpu", "--control", "ctl"])
             .args(args)
             .current_dir(&dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("presil starts");
+            .stderr(Stdio::piped());
+        prepare(&mut command);
+        let mut child = command.spawn().expect("presil starts");
         let stderr = child.stderr.take().expect("a pipe");
         let (sender, log) = mpsc::channel();
         std::thread::spawn(move || {
