@@ -10,6 +10,10 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::eventfd_signal;
 
+/// Most address space that one client's memory may take, of the 2^47 bytes that
+/// the process has for all of them.
+pub(crate) const MAX_ADDRESS_SPACE: u64 = 1 << 42;
+
 /// Where a file is read that has no positions.
 const NO_POSITION: u64 = u64::MAX;
 

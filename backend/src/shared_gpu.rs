@@ -211,18 +211,31 @@ impl Session<'_> {
     }
 
     fn settle(&mut self) {
-        let Some(mut port) = self.machine.port.take() else {
-            self.wake_engine();
-            return;
-        };
-        // A lost GPU has nothing to deliver.
-        let _ = self.run(|gpu| {
-            if gpu.interrupt_pending() {
-                port.deliver(gpu);
-            }
-        });
-        self.machine.port = Some(port);
+        if let Some(mut port) = self.machine.port.take() {
+            // A lost GPU has nothing to deliver.
+            let _ = self.run(|gpu| {
+                if gpu.interrupt_pending() {
+                    port.deliver(gpu);
+                }
+            });
+            self.machine.port = Some(port);
+        }
         self.wake_engine();
+        self.judge_client();
+    }
+
+    /// Sends the client away whose memory was missing, at once: after a sleep of
+    /// the engine it might be the next one that is there.
+    fn judge_client(&mut self) {
+        if sigbus::take_lost()
+            && let Some(send_away) = self.machine.client.take()
+        {
+            tracing::error!(
+                "guest memory is gone while the GPU uses it: the file that the client lent was \
+                 cut short, or has no huge pages. The client is sent away"
+            );
+            send_away();
+        }
     }
 
     fn wake_engine(&self) {
@@ -249,14 +262,6 @@ impl Session<'_> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.settle();
-        if sigbus::is_lost()
-            && let Some(send_away) = self.machine.client.take()
-        {
-            tracing::error!(
-                "guest memory is gone while the GPU uses it: the file that the client lent was                  cut short, or has no huge pages. The client is sent away"
-            );
-            send_away();
-        }
     }
 }
 
@@ -450,6 +455,40 @@ mod tests {
         eventually("its waking", || !shared.enter().machine.asleep);
         shared.set_interrupt_port(None);
         eventually("its sleep again", || shared.enter().machine.asleep);
+    }
+
+    /// Meets missing memory, and leaves nothing that would wake the engine.
+    struct LosingPort;
+
+    impl InterruptPort for LosingPort {
+        fn deliver(&mut self, gpu: &mut Gpu) {
+            write(gpu, Reg::BiuEnable.offset(), 0);
+            gpu.latch_interrupts();
+            sigbus::tests::meet_missing_memory();
+        }
+    }
+
+    #[test]
+    fn a_client_whose_memory_is_missing_goes_before_the_engine_sleeps() {
+        let shared = start();
+        let (sender, gone) = mpsc::channel();
+        let send_away = move || sender.send(()).unwrap();
+        shared.set_client(Some(Box::new(send_away)));
+        shared.set_interrupt_port(Some(Box::new(LosingPort)));
+        // As the engine does whose frame ends just before it sleeps. Nothing wakes it.
+        std::thread::spawn(move || {
+            let mut session = shared.enter();
+            let enabled = session.run(|gpu| {
+                write(gpu, Reg::BiuEnable.offset(), 1);
+                gpu.write(Reg::AdapterControl.offset(), Width::B1, 1);
+            });
+            assert_eq!(enabled, Ok(()));
+            eventually("a blank", || {
+                session.run(|gpu| gpu.interrupt_pending()).unwrap()
+            });
+            session.rest();
+        });
+        gone.recv_timeout(Duration::from_secs(20)).unwrap();
     }
 
     struct PanickingPort;

@@ -52,6 +52,11 @@ pub(crate) fn is_lost() -> bool {
     LOST.get()
 }
 
+/// The same, and forgets it: the consequences are drawn.
+pub(crate) fn take_lost() -> bool {
+    LOST.replace(false)
+}
+
 /// Installs the handler, once for the process.
 pub(crate) fn install() -> io::Result<()> {
     static INSTALLED: OnceLock<Option<i32>> = OnceLock::new();
@@ -93,13 +98,34 @@ fn replace(at: usize) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
     use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
     use super::*;
 
     const BYTES: usize = 0x1_0000;
+
+    /// Reads memory of a file that has none.
+    pub(crate) fn meet_missing_memory() {
+        let file = memfd_create("lent", MemfdFlags::CLOEXEC).unwrap();
+        // SAFETY: a new mapping at a place that the kernel chooses.
+        let at = unsafe {
+            mmap(
+                ptr::null_mut(),
+                BYTES,
+                ProtFlags::READ,
+                MapFlags::SHARED,
+                &file,
+                0,
+            )
+        };
+        let at = at.unwrap();
+        // SAFETY: it is mapped; the handler replaces the page.
+        assert_eq!(unsafe { at.cast::<u8>().read_volatile() }, 0);
+        // SAFETY: mapped above, and not used any more.
+        unsafe { munmap(at, BYTES) }.unwrap();
+    }
 
     #[test]
     fn memory_that_its_file_lost_reads_zero_and_is_told_to_this_thread_alone() {

@@ -2,16 +2,18 @@
 
 mod support;
 
+use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 
 use e3k_regs::Reg;
 use e3k_regs::fields::{AdvancedInterrupts, RingWord};
+use rustix::fs::{MemfdFlags, memfd_create};
 use support::gpu::{self, operation, request};
-use support::guest::{DATA, readable, writable};
+use support::guest::{DATA, RAM_BYTES, readable, writable};
 use support::qemu::Qemu;
 use support::server::Server;
-use support::vfio::until;
+use support::vfio::{memory, until};
 use vhost::vhost_user::VhostUserFrontend;
 use vhost::vhost_user::message::VhostUserConfigFlags;
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
@@ -24,6 +26,17 @@ fn attach(args: &[&str]) -> (Server, Qemu) {
     let server = Server::start(args);
     let qemu = Qemu::attach(&server.socket());
     (server, qemu)
+}
+
+/// `file` as guest memory at `at`.
+fn lent(at: u64, bytes: u64, file: &File) -> VhostUserMemoryRegionInfo {
+    VhostUserMemoryRegionInfo {
+        guest_phys_addr: at,
+        memory_size: bytes,
+        userspace_addr: at,
+        mmap_offset: 0,
+        mmap_handle: file.as_raw_fd(),
+    }
 }
 
 fn fence_bit() -> u32 {
@@ -435,6 +448,50 @@ fn ram_that_a_client_takes_away_costs_its_own_connection_only() {
     gpu::write(&mut other, Reg::PtInvAddr.offset(), 0x10);
     assert_eq!(gpu::read(&mut other, Reg::PtInvAddr.offset()), 0x10);
     Qemu::attach(&server.socket()).start();
+}
+
+#[test]
+fn huge_pages_that_do_not_exist_cost_their_clients_connection_only() {
+    let (mut server, mut qemu) = attach(&["--keep", "--vhost-user", "other"]);
+    let mut other = Qemu::attach(&server.dir.path().join("other"));
+    other.start();
+    qemu.start();
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+    let huge = File::from(memfd_create("huge", flags).unwrap());
+    let bytes = 4 << 20;
+    huge.set_len(bytes).unwrap();
+    let at = 1 << 32;
+    let huge = lent(at, bytes, &huge);
+    qemu.frontend.set_mem_table(&[qemu.ram(), huge]).unwrap();
+    qemu.guest
+        .offer(0, &[readable(at + (3 << 20), 16), writable(DATA, 16)]);
+    qemu.kick(0);
+    server.await_log("was cut short, or has no huge pages");
+    server.await_log("GPU power-cycled");
+    gpu::write(&mut other, Reg::PtInvAddr.offset(), 0x10);
+    assert_eq!(gpu::read(&mut other, Reg::PtInvAddr.offset()), 0x10);
+}
+
+#[test]
+fn one_client_does_not_have_the_address_space_of_all() {
+    let (server, mut qemu) = attach(&["--keep", "--vhost-user", "other"]);
+    qemu.start();
+    let sparse = memory(4 << 40);
+    let most = lent(1 << 42, (4 << 40) - RAM_BYTES, &sparse);
+    let more = lent(1 << 42, 4 << 40, &sparse);
+    let tables = [(most, true), (more, false)];
+    for (region, taken) in tables {
+        let told = qemu.frontend.set_mem_table(&[qemu.ram(), region]);
+        assert_eq!(told.is_ok(), taken, "{told:?}");
+    }
+    let address_space = || {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", server.pid())).unwrap();
+        let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+        pages * 4096
+    };
+    until("the end of what was mapped", || address_space() < 1 << 40);
+    let mut other = Qemu::attach(&server.dir.path().join("other"));
+    other.start();
 }
 
 #[test]

@@ -17,14 +17,12 @@ use vm_memory::mmap::{MmapRegion, MmapRegionError};
 use vm_memory::{FileOffset, VolatileMemory, VolatileSlice};
 
 use super::wire::DmaMap;
-use crate::lent::is_held;
+use crate::lent::{MAX_ADDRESS_SPACE, is_held};
 
 /// Most files of one client. Each keeps a descriptor open, of which a process has few.
 const MAX_FILES: usize = 128;
 /// Most mappings of one client: 16 clients share the kernel's 65,530 for a process.
 const MAX_MAPPINGS: usize = 2048;
-/// Most address space of one client, of the 2^47 bytes that a process has.
-const MAX_ADDRESS_SPACE: u64 = 1 << 42;
 /// Mappings begin and end at multiples of it in their file, or at the file's end.
 const WINDOW_BYTES: u64 = 1 << 30;
 const PAGE_BYTES: u64 = 4096;

@@ -40,7 +40,7 @@ use self::events::EventQueue;
 use self::requests::RECORD_BYTES;
 use self::vring::{QueueBroken, Table};
 use self::window::{TableNews, Window};
-use crate::lent::is_held;
+use crate::lent::{MAX_ADDRESS_SPACE, is_held};
 use crate::life::Presence;
 use crate::shared_gpu::{Session, SharedGpu};
 use crate::system_memory::GuestRam;
@@ -245,15 +245,24 @@ impl Door {
     }
 }
 
-fn is_all_held(table: &GuestMemoryMmap) -> io::Result<bool> {
+/// What is wrong with guest memory that the crate has mapped already.
+fn check_table(table: &GuestMemoryMmap) -> io::Result<()> {
+    let refused = |why: String| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    let mut taken = 0_u64;
     for region in table.iter() {
+        taken = taken.saturating_add(region.len());
         if let Some(place) = region.file_offset()
             && !is_held(place.file(), place.start(), region.len())?
         {
-            return Ok(false);
+            return refused("a file is shorter than the memory that it is to hold".to_owned());
         }
     }
-    Ok(true)
+    if taken > MAX_ADDRESS_SPACE {
+        return refused(format!(
+            "guest memory of {taken} bytes: at most {MAX_ADDRESS_SPACE} for one client"
+        ));
+    }
+    Ok(())
 }
 
 impl Drop for Door {
@@ -318,15 +327,12 @@ impl VhostUserBackend for Door {
     }
 
     fn update_memory(&self, memory: vring::Memory) -> io::Result<()> {
-        if !is_all_held(&memory.memory())? {
+        if let Err(error) = check_table(&memory.memory()) {
             // The table is in place already.
             if let Ok(place) = memory.lock() {
                 place.replace(GuestMemoryMmap::new());
             }
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a file is shorter than the memory that it is to hold",
-            ));
+            return Err(error);
         }
         thread::contain("taking a memory table", || self.take_memory(&memory));
         Ok(())
