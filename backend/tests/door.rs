@@ -15,7 +15,7 @@ use support::qemu::Qemu;
 use support::server::Server;
 use support::vfio::{memory, until};
 use vhost::vhost_user::VhostUserFrontend;
-use vhost::vhost_user::message::VhostUserConfigFlags;
+use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -490,6 +490,27 @@ fn one_client_does_not_have_the_address_space_of_all() {
         pages * 4096
     };
     until("the end of what was mapped", || address_space() < 1 << 40);
+    let mut other = Qemu::attach(&server.dir.path().join("other"));
+    other.start();
+}
+
+#[test]
+fn memory_by_messages_that_were_not_offered_has_an_end_too() {
+    let (server, mut qemu) = attach(&["--keep", "--vhost-user", "other"]);
+    // The crate takes what was never offered.
+    let more = VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS;
+    let features = VhostUserProtocolFeatures::from_bits_retain(qemu.protocol_features) | more;
+    qemu.frontend.set_protocol_features(features).unwrap();
+    qemu.begin();
+    qemu.set_memory(None);
+    let page = memory(4096);
+    let taken = (1..=1000)
+        .take_while(|number| {
+            let region = lent((1 << 32) + (number << 12), 4096, &page);
+            qemu.frontend.add_mem_region(&region).is_ok()
+        })
+        .count();
+    assert_eq!(taken, 31, "with RAM");
     let mut other = Qemu::attach(&server.dir.path().join("other"));
     other.start();
 }

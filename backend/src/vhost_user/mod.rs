@@ -69,6 +69,11 @@ const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatures::
     .union(VhostUserProtocolFeatures::BACKEND_SEND_FD)
     .union(VhostUserProtocolFeatures::SHMEM);
 
+/// Most regions of guest memory, as in one message; each has a mapping and a
+/// descriptor. The crate counts none: a client may add them one by one, by a
+/// protocol feature that was not offered.
+const MAX_REGIONS: usize = 32;
+
 const REQUEST_QUEUE: u16 = 0;
 const EVENT_QUEUE: u16 = 1;
 /// What is no queue, but the end of the thread that serves them. The crate
@@ -248,6 +253,12 @@ impl Door {
 /// What is wrong with guest memory that the crate has mapped already.
 fn check_table(table: &GuestMemoryMmap) -> io::Result<()> {
     let refused = |why: String| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    let regions = table.num_regions();
+    if regions > MAX_REGIONS {
+        return refused(format!(
+            "guest memory in {regions} regions: at most {MAX_REGIONS} for one client"
+        ));
+    }
     let mut taken = 0_u64;
     for region in table.iter() {
         taken = taken.saturating_add(region.len());
