@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 
 from . import commands, cpio
-from .cache import write_atomically
 from .errors import Refused
 from .kernel import Kernel
 from .module import target_directory
@@ -42,9 +41,7 @@ def write(
     archive.file("modules/order", "".join(f"{path.name}\n" for path in modules).encode())
     for tool in tools:
         archive.file(f"bin/{tool.name}", stripped(tool.read_bytes(), tool.name), executable=True)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    # Another run's QEMU may be reading the old one.
-    write_atomically(to, archive.finish())
+    to.write_bytes(archive.finish())
 
 
 def base(busybox: Path) -> cpio.Archive:

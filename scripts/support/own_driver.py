@@ -91,7 +91,7 @@ def kernel_arguments(limit_seconds: int) -> list[str]:
 
 
 def prepare(
-    progress: Progress, request: Request, which: str, refresh: bool, scratch: Path
+    progress: Progress, request: Request, which: str, refresh: bool, parts: Path
 ) -> setup.Prepared:
     """Fetch and build what the request needs; our driver is not part of it."""
     cache = Cache(progress)
@@ -106,13 +106,14 @@ def prepare(
         progress.note(f"QEMU {chosen_qemu.version}")
         userland = busybox.ensure(cache, debian)
         files = module_files(cache, debian, request, chosen)
+        chosen = setup.kept_kernel(chosen, parts)
     for name, data in files.items():
         # Where symbols have versions the kernel compares these, and takes such a module.
         if modules.built_for(data) not in {chosen.release, ""}:
             built_for = modules.built_for(data)
             progress.note(f"note: {name} was built for {built_for}, the guest is {chosen.release}")
-    server = setup.server_alone(progress)
-    initramfs = scratch / "initramfs.cpio"
+    server = setup.server_alone(progress, parts)
+    initramfs = parts / "initramfs.cpio"
     initramfs.write_bytes(archive(request, userland, files))
     return setup.together(chosen_qemu, chosen, initramfs, server)
 

@@ -47,8 +47,9 @@ environment:
   PRESIL_HEADERS        its header tree, as `make -C` takes it (with PRESIL_KERNEL)
 
 files:
-  target/run/report.json   the report for programs
-  target/run/logs/         console.log, server.log, qemu.log of the last run
+  target/run/latest/       of the last run: report.json, the report for programs, and
+                           console.log, server.log, qemu.log; the last ten are kept
+  target/run/report.json   the last run's report, once that run has ended
 
 examples:
   scripts/run                              the demo on Debian stable's kernel

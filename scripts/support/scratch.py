@@ -1,6 +1,7 @@
-"""A directory of one run for its sockets and small files, gone when the run is."""
+"""A directory of one run for its sockets and files, gone when the run is."""
 
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "presil-run-"
+UNLOCKED = "presil-new-"
+"""A directory that has no lock yet is not taken for one that was left behind."""
 LOCK = "lock"
 """Held by the run that a directory belongs to, and by nobody once that was killed."""
 SOCKET_PATH_LIMIT = 90
@@ -15,19 +18,30 @@ SOCKET_PATH_LIMIT = 90
 
 
 @contextmanager
-def directory() -> Iterator[Path]:
-    """A new directory whose path is short enough for sockets.
+def directory(base: Path | None = None) -> Iterator[Path]:
+    """A new directory below `base`, by default below TMPDIR; its path has room for sockets there.
 
     Those that killed runs have left are removed on the way.
     """
+    parent = base or for_sockets()
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_left_behind(parent)
+    made = Path(tempfile.mkdtemp(prefix=UNLOCKED, dir=parent))
+    with open(made / LOCK, "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        name = made.rename(parent / f"{PREFIX}{made.name.removeprefix(UNLOCKED)}")
+        try:
+            yield name
+        finally:
+            shutil.rmtree(name, ignore_errors=True)
+
+
+def for_sockets() -> Path:
+    """TMPDIR, or /tmp where the sockets' paths would be too long."""
     base = tempfile.gettempdir()
     if len(base) > SOCKET_PATH_LIMIT - len(f"/{PREFIX}xxxxxxxx/control"):
         base = "/tmp"
-    remove_left_behind(Path(base))
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=base) as name:
-        with open(Path(name) / LOCK, "w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield Path(name)
+    return Path(base)
 
 
 def remove_left_behind(base: Path) -> None:
@@ -38,4 +52,18 @@ def remove_left_behind(base: Path) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left, ignore_errors=True)
         except OSError:
-            continue  # it is in use, just being made, or not ours
+            continue  # it is in use, or not ours
+
+
+def keep(file: Path, into: Path) -> Path:
+    """The file in the directory of a run, where no later build or download changes it.
+
+    Those replace files, so a second name keeps the old one; where there can be none, a copy does.
+    """
+    kept = into / file.name
+    try:
+        kept.unlink(missing_ok=True)
+        os.link(file, kept)
+    except OSError:
+        shutil.copy2(file, kept)
+    return kept

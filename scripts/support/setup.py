@@ -1,9 +1,11 @@
 """From a checkout and an empty cache to everything that a run starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import busybox, commands, compiler, guest_image, host, kernel, module, qemu, sysroot
+from . import (
+    busybox, commands, compiler, guest_image, host, kernel, module, qemu, scratch, sysroot,
+)
 from .cache import Cache, locked
 from .debian import Debian
 from .progress import Progress
@@ -23,8 +25,14 @@ class Prepared:
     versions: dict[str, str]
 
 
-def prepare(progress: Progress, which_kernel: str, refresh: bool = False) -> Prepared:
-    """Fetch what is missing, build what has changed; a warm call takes seconds."""
+def prepare(
+    progress: Progress, which_kernel: str, parts: Path, refresh: bool = False
+) -> Prepared:
+    """Fetch what is missing, build what has changed; a warm call takes seconds.
+
+    What the caller starts is in its own directory `parts`: a build for somebody else does not
+    change it.
+    """
     cache = Cache(progress)
     host.check(cache.root)
     with locked(cache.root, progress):
@@ -36,14 +44,22 @@ def prepare(progress: Progress, which_kernel: str, refresh: bool = False) -> Pre
         userland = busybox.ensure(cache, debian)
         rust_sysroot = sysroot.ensure(cache, debian)
         cc = compiler.ensure(cache, debian)
+        chosen_kernel = kept_kernel(chosen_kernel, parts)
     with locked(module.target_directory(), progress):
         with progress.phase("build", "the model's server and the guest's programs"):
-            server = build_server(progress)
+            server = scratch.keep(build_server(progress), parts)
             tools = guest_image.build_tools(progress)
         driver = module.build(progress, chosen_kernel, rust_sysroot, cc)
-        initramfs = module.target_directory() / "kmod" / chosen_kernel.release / "initramfs.cpio"
+        initramfs = parts / f"initramfs-{chosen_kernel.release}.cpio"
         guest_image.write(initramfs, chosen_kernel, userland, driver, tools)
     return together(chosen_qemu, chosen_kernel, initramfs, server)
+
+
+def kept_kernel(chosen: kernel.Kernel, parts: Path) -> kernel.Kernel:
+    """The kernel with an image that nobody fetches or unpacks anew."""
+    directory = parts / chosen.release
+    directory.mkdir(exist_ok=True)
+    return replace(chosen, vmlinux=scratch.keep(chosen.vmlinux, directory))
 
 
 def together(
@@ -60,13 +76,13 @@ def together(
     return Prepared(chosen_qemu, chosen_kernel, initramfs, server, accel, versions)
 
 
-def server_alone(progress: Progress) -> Path:
-    """The model's server, where nothing else is built."""
+def server_alone(progress: Progress, parts: Path) -> Path:
+    """The model's server in the caller's directory, where nothing else is built."""
     with (
         locked(module.target_directory(), progress),
         progress.phase("server", "the model's server"),
     ):
-        return build_server(progress)
+        return scratch.keep(build_server(progress), parts)
 
 
 def build_server(progress: Progress) -> Path:
