@@ -4,7 +4,8 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use e3k_regs::Chip;
 use presil_device::{Config, ConfigError, Defects, OnWait};
 use tracing_subscriber::EnvFilter;
@@ -82,13 +83,14 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("door").args(["vhost_user", "vfio_user"]).required(true).multiple(true))]
 struct ServeArgs {
     /// Unix socket on which QEMU finds a GPU as a virtio device. May be repeated.
-    #[arg(long, value_name = "SOCKET", required_unless_present = "vfio_user")]
+    #[arg(long, value_name = "SOCKET", value_parser = socket_path())]
     vhost_user: Vec<PathBuf>,
 
     /// Unix socket on which QEMU finds a GPU as a PCI function. May be repeated.
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(long, value_name = "SOCKET", value_parser = socket_path())]
     vfio_user: Vec<PathBuf>,
 
     /// VRAM that software may use: what 0xD374 can say, or, without --vfio-user, a multiple of 256M up to 64G.
@@ -121,7 +123,7 @@ struct ServeArgs {
     keep: bool,
 
     /// Unix socket on which questions about every GPU are answered (see `presil query`).
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(long, value_name = "SOCKET", value_parser = socket_path())]
     control: Option<PathBuf>,
 
     /// Unix socket on which questions about GPU number N alone are answered: what a guest's
@@ -181,8 +183,8 @@ struct PrintArgs {
     #[arg(long, requires = "qemu_args")]
     hotplug: bool,
 
-    /// RAM of the guest in the printed options.
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size::parse, requires = "qemu_args")]
+    /// RAM of the guest in the printed options: a multiple of 8K, as QEMU wants it.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = qemu_args::guest_ram, requires = "qemu_args")]
     guest_ram: u64,
 }
 
@@ -245,17 +247,20 @@ fn print(text: &str) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
-    let config = config(args).unwrap_or_else(|error| {
-        let kind = clap::error::ErrorKind::ValueValidation;
-        Cli::command().error(kind, error).exit()
-    });
+    let config = config(args).unwrap_or_else(|error| wrong_command_line(error));
     let doors = doors(args);
+    let control = controls(args, doors.len());
     if args.print.qemu_args {
         let line = if args.print.hotplug {
-            qemu_args::hotplug_line(&doors, args.print.guest_ram, config.visible_bytes)
+            Ok(qemu_args::hotplug_line(
+                &doors,
+                args.print.guest_ram,
+                config.visible_bytes,
+            ))
         } else {
             qemu_args::line(&doors, args.print.guest_ram)
         };
+        let line = line.unwrap_or_else(|error| wrong_command_line(error));
         return print(&format!("{line}\n"));
     }
     let identity = Identity {
@@ -263,12 +268,11 @@ fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
         subsystem: args.pci_subsystem,
     };
     identity.warn();
-    let doors_number = doors.len();
     server::serve(&Options {
         doors,
         config,
         identity,
-        control: controls(args, doors_number),
+        control,
         access: Access {
             mode: args.socket_mode,
             group: args.socket_group,
@@ -279,6 +283,12 @@ fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// Ends the process as clap does for what it sees itself: with exit code 2.
+fn wrong_command_line(error: impl std::fmt::Display) -> ! {
+    let kind = clap::error::ErrorKind::ValueValidation;
+    Cli::command().error(kind, error).exit()
+}
+
 /// The control sockets. A GPU that does not exist is a mistake of the command line.
 fn controls(args: &ServeArgs, gpus: usize) -> Vec<ControlOptions> {
     let all = args.control.iter().map(|socket| ControlOptions {
@@ -287,9 +297,9 @@ fn controls(args: &ServeArgs, gpus: usize) -> Vec<ControlOptions> {
     });
     let bound = args.gpu_control.iter().map(|(number, socket)| {
         if *number >= gpus {
-            let error = format!("--gpu-control {number}: there are {gpus} GPUs, counted from 0");
-            let kind = clap::error::ErrorKind::ValueValidation;
-            Cli::command().error(kind, error).exit()
+            wrong_command_line(format!(
+                "--gpu-control {number}: there are {gpus} GPUs, counted from 0"
+            ))
         }
         ControlOptions {
             socket: socket.clone(),
@@ -359,10 +369,17 @@ fn surface_format(text: &str) -> Result<(u32, u32), &'static str> {
     parts.ok_or("expected a format code and the bytes of a pixel, as in 12=2")
 }
 
-fn gpu_control(text: &str) -> Result<(usize, PathBuf), &'static str> {
+fn gpu_control(text: &str) -> Result<(usize, PathBuf), String> {
     let parts = text.split_once('=');
-    let parts = parts.and_then(|(number, path)| Some((number.parse().ok()?, path.into())));
-    parts.ok_or("expected the GPU's number and a socket, as in 0=/tmp/ctl")
+    let parts = parts.and_then(|(number, path)| Some((number.parse().ok()?, path)));
+    let (number, path) = parts.ok_or("expected the GPU's number and a socket, as in 0=/tmp/ctl")?;
+    let path = socket::possible(path.into()).map_err(|error| error.to_string())?;
+    Ok((number, path))
+}
+
+/// A socket's path; it need not be UTF-8.
+fn socket_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(socket::possible)
 }
 
 fn socket_mode(text: &str) -> Result<u32, &'static str> {

@@ -1,18 +1,65 @@
 //! The options QEMU needs to attach this server's GPU.
 
+use std::path::Path;
+
 use crate::server::{DoorKind, DoorOptions};
-use crate::size::Size;
+use crate::size::{self, Size};
 use crate::vhost_user::{CONFIG_BYTES, QUEUE_SIZE, QUEUES, VIRTIO_ID};
 
 /// At more than 5 GT/s a guest's kernel waits after a bus reset for the port to
 /// say that its link is active, which QEMU's does not while ACPI handles hotplug.
 const PORT_SPEED: &str = "x-speed=5";
 
+/// QEMU rounds a machine's RAM up to a multiple of this, and then refuses a
+/// memory backend of another size.
+const RAM_UNIT: u64 = 8 << 10;
+
+/// The least RAM that QEMU 11.1 starts a q35 machine with, and the most that
+/// fits beside everything else in the 47 bits of a process's addresses.
+const RAM: std::ops::RangeInclusive<u64> = 64 << 10..=64 << 40;
+
+/// A socket path that no line can tell QEMU.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "socket path {}: a path with a control character, or that is not UTF-8, \
+     cannot be printed for QEMU: use another",
+    .0.escape_debug()
+)]
+pub struct UnprintablePath(String);
+
+/// Reads `--guest-ram`: a size that QEMU takes.
+pub fn guest_ram(text: &str) -> Result<u64, String> {
+    let bytes = size::parse(text).map_err(|error| error.to_string())?;
+    if RAM.contains(&bytes) && bytes.is_multiple_of(RAM_UNIT) {
+        return Ok(bytes);
+    }
+    Err(format!(
+        "QEMU has no machine of that size: expected a multiple of {}, from {} to {}",
+        Size(RAM_UNIT),
+        Size(*RAM.start()),
+        Size(*RAM.end())
+    ))
+}
+
 /// QEMU's options for the server at `doors` and a guest with `guest_ram`
 /// bytes, as one shell-quoted line: shared RAM, and for each GPU a root port
 /// (as on a board) and the device.
-pub fn line(doors: &[DoorOptions], guest_ram: u64) -> String {
-    options(doors, guest_ram, None)
+///
+/// # Errors
+///
+/// Where a socket has a path that the line could not hold.
+pub fn line(doors: &[DoorOptions], guest_ram: u64) -> Result<String, UnprintablePath> {
+    for door in doors {
+        check_path(&door.socket)?;
+    }
+    Ok(options(doors, guest_ram, None))
+}
+
+fn check_path(path: &Path) -> Result<(), UnprintablePath> {
+    match path.to_str() {
+        Some(text) if !text.contains(char::is_control) => Ok(()),
+        _ => Err(UnprintablePath(path.to_string_lossy().into_owned())),
+    }
 }
 
 /// The same without the devices, which come by `device_add` later: firmware
@@ -94,6 +141,8 @@ fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     fn door(kind: DoorKind, socket: &str) -> DoorOptions {
@@ -109,7 +158,7 @@ mod tests {
             door(DoorKind::VhostUser, "a"),
             door(DoorKind::VfioUser, "b"),
         ];
-        let line = line(&doors, 1 << 30);
+        let line = line(&doors, 1 << 30).unwrap();
         assert!(
             line.contains("pcie-root-port,id=presil-port,chassis=1,x-speed=5 -chardev"),
             "{line}"
@@ -133,7 +182,7 @@ mod tests {
     #[test]
     fn the_line_is_what_qemu_needs() {
         assert_eq!(
-            line(&[door(DoorKind::VhostUser, "/tmp/gpu.sock")], 1 << 30),
+            line(&[door(DoorKind::VhostUser, "/tmp/gpu.sock")], 1 << 30).unwrap(),
             "-machine q35,memory-backend=presil-ram -m 1G \
              -object memory-backend-memfd,id=presil-ram,size=1G,share=on \
              -device pcie-root-port,id=presil-port,chassis=1,x-speed=5 \
@@ -160,10 +209,47 @@ mod tests {
 
     #[test]
     fn odd_paths_are_quoted_for_the_shell_and_for_qemu() {
-        let line = line(&[door(DoorKind::VhostUser, "/tmp/it's, mine")], 1 << 30);
+        let line = line(&[door(DoorKind::VhostUser, "/tmp/it's, mine")], 1 << 30).unwrap();
         assert!(
             line.contains(r"'socket,id=presil-gpu,path=/tmp/it'\''s,, mine'"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_path_that_one_line_cannot_hold_is_refused() {
+        let latin = std::ffi::OsStr::from_bytes(b"/tmp/gr\xfcn");
+        for path in [
+            Path::new("/tmp/two\nlines"),
+            Path::new("tab\t"),
+            Path::new(latin),
+        ] {
+            for kind in [DoorKind::VhostUser, DoorKind::VfioUser] {
+                let socket = path.to_path_buf();
+                let refused = line(&[DoorOptions { kind, socket }], 1 << 30).unwrap_err();
+                assert!(!refused.to_string().contains('\n'), "{refused}");
+            }
+        }
+        line(&[door(DoorKind::VfioUser, "/tmp/grün, ja")], 1 << 30).unwrap();
+    }
+
+    #[test]
+    fn ram_that_qemu_refuses_is_refused_and_other_is_not() {
+        for text in [
+            "0",
+            "4K",
+            "8K",
+            "12K",
+            "1025K",
+            "1048577",
+            "65T",
+            "16777215T",
+            "much",
+        ] {
+            guest_ram(text).unwrap_err();
+        }
+        for (text, bytes) in [("64K", 64 << 10), ("5000K", 5_120_000), ("4G", 4 << 30)] {
+            assert_eq!(guest_ram(text), Ok(bytes));
+        }
     }
 }

@@ -73,6 +73,17 @@ pub fn group(text: &str) -> Result<u32, String> {
     number.ok_or_else(|| format!("/etc/group has no group {text}: give its number"))
 }
 
+/// A path that the kernel has room for.
+///
+/// # Errors
+/// [`SocketError::TooLong`].
+pub fn possible(path: PathBuf) -> Result<PathBuf, SocketError> {
+    if path.as_os_str().len() > MAX_PATH {
+        return Err(SocketError::TooLong(path));
+    }
+    Ok(path)
+}
+
 /// A listening socket whose file is removed when it is dropped.
 #[derive(Debug)]
 pub struct Socket {
@@ -114,9 +125,7 @@ impl Socket {
     /// Listens on `path`. A socket file on which nobody listens any more is replaced.
     /// Only those whom `access` names can connect, whatever the umask.
     pub fn listen(path: &Path, access: Access) -> Result<Self, SocketError> {
-        if path.as_os_str().len() > MAX_PATH {
-            return Err(SocketError::TooLong(path.to_owned()));
-        }
+        possible(path.to_owned())?;
         let failed = |error| SocketError::Io {
             path: path.to_owned(),
             error,

@@ -149,13 +149,55 @@ fn qemus_options_are_one_line_and_nothing_is_served() {
 #[test]
 fn a_socket_path_that_the_kernel_has_no_room_for_is_refused() {
     let path = format!("/tmp/{}", "x".repeat(110));
-    let output = run(&["serve", "--vhost-user", &path]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        stderr(&output).contains("at most 107"),
-        "{}",
-        stderr(&output)
-    );
+    let control = format!("0={path}");
+    for args in [
+        &["--vhost-user", &path][..],
+        &["--vfio-user", &path],
+        &["--vhost-user", "gpu", "--control", &path],
+        &["--vhost-user", "gpu", "--gpu-control", &control],
+    ] {
+        let output = run(&[&["serve"], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let said = stderr(&output);
+        assert!(said.contains("at most 107"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn what_qemu_could_not_be_told_is_refused_instead_of_printed() {
+    let print = ["serve", "--print-qemu-args"];
+    for (more, expected) in [
+        (&["--vhost-user", "two\nlines"][..], "control character"),
+        (&["--vfio-user", "bell\x07"], "control character"),
+        (
+            &["--vhost-user", "gpu", "--guest-ram", "0"],
+            "multiple of 8K",
+        ),
+        (
+            &["--vfio-user", "gpu", "--guest-ram", "1025K"],
+            "multiple of 8K",
+        ),
+        (
+            &["--vhost-user", "gpu", "--gpu-control", "1=ctl"],
+            "there are 1 GPUs",
+        ),
+    ] {
+        let output = run(&[&print[..], more].concat());
+        assert_eq!(output.status.code(), Some(2), "{more:?}");
+        assert_eq!(stdout(&output), "", "{more:?}");
+        let said = stderr(&output);
+        assert!(said.contains(expected), "{more:?}: {said}");
+    }
+}
+
+#[test]
+fn a_server_without_a_door_is_told_both_doors() {
+    let output = run(&["serve"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    for door in ["--vhost-user", "--vfio-user"] {
+        assert!(said.contains(door), "{said}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 """The cache directory: what was downloaded or built once and is kept."""
 
+import errno
 import fcntl
 import json
 import os
@@ -8,23 +9,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from .errors import Refused
+from .errors import Refused, writing
 from .progress import Progress
 
 REPO = Path(__file__).resolve().parents[2]
 STAMP = ".done"
+READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
+OWN_CACHE = "PRESIL_CACHE names a directory of your own"
+
+
+def cache_root() -> Path:
+    """The directory that holds what is kept."""
+    return Path(os.environ.get("PRESIL_CACHE") or REPO / ".cache").resolve()
 
 
 class Cache:
     """`$PRESIL_CACHE`, or `.cache` in the checkout."""
 
     def __init__(self, progress: Progress) -> None:
-        self.root = Path(os.environ.get("PRESIL_CACHE") or REPO / ".cache").resolve()
+        self.root = cache_root()
         self.progress = progress
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise Refused(f"cache directory {self.root}: {error.strerror}") from error
+            raise Refused(f"cache directory {self.root}: {error.strerror}; {OWN_CACHE}") from error
 
     def entry(
         self, name: str, key: str, make: Callable[[Path], None],
@@ -41,9 +49,15 @@ class Cache:
         directory = self.root / name
         if self.key_of(name) == key:
             return directory
-        if directory.exists():
-            shutil.rmtree(directory)
-        directory.mkdir(parents=True)
+        try:
+            if directory.exists():
+                shutil.rmtree(directory)
+            directory.mkdir(parents=True)
+        except OSError as error:
+            raise Refused(
+                f"the cache has no {directory} of this version, and making it failed:"
+                f" {error.strerror}; {OWN_CACHE}"
+            ) from error
         with self.progress.phase(*phase) if phase else nullcontext():
             make(directory)
         stamp = {"key": key, "path": str(directory)}
@@ -65,20 +79,34 @@ class Cache:
 def locked(directory: Path, progress: Progress) -> Iterator[None]:
     """Hold a directory alone; a second run waits for the first."""
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".presil-lock", "w", encoding="ascii") as handle:
+    lock = lock_of(directory)
+    try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             progress.note(f"waiting for another run that is using {directory}")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
+
+
+def lock_of(directory: Path) -> int:
+    """The descriptor of a directory's lock, which also somebody who may only read can hold."""
+    file = directory / ".presil-lock"
+    try:
+        return os.open(file, os.O_RDONLY | os.O_CREAT, 0o666)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+    return os.open(file if file.exists() else directory, os.O_RDONLY)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file that is either whole or absent after a crash."""
     partial = path.with_name(path.name + ".partial")
     data = content.encode() if isinstance(content, str) else content
-    with open(partial, "wb") as handle:
+    with writing(path), open(partial, "wb") as handle:
         handle.write(data)
         handle.flush()
         os.fsync(handle.fileno())

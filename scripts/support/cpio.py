@@ -3,6 +3,7 @@
 Not compressed: it is read from memory, and unpacking costs boot time.
 """
 
+import os
 import stat
 from dataclasses import dataclass, field
 
@@ -34,7 +35,7 @@ class Archive:
     def link(self, path: str, target: str) -> None:
         """Add a symbolic link."""
         self.directory(path.rpartition("/")[0])
-        self._entry(path, stat.S_IFLNK | 0o777, target.encode())
+        self._entry(path, stat.S_IFLNK | 0o777, os.fsencode(target))
 
     def finish(self) -> bytes:
         """The whole archive; nothing may be added after."""
@@ -42,7 +43,7 @@ class Archive:
         return b"".join(self._chunks)
 
     def _entry(self, name: str, mode: int, data: bytes) -> None:
-        encoded = name.encode() + b"\0"
+        encoded = os.fsencode(name) + b"\0"
         links = 2 if stat.S_ISDIR(mode) else 1
         # ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor namesize check
         fields = [self._inode, mode, 0, 0, links, 0, len(data), 0, 0, 0, 0, len(encoded), 0]

@@ -217,6 +217,7 @@ class Debian:
             r"resolve|resolving|connect|unreachable|timed out|timeout|Failed to fetch", errors
         )
         hint = f"the Debian mirror {self._mirror()} cannot be used (is there a network?)"
+        network = network and "No space left" not in errors
         what = hint if network else f"{command[0]} {command[1]} failed"
         return f"{what}: {reasons[0]}"
 

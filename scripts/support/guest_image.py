@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from . import commands, cpio
-from .errors import Refused
+from .errors import Refused, writing
 from .kernel import Kernel
 from .module import target_directory
 from .progress import Progress
@@ -41,7 +41,8 @@ def write(
     archive.file("modules/order", "".join(f"{path.name}\n" for path in modules).encode())
     for tool in tools:
         archive.file(f"bin/{tool.name}", stripped(tool.read_bytes(), tool.name), executable=True)
-    to.write_bytes(archive.finish())
+    with writing(to):
+        to.write_bytes(archive.finish())
 
 
 def base(busybox: Path) -> cpio.Archive:

@@ -51,6 +51,13 @@ def check(cache_root: Path, own_kernel: bool = False) -> None:
         # Kbuild splits its paths at blanks and make at colons.
         if re.search(r"[\s:]", str(path)):
             raise Refused(f"the path {str(path)!r} has a blank or a colon: Kbuild cannot take it")
+        if not is_text(path):
+            raise Refused(f"the path {str(path)!r} is no UTF-8: cargo cannot take it")
+
+
+def is_text(path: Path) -> bool:
+    """Whether a path is UTF-8."""
+    return not re.search("[\udc80-\udcff]", str(path))
 
 
 def has_debian_packages() -> bool:

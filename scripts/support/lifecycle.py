@@ -66,7 +66,7 @@ def illegal_size(kernel: str) -> str:
         nothing = {"PRESIL_CACHE": f"{scratch}/cache", "PRESIL_DEBIAN_MIRROR": "http://127.0.0.1:1"}
         run = start(kernel, Path(scratch), "--vram", "1000M", **nothing)
         _, errors = run.communicate(timeout=LIMIT_SECONDS)
-    if run.returncode != 1 or "1G to 15G" not in errors:
+    if run.returncode != 2 or "1G to 15G" not in errors:
         return f"exit status {run.returncode}, said {errors.splitlines()[-1:]}"
     return ""
 

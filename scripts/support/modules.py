@@ -85,10 +85,13 @@ def builtin_names(tree: Path) -> set[str]:
 def decompressed(path: Path, zstd: list[str]) -> bytes:
     """A module's bytes, whatever it is packed with."""
     data = path.read_bytes()
-    if path.suffix == ".xz":
-        return lzma.decompress(data)
-    if path.suffix == ".zst":
-        return subprocess.run(zstd, input=data, capture_output=True, check=True).stdout
+    try:
+        if path.suffix == ".xz":
+            return lzma.decompress(data)
+        if path.suffix == ".zst":
+            return subprocess.run(zstd, input=data, capture_output=True, check=True).stdout
+    except (lzma.LZMAError, subprocess.CalledProcessError) as error:
+        raise Refused(f"{path} is not whole, or no {path.suffix} file") from error
     return data
 
 

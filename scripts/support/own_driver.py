@@ -1,5 +1,6 @@
 """A user's own kernel, modules and script as a guest: `scripts/run --module` and its like."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from . import busybox, bzimage, guest_image, host, kernel, modules, qemu, setup, tools
 from .cache import Cache, locked
 from .debian import Debian
-from .errors import Refused
+from .errors import Refused, writing
 from .progress import Progress
 
 NEXT_PARAMETER = re.compile(r",(?=[A-Za-z_][\w.-]*=)")
@@ -114,7 +115,8 @@ def prepare(
             progress.note(f"note: {name} was built for {built_for}, the guest is {chosen.release}")
     server = setup.server_alone(progress, parts)
     initramfs = parts / "initramfs.cpio"
-    initramfs.write_bytes(archive(request, userland, files))
+    with writing(initramfs):
+        initramfs.write_bytes(archive(request, userland, files))
     return setup.together(chosen_qemu, chosen, initramfs, server)
 
 
@@ -172,7 +174,7 @@ def archive(request: Request, userland: Path, files: dict[str, bytes]) -> bytes:
     for name, data in files.items():
         image.file(f"modules/{name}.ko", packed(name, data))
     order = [f"{name}.ko {parameters.get(name, '')}".rstrip() + "\n" for name in files]
-    image.file("modules/order", "".join(order).encode())
+    image.file("modules/order", os.fsencode("".join(order)))
     if request.script:
         image.file(SCRIPT, request.script.read_bytes(), executable=True)
     for path, to in request.files:

@@ -79,8 +79,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add_run(parser)
     options = parser.parse_args(ours)
     options.serve_options = serve_options
-    if options.tree and not is_own(options):
-        parser.error("--modules: give a --module to load, a --guest-exec or a --kernel-image too")
+    for option, value in {"--modules": options.tree, "--guest-file": options.guest_file}.items():
+        if value and not is_own(options):
+            parser.error(f"{option}: give a --module, a --guest-exec or a --kernel-image too")
     options.door = options.door or (OWN_DOOR if is_own(options) else session.DOORS[0])
     return options
 

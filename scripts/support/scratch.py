@@ -37,11 +37,11 @@ def directory(base: Path | None = None) -> Iterator[Path]:
 
 
 def for_sockets() -> Path:
-    """TMPDIR, or /tmp where the sockets' paths would be too long."""
-    base = tempfile.gettempdir()
-    if len(base) > SOCKET_PATH_LIMIT - len(f"/{PREFIX}xxxxxxxx/control"):
-        base = "/tmp"
-    return Path(base)
+    """TMPDIR, or /tmp where QEMU could not be told the sockets' paths, or they would be too long."""
+    base = Path(tempfile.gettempdir())
+    room = SOCKET_PATH_LIMIT - len(f"/{PREFIX}xxxxxxxx/control")
+    good = str(base).isprintable() and len(os.fsencode(base)) <= room
+    return base if good else Path("/tmp")
 
 
 def remove_left_behind(base: Path) -> None:

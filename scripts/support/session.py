@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import console, control, guest_log, scratch
-from .errors import Refused
+from .errors import Misused, Refused
 from .processes import Processes, end_with
 from .progress import Progress
 from .setup import SERVER_PACKAGE, Prepared
@@ -21,6 +21,8 @@ from .vm import GUEST_MEMORY, Machine
 GUEST_LIMIT_SECONDS = 180
 EXPIRED_STATUS = 124
 """Exit status at the time limit, as timeout(1) has it."""
+USAGE_STATUS = 2
+"""Exit status of a program whose command line is wrong."""
 LAST_LINES = 20
 KERNEL_LOG = re.compile(rf'{console.MARK}(?:\d+ )?{{"kernel_log"')
 """Behind this message comes what `dmesg -r` prints, to the next message."""
@@ -209,11 +211,13 @@ def board_of(server: Path, guest: Guest, paths: Sockets) -> list[str]:
     """QEMU's options for the GPU, from the server itself, which refuses what cannot be."""
     command = server_command(server, guest, paths)
     command += ["--print-qemu-args", "--guest-ram", GUEST_MEMORY]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    if run.returncode != 0:
-        said = run.stderr.partition("\n\n")[0].strip()
-        raise Refused(said.removeprefix("error: ") or f"{SERVER_PACKAGE} refuses its options")
-    return shlex.split(run.stdout)
+    run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if run.returncode == 0 and run.stdout.startswith("-"):
+        return shlex.split(run.stdout)
+    said = run.stderr.partition("\n\n")[0].strip().removeprefix("error: ")
+    # Its help, which is no refusal, is not for a run.
+    refusal = Refused if run.returncode not in {0, USAGE_STATUS} else Misused
+    raise refusal(said or f"{SERVER_PACKAGE} serve {shlex.join(guest.server_options)}: no options")
 
 
 def check_board(server: Path, guest: Guest) -> None:

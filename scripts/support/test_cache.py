@@ -1,12 +1,45 @@
 """What the cache keeps and what it makes again."""
 
+import os
 import tempfile
 import unittest
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from .cache import Cache
+from .cache import Cache, locked
+from .errors import Refused
 from .progress import Progress
+
+
+NOBODY = 65534
+
+
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """As a user who owns nothing here; root would be stopped by no permission."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if before == 0:
+            os.seteuid(before)
+
+
+@contextmanager
+def read_only(root: Path) -> Iterator[None]:
+    """A tree of directories into which nobody may write."""
+    directories = [root, *(path for path in root.rglob("*") if path.is_dir())]
+    for path in directories:
+        path.chmod(0o555)
+    try:
+        yield
+    finally:
+        for path in directories:
+            path.chmod(0o755)
 
 
 class TestCache(unittest.TestCase):
@@ -36,6 +69,21 @@ class TestCache(unittest.TestCase):
             self.entry(old, "a")
             old.rename(new)
             self.assertEqual(self.entry(new, "a"), f"a {new}/tool")
+
+    def test_warm_cache_of_another_user_works_and_what_it_lacks_is_named(self) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            Path(scratch).chmod(0o755)
+            root = Path(scratch).resolve() / "cache"
+            for locked_before in (False, True):
+                self.entry(root, "a")
+                with read_only(root), somebody_else():
+                    with locked(root, Progress()):
+                        self.assertEqual(self.entry(root, "a"), f"a {root}/tool")
+                    with self.assertRaisesRegex(Refused, f"{root}/tool.*PRESIL_CACHE names"):
+                        self.entry(root, "b")
+                if not locked_before:
+                    with locked(root, Progress()):
+                        pass
 
 
 if __name__ == "__main__":

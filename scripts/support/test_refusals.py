@@ -1,4 +1,4 @@
-"""What scripts/run refuses before it builds anything: one line, exit status 1, nothing left behind."""
+"""What our commands refuse before they build anything: one line, an exit status, no traceback."""
 
 import os
 import subprocess
@@ -20,16 +20,25 @@ class Refusals(unittest.TestCase):
         self.addCleanup(scratch.cleanup)
         self.scratch = Path(scratch.name)
 
-    def refusal(self, *arguments: str, **environment: str) -> str:
+    def refusal(self, *arguments: str | bytes, status: int = 1, **environment: str) -> str:
         """The error line of a run that must be refused."""
+        return self.refusal_of("run", *arguments, status=status, **environment)
+
+    def refusal_of(
+        self, name: str, *arguments: str | bytes, status: int, stdout: int = subprocess.PIPE,
+        **environment: str,
+    ) -> str:
+        """The error line of one of our commands that must be refused."""
+        private = {"PRESIL_CACHE": str(self.scratch / "cache")}
         run = subprocess.run(
-            [sys.executable, REPO / "scripts/run", *arguments],
-            env={**os.environ, "PRESIL_CACHE": str(self.scratch / "cache"), **environment},
-            capture_output=True, text=True, check=False, timeout=120,
+            [sys.executable, REPO / "scripts" / name, *arguments],
+            env={**os.environ, **private, **environment}, stdin=subprocess.DEVNULL,
+            stdout=stdout, stderr=subprocess.PIPE, text=True, errors="replace", check=False,
+            timeout=120,
         )
-        self.assertEqual(run.returncode, 1, run.stderr)
+        self.assertEqual(run.returncode, status, run.stderr)
         self.assertNotIn("Traceback", run.stderr)
-        errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+        errors = [line for line in run.stderr.splitlines() if "error: " in line]
         self.assertEqual(len(errors), 1, run.stderr)
         return errors[0]
 
@@ -60,16 +69,65 @@ class Refusals(unittest.TestCase):
 
     def test_what_a_user_brings_and_is_not_there_is_named_with_its_option(self) -> None:
         for option in ("--module", "--guest-exec", "--kernel-image"):
-            error = self.refusal(option, "nowhere/x.ko", "--", "--chip", "2020")
+            error = self.refusal(option, "nowhere/x.ko", "--", "--chip", "2020", status=2)
             self.assertEqual(error, f"error: {option} nowhere/x.ko: no such file")
         script = self.program("hello")
-        error = self.refusal("--guest-exec", script, "--modules", "nowhere")
+        error = self.refusal("--guest-exec", script, "--modules", "nowhere", status=2)
         self.assertEqual(error, "error: --modules nowhere: no such directory")
 
     def test_half_of_a_users_kernel_is_refused(self) -> None:
         qemu = self.program("QEMU emulator version 11.1.3")
         error = self.refusal(PRESIL_QEMU=qemu, PRESIL_KERNEL="/nonexistent/bzImage")
         self.assertIn("PRESIL_HEADERS", error)
+
+    def test_wrong_command_lines_end_with_2(self) -> None:
+        for name, *arguments in (
+            ["run", "--no-such"], ["run", "--timeout", "0"], ["run", "--modules", "nowhere"],
+            ["run", "--guest-file", "nowhere"], ["bench", "--runs", "0"], ["bench", "--doo", "x"],
+            ["test", "--case", "("], ["test", "--case", "no such"], ["test", "--kernel", "x"],
+            ["test", "--quick", "--case", "demo"],
+        ):
+            with self.subTest(name, arguments=arguments):
+                self.refusal_of(name, *arguments, status=2)
+
+    def test_fuzz_takes_a_target_that_is_there_and_seconds(self) -> None:
+        for arguments in ([], ["ring"], ["ring", "1s"], ["ring", "0"], ["nowhere", "1"]):
+            run = subprocess.run(
+                [REPO / "scripts/fuzz", *arguments], capture_output=True, text=True, check=False
+            )
+            self.assertEqual((run.returncode, run.stdout), (2, ""), arguments)
+            self.assertIn("scripts/fuzz TARGET SECONDS", run.stderr)
+
+    def test_places_that_cannot_be_are_named(self) -> None:
+        nowhere = "/dev/null/here"
+        for error in (
+            self.refusal(PRESIL_CACHE=nowhere),
+            self.refusal(CARGO_TARGET_DIR=nowhere),
+            self.refusal("--keep-logs", nowhere),
+        ):
+            self.assertIn(nowhere, error)
+            self.assertIn("Not a directory", error)
+
+    def test_full_standard_output_is_told(self) -> None:
+        with open("/dev/full", "w", encoding="ascii") as full:
+            error = self.refusal_of("test", "--list", status=1, stdout=full.fileno())
+        self.assertRegex(error, "No space left on device; free space: .* MiB in the checkout")
+
+    def test_reader_that_stops_early_is_no_traceback(self) -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        run = subprocess.run(
+            [sys.executable, REPO / "scripts/test", "--list"], stdout=writing,
+            stderr=subprocess.PIPE, text=True, check=False,
+        )
+        os.close(writing)
+        self.assertEqual((run.returncode, run.stderr), (1, ""))
+
+    def test_names_that_are_no_text_are_told(self) -> None:
+        error = self.refusal("--module", b"gr\xfcn.ko", status=2)
+        self.assertEqual(error, "error: --module gr\\udcfcn.ko: no such file")
+        cache = os.fsdecode(os.fsencode(self.scratch) + b"/gr\xfcn")
+        self.assertIn("is no UTF-8", self.refusal(PRESIL_CACHE=cache))
 
 
 if __name__ == "__main__":

@@ -55,13 +55,15 @@ class Machine:
     def command(self) -> list[str]:
         """QEMU's whole command line."""
         cpu = self.cpu or ("host" if self.accel == "kvm" else "qemu64")
+        # A comma ends a value for QEMU, two are one of it.
+        escaped = str(self.control_socket).replace(",", ",,")
         command = [
             *self.qemu.command, "-no-user-config", "-nodefaults", "-display", "none",
             *self.devices, *self.board, "-accel", self.accel, "-cpu", cpu, "-smp", str(GUEST_CPUS),
             "-kernel", str(self.vmlinux), "-initrd", str(self.initramfs),
             "-append", self.kernel_command_line(),
             "-serial", "mon:stdio" if self.interactive else "stdio",
-            "-chardev", f"socket,id=control,path={self.control_socket}",
+            "-chardev", f"socket,id=control,path={escaped}",
             "-serial", "chardev:control",
         ]
         return command if self.reboots else [*command, "-no-reboot"]
