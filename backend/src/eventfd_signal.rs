@@ -17,6 +17,8 @@ use rustix::io::Errno;
 /// `IOCB_CMD_PREAD` and `IOCB_FLAG_RESFD` (`linux/aio_abi.h`).
 const PREAD: u16 = 0;
 const SIGNAL_WHEN_DONE: u32 = 1;
+/// Among them are flags that no kernel knows.
+const UNKNOWN_FLAGS: u32 = u32::MAX;
 /// Requests that may be under way at once, by different threads.
 const REQUESTS: libc::c_long = 64;
 
@@ -83,11 +85,38 @@ pub(crate) fn prepare() -> Result<(), Errno> {
 /// `EINVAL`: it is no eventfd; `EAGAIN`: the kernel has no memory for the moment.
 pub(crate) fn signal(eventfd: BorrowedFd<'_>) -> Result<(), Errno> {
     let context = context()?;
+    submit(context, eventfd, 0)?;
+    let mut over = [Done::default(); 4];
+    // SAFETY: room for as many as are asked for; a null time waits for the
+    // minimum only, which is none.
+    let taken = unsafe {
+        libc::syscall(
+            libc::SYS_io_getevents,
+            context.id,
+            0 as libc::c_long,
+            over.len(),
+            over.as_mut_ptr(),
+            ptr::null_mut::<libc::timespec>(),
+        )
+    };
+    done(taken).map(|_| ())
+}
+
+/// Whether `fd` is an eventfd. Asks the kernel and not the file, which may be
+/// of a FUSE file system whose server does not answer; signals nothing.
+pub(crate) fn is_eventfd(fd: BorrowedFd<'_>) -> bool {
+    // The eventfd is looked up before the flags are looked at.
+    let refused = context().and_then(|context| submit(context, fd, UNKNOWN_FLAGS));
+    refused == Err(Errno::OPNOTSUPP)
+}
+
+/// Reads nothing from the empty file, with `flags`, and signals `eventfd` then.
+fn submit(context: &Context, eventfd: BorrowedFd<'_>, flags: u32) -> Result<(), Errno> {
     let number = |fd: i32| u32::try_from(fd).map_err(|_| Errno::BADF);
     let mut request = Request {
         data: 0,
         key: 0,
-        rw_flags: 0,
+        rw_flags: flags,
         opcode: PREAD,
         priority: 0,
         file: number(context.empty.as_raw_fd())?,
@@ -109,21 +138,7 @@ pub(crate) fn signal(eventfd: BorrowedFd<'_>) -> Result<(), Errno> {
             requests.as_mut_ptr(),
         )
     };
-    done(submitted)?;
-    let mut over = [Done::default(); 4];
-    // SAFETY: room for as many as are asked for; a null time waits for the
-    // minimum only, which is none.
-    let taken = unsafe {
-        libc::syscall(
-            libc::SYS_io_getevents,
-            context.id,
-            0 as libc::c_long,
-            over.len(),
-            over.as_mut_ptr(),
-            ptr::null_mut::<libc::timespec>(),
-        )
-    };
-    done(taken).map(|_| ())
+    done(submitted).map(|_| ())
 }
 
 fn done(result: libc::c_long) -> Result<libc::c_long, Errno> {
@@ -138,6 +153,7 @@ fn done(result: libc::c_long) -> Result<libc::c_long, Errno> {
 mod tests {
     use std::os::fd::AsFd;
 
+    use rustix::event::epoll::CreateFlags;
     use rustix::event::{EventfdFlags, eventfd};
     use rustix::io::{read, write};
     use rustix::pipe::pipe;
@@ -183,5 +199,17 @@ mod tests {
     fn what_is_no_eventfd_is_refused() {
         let (_reader, writer) = pipe().unwrap();
         assert_eq!(signal(writer.as_fd()), Err(Errno::INVAL));
+    }
+    #[test]
+    fn an_eventfd_is_told_from_what_only_looks_like_one_and_is_not_signalled() {
+        let fd = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        assert!(is_eventfd(fd.as_fd()));
+        assert_eq!(read(&fd, &mut [0; 8]), Err(Errno::AGAIN));
+        // An epoll has no file type either, and may hold files that wait.
+        let epoll = rustix::event::epoll::create(CreateFlags::CLOEXEC).unwrap();
+        let memory = memfd_create("memory", MemfdFlags::CLOEXEC).unwrap();
+        for other in [epoll, memory] {
+            assert!(!is_eventfd(other.as_fd()));
+        }
     }
 }

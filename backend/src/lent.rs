@@ -1,11 +1,15 @@
 //! What a client lends: descriptors, which may be of any kind, and whose status
 //! flags it shares: no use of one may rely on it not to block.
+//!
+//! Even to ask for its size, or to close it, may wait for ever: a file of a FUSE
+//! file system asks a process of the client's. So the kernel alone says what kind
+//! one is, and what is of a wrong kind is dropped before any lock is taken.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{FileType, fstat};
+use rustix::fs::fcntl_get_seals;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::eventfd_signal;
@@ -14,13 +18,23 @@ use crate::eventfd_signal;
 /// the process has for all of them.
 pub(crate) const MAX_ADDRESS_SPACE: u64 = 1 << 42;
 
+/// Said of memory that is refused.
+const NO_MEMORY: &str = "guest memory is in a file that is neither of tmpfs (as a \
+    memory-backend-memfd) nor of hugetlbfs: the GPU might wait for its pages for ever";
+const TOO_SHORT: &str = "a file is shorter than the memory that it is to hold";
+
 /// Where a file is read that has no positions.
 const NO_POSITION: u64 = u64::MAX;
 
-/// Whether `fd` may be an eventfd. Those have no file type; directories,
-/// regular files, devices, pipes and sockets have.
+/// Whether `fd` is an eventfd. Never waits.
 pub(crate) fn is_event(fd: impl AsFd) -> bool {
-    fstat(fd).is_ok_and(|data| FileType::from_raw_mode(data.st_mode) == FileType::Unknown)
+    eventfd_signal::is_eventfd(fd.as_fd())
+}
+
+/// Whether `fd` is a file that is memory, and whose pages nobody is asked for: of
+/// tmpfs or hugetlbfs, as each memfd is. Only those have seals. Never waits.
+fn is_memory(fd: impl AsFd) -> bool {
+    fcntl_get_seals(fd).is_ok()
 }
 
 /// An eventfd that a client lent to be told by.
@@ -64,10 +78,34 @@ pub(crate) fn take(fd: impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// Whether `file` is one that holds memory: `bytes` bytes from `offset` on.
-/// Beyond its end an access would be a SIGBUS.
-pub(crate) fn is_held(file: &File, offset: u64, bytes: u64) -> io::Result<bool> {
-    let data = file.metadata()?;
+/// A file of memory that a client lent.
+#[derive(Debug)]
+pub(crate) struct LentMemory(File);
+
+impl LentMemory {
+    /// # Errors
+    /// `EINVAL`: it is of another kind, and pages of it might never come.
+    pub(crate) fn new(fd: OwnedFd) -> Result<Self, Errno> {
+        if is_memory(&fd) {
+            Ok(Self(fd.into()))
+        } else {
+            tracing::warn!("{NO_MEMORY}");
+            Err(Errno::INVAL)
+        }
+    }
+
+    pub(crate) fn into_file(self) -> File {
+        self.0
+    }
+}
+
+/// What is wrong with `file` as one that holds memory: `bytes` bytes from
+/// `offset` on. Beyond its end an access would be a SIGBUS. Never waits.
+pub(crate) fn fault_of(file: &File, offset: u64, bytes: u64) -> io::Result<Option<&'static str>> {
+    if !is_memory(file) {
+        return Ok(Some(NO_MEMORY));
+    }
     let end = offset.checked_add(bytes);
-    Ok(data.is_file() && end.is_some_and(|end| end <= data.len()))
+    let held = file.metadata()?.len();
+    Ok(end.is_none_or(|end| end > held).then_some(TOO_SHORT))
 }

@@ -2,7 +2,6 @@
 //! the files behind them.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,6 +14,7 @@ use vm_memory::{Bytes, VolatileSlice};
 
 use super::lent_files::{LentFiles, Place};
 use super::wire::{DmaMap, DmaUnmap};
+use crate::lent::LentMemory;
 use crate::sigbus;
 use crate::system_memory::{MEMORY_NOT_SHARED, NEVER_WRITTEN};
 
@@ -77,11 +77,11 @@ impl Dma {
     /// # Errors
     /// `EINVAL`: no pages, or not all of the file's; `EEXIST`: a part of it is
     /// mapped; `ENOSPC`: too many, or what [`LentFiles::place`] says.
-    pub(super) fn map(&self, request: DmaMap, fd: Option<OwnedFd>) -> Result<(), Errno> {
+    pub(super) fn map(&self, request: DmaMap, file: Option<LentMemory>) -> Result<(), Errno> {
         let DmaMap { address, bytes, .. } = request;
         let last = last_of(address, bytes).ok_or(Errno::INVAL)?;
         let aligned = (address | bytes | request.offset).is_multiple_of(PAGE_BYTES);
-        if fd.is_some() && !aligned {
+        if file.is_some() && !aligned {
             return Err(Errno::INVAL);
         }
         let mut table = self.table.write();
@@ -92,8 +92,10 @@ impl Dma {
             return Err(Errno::NOSPC);
         }
         // The address space of this process has an end, too.
-        let fd = fd.filter(|_| last < BUS_END);
-        let place = fd.map(|fd| table.files.place(&request, fd)).transpose()?;
+        let file = file.filter(|_| last < BUS_END);
+        let place = file
+            .map(|file| table.files.place(&request, file))
+            .transpose()?;
         let range = Range {
             last,
             readable: request.readable,
@@ -324,7 +326,7 @@ mod tests {
                             address: START + at * PAGE_BYTES,
                             bytes: number * PAGE_BYTES,
                         };
-                        let done = dma.map(request, Some(file.try_clone().unwrap().into()));
+                        let done = dma.map(request, Some(LentMemory::new(file.try_clone().unwrap().into()).unwrap()));
                         prop_assert_eq!(done.is_err(), taken);
                         if !taken {
                             for page in at..at + number {

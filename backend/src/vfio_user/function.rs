@@ -1,6 +1,6 @@
 //! The PCI function: its regions as messages reach them, and its resets.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use e3k_regs::Reg;
@@ -13,6 +13,7 @@ use super::counters::VfioUserCounters;
 use super::dma::{Bus, Dma};
 use super::interrupts::{Interrupts, Port};
 use super::wire::{Access, SetIrqs};
+use crate::lent::LentEvent;
 use crate::pci::Identity;
 use crate::shared_gpu::SharedGpu;
 
@@ -216,9 +217,13 @@ impl Function {
 
     /// # Errors
     /// As [`Interrupts::set`].
-    pub(super) fn set_irqs(&self, request: SetIrqs<'_>, fd: Option<OwnedFd>) -> Result<(), Errno> {
+    pub(super) fn set_irqs(
+        &self,
+        request: SetIrqs<'_>,
+        event: Option<LentEvent>,
+    ) -> Result<(), Errno> {
         let _session = self.gpu.enter();
-        self.interrupts.set(request, fd)
+        self.interrupts.set(request, event)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The function's interrupt, by MSI or INTx.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -71,13 +70,13 @@ impl Interrupts {
     ///
     /// # Errors
     /// `EINVAL`: there are no such interrupts, they cannot do that, or the
-    /// descriptors are not theirs.
-    pub(super) fn set(&self, request: SetIrqs<'_>, fd: Option<OwnedFd>) -> Result<(), Errno> {
+    /// descriptor is not theirs.
+    pub(super) fn set(&self, request: SetIrqs<'_>, event: Option<LentEvent>) -> Result<(), Errno> {
         let (_, number) = kind(request.index).ok_or(Errno::INVAL)?;
         let end = request.start.checked_add(request.count);
         if number == 0
             || end.is_none_or(|end| end > number)
-            || (request.data != IrqData::EventFds && fd.is_some())
+            || (request.data != IrqData::EventFds && event.is_some())
         {
             return Err(Errno::INVAL);
         }
@@ -87,7 +86,7 @@ impl Interrupts {
         let chosen = all || matches!(request.data, IrqData::Bools([chosen]) if *chosen != 0);
         match (request.action, request.data) {
             (IrqAction::Trigger, IrqData::EventFds) if request.count == 1 => {
-                state.assign(intx, fd.map(LentEvent::new).transpose()?);
+                state.assign(intx, event);
             }
             (IrqAction::Trigger, IrqData::None) if request.count == 0 => state.assign(intx, None),
             (IrqAction::Trigger, IrqData::None | IrqData::Bools(_)) => {

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Weak};
 
@@ -17,7 +16,7 @@ use vm_memory::mmap::{MmapRegion, MmapRegionError};
 use vm_memory::{FileOffset, VolatileMemory, VolatileSlice};
 
 use super::wire::DmaMap;
-use crate::lent::{MAX_ADDRESS_SPACE, is_held};
+use crate::lent::{LentMemory, MAX_ADDRESS_SPACE, fault_of};
 
 /// Most files of one client. Each keeps a descriptor open, of which a process has few.
 const MAX_FILES: usize = 128;
@@ -76,18 +75,19 @@ impl Mapping {
 }
 
 impl LentFiles {
-    /// Where the memory of `request` is, which comes with `fd`.
+    /// Where the memory of `request` is, which comes with `file`.
     ///
     /// # Errors
-    /// `EINVAL`: no file of memory, or not all of it; `EACCES`: it was not opened
+    /// `EINVAL`: not all of it is in the file; `EACCES`: it was not opened
     /// for what the range is to allow; `ENOSPC`: too many files or mappings, or
     /// too much address space; or what `mmap` says.
-    pub(super) fn place(&mut self, request: &DmaMap, fd: OwnedFd) -> Result<Place, Errno> {
-        let (file, id) = self.open(File::from(fd))?;
+    pub(super) fn place(&mut self, request: &DmaMap, file: LentMemory) -> Result<Place, Errno> {
+        let (file, id) = self.open(file.into_file())?;
         if request.writable && !id.2 {
             return Err(Errno::ACCESS);
         }
-        if !is_held(&file, request.offset, request.bytes).map_err(|_| Errno::BADF)? {
+        let fault = fault_of(&file, request.offset, request.bytes);
+        if fault.map_err(|_| Errno::BADF)?.is_some() {
             return Err(Errno::INVAL);
         }
         let mapping = match self.known(id, request) {

@@ -29,6 +29,7 @@ use self::connection::{Broken, Connection, Message};
 use self::dma::ANNOUNCED_RANGES;
 use self::function::Function;
 use self::wire::{Command, MAX_DATA, Reply};
+use crate::lent::{LentEvent, LentMemory};
 use crate::life::Presence;
 use crate::pci::Identity;
 use crate::shared_gpu::SharedGpu;
@@ -129,7 +130,8 @@ impl Client<'_> {
             Command::Version { .. } => {}
             Command::DmaMap(request) => {
                 self.door.counters.dma_maps.add(1);
-                function.dma.map(request, only(fds)?)?;
+                let file = only(fds)?.map(LentMemory::new).transpose()?;
+                function.dma.map(request, file)?;
             }
             Command::DmaUnmap(request) => {
                 self.door.counters.dma_unmaps.add(1);
@@ -146,7 +148,10 @@ impl Client<'_> {
                 let (flags, count) = interrupts::kind(index).ok_or(Errno::INVAL)?;
                 reply.irq_info(index, flags, count);
             }
-            Command::SetIrqs(request) => function.set_irqs(request, only(fds)?)?,
+            Command::SetIrqs(request) => {
+                let event = only(fds)?.map(LentEvent::new).transpose()?;
+                function.set_irqs(request, event)?;
+            }
             Command::RegionRead(access) => {
                 function.read(access, reply.access(access, access.count))?;
             }

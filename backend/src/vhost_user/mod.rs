@@ -40,7 +40,7 @@ use self::events::EventQueue;
 use self::requests::RECORD_BYTES;
 use self::vring::{QueueBroken, Table};
 use self::window::{TableNews, Window};
-use crate::lent::{MAX_ADDRESS_SPACE, is_held};
+use crate::lent::{MAX_ADDRESS_SPACE, fault_of};
 use crate::life::Presence;
 use crate::shared_gpu::{Session, SharedGpu};
 use crate::system_memory::GuestRam;
@@ -263,9 +263,9 @@ fn check_table(table: &GuestMemoryMmap) -> io::Result<()> {
     for region in table.iter() {
         taken = taken.saturating_add(region.len());
         if let Some(place) = region.file_offset()
-            && !is_held(place.file(), place.start(), region.len())?
+            && let Some(fault) = fault_of(place.file(), place.start(), region.len())?
         {
-            return refused("a file is shorter than the memory that it is to hold".to_owned());
+            return refused(fault.to_owned());
         }
     }
     if taken > MAX_ADDRESS_SPACE {

@@ -10,6 +10,7 @@
 )]
 
 pub mod doorbell;
+pub mod fuse;
 pub mod gpu;
 pub mod guest;
 pub mod qemu;
@@ -22,3 +23,16 @@ use std::time::Duration;
 
 /// Longer than anything here takes, also on a crowded machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Fails if somebody keeps the GPU's lock.
+pub fn assert_nobody_holds(gpu: &std::sync::Arc<presil::shared_gpu::SharedGpu>) {
+    let (entered, done) = std::sync::mpsc::channel();
+    let gpu = std::sync::Arc::clone(gpu);
+    std::thread::spawn(move || {
+        let _session = gpu.enter();
+        // The test may have given up.
+        let _ = entered.send(());
+    });
+    let waited = done.recv_timeout(PATIENCE);
+    assert!(waited.is_ok(), "somebody keeps the GPU");
+}

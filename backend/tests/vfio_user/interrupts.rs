@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::FENCE_AT;
+use crate::support::assert_nobody_holds;
+use crate::support::fuse::Stubborn;
 use crate::support::vfio::*;
 
 #[test]
@@ -157,4 +159,28 @@ fn what_is_no_eventfd_is_refused_when_it_arrives_and_stays_as_it_is() {
     rig.submit_fence(FENCE_AT, 1);
     rig.until_idle();
     assert_eq!(file.metadata().unwrap().len(), 0);
+}
+
+#[test]
+fn a_file_whose_owner_answers_nothing_keeps_nobody_from_the_gpu() {
+    let irqs = body(&[20, 4 | 32, MSI, 0, 1], &[]);
+    let map = body(&[32, 3], &[0, 0x100_0000, 0x1000]);
+    for (command, request) in [(SET_IRQS, irqs), (DMA_MAP, map)] {
+        let mut rig = Rig::new();
+        rig.bring_up(&Signal::new());
+        let mut stubborn = match Stubborn::new() {
+            Ok(stubborn) => stubborn,
+            Err(error) => {
+                println!("not tried: no FUSE file system here ({error})");
+                return;
+            }
+        };
+        fill_ram_for_long(&mut rig);
+        let raw = message(1, command, 0, &request);
+        rig.client.send(&raw, &[stubborn.file.as_fd()]);
+        stubborn.await_question();
+        assert_nobody_holds(&rig.gpu);
+        drop(stubborn);
+        assert_eq!(rig.client.receive().unwrap().error, Some(EINVAL));
+    }
 }
