@@ -82,6 +82,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for option, value in {"--modules": options.tree, "--guest-file": options.guest_file}.items():
         if value and not is_own(options):
             parser.error(f"{option}: give a --module, a --guest-exec or a --kernel-image too")
+    if options.junit and (options.shell or options.setup_only):
+        parser.error("--junit: with --shell and --setup-only nothing is checked")
     options.door = options.door or (OWN_DOOR if is_own(options) else session.DOORS[0])
     return options
 
@@ -139,6 +141,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
                        f" (default: {session.GUEST_LIMIT_SECONDS})")
     group.add_argument("--keep-logs", type=Path, metavar="DIR",
                        help="put the report and the logs of console, server and QEMU into DIR")
+    group.add_argument("--junit", type=Path, metavar="FILE",
+                       help="write every check as JUnit XML, which CI systems read")
     group.add_argument("--setup-only", action="store_true",
                        help="fetch and build everything, start nothing")
     group.add_argument("--refresh", action="store_true",

@@ -1,14 +1,14 @@
 """The whole-stack tests in virtual machines: which guests, and how each is judged."""
 
 import re
-import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import lspci, session
 from .console import Transcript
 from .errors import Refused
 from .progress import Progress
+from .results import Result
 from .session import Guest
 from .setup import Prepared
 
@@ -95,61 +95,6 @@ def on_the_pci_function() -> list[Case]:
         Case("a model that ignores invalidations is noticed",
              Guest("bare", door, server_options=stale), fails=("a page is mapped anew",)),
     ]
-
-
-@dataclass
-class Result:
-    """One test that ran, or could not."""
-
-    suite: str
-    name: str
-    problem: str = ""
-    skipped: str = ""
-    seconds: float = 0.0
-
-
-@dataclass
-class Results:
-    """All of them."""
-
-    rows: list[Result] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    """What the user asked to leave out: no failure, and no skip."""
-
-    def count(self) -> tuple[int, int, int]:
-        """Passed, failed, skipped."""
-        skipped = sum(bool(row.skipped) for row in self.rows)
-        failed = sum(bool(row.problem) for row in self.rows)
-        return len(self.rows) - skipped - failed, failed, skipped
-
-    def closing_line(self) -> str:
-        """The line that ends the suite."""
-        passed, failed, skipped = self.count()
-        line = f"{passed} passed, {failed} failed, {skipped} skipped"
-        return line + (f"; left out: {', '.join(self.left_out)}" if self.left_out else "")
-
-    def is_good(self, skips_fail: bool) -> bool:
-        """Whether nothing failed and, where that counts as a failure, nothing was skipped."""
-        passed, failed, skipped = self.count()
-        return passed > 0 and not failed and not (skipped and skips_fail)
-
-    def write_junit(self, path: Path) -> None:
-        """The results in the form that CI systems read."""
-        passed, failed, skipped = self.count()
-        root = ElementTree.Element(
-            "testsuite", name="presil", tests=str(passed + failed + skipped),
-            failures=str(failed), skipped=str(skipped),
-        )
-        for row in self.rows:
-            case = ElementTree.SubElement(
-                root, "testcase", classname=row.suite, name=row.name, time=f"{row.seconds:.3f}"
-            )
-            if row.problem:
-                ElementTree.SubElement(case, "failure", message=row.problem)
-            if row.skipped:
-                ElementTree.SubElement(case, "skipped", message=row.skipped)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
 
 
 def full_name(case: Case) -> str:

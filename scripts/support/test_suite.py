@@ -5,6 +5,7 @@ from typing import Any
 
 from support import report, session, suite
 from support.console import Transcript
+from support.results import Result, Results
 
 
 def check(name: str, **fields: Any) -> dict[str, Any]:
@@ -75,13 +76,13 @@ class Count(unittest.TestCase):
         self.assertIn("no known reason", report.verdict_line([check("c", skipped="-")]))
 
     def test_what_was_left_out_on_purpose_is_told_and_fails_nothing(self) -> None:
-        results = suite.Results([suite.Result("host", "a")], ["virtual machines (--quick)"])
+        results = Results([Result("host", "a")], ["virtual machines (--quick)"])
         self.assertTrue(results.is_good(skips_fail=True))
         self.assertEqual(results.closing_line(),
                          "1 passed, 0 failed, 0 skipped; left out: virtual machines (--quick)")
-        results.rows.append(suite.Result("host", "b", skipped="no cargo fmt"))
+        results.rows.append(Result("host", "b", skipped="no cargo fmt"))
         self.assertEqual([results.is_good(fail) for fail in (False, True)], [True, False])
-        self.assertFalse(suite.Results().is_good(skips_fail=False), "nothing ran")
+        self.assertFalse(Results().is_good(skips_fail=False), "nothing ran")
 
     def test_program_that_fails_without_a_word_fails_the_run(self) -> None:
         transcript = Transcript()
