@@ -80,6 +80,32 @@ class Refusals(unittest.TestCase):
         error = self.refusal(PRESIL_QEMU=qemu, PRESIL_KERNEL="/nonexistent/bzImage")
         self.assertIn("PRESIL_HEADERS", error)
 
+    def path_with(self, **programs: str) -> str:
+        """A PATH on which these programs, shell scripts, come first."""
+        place = self.scratch / "bin"
+        place.mkdir()
+        for name, text in programs.items():
+            (place / name).write_text(f"#!/bin/sh\n{text}\n", "utf-8")
+            (place / name).chmod(0o755)
+        return f"{place}:{os.environ['PATH']}"
+
+    def test_rust_that_is_too_old_is_told_before_anything_is_fetched(self) -> None:
+        old = "rustc 1.85.0 (4d91de4e4 2025-02-17) (built from a source tarball)"
+        path = self.path_with(rustc=f"echo '{old}'", cargo="echo built >&2; exit 1")
+        for name in ("run", "test", "bench"):
+            error = self.refusal_of(name, status=1, PATH=path, PRESIL_DEBIAN_MIRROR=NOBODY_LISTENS)
+            self.assertRegex(error, "/bin/rustc is rustc 1.85.0, 1.95 or newer .* install rustup")
+
+    def test_rust_that_does_not_run_and_a_compiler_without_libc_are_told(self) -> None:
+        path = self.path_with(rustc="exit 1")
+        self.assertIn("exit status 1; get Rust by rustup", self.refusal(PATH=path))
+        (self.scratch / "bin/rustc").unlink()
+        broken = "echo 'ld: cannot find Scrt1.o: No such file' >&2; exit 1"
+        (self.scratch / "bin/cc").write_text(f"#!/bin/sh\n{broken}\n", "utf-8")
+        (self.scratch / "bin/cc").chmod(0o755)
+        error = self.refusal(PATH=path)
+        self.assertIn("Scrt1.o: No such file; install: build-essential", error)
+
     def test_wrong_command_lines_end_with_2(self) -> None:
         for name, *arguments in (
             ["run", "--no-such"], ["run", "--timeout", "0"], ["run", "--modules", "nowhere"],
