@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use e3k_regs::register::BAR0_BYTES;
 use e3k_regs::{GpuVa, Reg, VramOffset};
+use presil_device::WordUse;
 use serde_json::{Value, json};
 
 use crate::control_clients::{Client, Clients};
+use crate::running;
 use crate::server::{self, Served};
 use crate::shared_gpu::{Lost, SharedGpu};
 use crate::socket::{self, Socket};
@@ -26,6 +28,8 @@ const MAX_LINE: usize = 256;
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Most bytes of VRAM in one answer.
 const MAX_VRAM_READ: u64 = 4096;
+/// Most words of BAR0 in one order of one answer.
+const MOST_WORDS: usize = 10;
 
 /// What `help` answers; also part of `presil query --help`.
 pub const HELP: &[(&str, &str)] = &[
@@ -39,7 +43,25 @@ pub const HELP: &[(&str, &str)] = &[
         "reg OFFSET",
         "the 32-bit word at BAR0 offset OFFSET; the guest's accesses alone are counted",
     ),
-    ("faults", "the fault log and the ring errors, oldest first"),
+    (
+        "faults",
+        "the fault log, the ring errors and the waits that nothing had satisfied, oldest first",
+    ),
+    ("ring_errors", "the ring errors alone, oldest first"),
+    (
+        "misuse",
+        "registers that were misused (read-only ones written, ones in reserved bits, another \
+         width than theirs), and how often",
+    ),
+    (
+        "undeclared",
+        "the words of BAR0 that the model does not have and the guest uses most: ten by reads, \
+         ten by writes",
+    ),
+    (
+        "running",
+        "what could still work: started rings, process ids with valid L1 registers, bus master",
+    ),
     ("vram OFFSET LEN", "LEN (at most 4096) bytes of VRAM in hex"),
     ("gpus", "info of every GPU of this server, in their order"),
     (
@@ -228,6 +250,10 @@ fn answer_of(served: &Served, question: &[&str]) -> Result<Value, Refusal> {
         ["info"] => Ok(server::describe(served)),
         ["counters"] => counters(served),
         ["faults"] => faults(gpu),
+        ["ring_errors"] => ring_errors(gpu),
+        ["misuse"] => misuse(gpu),
+        ["undeclared"] => undeclared(gpu),
+        ["running"] => Ok(serde_json::to_value(running::look(served)?)?),
         ["walk", pid, va] => walk(gpu, number(pid)?, number(va)?),
         ["walk", ..] => Err(Refusal::Usage("walk PID VA")),
         ["reg", offset] => register(gpu, number(offset)?),
@@ -272,6 +298,41 @@ fn faults(gpu: &SharedGpu) -> Result<Value, Refusal> {
         "faults": told(&faults)?,
         "ring_errors": told(&ring_errors)?,
         "unmet_waits": told(&unmet_waits)?,
+    }))
+}
+
+fn ring_errors(gpu: &SharedGpu) -> Result<Value, Refusal> {
+    let errors = gpu
+        .enter()
+        .run(|gpu| gpu.ring_errors().cloned().collect::<Vec<_>>())?;
+    Ok(json!({ "ring_errors": told(&errors)? }))
+}
+
+fn misuse(gpu: &SharedGpu) -> Result<Value, Refusal> {
+    let (misuses, counters) = gpu
+        .enter()
+        .run(|gpu| (gpu.misuses().collect::<Vec<_>>(), gpu.counters()))?;
+    Ok(json!({
+        "registers": serde_json::to_value(misuses)?,
+        "refused_accesses": counters.refused_accesses,
+    }))
+}
+
+fn undeclared(gpu: &SharedGpu) -> Result<Value, Refusal> {
+    let words = gpu
+        .enter()
+        .run(|gpu| gpu.undeclared_words().collect::<Vec<_>>())?;
+    let most = |count: fn(&WordUse) -> u32| {
+        let mut used: Vec<_> = words.iter().filter(|word| count(word) != 0).collect();
+        // Equal ones stay in the order of their offsets.
+        used.sort_by_key(|word| std::cmp::Reverse(count(word)));
+        used.truncate(MOST_WORDS);
+        serde_json::to_value(used)
+    };
+    Ok(json!({
+        "words": words.len(),
+        "most_read": most(|word| word.reads)?,
+        "most_written": most(|word| word.writes)?,
     }))
 }
 
@@ -337,7 +398,7 @@ fn vram(gpu: &SharedGpu, offset: u64, len: u64) -> Result<Value, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use presil_device::{Chip, Config};
+    use presil_device::{Chip, Config, Width};
 
     use super::*;
     use crate::pci::Identity;
@@ -398,6 +459,56 @@ mod tests {
             assert!(answer.get("value").is_some(), "{answer}");
         }
         assert_eq!(ask(&questions, "counters"), before);
+    }
+
+    fn with_gpu<T>(questions: &Questions, body: impl FnOnce(&mut presil_device::Gpu) -> T) -> T {
+        gpu(questions).enter().run(body).unwrap()
+    }
+
+    #[test]
+    fn misuse_is_told_register_by_register() {
+        let questions = questions();
+        with_gpu(&questions, |gpu| {
+            gpu.write(0xD370, Width::B4, 1);
+            gpu.write(0xD370, Width::B4, 1);
+            gpu.write(0x49004, Width::B4, 0x20);
+            gpu.read(0x49004, Width::B2);
+            gpu.read(0x49005, Width::B2);
+        });
+        let told = |name, offset: u32, kind, count: u32| json!({ "register": name, "offset": offset, "kind": kind, "count": count });
+        assert_eq!(
+            ask(&questions, "misuse"),
+            json!({ "refused_accesses": 1, "registers": [
+                told("MEM_READY", 0xD370, "read_only", 2),
+                told("MMU_MODE", 0x49004, "reserved", 1),
+                told("MMU_MODE", 0x49004, "width", 1),
+            ] })
+        );
+    }
+
+    #[test]
+    fn the_ten_undeclared_words_that_are_used_most_are_told() {
+        let questions = questions();
+        with_gpu(&questions, |gpu| {
+            for n in 0..12 {
+                for _ in 0..=n {
+                    gpu.read(0x1000 + 4 * n, Width::B4);
+                }
+            }
+            gpu.write(0x33000, Width::B4, 1);
+        });
+        let answer = ask(&questions, "undeclared");
+        let read = answer["most_read"].as_array().unwrap();
+        assert_eq!((read.len(), &answer["words"]), (10, &json!(13)));
+        assert_eq!(
+            (&read[0]["offset"], &read[0]["reads"]),
+            (&json!(0x102C), &json!(12))
+        );
+        let block = "display, from 0x33000";
+        assert_eq!(
+            answer["most_written"],
+            json!([{ "block": block, "offset": 0x33000, "reads": 0, "writes": 1 }])
+        );
     }
 
     #[test]

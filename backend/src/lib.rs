@@ -28,6 +28,7 @@ pub mod qemu_args;
 pub mod query;
 pub mod regs;
 mod regs_markdown;
+mod running;
 pub mod sandbox;
 pub mod server;
 pub mod shared_gpu;

@@ -5,7 +5,7 @@ use crate::display;
 use crate::gpu::Gpu;
 use crate::log_limit::worth_a_line;
 use crate::planted::planted;
-use crate::storage::{BlockUse, Direction, Misuse};
+use crate::storage::{BlockUse, Direction, Misuse, RegisterMisuse, WordUse};
 use e3k_regs::chip::MemoryChannels;
 use e3k_regs::fields::EngineReset;
 use e3k_regs::register::{BAR0_BYTES, MEM_READY, Word};
@@ -146,6 +146,18 @@ impl Gpu {
     /// function reset does not forget them.
     pub fn undeclared(&self) -> impl Iterator<Item = BlockUse> {
         self.storage.undeclared()
+    }
+
+    /// The same word by word, in the order of their offsets.
+    pub fn undeclared_words(&self) -> impl Iterator<Item = WordUse> {
+        self.storage.undeclared_words()
+    }
+
+    /// What was done to registers that a driver should not do: writes to read-only
+    /// ones, ones in reserved bits, other widths than theirs; in the order of their
+    /// offsets. A function reset does not forget it.
+    pub fn misuses(&self) -> impl Iterator<Item = RegisterMisuse> {
+        self.storage.misuses()
     }
 
     fn read_word(&mut self, word: u32, lanes: u32) -> u32 {

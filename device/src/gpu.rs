@@ -116,6 +116,11 @@ impl Gpu {
         latched
     }
 
+    /// Whether the machine lets the GPU use its memory.
+    pub fn bus_master(&self) -> bool {
+        self.mxu.memory.system.bus_master()
+    }
+
     /// Local memory. It may be used while the GPU works.
     pub fn vram(&self) -> &Arc<Vram> {
         &self.mxu.memory.vram

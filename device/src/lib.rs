@@ -44,7 +44,7 @@ pub use mmu::{DtlbShape, FaultCause, FaultRecord, LargePage, MmuOptions, OnFault
 #[cfg(feature = "planted-faults")]
 pub use planted::{Planted, plant};
 pub use state::RestoreError;
-pub use storage::BlockUse;
+pub use storage::{BlockUse, Misuse, RegisterMisuse, WordUse};
 pub use surface::SurfaceFormats;
 
 /// A number as an index. The model runs on 64-bit hosts only: VRAM is mapped whole.

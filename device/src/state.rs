@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 
 const MAGIC: [u8; 8] = *b"e3kstate";
 /// Raised with every change of what is saved.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// More than any state needs; the largest TLBs take 15 MiB.
 const BLOCKS_MAX: u64 = 64 << 20;
 /// VRAM is looked through in pieces of this size, aligned to it.

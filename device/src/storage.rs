@@ -10,14 +10,41 @@ use e3k_regs::{Access, Reg};
 use serde::{Deserialize, Serialize};
 
 /// What a driver should not do to a register.
-#[derive(Clone, Copy)]
-pub(crate) enum Misuse {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Misuse {
     /// It writes one that is read-only.
     ReadOnly = 1,
     /// It writes ones to reserved bits.
     Reserved = 2,
     /// It uses another width than the register's; 64 bits are two times 32.
     Width = 4,
+}
+
+impl Misuse {
+    const ALL: [Self; 3] = [Self::ReadOnly, Self::Reserved, Self::Width];
+
+    /// Its place in a register's counts.
+    const fn place(self) -> usize {
+        match self {
+            Self::ReadOnly => 0,
+            Self::Reserved => 1,
+            Self::Width => 2,
+        }
+    }
+}
+
+/// How often a register was misused in one way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RegisterMisuse {
+    /// The register, with its place in a bank.
+    pub register: String,
+    /// Its first byte in BAR0.
+    pub offset: u32,
+    /// What was done.
+    pub kind: Misuse,
+    /// How often; it stays at the largest number that there is.
+    pub count: u32,
 }
 
 /// Which way an access goes.
@@ -42,6 +69,19 @@ pub struct BlockUse {
     pub writes: u64,
 }
 
+/// Accesses to one word of BAR0 that no declaration covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct WordUse {
+    /// The block that the word is in.
+    pub block: &'static str,
+    /// The word's first byte in BAR0.
+    pub offset: u32,
+    /// Reads; it stays at the largest number that there is, as `writes` does.
+    pub reads: u32,
+    /// Writes.
+    pub writes: u32,
+}
+
 /// [`BlockUse`] without what is known.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Use {
@@ -55,24 +95,42 @@ struct Use {
 pub(crate) struct Storage {
     #[serde(with = "sparse")]
     words: Box<[u32]>,
+    /// For each word, reads and writes that no declaration covers.
     #[serde(with = "sparse")]
-    touched: Box<[bool]>,
+    used: Box<[[u32; 2]]>,
     /// For each block of BAR0.
     #[serde(with = "sparse")]
     undeclared: [Use; BLOCKS.len()],
     /// For each register, the kinds of [`Misuse`] that are in the log.
     #[serde(with = "sparse")]
     said: [u8; REGISTERS.len()],
+    /// How often each register of each bank was misused, by [`Misuse::place`].
+    #[serde(with = "sparse")]
+    misused: Box<[[u32; Misuse::ALL.len()]]>,
 }
+
+/// For each bank, how many registers are declared before it; the last is how many
+/// there are.
+const BEFORE: [u32; REGISTERS.len() + 1] = {
+    let mut before = [0; REGISTERS.len() + 1];
+    let mut n = 0;
+    while n < REGISTERS.len() {
+        before[n + 1] = before[n] + REGISTERS[n].count;
+        n += 1;
+    }
+    before
+};
+const REGISTER_COUNT: usize = BEFORE[REGISTERS.len()] as usize;
 
 impl Storage {
     pub(crate) fn new() -> Self {
         let count = (BAR0_BYTES / 4) as usize;
         let mut storage = Self {
             words: vec![0; count].into(),
-            touched: vec![false; count].into(),
+            used: vec![[0; 2]; count].into(),
             undeclared: [Use::default(); BLOCKS.len()],
             said: [0; REGISTERS.len()],
+            misused: vec![[0; Misuse::ALL.len()]; REGISTER_COUNT].into(),
         };
         storage.reset();
         storage
@@ -83,7 +141,8 @@ impl Storage {
         let count = (BAR0_BYTES / 4) as usize;
         let counts = self.undeclared.iter();
         self.words.len() == count
-            && self.touched.len() == count
+            && self.used.len() == count
+            && self.misused.len() == REGISTER_COUNT
             && counts
                 .flat_map(|all| [all.words, all.reads, all.writes])
                 .all(|n| n <= COUNT_MAX)
@@ -119,8 +178,14 @@ impl Storage {
             Direction::Read => &mut block.reads,
             Direction::Write => &mut block.writes,
         } += 1;
-        let touched = &mut self.touched[(offset / 4) as usize];
-        if !std::mem::replace(touched, true) {
+        let [reads, writes] = &mut self.used[(offset / 4) as usize];
+        let first = *reads == 0 && *writes == 0;
+        let count = match direction {
+            Direction::Read => reads,
+            Direction::Write => writes,
+        };
+        *count = count.saturating_add(1);
+        if first {
             block.words += 1;
             self.say_undeclared(offset, direction);
         }
@@ -149,6 +214,35 @@ impl Storage {
             writes: count.writes,
         });
         named.filter(|block| block.words != 0)
+    }
+
+    /// The words that were touched, in their order.
+    pub(crate) fn undeclared_words(&self) -> impl Iterator<Item = WordUse> {
+        let all = (0..).step_by(4).zip(&self.used);
+        let touched = all.filter(|(_, counts)| **counts != [0; 2]);
+        touched.map(|(offset, &[reads, writes])| WordUse {
+            block: BLOCKS[block::index(offset)].name,
+            offset,
+            reads,
+            writes,
+        })
+    }
+
+    /// What was done to registers that should not be, in the order of their offsets.
+    pub(crate) fn misuses(&self) -> impl Iterator<Item = RegisterMisuse> {
+        let registers = REGISTERS
+            .iter()
+            .flat_map(|info| (0..info.count).map(move |index| (info, index)));
+        let all = registers.zip(&self.misused).flat_map(|(register, counts)| {
+            Misuse::ALL.map(|kind| (register, kind, counts[kind.place()]))
+        });
+        let done = all.filter(|(.., count)| *count != 0);
+        done.map(|((info, index), kind, count)| RegisterMisuse {
+            register: info.label(index).to_string(),
+            offset: info.reg.at(index),
+            kind,
+            count,
+        })
     }
 
     /// Whether a write is taken, or lost because the register is read-only. `written`
@@ -189,6 +283,8 @@ impl Storage {
             Misuse::Reserved => &mut counters.reserved_writes,
             Misuse::Width => &mut counters.wrong_widths,
         } += 1;
+        let count = &mut self.misused[(BEFORE[reg as usize] + index) as usize][misuse.place()];
+        *count = count.saturating_add(1);
         if !self.first(reg, misuse) {
             return;
         }

@@ -202,6 +202,10 @@ impl Table {
 pub(super) struct Bus(pub(super) Arc<Dma>);
 
 impl SystemMemory for Bus {
+    fn bus_master(&self) -> bool {
+        self.0.table.read().enabled
+    }
+
     fn read(&self, at: BusAddr, buf: &mut [u8], _: DmaAccess) -> Result<(), BusError> {
         self.0.access(at, buf.len(), false, |done, memory| {
             let piece = buf.get_mut(done..done + memory.len())?;

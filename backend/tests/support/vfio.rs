@@ -412,6 +412,12 @@ impl Rig {
         self.client.read(Reg::AdvancedShadow.offset())
     }
 
+    /// The last fault's sentence.
+    pub fn last_fault(&self) -> String {
+        let fault = self.gpu.enter().run(|gpu| gpu.faults().last().cloned());
+        fault.unwrap().expect("a fault").to_string()
+    }
+
     pub fn until_idle(&self) {
         until("the GPU's rest", || {
             !self.gpu.enter().run(|gpu| gpu.has_work()).unwrap()

@@ -35,6 +35,11 @@ fn without_bus_master_there_is_no_dma_and_an_interrupt_waits() {
     rig.until_idle();
     assert_eq!(rig.ram_u64(FENCE_AT), 0);
     assert_eq!(rig.gpu.enter().run(|gpu| gpu.counters().bus_errors), Ok(1));
+    let told = rig.last_fault();
+    assert!(
+        told.contains("): bus master is off in the PCI command register (bus:"),
+        "{told}"
+    );
     assert_eq!(signal.take(), 0);
     rig.client.set_config(4, 2, 6);
     assert_eq!(signal.wait(), 1, "the source is still pending");

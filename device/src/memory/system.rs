@@ -47,6 +47,12 @@ pub struct BusError;
 /// The machine's memory. An access that is not entirely inside it is a
 /// [`BusError`]; then nothing or a part of the buffer has been transferred.
 pub trait SystemMemory: Send {
+    /// Whether the function may send requests on the bus at all; where it may not,
+    /// every access is a [`BusError`].
+    fn bus_master(&self) -> bool {
+        true
+    }
+
     /// Reads `buf.len()` bytes.
     fn read(&self, at: BusAddr, buf: &mut [u8], access: DmaAccess) -> Result<(), BusError>;
 

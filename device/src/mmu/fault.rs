@@ -30,6 +30,8 @@ pub enum FaultCause {
     OutsideVram,
     /// Nobody answered at the bus address.
     Bus,
+    /// As `Bus`: the function is no bus master, so nobody was asked.
+    BusMasterOff,
 }
 
 impl fmt::Display for FaultCause {
@@ -44,6 +46,7 @@ impl fmt::Display for FaultCause {
             }
             Self::OutsideVram => "beyond the end of VRAM",
             Self::Bus => "no memory answers at the bus address",
+            Self::BusMasterOff => "bus master is off in the PCI command register",
         })
     }
 }
@@ -237,7 +240,8 @@ impl FaultLog {
             ring_offset: self.ring_offset,
         });
         // The data access itself is the bus's affair, a table entry the MMU's.
-        if cause == FaultCause::Bus && place.level == 0 && !planted!(BusErrorIsPageFault) {
+        let bus = matches!(cause, FaultCause::Bus | FaultCause::BusMasterOff);
+        if bus && place.level == 0 && !planted!(BusErrorIsPageFault) {
             self.bus = true;
             return Stop::Dropped;
         }

@@ -354,6 +354,10 @@ impl Mxu {
         cause: FaultCause,
         place: FaultPlace,
     ) -> Stop {
+        let cause = match cause {
+            FaultCause::Bus if !self.memory.system.bus_master() => FaultCause::BusMasterOff,
+            cause => cause,
+        };
         let (request, on_fault) = (self.as_recorded(request), self.config().mmu.on_fault);
         self.faults.record(request, va, cause, place, on_fault)
     }

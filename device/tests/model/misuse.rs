@@ -3,9 +3,10 @@
 
 use crate::machine::Line;
 use crate::rig::{GATE, MMU_MODE, Rig};
+use crate::state::saved;
 use e3k_regs::register::REGISTERS;
 use e3k_regs::{Access, Reg, RegInfo};
-use presil_device::{Chip, Config, Counters, Gpu, Width};
+use presil_device::{Chip, Config, Counters, Gpu, Misuse, Width};
 
 /// (read-only, reserved, width)
 fn misuses(counters: Counters) -> (u64, u64, u64) {
@@ -167,4 +168,59 @@ fn accesses_in_another_width_than_the_registers_are_counted() {
         let both = rig.gpu.counters().wrong_widths - before;
         assert_eq!(both, 2 * wrong, "{at:#x}");
     }
+}
+
+#[test]
+fn every_misuse_is_told_with_its_register_and_how_often() {
+    let mut rig = Rig::new();
+    rig.set(0xD370, 7);
+    rig.set(0xD370, 8);
+    rig.set(0x3005C, 3 << 29);
+    rig.gpu.read(MMU_MODE + 3, Width::B1);
+    rig.gpu.write(GATE, Width::B1, 0x02);
+    rig.gpu.reset();
+    let told: Vec<_> = rig
+        .gpu
+        .misuses()
+        .map(|all| (all.register, all.offset, all.kind, all.count))
+        .collect();
+    let one = |name: &str, offset, kind, count| (name.to_owned(), offset, kind, count);
+    assert_eq!(
+        told,
+        [
+            one("ADAPTER_CONTROL", GATE, Misuse::Reserved, 1),
+            one("MEM_READY", 0xD370, Misuse::ReadOnly, 2),
+            one("RING[4].ADDRESS", 0x3005C, Misuse::Reserved, 1),
+            one("MMU_MODE", MMU_MODE, Misuse::Width, 1),
+        ]
+    );
+    let restored: Vec<_> = rig
+        .restored(&saved(&rig.gpu))
+        .unwrap()
+        .gpu
+        .misuses()
+        .collect();
+    assert_eq!(restored, rig.gpu.misuses().collect::<Vec<_>>());
+}
+
+#[test]
+fn undeclared_words_are_told_one_by_one() {
+    let mut rig = Rig::new();
+    for _ in 0..3 {
+        rig.reg(0x33000);
+    }
+    rig.set(0x33000, 1);
+    rig.gpu.write(0x1002, Width::B2, 1);
+    let told: Vec<_> = rig
+        .gpu
+        .undeclared_words()
+        .map(|word| (word.block, word.offset, word.reads, word.writes))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("unknown, below 0x5000", 0x1000, 0, 1),
+            ("display, from 0x33000", 0x33000, 3, 1),
+        ]
+    );
 }

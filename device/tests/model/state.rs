@@ -297,8 +297,8 @@ fn a_foreign_or_newer_file_is_named_as_such() {
     };
     assert!(refused(0, b"QEVM").starts_with("this is no saved GPU"));
     assert_eq!(
-        refused(8, &[5]),
-        "the saved state has format 5; this presil reads only format 4"
+        refused(8, &[6]),
+        "the saved state has format 6; this presil reads only format 5"
     );
 }
 
