@@ -1,5 +1,6 @@
 """What the doors cost: which guests measure it, and their figures as tables."""
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -53,14 +54,13 @@ def run(
 ) -> dict[str, Any]:
     """Every door and placement in turn, and that as often as wanted; the content of report.json."""
     measured = []
-    for number in range(1, runs + 1):
-        for door in doors:
-            for place, cores in places.items():
-                guest = session.Guest("bench", door=door, cores=cores)
-                progress.note(f"run {number} of {runs}: {door}, {place}")
-                name = re.sub(r"\W+", "-", f"{door} {place} {number}")
-                figures = measure(progress, prepared, guest, REPO / "target/bench/logs" / name)
-                measured.append({"door": door, "place": place, "run": number, **figures})
+    guests = list(itertools.product(range(1, runs + 1), doors, places))
+    for number, door, place in progress.counted(guests):
+        guest = session.Guest("bench", door=door, cores=places[place])
+        progress.note(f"run {number} of {runs}: {door}, {place}")
+        name = re.sub(r"\W+", "-", f"{door} {place} {number}")
+        figures = measure(progress, prepared, guest, REPO / "target/bench/logs" / name)
+        measured.append({"door": door, "place": place, "run": number, **figures})
     return {
         "versions": prepared.versions,
         "accel": prepared.accel,

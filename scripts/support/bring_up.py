@@ -110,10 +110,12 @@ def checks(
         built = build(progress, prepared)
     except Refused as refusal:
         return [("modules of tests/pci-module build", str(refusal))]
-    return [
-        (trial.name, tried(trial, prepared.kernel.origin, scratch))
-        for trial in trials(built, scratch, prepared) if first or trial.always
-    ]
+    worth_it = [trial for trial in trials(built, scratch, prepared) if first or trial.always]
+    results = []
+    for trial in progress.counted(worth_it):
+        with progress.phase("own driver", trial.name):
+            results.append((trial.name, tried(trial, prepared.kernel.origin, scratch)))
+    return results
 
 
 def tried(trial: Trial, kernel: str, scratch: Path) -> str:

@@ -1,14 +1,24 @@
 """Running a program to its end, together with whatever it starts itself."""
 
 import os
+import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .cache import REPO
 from .errors import Refused
+
+CARGO = {
+    "CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "120",
+    "CARGO_TERM_COLOR": "never",
+}
+"""Has cargo count crates also where it does not write to a terminal."""
+BUILDING = re.compile(r"\s*Building \[[^]]*\] +(\d+)/(\d+)(: .*\S)?")
+FETCHING = re.compile(r"\s*(?:Updating|Downloading|Downloaded|Blocking) ")
+UNSTABLE = re.compile("warning: .*unstable feature")
 
 
 @dataclass(frozen=True)
@@ -62,17 +72,40 @@ def cargo(
     on_line: Callable[[str], None],
     environment: dict[str, str] | None = None,
 ) -> None:
-    """Run cargo in the checkout; a failure shows all that the compiler said."""
-    result = run(["cargo", *arguments], environment=environment, on_line=on_line)
+    """Run cargo in the checkout; `on_line` hears how many crates of how many are done.
+
+    A failure shows all that the compiler said, but for what it thinks of unstable features.
+    """
+    def on_word(line: str) -> None:
+        if found := BUILDING.match(line):
+            on_line(f"{found[1]} of {found[2]} crates{found[3] or ''}")
+        elif FETCHING.match(line):
+            on_line(line)
+
+    result = run(
+        ["cargo", *arguments], environment={**CARGO, **(environment or {})}, on_line=on_word
+    )
     if result.status != 0:
         raise Refused(f"{what} does not build:\n{complaints(result.output)}")
 
 
 def complaints(output: str) -> str:
-    """Cargo's output from its first complaint on."""
-    lines = output.splitlines()
-    starts = (n for n, line in enumerate(lines) if line.startswith(("error", "warning")))
-    return "\n".join(lines[next(starts, 0) :])
+    """Cargo's output from its first error on, or from its first warning where it has none."""
+    lines = [line for line in known_left_out(output.splitlines()) if not BUILDING.match(line)]
+    for kind in ("error", "warning"):
+        for number, line in enumerate(lines):
+            if line.startswith(kind):
+                return "\n".join(lines[number:])
+    return "\n".join(lines)
+
+
+def known_left_out(lines: list[str]) -> Iterator[str]:
+    """Lines without rustc's paragraphs about features that a kernel's code needs."""
+    known = False
+    for line in lines:
+        known = bool(line.strip()) if known else UNSTABLE.match(line) is not None
+        if not known:
+            yield line
 
 
 def last_line(text: str) -> str:

@@ -111,7 +111,7 @@ def run(progress: Progress, prepared: Prepared, logs: Path, pattern: str = "") -
     """The chosen cases on one kernel."""
     suite = prepared.versions["kernel"]
     results = []
-    for case in chosen(pattern):
+    for case in progress.counted(chosen(pattern)):
         name = full_name(case)
         directory = logs / suite / re.sub(r"\W+", "-", name)
         before = progress.seconds.get("guest", 0.0)

@@ -7,6 +7,7 @@ mitigations), so the module gets a private sysroot, kept per rustc and flags.
 import hashlib
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from . import commands
@@ -40,13 +41,17 @@ def ensure(cache: Cache, debian: Debian) -> Path:
     version = rustc("--version").strip()
     digest = hashlib.sha256("\n".join([version, *flags()]).encode()).hexdigest()[:12]
     name = f"sysroot-{release_of(version)}-{digest}"
+
+    def make(into: Path) -> None:
+        build(find_library(cache, debian, version), into, cache.progress.detail)
+
     return cache.entry(
-        name, digest, lambda into: build(find_library(cache, debian, version), into),
+        name, digest, make,
         phase=("sysroot", f"libcore and liballoc for the kernel ({version})"),
     )
 
 
-def build(library: Path, into: Path) -> None:
+def build(library: Path, into: Path, on_crate: Callable[[str], None]) -> None:
     """Compile core, a stub compiler_builtins and alloc into a sysroot."""
     out = into / "lib/rustlib" / TARGET / "lib"
     out.mkdir(parents=True)
@@ -57,7 +62,8 @@ def build(library: Path, into: Path) -> None:
         "compiler_builtins": [stub],
         "alloc": [library / "alloc/src/lib.rs"],
     }
-    for crate, arguments in sources.items():
+    for number, (crate, arguments) in enumerate(sources.items(), 1):
+        on_crate(f"{number} of {len(sources)}: {crate}")
         command = [
             "rustc", "--target", TARGET, "--sysroot=/dev/null", "-L", out, "--out-dir", out,
             "--crate-type", "rlib", "--crate-name", crate, "--edition", EDITION,
