@@ -21,7 +21,7 @@ Examples:
 ACCESS: RO read-only, RW reads back, W1C a written one clears, trigger a write
 acts. SRC is how sure the hardware reference is: D defined and used by a
 driver, H in a header only, I inferred, U unknown (see docs/model-choices.md);
-then its section.";
+then its section of docs/hardware.md.";
 
 /// What `presil regs` takes.
 #[derive(Debug, Args)]

@@ -19,10 +19,11 @@ register, `presil regs OFFSET=VALUE` decodes a value.
 
 *Access*: RO is read-only, RW reads back what was written, of W1C a written one
 clears the bit, a trigger acts when it is written. *Source* is the section of
-the hardware reference and its trust: D defined and used by a driver, H only in
-a header, I inferred, U unknown; [model-choices.md](model-choices.md) has what
-the model decided about the last three. A bank's registers follow each other
-without gaps. *Bytes* has a second number where software may also use that width.
+the [hardware reference](hardware.md) and its trust: D defined and used by a
+driver, H only in a header, I inferred, U unknown;
+[model-choices.md](model-choices.md) has what the model decided about the last
+three. A bank's registers follow each other without gaps. *Bytes* has a second
+number where software may also use that width.
 
 A write to a read-only register, a one written to a reserved bit, and an access
 in another width than the register's (64 bits are two times 32) are counted

@@ -1,4 +1,4 @@
-//! The seeds' allocation story: flags, place, manager, resource, BO, handle.
+//! The story of an allocation: flags, place, manager, resource, BO, handle.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use presil_device::{Chip, Config};

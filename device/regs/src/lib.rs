@@ -2,13 +2,13 @@
 //! packets, declared once. The model gives them behaviour, the driver uses them;
 //! neither repeats a layout.
 //!
-//! "Hardware reference N" in these docs names a section of the project's
-//! clean-room description of the chip. Its trust marks are kept in
-//! [`Mark`]: what is only inferred or unknown on silicon is listed with our
-//! choice in `docs/model-choices.md`.
+//! "Hardware reference N" in these docs names a section of `docs/hardware.md`,
+//! the project's clean-room description of the chip. Its marks of certainty are
+//! kept in [`Mark`]: what is only inferred or unknown on silicon is listed with
+//! our choice in `docs/model-choices.md`.
 //!
-//! Left out: displays beyond their counters and I2C lines, video cores beyond their rings, DDR timing, drawing
-//! and compute packets.
+//! Left out: displays beyond their counters and I2C lines, video cores beyond
+//! their rings, DDR timing, drawing and compute packets.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -75,7 +75,7 @@ pub struct RegInfo {
     pub access: Access,
     /// Value after power-on and function reset.
     pub reset: u32,
-    /// Section of the hardware reference.
+    /// Section of the hardware reference, docs/hardware.md.
     pub section: &'static str,
     /// Trust in it.
     pub mark: Mark,

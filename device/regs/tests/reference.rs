@@ -215,6 +215,24 @@ const NARROW: &[(&str, u8)] = &[
 ];
 
 #[test]
+fn the_section_of_every_register_is_a_heading_of_the_page() {
+    let page = include_str!("../../../docs/hardware.md");
+    for info in REGISTERS {
+        let heading = |line: &str| {
+            let words = line.trim_start_matches('#').trim_start();
+            line.starts_with('#')
+                && words.split(' ').next().map(|n| n.trim_end_matches('.')) == Some(info.section)
+        };
+        assert!(
+            page.lines().any(heading),
+            "{}: docs/hardware.md has no section {}",
+            info.name,
+            info.section
+        );
+    }
+}
+
+#[test]
 fn the_widths_that_are_legal_are_the_references() {
     for info in REGISTERS {
         let row = NARROW.iter().find(|(name, _)| *name == info.name);

@@ -2,8 +2,8 @@
 //! submission on ring 0. The same code runs in the guest's kernel and, under
 //! test, on the host against the model.
 //!
-//! "R-x.n" names a rule of the project's memory-manager semantics, "hardware
-//! reference n" a section of its description of the chip.
+//! "R-x.n" names a rule of `docs/memory-management.md`, "hardware reference n" a
+//! section of `docs/hardware.md`.
 //!
 //! Start at [`Adapter::init`]. Everything outside is reached through the
 //! traits of [`platform`].

@@ -44,7 +44,7 @@ impl<O: Os> Memory<O> {
     }
 
     /// Makes a BO with a resource at the first place that has room: first the
-    /// pass that would evict nobody, then the one that might (semantics 11.1).
+    /// pass that would evict nobody, then the one that might.
     ///
     /// # Errors
     /// [`Error::NoMemory`] when no place has room; nothing is booked then.
@@ -87,7 +87,7 @@ impl<O: Os> Memory<O> {
     }
 
     /// Gives a BO its RAM pages, zeroed. All BOs together get at most half of
-    /// RAM (semantics 7.7): what they hold belongs to no process, so the kernel
+    /// RAM: what they hold belongs to no process, so the kernel
     /// would kill others for it.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 
 const TABLE_BYTES: u64 = TABLE_ENTRIES * ENTRY_BYTES;
 
-/// Entries and tables per level for an address range that begins at 0 (semantics 19.6).
+/// Entries and tables per level for an address range that begins at 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PtLayout {
     /// L3 entries.

@@ -8,9 +8,9 @@ use e3k_regs::{GpuVa, PAGE_SIZE};
 /// Which bus the CPU takes to the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bus {
-    /// A window of the device (the seeds' IOMEM bus).
+    /// A window of the device; TTM says `is_iomem`.
     Io,
-    /// Ordinary RAM pages (the seeds' MEM bus), which the GPU reaches through the GART.
+    /// Ordinary RAM pages, which the GPU reaches through the GART.
     Sys,
 }
 
