@@ -9,10 +9,18 @@ const MIB: u64 = 1 << 20;
 macro_rules! chips {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $vendor:literal, $device:literal, $order:literal;)*) => {
         /// A chip of the family, in the order in which drivers compare them
-        /// (hardware reference 1.1).
+        /// (hardware reference 1.1). [`Chip::from_name`] takes the name that stands
+        /// at each.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-        pub enum Chip { $($(#[$doc])* $name,)* }
+        pub enum Chip {
+            $(
+                $(#[$doc])*
+                ///
+                #[doc = concat!("Name `", $text, "`, PCI id ", stringify!($vendor), ":", stringify!($device), ".")]
+                $name,
+            )*
+        }
 
         impl Chip {
             /// All chips, lowest first.

@@ -215,7 +215,7 @@ pub const IOCTL_CREATE: u32 = read_write::<Create>(1);
 pub const IOCTL_MAP_OFFSET: u32 = read_write::<MapOffset>(2);
 /// Request number of [`Fill`].
 pub const IOCTL_FILL: u32 = read_write::<Fill>(3);
-/// Request number of [`Copy`].
+/// Request number of [`struct@Copy`].
 pub const IOCTL_COPY: u32 = read_write::<Copy>(4);
 /// Request number of [`Wait`].
 pub const IOCTL_WAIT: u32 = write::<Wait>(5);
