@@ -95,7 +95,8 @@ def lock_of(directory: Path) -> int:
     """The descriptor of a directory's lock, which also somebody who may only read can hold."""
     file = directory / ".presil-lock"
     try:
-        return os.open(file, os.O_RDONLY | os.O_CREAT, 0o666)
+        # NFS wants a descriptor for writing.
+        return os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         if error.errno not in READ_ONLY:
             raise

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .cache import REPO, locked
+from .cache import REPO, lock_of, locked
 from .errors import Refused
 from .progress import Progress
 
@@ -71,7 +71,7 @@ class Lock:
 
 def held(directory: Path) -> Lock:
     """Hold a directory. Raises BlockingIOError where another process does."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = lock_of(directory)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
