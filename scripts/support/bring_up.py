@@ -40,7 +40,9 @@ def trials(built: Path, scratch: Path, prepared: Prepared) -> list[Trial]:
     tree = prepared.kernel.needs[0].parent
     return [
         Trial("a PCI driver written from docs/ gets its first fence",
-              ["--module", gpu, *bound], 0, r"ok +script first_fence.sh", always=True),
+              ["--module", gpu, *bound,
+               "--fail-on", "faults,ring-errors,unmet-waits,left-running,drm-errors"], 0,
+              r"(?s)ok +script first_fence.sh.*ok +no left running", always=True),
         Trial("own kernel image, and a driver's module by name from its tree",
               ["--kernel-image", str(prepared.kernel.vmlinux), "--modules", str(tree),
                "--module", "drm", "--module", gpu, *bound], 0, r"ok +module drm.ko", always=True),
@@ -59,6 +61,19 @@ def trials(built: Path, scratch: Path, prepared: Prepared) -> list[Trial]:
         Trial("what is used beyond the model is summed up by block, without any module",
               ["--guest-exec", str(SOURCES / "undeclared.sh")], 0,
               r"block +start +reads .*\n +display, from 0x33000 +0x33000 +1 "),
+        Trial("misuse is named by its register, and fails the run where it must not be",
+              ["--guest-exec", str(SOURCES / "misused.sh"), "--fail-on", "misuse,ring-errors"], 1,
+              r"(?s)ok +script misused.sh.*FAIL +no misuse: MEM_READY \(0xd370\) .* 1 times"
+              r".*MEM_READY +0xd370 +1 +written, but read-only"
+              r".*words with most reads:\n +block +offset +reads\n +display, from 0x33000 "
+              r"+0x33000 +3\n"),
+        Trial("a driver that leaves its ring running is noticed, and so is what DRM complains of",
+              ["--module", f"{gpu},leave_running=1", "--fail-on", "left-running,drm-errors",
+               "--guest-exec",
+               script(scratch, "echo '<3>[drm] *ERROR* planted' > /dev/kmsg; rmmod e3k_first_fence")],
+              1, r"(?s)FAIL +no left running: ring 0 is started: Head (0x\w+), Tail \1"
+                 r".*FAIL +no drm errors: .*planted"
+                 r".*left running: no driver has the GPU.*\n  bus master is off\n"),
         Trial("a script's exit status is the run's, on the other door too",
               ["--door", "vhost-user", "--guest-exec", script(scratch, "exit 3")], 3,
               r"FAIL +script script.sh: exit status 3"),

@@ -14,6 +14,7 @@ LEVELLED = re.compile(r"<(\d+)>(?=\[)")
 """What `dmesg -r` puts before the timestamp: facility and level."""
 WARNING_LEVEL = 4
 BOOT_ENDS = "presil: the boot ends here"
+DRM_ERROR = "*ERROR*"
 TAINTS = ("loading out-of-tree module taints kernel", "module verification failed")
 """What any module built outside the kernel's tree causes."""
 SLOW = re.compile(
@@ -174,6 +175,11 @@ def end_of_report(console: Sequence[str], start: int) -> int:
         if judged(console[position])[0] not in {None, "oops"}:
             return position
     return min(start + LONGEST, len(console))
+
+
+def drm_errors(console: Iterable[str]) -> list[str]:
+    """What DRM and its drivers logged with drm_err() and its like, each line once."""
+    return list(dict.fromkeys(words for words in kernel_words(console) if DRM_ERROR in words))
 
 
 def as_json(found: list[Finding]) -> list[dict[str, Any]]:

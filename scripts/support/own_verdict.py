@@ -1,10 +1,12 @@
 """How a guest with a user's own driver and script did, from what its console says."""
 
 import re
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from . import guest_log
+from . import fail_on, guest_log
 from .console import MARK, Transcript
 from .session import Outcome, check
 
@@ -13,13 +15,20 @@ REASONS = 3
 """Most kernel lines that tell why a module does not load."""
 
 
-def judge(outcome: Outcome, script: Path | None, emulated: bool = False) -> None:
-    """Add the checks of modules, script and kernel log to those that every run has."""
+def judge(
+    outcome: Outcome, script: Path | None, emulated: bool = False, unwanted: Sequence[str] = ()
+) -> None:
+    """Add the checks of modules, script and kernel log to those that every run has.
+
+    `unwanted` is what else is to fail the run (see fail_on.KINDS).
+    """
     transcript = outcome.transcript
     # What the kernel said while it booted is not the driver's.
     outcome.findings = guest_log.findings(
         section(transcript.lines, "loading", "done"), emulated
     )
+    outcome.drm_errors = guest_log.drm_errors(section(transcript.lines, "loading", "done"))
+    left_running(outcome)
     checks = module_checks(transcript)
     if script:
         outcome.script = script_result(transcript, script)
@@ -30,7 +39,24 @@ def judge(outcome: Outcome, script: Path | None, emulated: bool = False) -> None
     slow = [said for said in words if guest_log.is_slow_host(said, emulated)]
     detail = (found or ["no oops, WARNING or hang"])[0] + guest_log.slow_note(slow)
     checks.append(check("kernel log", not found, detail))
+    checks += fail_on.checks(outcome, unwanted)
     outcome.checks[:0] = checks
+
+
+def left_running(outcome: Outcome) -> None:
+    """Leave in the model's answers what runs of GPUs that no driver has (any more)."""
+    done = outcome.transcript.all("done")
+    bound = done[-1].get("bound", []) if done else []
+    # A virtio device is reset when its driver leaves it, and says nothing of bus mastering.
+    functions = [
+        state for state in outcome.model.get("running", []) if state["bus_master"] is not None
+    ]
+    # A function that was removed is not in the guest's list.
+    outcome.model["left_running"] = [
+        state for state, is_bound in zip_longest(functions, bound[:len(functions)], fillvalue=False)
+        if done and not is_bound
+        and (state["rings"] or state["l1_valid"] or state["bus_master"])
+    ]
 
 
 def module_checks(transcript: Transcript) -> list[dict[str, Any]]:

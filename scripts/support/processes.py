@@ -56,6 +56,7 @@ class Processes:
         limit_seconds: int | None = None,
         terminal: bool = False,
         core: int | None = None,
+        stdin: int = subprocess.DEVNULL,
     ) -> subprocess.Popen[str]:
         """Start a program; `limit_seconds` guards it with `timeout` (exit status 124).
 
@@ -66,7 +67,7 @@ class Processes:
         place = ["taskset", "--cpu-list", str(core)] if core is not None else []
         process = subprocess.Popen(
             [*(guard if limit_seconds else []), *DIES_WITH_US, *place, *map(str, command)],
-            stdin=None if terminal else subprocess.DEVNULL,
+            stdin=None if terminal else stdin,
             stdout=stdout,
             stderr=stderr,
             env={**os.environ, **(environment or {})},

@@ -32,8 +32,10 @@ def as_json(
         "checks": outcome.checks,
         "kernel_log": guest_log.as_json(outcome.findings),
         "last_lines": outcome.last_lines,
+        "drm_errors": outcome.drm_errors,
         "device": {},
-        "undeclared": [],
+        **{of_registers: [] for of_registers in trouble.OF_REGISTERS},
+        "left_running": [],
         **{history: [] for history in trouble.HISTORIES},
         **outcome.model,
     }
@@ -62,6 +64,7 @@ def as_text(report: dict[str, Any]) -> str:
     if report["undeclared"]:
         out += heading("registers that the model does not have: they store, nothing more")
         out += render.lines(report["undeclared"], 2)
+        out += trouble.words(report)
     out += heading("run")
     out += render.lines({**report["versions"], "door": report["door"], "accel": report["accel"]}, 2)
     out += ["  " + ", ".join(f"{name} {took:.1f} s" for name, took in report["seconds"].items())]

@@ -2,9 +2,10 @@
 
 import argparse
 import re
+import textwrap
 from pathlib import Path
 
-from . import own_driver, session
+from . import fail_on, own_driver, session
 from .errors import Refused
 from .kernel import SUITES
 
@@ -33,6 +34,9 @@ the guest of your own driver:
   runs in /root, with busybox's commands and `ask-model QUESTION`, which asks the
   model what `presil query` asks. An oops, a WARNING, a failed probe, a hung task
   and the like in the guest's kernel log is called out and fails the run.
+
+what --fail-on knows:
+{kinds}
 
 exit status:
   0 if every check passed; the script's own where that is not 0; 1 if a check
@@ -70,7 +74,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line; `serve_options` is what follows `--`."""
     ours, serve_options = split(arguments)
     parser = argparse.ArgumentParser(
-        prog="scripts/run", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False,
+        prog="scripts/run", description=DESCRIPTION, epilog=EPILOG.format(kinds=kinds()),
+        allow_abbrev=False,
         usage="scripts/run [options] [-- options of presil serve]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -82,8 +87,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for option, value in {"--modules": options.tree, "--guest-file": options.guest_file}.items():
         if value and not is_own(options):
             parser.error(f"{option}: give a --module, a --guest-exec or a --kernel-image too")
-    if options.junit and (options.shell or options.setup_only):
-        parser.error("--junit: with --shell and --setup-only nothing is checked")
+    if options.fail_on and not is_own(options):
+        parser.error("--fail-on: the demo causes what it can; give a driver or script of your own")
+    try:
+        options.unwanted = fail_on.parse(options.fail_on)
+    except Refused as refusal:
+        parser.error(str(refusal))
+    for option, value in {"--junit": options.junit, "--fail-on": options.fail_on}.items():
+        if value and (options.shell or options.setup_only):
+            parser.error(f"{option}: with --shell and --setup-only nothing is checked")
     options.door = options.door or (OWN_DOOR if is_own(options) else session.DOORS[0])
     return options
 
@@ -128,6 +140,20 @@ def add_own(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--modules", type=Path, metavar="DIR", dest="tree",
                        help="your kernel's lib/modules/VERSION or build tree: what modules"
                        " depend on is taken from there")
+    group.add_argument("--fail-on", action="append", default=[], metavar="KIND[,KIND]...",
+                       help="fail the run also where the model or the kernel's log has one of"
+                       " these (below), or all; without it they are told only")
+
+
+def kinds() -> str:
+    """The kinds of --fail-on for the help text."""
+    width = max(map(len, fail_on.KINDS))
+    indent = " " * (width + 4)
+    out = [
+        textwrap.fill(text, 80, initial_indent=f"  {kind:<{width}}  ", subsequent_indent=indent)
+        for kind, text in fail_on.KINDS.items()
+    ]
+    return "\n".join(out)
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import console, control, guest_log, scratch
+from . import console, control, guest_log, model, scratch
 from .errors import Misused, Refused
 from .processes import Processes, end_with
 from .progress import Progress
@@ -71,7 +71,7 @@ class Outcome:
     transcript: console.Transcript
     checks: list[dict[str, Any]]
     model: dict[str, Any]
-    """What the model said when it was asked last (see `ask_model`)."""
+    """What the model said when it was asked last (see `model.look`)."""
     seconds: dict[str, float]
     expired: bool
     """Whether the guest was stopped at its time limit."""
@@ -81,6 +81,8 @@ class Outcome:
     """The console's end, where the guest did not come to its own."""
     script: dict[str, Any] | None = None
     """Of a user's script: name, whether started, exit status (None: it never ended), output."""
+    drm_errors: list[str] = field(default_factory=list)
+    """What DRM and its drivers logged as an error."""
 
     @property
     def ok(self) -> bool:
@@ -99,7 +101,7 @@ class Outcome:
 def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Outcome:
     """Run a guest to its end; it is judged by its own checks and by how all ended."""
     logs.mkdir(parents=True, exist_ok=True)
-    model: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
     expired = threading.Event()
     with sockets() as paths, Processes() as processes:
         board = board_of(prepared.server, guest, paths)
@@ -115,6 +117,7 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
                 machine.command(), environment=prepared.qemu.environment,
                 stdout=subprocess.PIPE, stderr=errors,
                 limit_seconds=guest.limit_seconds + GUARD_SECONDS, core=guest.cores[0],
+                stdin=subprocess.PIPE,
             )
             # QEMU lives on without a server, with a guest that waits for its GPU.
             end_with(process, server)
@@ -122,13 +125,14 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
             def on_message(kind: str) -> None:
                 progress.detail(kind)
                 if kind in {"done", "panic"}:
-                    model.update(ask_model(paths.control))
+                    answers.update(model.look(paths.control))
+                    go_on(process)
                 if guest.boots > 1 and is_over(transcript, guest.boots):
                     process.terminate()
 
             def on_limit() -> None:
                 expired.set()
-                model.update(ask_model(paths.control))
+                answers.update(model.look(paths.control))
                 process.terminate()
 
             assert process.stdout
@@ -147,7 +151,7 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
     server_detail = f"exit status {server_status}"
     checks.append(check("server ended normally", server_status == 0, server_detail))
     return Outcome(
-        transcript, checks, model, phases(transcript), expired.is_set(),
+        transcript, checks, answers, phases(transcript), expired.is_set(),
         findings=guest_log.findings(transcript.lines, prepared.accel == "tcg"),
         last_lines=[] if transcript.all("done") else transcript.lines[-LAST_LINES:],
     )
@@ -253,12 +257,14 @@ def machine_for(
     )
 
 
-def ask_model(path: Path) -> dict[str, Any]:
-    """What the model and its door counted so far, and the histories of what went wrong."""
-    answer = control.ask(path, "counters")
-    undeclared = answer.pop("undeclared", [])
-    device = {**answer.pop("device", {}), **answer}
-    return {"device": device, "undeclared": undeclared, **control.ask(path, "faults")}
+def go_on(process: "subprocess.Popen[str]") -> None:
+    """Let a guest end that waits until the model has been asked (see guest/own)."""
+    assert process.stdin
+    try:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    except OSError:
+        pass  # it has ended
 
 
 def is_over(transcript: console.Transcript, boots: int) -> bool:

@@ -166,6 +166,26 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(self.failed(self.judged(*LOADED[:2])),
                          ["module a.ko loads: insmod did not come back"])
 
+    def test_errors_of_drm_are_found_each_once(self) -> None:
+        line = "[    1.000000] mygpu 0000:01:00.0: [drm] *ERROR* no ring"
+        result = self.judged(*LOADED, line, line, DONE)
+        self.assertEqual(result.drm_errors, ["mygpu 0000:01:00.0: [drm] *ERROR* no ring"])
+        self.assertEqual(self.failed(result), [])
+
+    def test_what_runs_is_left_running_only_where_no_driver_has_the_gpu(self) -> None:
+        state = {"rings": [], "l1_valid": [], "bus_master": True}
+        idle = {**state, "bus_master": False}
+        virtio = {**state, "bus_master": None, "l1_valid": [1]}
+        for bound, running, left in [
+            ("true", [state], []), ("false", [state], [state]), ("", [state], [state]),
+            ("false", [idle], []), ("", [virtio], []),
+            ("true,false", [state, state], [state]), ("false", [], []),
+        ]:
+            result = outcome(*LOADED, f'@presil {{"done":{{"ok":true,"bound":[{bound}]}}}}')
+            result.model["running"] = running
+            own_verdict.judge(result, None)
+            self.assertEqual(result.model["left_running"], left, (bound, running))
+
     def test_time_limit_has_the_status_of_timeout(self) -> None:
         self.assertEqual(outcome(expired=True).exit_status, 124)
 

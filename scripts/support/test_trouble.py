@@ -9,7 +9,9 @@ from support import trouble
 def report(**fields: Any) -> dict[str, Any]:
     """A report in which nothing went wrong but these fields."""
     empty: dict[str, Any] = {name: [] for name in trouble.HISTORIES}
-    return {"kernel_log": [], "last_lines": [], **empty, **fields}
+    for name in (*trouble.OF_REGISTERS, "left_running", "drm_errors", "kernel_log", "last_lines"):
+        empty[name] = []
+    return {**empty, **fields}
 
 
 class Trouble(unittest.TestCase):
@@ -33,6 +35,38 @@ class Trouble(unittest.TestCase):
         self.assertIn("  BUG 2", shown)
         self.assertNotIn("  BUG 3", shown)
         self.assertIn("2 more reports", shown[-1])
+
+    def test_misused_registers_are_named_the_most_misused_first(self) -> None:
+        def row(register: str, offset: int, kind: str, count: int) -> dict[str, Any]:
+            return {"register": register, "offset": offset, "kind": kind, "count": count}
+
+        shown = trouble.lines(report(misuse=[
+            row("MEM_READY", 0xD370, "read_only", 1), row("MMU_MODE", 0x49004, "width", 7),
+        ]))
+        self.assertRegex(shown[-2], r"^  MMU_MODE +0x49004 +7  accessed in another width")
+        self.assertRegex(shown[-1], r"^  MEM_READY +0xd370 +1  written, but read-only")
+        # The table's head is no record.
+        shown = trouble.lines(report(misuse=[row("TTBR", 4 * n, "reserved", 1) for n in range(12)]))
+        self.assertEqual(shown[-1], "  (2 more in report.json)")
+
+    def test_what_runs_without_a_driver_is_told_with_bus_mastering(self) -> None:
+        ring = {"number": 7, "head": 0x40, "tail": 0x80}
+        state = {"rings": [ring], "l1_valid": [0, 3], "bus_master": False}
+        self.assertEqual(trouble.lines(report(left_running=[state]))[-3:], [
+            "  ring 7 is started: Head 0x40, Tail 0x80",
+            "  L1 page-table registers are valid of the process ids 0, 3",
+            "  bus master is off",
+        ])
+
+    def test_words_that_are_used_most_are_told_with_their_blocks(self) -> None:
+        word = {"block": "display", "offset": 0x8220, "reads": 1200, "writes": 1}
+        shown = trouble.words(report(most_read=[word]))
+        self.assertEqual(shown[1], "  the words with most reads:")
+        self.assertRegex(shown[-1], r"^  display  0x08220 +1,200$")
+
+    def test_errors_of_drm_are_shown(self) -> None:
+        self.assertEqual(trouble.lines(report(drm_errors=["[drm] *ERROR* a"]))[-1],
+                         "  [drm] *ERROR* a")
 
     def test_last_lines_of_a_guest_that_hangs_are_shown(self) -> None:
         self.assertEqual(trouble.lines(report(last_lines=["waiting"]))[-1], "  waiting")

@@ -69,6 +69,10 @@ static uint first_dword;
 module_param(first_dword, uint, 0444);
 MODULE_PARM_DESC(first_dword, "a dword before the packets, to see what a bad one does");
 
+static bool leave_running;
+module_param(leave_running, bool, 0444);
+MODULE_PARM_DESC(leave_running, "a removal leaves the ring started, to see that somebody notices");
+
 struct gpu {
 	struct pci_dev *pci;
 	void __iomem *registers;
@@ -274,7 +278,8 @@ static void remove(struct pci_dev *pci)
 {
 	struct gpu *gpu = pci_get_drvdata(pci);
 
-	stop(gpu);
+	if (!leave_running)
+		stop(gpu);
 	free_irq(pci_irq_vector(pci, 0), gpu);
 	pci_free_irq_vectors(pci);
 	pci_clear_master(pci);
