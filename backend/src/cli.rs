@@ -183,7 +183,8 @@ struct PrintArgs {
     #[arg(long, requires = "qemu_args")]
     hotplug: bool,
 
-    /// RAM of the guest in the printed options: a multiple of 8K, as QEMU wants it.
+    /// RAM of the guest in the printed options: a multiple of 8K, as QEMU wants it. Beyond 978G
+    /// QEMU wants a -cpu with more than 40 bits of addresses, too.
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = qemu_args::guest_ram, requires = "qemu_args")]
     guest_ram: u64,
 }

@@ -14,9 +14,9 @@ const PORT_SPEED: &str = "x-speed=5";
 /// memory backend of another size.
 const RAM_UNIT: u64 = 8 << 10;
 
-/// The least RAM that QEMU 11.1 starts a q35 machine with, and the most that
-/// fits beside everything else in the 47 bits of a process's addresses.
-const RAM: std::ops::RangeInclusive<u64> = 64 << 10..=64 << 40;
+/// What QEMU 11.1 starts a q35 machine with: of more than 64T it cannot map the
+/// backend into the 47 bits of a process's addresses.
+const RAM: std::ops::RangeInclusive<u64> = RAM_UNIT..=64 << 40;
 
 /// A socket path that no line can tell QEMU.
 #[derive(Debug, thiserror::Error)]
@@ -238,7 +238,6 @@ mod tests {
         for text in [
             "0",
             "4K",
-            "8K",
             "12K",
             "1025K",
             "1048577",
@@ -248,7 +247,7 @@ mod tests {
         ] {
             guest_ram(text).unwrap_err();
         }
-        for (text, bytes) in [("64K", 64 << 10), ("5000K", 5_120_000), ("4G", 4 << 30)] {
+        for (text, bytes) in [("8K", 8 << 10), ("5000K", 5_120_000), ("4G", 4 << 30)] {
             assert_eq!(guest_ram(text), Ok(bytes));
         }
     }

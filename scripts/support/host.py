@@ -61,7 +61,7 @@ def check(cache_root: Path, own_kernel: bool = False) -> None:
 
 
 def check_toolchain(more: dict[str, str] | None = None) -> None:
-    """Refuse a host that cannot build, or that lacks one of `more`: programs, each with its package."""
+    """Refuse a host that cannot build, or lacks one of `more`: programs, each with its package."""
     tools = {**NEEDED, **(more or {})}
     missing = {tool: package for tool, package in tools.items() if not shutil.which(tool)}
     if missing:
@@ -73,7 +73,7 @@ def check_toolchain(more: dict[str, str] | None = None) -> None:
 
 
 def check_rust() -> None:
-    """Refuse a Rust that is too old for the checkout. rustup may fetch the right one, and says so."""
+    """Refuse a Rust that is too old. rustup may fetch the right one here, and says so."""
     command = ["rustc", "--version"]
     run = subprocess.run(command, cwd=REPO, stdout=subprocess.PIPE, text=True, check=False)
     found = re.match(r"rustc (\d+)\.(\d+)\S*", run.stdout)
@@ -95,7 +95,7 @@ def rust_version() -> tuple[int, int]:
 
 
 def check_compiler() -> None:
-    """Refuse a C compiler that cannot make a program; without libc's files it is there and cannot."""
+    """Refuse a C compiler that cannot make a program, as without libc's files."""
     with tempfile.TemporaryDirectory(prefix="presil-cc-") as scratch:
         run = subprocess.run(
             ["cc", "-x", "c", "-", "-o", f"{scratch}/program"], capture_output=True, text=True,

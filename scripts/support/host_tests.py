@@ -32,7 +32,8 @@ def cargo(name: str, arguments: list[str], ignored: bool = False,
         config = ["--profile", "default", "--tool-config-file", f"presil:{NEXTEST}"]
         command = ["cargo", "nextest", "run", "--no-fail-fast", *config, *arguments, *only]
         return step(name, command, target_directory() / JUNIT, PREFIX, environment)
-    command = ["cargo", "test", "--no-fail-fast", *arguments, *(["--", "--ignored"] if ignored else [])]
+    only = ["--", "--ignored"] if ignored else []
+    command = ["cargo", "test", "--no-fail-fast", *arguments, *only]
     lines: list[str] = []
     status = shown(name, command, environment, lines.append)
     return judged(name, status, lambda: of_libtest(lines))
@@ -90,7 +91,8 @@ def of_libtest(lines: Iterable[str]) -> list[Result]:
             suite, ran = PREFIX + (found[2] or f"{found[3]}.doc"), 0
         elif found := TEST.match(line):
             if not found[2].startswith("ignored"):
-                rows.append(Result(suite, found[1], "" if found[2] == "ok" else "failed, see its output"))
+                problem = "" if found[2] == "ok" else "failed, see its output"
+                rows.append(Result(suite, found[1], problem))
                 ran += 1
         elif found := CLOSING.match(line):
             counted = int(found[1]) + int(found[2])

@@ -166,8 +166,10 @@ class Run(unittest.TestCase):
     def test_check_is_a_result_with_its_detail(self) -> None:
         self.assertEqual(self.result(ok=True), Result("s", "a"))
         self.assertEqual(self.result(ok=False), Result("s", "a", problem="d"))
-        self.assertEqual(self.result(not_run="it hangs"), Result("s", "a", skipped="not run: it hangs"))
-        self.assertEqual(self.result(skipped="small", announced=True), Result("s", "a", skipped="small"))
+        not_run = Result("s", "a", skipped="not run: it hangs")
+        self.assertEqual(self.result(not_run="it hangs"), not_run)
+        skipped = Result("s", "a", skipped="small")
+        self.assertEqual(self.result(skipped="small", announced=True), skipped)
         self.assertEqual(self.result(skipped="why"), Result("s", "a", problem="d"))
 
     def test_run_that_fails_has_a_failed_result_whatever_its_checks_say(self) -> None:
