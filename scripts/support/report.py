@@ -53,7 +53,7 @@ def as_text(report: dict[str, Any]) -> str:
     for step in report["vidmm_init"]:
         out += step_lines(step)
     if report["story"]:
-        out += heading("allocation: flags, place, resource, handle, fault, bind")
+        out += heading("allocation: flags, place, bus, manager, resource, buffer object, fault, bind")
         out += [line for event in report["story"] for line in event_lines(event)]
     out += trouble.script(report["script"])
     out += heading("checks")

@@ -55,6 +55,26 @@ fn the_model_holds_the_l1_values_that_the_driver_wrote_for_all_16_process_ids() 
 }
 
 #[test]
+fn the_sample_entries_of_the_report_are_those_that_the_model_finds() {
+    let guest = Guest::load(machine(GIB, 512 * MIB)).unwrap();
+    let vma = guest.report.reserved_vma.clone().unwrap();
+    let last = GpuVa(8 * GIB - 4 * MIB);
+    let addresses = vma.samples.map(|entry| (entry.level, entry.va));
+    let in_zone_1 = GpuVa(4 * GIB);
+    assert_eq!(
+        addresses,
+        [(2, GpuVa(0)), (2, last), (3, GpuVa(0)), (3, in_zone_1)]
+    );
+    for entry in vma.samples {
+        let walk = guest.machine.gpu(|gpu| gpu.walk(9, entry.va));
+        let held = if entry.level == 2 { walk.l2 } else { walk.l3 };
+        assert_eq!(held, Some(entry.value), "{entry:?}");
+        let stored = guest.machine.vram().load_u32(entry.gpu_phys).unwrap();
+        assert_eq!(stored, entry.value, "{entry:?}");
+    }
+}
+
+#[test]
 fn the_model_translates_vram_to_itself_and_nothing_beyond_it() {
     let guest = Guest::load(machine(GIB, 512 * MIB)).unwrap();
     let walk = |process_id, va| guest.machine.gpu(|gpu| gpu.walk(process_id, GpuVa(va)));

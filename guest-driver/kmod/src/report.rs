@@ -4,7 +4,10 @@
 use core::fmt::{self, Write};
 use e3k_regs::Reg;
 use e3k_regs::register::L1_PER_PROCESS;
-use vidmm::{InitReport, L1Value, LevelReport, SegmentInfo, TimelineCounters, VmaReport, Zone};
+use vidmm::{
+    Bus, EntrySample, InitReport, L1Value, LevelReport, SegmentInfo, TimelineCounters, VmaReport,
+    Zone,
+};
 
 /// An array with one object for each step that was completed.
 pub(crate) fn init(w: &mut impl Write, report: &InitReport) -> fmt::Result {
@@ -29,7 +32,7 @@ pub(crate) fn init(w: &mut impl Write, report: &InitReport) -> fmt::Result {
         w.write_str("}")?;
     }
     if let Some(segments) = &report.segments {
-        w.write_str(r#",{"step":4,"title":"four segments","segments":"#)?;
+        w.write_str(r#",{"step":4,"title":"four segments, each with its manager","segments":"#)?;
         array(w, segments, segment)?;
         w.write_str("}")?;
     }
@@ -89,11 +92,15 @@ fn zone(w: &mut impl Write, zone: &Zone) -> fmt::Result {
 fn segment(w: &mut impl Write, segment: &SegmentInfo) -> fmt::Result {
     write!(
         w,
-        r#"{{"name":"{}","start":{},"end":{},"bytes":{}}}"#,
+        r#"{{"name":"{}","start":{},"end":{},"bytes":{},"bus":"{}"}}"#,
         segment.name,
         segment.start.0,
         segment.start.0 + segment.bytes,
-        segment.bytes
+        segment.bytes,
+        match segment.id.bus() {
+            Bus::Io => "IOMEM",
+            Bus::Sys => "MEM",
+        }
     )
 }
 
@@ -106,9 +113,11 @@ fn reserved_vma(w: &mut impl Write, vma: &VmaReport) -> fmt::Result {
     array(w, &vma.levels, level)?;
     write!(
         w,
-        r#","l3_entries":{{"local":{},"invalid":{},"dummy":{}}},"dummy_page_addr":{},"mmu_mode_value":{},"l1":"#,
+        r#","l3_entries":{{"local":{},"invalid":{},"dummy":{}}},"dummy_page_addr":{},"mmu_mode_value":{},"sample_entries":"#,
         vma.ptes.local, vma.ptes.invalid, vma.ptes.dummy, vma.dummy_page.0, vma.mmu_mode
     )?;
+    array(w, &vma.samples, sample)?;
+    w.write_str(r#","l1":"#)?;
     array(w, &vma.l1, l1)?;
     w.write_str("}")
 }
@@ -118,6 +127,14 @@ fn level(w: &mut impl Write, level: &LevelReport) -> fmt::Result {
         w,
         r#"{{"level":{},"entries":{},"tables":{},"bytes":{},"gpu_phys":{},"cpu_addr":{}}}"#,
         level.level, level.entries, level.tables, level.bytes, level.gpu_phys.0, level.cpu_address
+    )
+}
+
+fn sample(w: &mut impl Write, entry: &EntrySample) -> fmt::Result {
+    write!(
+        w,
+        r#"{{"level":{},"va":{},"gpu_phys":{},"value":{},"leads_to":"{}"}}"#,
+        entry.level, entry.va.0, entry.gpu_phys.0, entry.value, entry.leads_to
     )
 }
 

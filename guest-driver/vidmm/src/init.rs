@@ -9,7 +9,8 @@ use crate::memory::{Memory, MmMgr};
 use crate::pagetable::{PageTables, PtLayout};
 use crate::platform::{Caching, LogLevel, Os, RegisterOp, SystemInfo};
 use crate::report::{
-    ChipReport, InitReport, InitStep, L1Value, LevelReport, PteCounts, SubmissionReport, VmaReport,
+    ChipReport, EntrySample, InitReport, InitStep, L1Value, LevelReport, PteCounts,
+    SubmissionReport, VmaReport,
 };
 use crate::ring::{RING_BYTES, Ring};
 use crate::segments::{SegmentId, Segments};
@@ -18,7 +19,7 @@ use crate::zones::VmInfo;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use e3k_regs::pte::{L1_SPAN, L2_SPAN};
+use e3k_regs::pte::{ENTRY_BYTES, L1_SPAN, L2_SPAN};
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 
 /// The segment of the shared zones' page tables.
@@ -196,7 +197,7 @@ fn reserved_vma<O: Os>(memory: &mut Memory<O>) -> Result<(Gart, VmaReport), Erro
 
     tables.fill(&*memory.os, chip, &vm, dummy_pte);
     memory.os.write_barrier();
-    check_window(&*memory.os, chip, &tables, &vm, dummy_pte)?;
+    let samples = check_window(&*memory.os, chip, &tables, &vm, dummy_pte)?;
 
     let (l1, mmu_mode) = start_translation(memory, &tables)?;
     let report = VmaReport {
@@ -205,6 +206,7 @@ fn reserved_vma<O: Os>(memory: &mut Memory<O>) -> Result<(Gart, VmaReport), Erro
         table_bytes,
         levels: level_reports(&*memory.os, &tables),
         ptes: pte_counts(&vm),
+        samples,
         dummy_page,
         l1,
         mmu_mode,
@@ -243,34 +245,48 @@ const fn vram_of(va: GpuVa) -> VramOffset {
     VramOffset(va.0)
 }
 
-/// Reads some of the tables back: a VRAM window that is not there reads zeros.
+/// Reads some entries back: a VRAM window that is not there reads zeros.
 fn check_window<O: Os>(
     os: &O,
     chip: &dyn ChipOps,
     tables: &PageTables,
     vm: &VmInfo,
     dummy_pte: u32,
-) -> Result<(), Error> {
-    let last_l2 = tables
-        .l2_table(0)
-        .add((vm.shared_bytes() / L2_SPAN - 1) * 4);
+) -> Result<[EntrySample; 4], Error> {
+    let entry = |level, va, gpu_phys, value, leads_to| EntrySample {
+        level,
+        va,
+        gpu_phys,
+        value,
+        leads_to,
+    };
+    let l3 = |va, value, leads_to| entry(3, va, tables.l3_entry(va), value, leads_to);
+    let last_span = GpuVa(vm.shared_bytes() - L2_SPAN);
+    let last_l2 = tables.l2.add(last_span.0 / L2_SPAN * ENTRY_BYTES);
     let last_l3 = tables.l3.add(tables.layout.l3_bytes() - PAGE_SIZE);
+    let (first_l2, last_l2_value) = (chip.l2_entry(tables.l3), chip.l2_entry(last_l3));
     let expected = [
-        (tables.l3_entry(GpuVa(0)), chip.local_pte(VramOffset(0))),
-        (tables.l3_entry(vm.pcie.start), dummy_pte),
-        (last_l2, chip.l2_entry(last_l3)),
+        entry(2, GpuVa(0), tables.l2, first_l2, "the first L3 table"),
+        entry(2, last_span, last_l2, last_l2_value, "the last L3 table"),
+        l3(GpuVa(0), chip.local_pte(VramOffset(0)), "page 0 of VRAM"),
+        l3(vm.pcie.start, dummy_pte, "the dummy page"),
     ];
-    for (at, wanted) in expected {
-        let found = os.load_u32(at);
-        if found != wanted {
+    for EntrySample {
+        gpu_phys, value, ..
+    } in expected
+    {
+        let found = os.load_u32(gpu_phys);
+        if found != value {
             os.log(
                 LogLevel::Error,
-                format_args!("vidmm: VRAM window at {at}: wrote {wanted:#x}, reads {found:#x}"),
+                format_args!(
+                    "vidmm: VRAM window at {gpu_phys}: wrote {value:#x}, reads {found:#x}"
+                ),
             );
             return Err(Error::Io);
         }
     }
-    Ok(())
+    Ok(expected)
 }
 
 /// Writes the shared zones' L1 registers into every process id's bank, switches

@@ -51,7 +51,8 @@ pub use platform::{
 };
 pub use range::RangeManager;
 pub use report::{
-    ChipReport, InitReport, InitStep, L1Value, LevelReport, PteCounts, SubmissionReport, VmaReport,
+    ChipReport, EntrySample, InitReport, InitStep, L1Value, LevelReport, PteCounts,
+    SubmissionReport, VmaReport,
 };
 pub use segments::{Bus, SegmentId, SegmentInfo};
 pub use timeline::{Timeline, TimelineCounters};

@@ -82,6 +82,8 @@ pub struct VmaReport {
     pub levels: [LevelReport; 2],
     /// What the level 3 entries are.
     pub ptes: PteCounts,
+    /// Some entries of levels 2 and 3, read back through the VRAM window.
+    pub samples: [EntrySample; 4],
     /// The page behind every entry of zone 1 that is not bound.
     pub dummy_page: BusAddr,
     /// Every L1 register of the shared zones, for every process id.
@@ -116,6 +118,21 @@ pub struct PteCounts {
     pub invalid: u64,
     /// The dummy page: all of zone 1.
     pub dummy: u64,
+}
+
+/// An entry of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntrySample {
+    /// 2 or 3.
+    pub level: u8,
+    /// The first address that it translates.
+    pub va: GpuVa,
+    /// Where the GPU finds it.
+    pub gpu_phys: VramOffset,
+    /// What the CPU read there.
+    pub value: u32,
+    /// What it points at.
+    pub leads_to: &'static str,
 }
 
 /// An L1 register.

@@ -1,4 +1,4 @@
-//! How one allocation goes: flags, place, resource, handle, fault, bind.
+//! How one allocation goes: flags, place, bus, manager, resource, BO, fault, bind.
 
 use super::{Check, Context};
 use crate::device::Buffer;
@@ -30,23 +30,17 @@ fn allocation(context: &Context, name: &str, flags: u32) -> Result<()> {
     );
     let buffer = context.device.create(flags, BYTES, &[])?;
     let at = buffer.describe()?;
-    let place = json!({
-        "event": "place",
-        "segment": names::segment(at.segment),
-        "bus": names::bus(at.bus),
-    });
-    say("story", &place);
-    let resource = json!({
-        "event": "resource",
-        "start_page": at.start_page,
-        "pages": at.pages,
-        "gpu_va": at.gpu_va,
-    });
-    say("story", &resource);
-    say(
-        "story",
-        &json!({ "event": "handle", "handle": buffer.handle() }),
-    );
+    let segment = names::segment(at.segment);
+    let pages = at.pages;
+    for event in [
+        json!({ "event": "place", "segment": segment }),
+        json!({ "event": "bus", "bus": names::bus(at.bus) }),
+        json!({ "event": "manager", "manager": format!("books {pages} pages of {segment}") }),
+        json!({ "event": "resource", "start_page": at.start_page, "gpu_va": at.gpu_va }),
+        json!({ "event": "buffer object", "handle": buffer.handle(), "pages": pages }),
+    ] {
+        say("story", &event);
+    }
     state(context, "before the first touch", &buffer)?;
     let mapping = buffer.map()?;
     let value = mapping.touch()?;
