@@ -37,7 +37,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("counters", "what has happened since power-on"),
     (
         "walk PID VA",
-        "what the page tables of process id PID say about GPU address VA now",
+        "what the page tables of process id PID say about GPU address VA now, and the TLBs",
     ),
     (
         "reg OFFSET",

@@ -151,8 +151,8 @@ impl Gpu {
         self.csp.unmet_waits()
     }
 
-    /// What the tables in memory say about an address now, without any effect
-    /// on the TLB, the counters or the fault registers.
+    /// What the tables in memory say about an address now, and what the TLBs hold
+    /// of it, without any effect on these, the counters or the fault registers.
     pub fn walk(&self, process_id: u8, at: GpuVa) -> Walk {
         self.mxu.inspect(process_id, at)
     }

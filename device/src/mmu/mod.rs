@@ -19,6 +19,7 @@ use crate::planted::planted;
 use crate::run::{Piece, Run};
 use crate::sparse;
 use e3k_regs::fields::{FaultClient, InvalidateAddress, InvalidateTrigger, MmuMode, TlbTarget};
+use e3k_regs::pte::L3Entry;
 use e3k_regs::register::{L1_PER_PROCESS, PROCESS_IDS};
 use e3k_regs::{GpuVa, PAGE_SIZE, Reg};
 use fault::{FaultLog, FaultPlace};
@@ -383,9 +384,21 @@ impl Mxu {
         }
     }
 
-    /// What the tables say now, without TLBs, counters or faults.
+    /// What the tables say now, and what the TLBs hold; nothing is counted and
+    /// nothing faults.
     pub(crate) fn inspect(&self, process_id: u8, va: GpuVa) -> Walk {
-        Walk::new(self.tables(), self.mode, process_id, va)
+        let walk = Walk::new(self.tables(), self.mode, process_id, va);
+        let process_id = if self.mode.va_mode() { process_id } else { 0 };
+        let own = |client: &FaultClient| {
+            let entry = self.utlb.lookup(self.utlb.key(*client, process_id, va))?;
+            Some((client.name(), entry.into_bits()))
+        };
+        let shared = self.dtlb.entry(self.dtlb.find(process_id, va), va);
+        Walk {
+            dtlb: shared.map(L3Entry::into_bits),
+            utlb: FaultClient::ALL.iter().filter_map(own).collect(),
+            ..walk
+        }
     }
 }
 

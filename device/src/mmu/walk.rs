@@ -12,6 +12,7 @@ use e3k_regs::pte::{ENTRY_BYTES, L2Entry, L3Entry, L3Entry64K, Ttbr};
 use e3k_regs::register::L1_PER_PROCESS;
 use e3k_regs::{BusAddr, GpuVa, PAGE_SHIFT, Reg, VramOffset};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// What a walk reads from.
 #[derive(Clone, Copy)]
@@ -223,7 +224,8 @@ fn unreadable(at: Target, place: FaultPlace) -> Failure {
     (cause, place.with_target(at))
 }
 
-/// What the tables in memory say about an address, level by level, raw.
+/// What the tables in memory say about an address, level by level, and what the
+/// TLBs hold of it; raw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Walk {
     /// The process id's L1 register.
@@ -234,6 +236,11 @@ pub struct Walk {
     pub l3: Option<u32>,
     /// Where the address leads, as text; `None` if nowhere.
     pub target: Option<String>,
+    /// The L3 entry of this page in the shared TLB, valid or not, if its line is there.
+    pub dtlb: Option<u32>,
+    /// The L3 entries of this page in the clients' own TLBs, by the client's name. Like
+    /// that in the shared TLB they may be older than what the tables say.
+    pub utlb: BTreeMap<&'static str, u32>,
 }
 
 impl Walk {
@@ -246,6 +253,8 @@ impl Walk {
             l2: None,
             l3: None,
             target: None,
+            dtlb: None,
+            utlb: BTreeMap::new(),
         };
         let target = if untranslated {
             Some(Target::Vram(VramOffset(va.0)))

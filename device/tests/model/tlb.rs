@@ -3,7 +3,8 @@
 use crate::rig::{
     MMU_MODE, PAGE_A as A, PAGE_B as B, Rig, TTBR, VRAM_BYTES, nth_page, push_all, write_as,
 };
-use crate::tables::l1_offset;
+use crate::tables::{entry, l1_offset};
+use e3k_regs::GpuVa;
 use presil_device::{DtlbShape, MmuOptions, UtlbSize};
 
 const PT_INV_ADDR: u32 = 0x49018;
@@ -47,6 +48,21 @@ fn a_translation_is_stale_until_it_is_invalidated() {
     assert_eq!(rig.load(A), 2);
     invalidate(&mut rig, 0, 0, DTLB);
     assert!(is_fresh(&mut rig));
+}
+
+#[test]
+fn a_walk_tells_what_the_tlbs_hold_beside_what_the_tables_say() {
+    let mut rig = stale();
+    let held = entry(A);
+    let walk = |rig: &Rig, process_id| rig.gpu.walk(process_id, GpuVa(0x5_0000));
+    let seen = walk(&rig, 1);
+    assert_eq!((seen.l3, seen.dtlb), (Some(entry(B)), Some(held)));
+    assert_eq!(seen.utlb, [("blit destination", held)].into());
+    let other = walk(&rig, 2);
+    assert_eq!((other.dtlb, other.utlb.len()), (None, 0));
+    invalidate(&mut rig, 0, 0, DTLB);
+    let seen = walk(&rig, 1);
+    assert_eq!((seen.dtlb, seen.utlb.len()), (None, 0));
 }
 
 #[test]

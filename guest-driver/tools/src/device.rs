@@ -281,6 +281,18 @@ impl Buffer {
         source_offset: u64,
         bytes: u64,
     ) -> Result<()> {
+        let fence = self.start_copy_from(offset, source, source_offset, bytes)?;
+        self.device.wait(fence)
+    }
+
+    /// Lets the GPU copy from another buffer; returns the fence.
+    pub(crate) fn start_copy_from(
+        &self,
+        offset: u64,
+        source: &Buffer,
+        source_offset: u64,
+        bytes: u64,
+    ) -> Result<u64> {
         let mut request = uapi::Copy {
             dst_handle: self.handle,
             src_handle: source.handle,
@@ -291,7 +303,7 @@ impl Buffer {
         };
         self.device
             .call::<{ uapi::IOCTL_COPY }, _>("COPY", &mut request)?;
-        self.device.wait(request.fence)
+        Ok(request.fence)
     }
 }
 
@@ -338,6 +350,13 @@ impl Mapping {
             std::ptr::copy_nonoverlapping(data.as_ptr(), self.start.as_ptr().cast(), bytes);
         }
         Ok(())
+    }
+
+    /// The last four bytes as they are now.
+    pub(crate) fn last_word(&self) -> u32 {
+        let last = self.bytes / 4 - 1;
+        // SAFETY: the mapping is `bytes` long and begins at a page. The GPU may be writing.
+        unsafe { self.start.as_ptr().cast::<u32>().add(last).read_volatile() }
     }
 
     /// The mapping as words. What the driver cannot provide ends the process here.

@@ -37,8 +37,37 @@ impl Model {
 
     /// The L3 entry of an address of process id 0, as the model reads it.
     pub(crate) fn pte(&self, at: u64) -> Result<u32> {
-        let question = format!("walk 0 {:#x}", GpuVa(at).0);
-        self.number(&question, "l3")
+        self.number(&walk(at), "l3")
+    }
+
+    /// The L3 entries of the page at an address of process id 0 that the TLBs hold,
+    /// each with the TLB's name.
+    pub(crate) fn cached(&self, at: u64) -> Result<Vec<(String, u64)>> {
+        let question = walk(at);
+        let answer = self.value(&question)?;
+        let shared = ("shared".to_owned(), answer["dtlb"].as_u64());
+        let own = answer["utlb"].as_object().into_iter().flatten();
+        let own = own.map(|(client, entry)| (client.clone(), entry.as_u64()));
+        let all = std::iter::once(shared).chain(own);
+        Ok(all.filter_map(|(tlb, entry)| Some((tlb, entry?))).collect())
+    }
+
+    /// Words of VRAM; at most 1024 are told at once.
+    pub(crate) fn vram(&self, offset: u64, words: u64) -> Result<Vec<u32>> {
+        let question = format!("vram {offset:#x} {}", words * 4);
+        let answer = self.value(&question)?;
+        let hex = answer["hex"].as_str().unwrap_or_default().as_bytes();
+        let word = |digits: &[u8]| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            Some(u32::from_str_radix(digits, 16).ok()?.swap_bytes())
+        };
+        let found: Option<Vec<u32>> = hex.chunks(8).map(word).collect();
+        found
+            .filter(|found| found.len() as u64 == words)
+            .ok_or_else(|| Error::ModelAnswer {
+                question,
+                answer: answer.to_string(),
+            })
     }
 
     /// A 32-bit register.
@@ -47,15 +76,22 @@ impl Model {
     }
 
     fn number(&self, question: &str, field: &str) -> Result<u32> {
-        let answer = self.ask(question)?;
-        let parsed = serde_json::from_str::<Value>(&answer).ok();
-        let number = parsed.as_ref().and_then(|answer| answer[field].as_u64());
-        number
+        let answer = self.value(question)?;
+        answer[field]
+            .as_u64()
             .and_then(|n| u32::try_from(n).ok())
             .ok_or_else(|| Error::ModelAnswer {
                 question: question.to_owned(),
-                answer,
+                answer: answer.to_string(),
             })
+    }
+
+    fn value(&self, question: &str) -> Result<Value> {
+        let answer = self.ask(question)?;
+        serde_json::from_str(&answer).map_err(|_| Error::ModelAnswer {
+            question: question.to_owned(),
+            answer,
+        })
     }
 
     fn ask(&self, question: &str) -> Result<String> {
@@ -68,6 +104,11 @@ impl Model {
             .map_err(silent)?;
         read_line(&mut line, Duration::from_secs(ANSWER_SECONDS)).map_err(silent)
     }
+}
+
+/// The question what the tables and the TLBs say of an address of process id 0.
+fn walk(at: u64) -> String {
+    format!("walk 0 {:#x}", GpuVa(at).0)
 }
 
 /// One line without its end; an error when it is not whole in time.

@@ -4,6 +4,7 @@ mod data;
 mod fairness;
 mod fdinfo;
 mod fences;
+mod order;
 mod placement;
 mod refusals;
 mod removal;
@@ -111,6 +112,7 @@ pub(crate) fn of_demo() -> Vec<Check> {
         story::CHECKS,
         tables::CHECKS,
         data::CHECKS,
+        order::CHECKS,
         placement::CHECKS,
         fences::CHECKS,
     ]
@@ -124,6 +126,7 @@ pub(crate) fn all() -> Vec<Check> {
         fdinfo::CHECKS,
         tables::CHECKS,
         data::CHECKS,
+        order::CHECKS,
         stress::CHECKS,
         fairness::CHECKS,
         placement::CHECKS,

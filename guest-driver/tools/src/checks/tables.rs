@@ -4,6 +4,7 @@ use super::{Check, Context, Kind, SNOOPED, UNSNOOPED, VISIBLE};
 use crate::debugfs;
 use crate::device::{Buffer, PAGE};
 use crate::error::{Result, ensure};
+use crate::frames;
 use crate::noise::noise;
 use crate::pages::{Pinned, Scattered};
 use e3k_regs::pte::L3Entry;
@@ -30,6 +31,14 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "GPU and CPU find the same scattered pages",
         run: each_page,
+    },
+    Check {
+        name: "no TLB holds a page that was given back",
+        run: forgotten,
+    },
+    Check {
+        name: "unsnooped RAM is write-combined, snooped RAM is not",
+        run: caching,
     },
     Check {
         name: "RAM pages that are used again begin as zeros",
@@ -220,6 +229,52 @@ fn zeroed(context: &Context) -> Result<String> {
         "{again} of {} pages held other data before",
         2 * BYTES / PAGE
     ))
+}
+
+/// A freed page is somebody else's, and a TLB that still leads to it lets the GPU write there.
+fn forgotten(context: &Context) -> Result<String> {
+    const PAGES: u64 = 16;
+    let model = context.model()?;
+    let mut held = 0;
+    for kind in [SNOOPED, UNSNOOPED] {
+        let buffer = kind.create(context, PAGES * PAGE)?;
+        buffer.fill(0, PAGES * PAGE, 0x600D_600D)?;
+        let at = buffer.describe()?.gpu_va;
+        let pages: Vec<_> = (0..PAGES).map(|page| at + page * PAGE).collect();
+        let ptes: Result<Vec<_>> = pages.iter().map(|at| model.pte(*at)).collect();
+        let ptes = ptes?;
+        for at in &pages {
+            held += model.cached(*at)?.len();
+        }
+        drop(buffer);
+        for (at, pte) in pages.iter().zip(ptes) {
+            for (tlb, entry) in model.cached(*at)? {
+                ensure!(
+                    entry != u64::from(pte),
+                    "the {tlb} TLB still holds PTE {pte:#010x} of {at:#x}, {} that was given back",
+                    kind.name
+                );
+            }
+        }
+    }
+    Ok(format!("{held} entries before the end, none after it"))
+}
+
+/// The kernel says of each frame how it is mapped.
+fn caching(context: &Context) -> Result<String> {
+    const PAGES: u64 = 8;
+    for (kind, expected) in [(SNOOPED, 0), (UNSNOOPED, PAGES)] {
+        let before = frames::write_combined()?;
+        let buffer = kind.create(context, PAGES * PAGE)?;
+        buffer.map()?.touch()?;
+        let more = frames::write_combined()?.checked_sub(before);
+        ensure!(
+            more == Some(expected),
+            "{more:?} frames more are write-combined with {PAGES} pages of {}, expected {expected}",
+            kind.name
+        );
+    }
+    Ok(format!("{PAGES} pages of each"))
 }
 
 fn dummy_page(vma: &Value) -> Result<u64> {

@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) interrupted: Cell<bool>,
     /// Dwords written through the window.
     pub(super) stored: Cell<u64>,
+    /// Some of them the GPU may not see yet: no barrier has followed.
+    unordered: Cell<bool>,
     pub(super) log: RefCell<Vec<String>>,
     /// Every register write, in order.
     pub(super) writes: RefCell<Vec<(u32, u32)>>,
@@ -90,6 +92,7 @@ impl Fake {
             on_wait: RefCell::default(),
             interrupted: Cell::new(false),
             stored: Cell::new(0),
+            unordered: Cell::new(false),
             log: RefCell::default(),
             writes: RefCell::default(),
         }))
@@ -287,6 +290,11 @@ impl Registers for Fake {
                 op.value = registers.get(&op.offset).copied().unwrap_or(0);
                 continue;
             }
+            assert!(
+                !self.unordered.get(),
+                "register {:#x} is written before what was stored in VRAM is visible",
+                op.offset
+            );
             self.writes.borrow_mut().push((op.offset, op.value));
             let trigger = [Reg::PtInvTrig.offset(), Reg::BiuShadow.offset()].contains(&op.offset);
             if !trigger && !self.stuck.borrow().contains(&op.offset) {
@@ -322,9 +330,12 @@ impl VramWindow for Fake {
         let first = (at.0 / 4) as usize;
         self.stored.set(self.stored.get() + values.len() as u64);
         self.vram.borrow_mut()[first..first + values.len()].copy_from_slice(values);
+        self.unordered.set(true);
     }
 
-    fn write_barrier(&self) {}
+    fn write_barrier(&self) {
+        self.unordered.set(false);
+    }
 }
 
 impl Interrupts for Fake {
