@@ -8,7 +8,7 @@ use e3k_regs::fields::{FaultClient, RingWord};
 use presil_device::{Gpu, GpuVa, MmuOptions, UtlbSize, Width};
 use std::hint::black_box;
 use std::process::ExitCode;
-use support::steps::instructions;
+use support::steps::{instructions, refusal};
 
 /// Most for a register that only stores, and for one that does more.
 const STORAGE: f64 = 150.0;
@@ -17,9 +17,16 @@ const UTLB_HIT: f64 = 50.0;
 const DTLB_HIT: f64 = 130.0;
 /// Lines in the default DTLB.
 const LINES: u64 = 256;
+/// Every access of a register is like the others.
+const ROUNDS: u64 = 16;
 
-/// Fails if a count is above its limit: they are exact, on every machine.
+/// Fails if a count is above its limit: they are exact, on every machine and
+/// under any load. scripts/test runs this and reads what it prints.
 fn main() -> ExitCode {
+    if let Some(refusal) = refusal() {
+        println!("not counted: {refusal}");
+        return ExitCode::SUCCESS;
+    }
     println!("{:40} {:>12} {:>6}", "operation", "instructions", "limit");
     let within = registers() & translations();
     if within {
@@ -92,16 +99,16 @@ fn registers() -> bool {
         ),
     ];
     let mut gpu = support::gpu(MmuOptions::default(), None);
-    let call = instructions(|| {
+    let call = instructions(ROUNDS, || {
         black_box(empty(&mut gpu, black_box(0), Width::B4));
     });
     let mut within = true;
     for (name, at, width, limit) in registers {
-        let read = instructions(|| {
+        let read = instructions(ROUNDS, || {
             black_box(gpu.read(black_box(at), width));
         });
         within &= report(&format!("read {name}"), read - call, limit);
-        let write = instructions(|| gpu.write(black_box(at), width, black_box(0)));
+        let write = instructions(ROUNDS, || gpu.write(black_box(at), width, black_box(0)));
         within &= report(&format!("write {name}"), write - call, limit);
     }
     within
@@ -128,11 +135,11 @@ fn translations() -> bool {
         }
         let lines = black_box(lines);
         let [mut line, mut last] = [0; 2];
-        let call = instructions(|| {
+        let call = instructions(LINES, || {
             last = (last + 1) & (lines - 1);
             black_box(nothing(&mut gpu, client, 0, black_box(GpuVa(last << 16))));
         });
-        let count = instructions(|| {
+        let count = instructions(LINES, || {
             line = (line + 1) & (lines - 1);
             black_box(gpu.translate(client, 0, black_box(GpuVa(line << 16))));
         });

@@ -21,6 +21,8 @@ PREFIX = "cargo."
 BINARY = re.compile(r"\s+(?:Running (?:unittests )?(\S+) \(\S*?([^/\s]+?)(?:-[0-9a-f]{16})?\)|"
                     r"Doc-tests (\S+))$")
 TEST = re.compile(r"test (.+?)(?: - should panic)? \.\.\. (ok|FAILED|ignored(?:, .*)?)$")
+NOT_COUNTED, TOO_MANY = "not counted: ", "  TOO MANY"
+COUNT = re.compile(r" \d+ +(?:\d+|inf)$")
 CLOSING = re.compile(r"test result: \w+\. (\d+) passed; (\d+) failed; ")
 
 
@@ -43,6 +45,35 @@ def python() -> list[Result]:
     """The results of the scripts' tests."""
     command = [sys.executable, "-m", "support.unittests", str(PYTHON_JUNIT)]
     return step("scripts", command, PYTHON_JUNIT, "", {"PYTHONPATH": str(REPO / "scripts")})
+
+
+def instructions() -> Result:
+    """Whether register accesses and translations stay within their instructions.
+
+    The counts are exact whatever else the host does; their limits are in
+    backend/benches/instructions.rs.
+    """
+    command = ["cargo", "bench", "--quiet", "--package", "presil", "--bench", "instructions"]
+    lines: list[str] = []
+    status = shown("instructions", command, on_line=lines.append)
+    return of_instructions(lines, status)
+
+
+def of_instructions(lines: list[str], status: int) -> Result:
+    """What the benchmark has said, as a result."""
+    result = Result("host", "instructions")
+    above = [line.split("  ")[0] for line in lines if line.endswith(TOO_MANY)]
+    refused = [line for line in lines if line.startswith(NOT_COUNTED)]
+    counted = [line for line in lines if COUNT.search(line)]
+    if above:
+        result.problem = f"more instructions than their limit: {', '.join(above)}"
+    elif status:
+        result.problem = f"exit status {status}, see above"
+    elif refused:
+        result.skipped = refused[0]
+    elif not counted:
+        result.problem = "nothing was counted"
+    return result
 
 
 def step(name: str, command: list[str], junit: Path, prefix: str,

@@ -118,6 +118,29 @@ class CargoTest(unittest.TestCase):
         self.assertEqual(failed[1].problem, "1 tests were counted, 0 told")
 
 
+class Instructions(unittest.TestCase):
+    """What the benchmark that counts instructions prints."""
+
+    COUNTS = ["operation                       instructions  limit",
+              "read TTBR                                 99    300",
+              "translation, walk                        366    inf"]
+    ABOVE = "write TTBR                               301    300  TOO MANY"
+
+    def test_count_above_its_limit_is_named(self) -> None:
+        self.assertEqual(host_tests.of_instructions(self.COUNTS, 0).problem, "")
+        above = host_tests.of_instructions([*self.COUNTS, self.ABOVE], 101)
+        self.assertEqual(above.problem, "more instructions than their limit: write TTBR")
+        self.assertTrue(host_tests.of_instructions([self.ABOVE], 0).problem)
+
+    def test_host_that_lets_nothing_be_counted_says_so(self) -> None:
+        refused = host_tests.of_instructions(["not counted: ptrace is refused"], 0)
+        self.assertEqual((refused.problem, refused.skipped), ("", "not counted: ptrace is refused"))
+
+    def test_benchmark_that_ends_early_or_counts_nothing_has_failed(self) -> None:
+        self.assertIn("101", host_tests.of_instructions(self.COUNTS, 101).problem)
+        self.assertTrue(host_tests.of_instructions(self.COUNTS[:1], 0).problem)
+
+
 class Python(unittest.TestCase):
     """The scripts' own tests, run as scripts/test runs them."""
 

@@ -3,31 +3,38 @@
 
 use std::hint::black_box;
 
-/// Rounds over which a count is averaged, behind some that meet the paths
-/// taken only once.
-const ROUNDS: u64 = 256;
+/// Rounds before those that are counted: they meet the paths taken only once.
 const FIRST_ROUNDS: u64 = 16;
 
-/// Instructions that one `work` executes in user mode, on average.
+/// Why this host does not let a process be stepped through, if it does not.
+pub fn refusal() -> Option<String> {
+    stepped(|| ()).err()
+}
+
+/// Instructions that one `work` executes in user mode, the mean of `rounds`.
 ///
 /// # Panics
-/// The system does not let a process trace its child.
-pub fn instructions(mut work: impl FnMut()) -> f64 {
+/// The host does not let a process be stepped through ([`refusal`]).
+pub fn instructions(rounds: u64, mut work: impl FnMut()) -> f64 {
     let mut run = |rounds: u64| {
-        stepped(|| {
+        let counted = stepped(|| {
             for _ in 0..black_box(rounds) {
                 work();
             }
-        })
+        });
+        counted.unwrap_or_else(|refusal| panic!("{refusal}"))
     };
-    let (few, many) = (run(FIRST_ROUNDS), run(FIRST_ROUNDS + ROUNDS));
+    let (few, many) = (run(FIRST_ROUNDS), run(FIRST_ROUNDS + rounds));
     #[expect(clippy::cast_precision_loss, reason = "small counts")]
-    let average = (many - few) as f64 / ROUNDS as f64;
+    let average = (many - few) as f64 / rounds as f64;
     average
 }
 
 /// Instructions between two stops of a child, with `work` between them.
-fn stepped(work: impl FnOnce()) -> u64 {
+///
+/// # Errors
+/// In words: what the host refuses.
+fn stepped(work: impl FnOnce()) -> Result<u64, String> {
     // SAFETY: a benchmark has one thread, so the child may do what it likes.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "fork: {}", std::io::Error::last_os_error());
@@ -46,21 +53,32 @@ fn stepped(work: impl FnOnce()) -> u64 {
             libc::_exit(0);
         }
     }
-    assert_eq!(wait(child), Some(libc::SIGSTOP), "ptrace is refused");
-    let mut count = 0;
-    loop {
-        // SAFETY: the child is ours and stopped.
-        unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, child, 0, 0) };
-        match wait(child) {
-            Some(libc::SIGTRAP) => count += 1,
-            Some(libc::SIGSTOP) => break,
-            other => panic!("the child has stopped with {other:?}"),
-        }
+    if wait(child) != Some(libc::SIGSTOP) {
+        return Err("ptrace(PTRACE_TRACEME) is refused".into());
     }
+    let counted = step_to_the_end(child);
     // SAFETY: the child is ours.
     unsafe { libc::kill(child, libc::SIGKILL) };
     wait(child);
-    count
+    counted
+}
+
+/// Instructions until a stopped child stops itself.
+fn step_to_the_end(child: libc::pid_t) -> Result<u64, String> {
+    let mut count = 0;
+    loop {
+        // SAFETY: the child is ours and stopped.
+        if unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, child, 0, 0) } != 0 {
+            let error = std::io::Error::last_os_error();
+            return Err(format!("ptrace(PTRACE_SINGLESTEP): {error}"));
+        }
+        match wait(child) {
+            Some(libc::SIGTRAP) => count += 1,
+            Some(libc::SIGSTOP) => return Ok(count),
+            Some(signal) => return Err(format!("a step ends with signal {signal}")),
+            None => return Err("a child that is stepped through ends early".into()),
+        }
+    }
 }
 
 /// The signal with which the child stops; `None` if it has ended.
