@@ -74,6 +74,15 @@ def trials(built: Path, scratch: Path, prepared: Prepared) -> list[Trial]:
               1, r"(?s)FAIL +no left running: ring 0 is started: Head (0x\w+), Tail \1"
                  r".*FAIL +no drm errors: .*planted"
                  r".*left running: no driver has the GPU.*\n  bus master is off\n"),
+        Trial("RAM, CPUs, options of QEMU and reboots are what was asked for",
+              ["--ram", "1G", "--cpus", "3", "--qemu-arg", "-device edu", "--reboots", "1",
+               "--module", "drm_kms_helper,fbdev_emulation=0",
+               "--guest-exec", str(SOURCES / "machine.sh")], 0,
+              r"ok +boot 1: script machine.sh: [^\0]*ok +boot 2: script machine.sh: "),
+        Trial("two GPUs behind a virtual IOMMU, each with a driver",
+              ["--module", gpu, "--gpus", "2", "--iommu", "--fail-on", "all",
+               "--guest-exec", str(SOURCES / "two.sh")], 0,
+              r"(?s)ok +no misuse: none.* copies +2\n"),
         Trial("a script's exit status is the run's, on the other door too",
               ["--door", "vhost-user", "--guest-exec", script(scratch, "exit 3")], 3,
               r"FAIL +script script.sh: exit status 3"),

@@ -52,6 +52,7 @@ def base(busybox: Path) -> cpio.Archive:
         archive.directory(directory)
     archive.file("init", (GUEST / "init").read_bytes(), executable=True)
     archive.file("own", (GUEST / "own").read_bytes())
+    archive.file("bin/ask-model", (GUEST / "ask-model").read_bytes(), executable=True)
     archive.file("bin/busybox", busybox.read_bytes(), executable=True)
     for applet in applets(busybox):
         archive.link(f"bin/{applet}", "busybox")

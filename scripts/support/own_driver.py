@@ -170,7 +170,6 @@ def archive(request: Request, userland: Path, files: dict[str, bytes]) -> bytes:
     """The initramfs."""
     parameters = {module.name: module.parameters for module in request.modules}
     image = guest_image.base(userland)
-    image.file("bin/ask-model", (guest_image.GUEST / "ask-model").read_bytes(), executable=True)
     for name, data in files.items():
         image.file(f"modules/{name}.ko", packed(name, data))
     order = [f"{name}.ko {parameters.get(name, '')}".rstrip() + "\n" for name in files]

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from itertools import zip_longest
+from dataclasses import dataclass
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from .console import MARK, Transcript
 from .session import Outcome, check
 
 DIED_WITH_SIGNAL = 128
+BOOT = re.compile(rf'{MARK}1 {{"boot"')
 REASONS = 3
 """Most kernel lines that tell why a module does not load."""
 
@@ -22,25 +24,59 @@ def judge(
 
     `unwanted` is what else is to fail the run (see fail_on.KINDS).
     """
-    transcript = outcome.transcript
-    # What the kernel said while it booted is not the driver's.
-    outcome.findings = guest_log.findings(
-        section(transcript.lines, "loading", "done"), emulated
-    )
-    outcome.drm_errors = guest_log.drm_errors(section(transcript.lines, "loading", "done"))
+    boots = rounds(outcome.transcript)
+    each = [judge_boot(boot, script, emulated) for boot in boots]
+    outcome.findings = [finding for verdict in each for finding in verdict.findings]
+    outcome.drm_errors = [line for verdict in each for line in verdict.drm_errors]
+    # The one that is told: the first that failed, else the last.
+    ran = [verdict.script for verdict in each if verdict.script]
+    outcome.script = next((one for one in ran if one["status"] != 0), ran[-1] if ran else None)
     left_running(outcome)
+    checks = [
+        {**one, "name": f"boot {n}: {one['name']}"} if len(boots) > 1 else one
+        for n, verdict in enumerate(each, 1) for one in verdict.checks
+    ]
+    outcome.checks[:0] = [*checks, *fail_on.checks(outcome, unwanted)]
+
+
+@dataclass
+class Verdict:
+    """How one boot of a guest went."""
+
+    checks: list[dict[str, Any]]
+    findings: list[guest_log.Finding]
+    drm_errors: list[str]
+    script: dict[str, Any] | None
+
+
+def rounds(transcript: Transcript) -> list[Transcript]:
+    """What was said in each boot of a guest that reboots; without any reboot, everything."""
+    starts = [n for n, line in enumerate(transcript.lines) if BOOT.search(line)]
+    # What firmware says before the first word belongs to the first boot.
+    bounds = [0, *starts[1:], len(transcript.lines)]
+    out = []
+    for start, end in pairwise(bounds):
+        boot = Transcript()
+        for line in transcript.lines[start:end]:
+            boot.add(line)
+        out.append(boot)
+    return out
+
+
+def judge_boot(transcript: Transcript, script: Path | None, emulated: bool) -> Verdict:
+    """One boot: its modules, script and kernel log."""
+    # What the kernel said while it booted is not the driver's.
+    lines = section(transcript.lines, "loading", "done")
+    findings = guest_log.findings(lines, emulated)
     checks = module_checks(transcript)
-    if script:
-        outcome.script = script_result(transcript, script)
-        ok = outcome.script["status"] == 0
-        checks.append(check(f"script {script.name}", ok, script_detail(outcome.script)))
-    found = [f"{finding.kind}: {finding.line}" for finding in outcome.findings]
-    words = guest_log.kernel_words(section(transcript.lines, "loading", "done"))
-    slow = [said for said in words if guest_log.is_slow_host(said, emulated)]
+    ran = script_result(transcript, script) if script else None
+    if ran:
+        checks.append(check(f"script {ran['name']}", ran["status"] == 0, script_detail(ran)))
+    found = [f"{finding.kind}: {finding.line}" for finding in findings]
+    slow = [said for said in guest_log.kernel_words(lines) if guest_log.is_slow_host(said, emulated)]
     detail = (found or ["no oops, WARNING or hang"])[0] + guest_log.slow_note(slow)
     checks.append(check("kernel log", not found, detail))
-    checks += fail_on.checks(outcome, unwanted)
-    outcome.checks[:0] = checks
+    return Verdict(checks, findings, guest_log.drm_errors(lines), ran)
 
 
 def left_running(outcome: Outcome) -> None:

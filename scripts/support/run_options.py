@@ -2,13 +2,18 @@
 
 import argparse
 import re
+import shlex
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
-from . import fail_on, own_driver, session
+from . import fail_on, own_driver, session, vm
 from .errors import Refused
 from .kernel import SUITES
 
+MOST_CPUS = 64
+MOST_GPUS = 8
+MOST_REBOOTS = 1000
 OWN_DOOR = "vfio-user"
 """Drivers for the chip expect a PCI function."""
 
@@ -62,6 +67,10 @@ examples:
   scripts/run --shell                      an interactive guest, driver loaded
   scripts/run --module mygpu.ko,debug=1 --guest-exec test.sh
                                            your driver, built for Debian's kernel
+  scripts/run --module drm_kms_helper,fbdev_emulation=0 --module mygpu.ko
+                                           with a parameter for a module of the kernel
+  scripts/run --module mygpu.ko --guest-exec test.sh --gpus 2 --iommu --ram 2G
+                                           two GPUs behind an IOMMU, and more RAM
   scripts/run --kernel-image bzImage --modules lib/modules/6.15.0 --module mygpu
                                            your kernel and a driver of its tree
   scripts/run --module mygpu.ko --shell    ... loaded, and you at the console
@@ -84,6 +93,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add_run(parser)
     options = parser.parse_args(ours)
     options.serve_options = serve_options
+    check_together(parser, options)
+    return options
+
+
+def check_together(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse what does not go together; the door is chosen where the user did not."""
     for option, value in {"--modules": options.tree, "--guest-file": options.guest_file}.items():
         if value and not is_own(options):
             parser.error(f"{option}: give a --module, a --guest-exec or a --kernel-image too")
@@ -97,7 +112,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         if value and (options.shell or options.setup_only):
             parser.error(f"{option}: with --shell and --setup-only nothing is checked")
     options.door = options.door or (OWN_DOOR if is_own(options) else session.DOORS[0])
-    return options
+    if options.iommu and options.door != OWN_DOOR:
+        parser.error(f"--iommu: needs --door {OWN_DOOR}")
+    if options.gpus > 1 and not is_own(options):
+        parser.error("--gpus: the demo uses one; give a driver or script of your own")
+    if options.reboots and (options.shell or options.setup_only):
+        parser.error("--reboots: with --shell and --setup-only nothing reboots")
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -118,12 +138,22 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
                         help="your own kernel, a bzImage or a vmlinux with a PVH note")
     group.add_argument("--append", action="append", default=[], metavar="ARGS",
                        help="more arguments for the guest's kernel")
+    group.add_argument("--ram", type=size, default=vm.GUEST_MEMORY, metavar="SIZE",
+                       help=f"the guest's RAM (default: {vm.GUEST_MEMORY})")
+    group.add_argument("--cpus", type=number(1, MOST_CPUS), default=vm.GUEST_CPUS, metavar="N",
+                       help=f"the guest's CPUs, 1 to {MOST_CPUS} (default: {vm.GUEST_CPUS})")
+    group.add_argument("--iommu", action="store_true",
+                       help="a virtual IOMMU before the GPU, in strict mode (PCI function only)")
+    group.add_argument("--gpus", type=number(1, MOST_GPUS), default=1, metavar="N",
+                       help=f"GPUs, all alike, 1 to {MOST_GPUS} (your own driver only; default: 1)")
+    group.add_argument("--qemu-arg", type=words, action="extend", default=[], metavar="ARG",
+                       help="more options for QEMU, as in --qemu-arg '-device edu'; may be repeated")
     group.add_argument("--door", choices=session.DOORS,
                        help="how the guest meets the GPU: as a virtio device (default for the"
                        " demo) or as a PCI function (default for your own driver)")
-    group.add_argument("--vram", default=session.DEFAULT_VRAM, metavar="SIZE",
+    group.add_argument("--vram", type=size, default=session.DEFAULT_VRAM, metavar="SIZE",
                        help="the GPU's memory (default: 1G)")
-    group.add_argument("--visible", default=session.DEFAULT_VISIBLE, metavar="SIZE",
+    group.add_argument("--visible", type=size, default=session.DEFAULT_VISIBLE, metavar="SIZE",
                        help="how much of it the CPU can see, a power of two (default: 512M)")
 
 
@@ -161,6 +191,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the run")
     group.add_argument("--shell", action="store_true",
                        help="an interactive guest with the driver loaded instead of the demo")
+    group.add_argument("--reboots", type=number(0, MOST_REBOOTS), default=0, metavar="N",
+                       help="reboot the guest N times, and do everything again each time")
     group.add_argument("--timeout", type=seconds, default=session.GUEST_LIMIT_SECONDS,
                        metavar="SECONDS",
                        help="stop a guest that takes longer"
@@ -173,6 +205,34 @@ def add_run(parser: argparse.ArgumentParser) -> None:
                        help="fetch and build everything, start nothing")
     group.add_argument("--refresh", action="store_true",
                        help="ask the mirror for a newer kernel and QEMU")
+
+
+def number(least: int, most: int) -> Callable[[str], int]:
+    """What reads a whole number in these bounds."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: expected a whole number from {least} to {most}"
+            )
+        return int(text)
+
+    return read
+
+
+def size(text: str) -> str:
+    """A size as the model reads it, which knows which sizes there are."""
+    if not re.fullmatch(r"[0-9]+(?:[KMGT](?:iB)?|B)?", text, re.IGNORECASE):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a size, as in 512M or 4G")
+    return text
+
+
+def words(text: str) -> list[str]:
+    """Options for QEMU, split as a shell does it."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
 
 def seconds(text: str) -> int:
@@ -202,24 +262,35 @@ def request(options: argparse.Namespace) -> own_driver.Request | None:
     )
 
 
+def action(options: argparse.Namespace) -> str:
+    """What the guest does, in a word of guest/init."""
+    end = "shell" if options.shell else "reboot" if options.reboots else ""
+    if is_own(options):
+        return f"own-{end}" if end else "own"
+    return end or "demo"
+
+
 def guest(options: argparse.Namespace) -> session.Guest:
     """The guest that was asked for."""
     own = is_own(options)
-    action = ("own-shell" if own else "shell") if options.shell else "own" if own else "demo"
     serve = options.serve_options
-    filled = options.vram == session.DEFAULT_VRAM and "--vram-seed" not in serve
+    default = options.vram == session.DEFAULT_VRAM and options.gpus == 1
+    filled = default and "--vram-seed" not in serve
     return session.Guest(
-        action, door=options.door, vram=options.vram, visible=options.visible,
+        action(options), door=options.door, vram=options.vram, visible=options.visible,
         server_options=[*(session.SEEDED if filled else ()), *serve],
         kernel_arguments=[
-            *(own_driver.kernel_arguments(options.timeout) if own else []), *options.append
+            *(own_driver.kernel_arguments(options.timeout) if own else []),
+            *(vm.IOMMU_ARGUMENTS if options.iommu else []), *options.append,
         ],
+        devices=vm.IOMMU if options.iommu else [], more_qemu=options.qemu_arg,
+        ram=options.ram, cpus=options.cpus, gpus=options.gpus, boots=options.reboots + 1,
         limit_seconds=options.timeout,
     )
 
 
 def is_special(options: argparse.Namespace) -> bool:
-    """Whether the GPU is another than the default one, so that the model may refuse it."""
-    sizes = (options.vram, options.visible)
-    default = (session.DEFAULT_VRAM, session.DEFAULT_VISIBLE)
-    return sizes != default or bool(options.serve_options)
+    """Whether GPU or RAM are others than the default ones, so that the model may refuse them."""
+    shape = (options.vram, options.visible, options.ram, options.gpus)
+    default = (session.DEFAULT_VRAM, session.DEFAULT_VISIBLE, vm.GUEST_MEMORY, 1)
+    return shape != default or bool(options.serve_options)

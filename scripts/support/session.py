@@ -16,7 +16,7 @@ from .errors import Misused, Refused
 from .processes import Processes, end_with
 from .progress import Progress
 from .setup import SERVER_PACKAGE, Prepared
-from .vm import GUEST_MEMORY, Machine
+from .vm import GUEST_CPUS, GUEST_MEMORY, Machine
 
 GUEST_LIMIT_SECONDS = 180
 EXPIRED_STATUS = 124
@@ -49,10 +49,16 @@ class Guest:
     boots: int = 1
     """How often the guest is to come up: more than one where it reboots."""
     server_options: Sequence[str] = SEEDED
+    gpus: int = 1
+    """How many GPUs, all alike."""
+    ram: str = GUEST_MEMORY
+    cpus: int = GUEST_CPUS
     cpu: str | None = None
     kernel_arguments: list[str] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)
     """QEMU's options that must come before the GPU's."""
+    more_qemu: Sequence[str] = ()
+    """The user's own options for QEMU."""
     cores: tuple[int | None, int | None] = (None, None)
     """The host's cores that QEMU and the server stay on; None is any."""
     limit_seconds: int = GUEST_LIMIT_SECONDS
@@ -125,14 +131,14 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
             def on_message(kind: str) -> None:
                 progress.detail(kind)
                 if kind in {"done", "panic"}:
-                    answers.update(model.look(paths.control))
+                    answers.update(model.look(paths.control, guest.gpus))
                     go_on(process)
                 if guest.boots > 1 and is_over(transcript, guest.boots):
                     process.terminate()
 
             def on_limit() -> None:
                 expired.set()
-                answers.update(model.look(paths.control))
+                answers.update(model.look(paths.control, guest.gpus))
                 process.terminate()
 
             assert process.stdout
@@ -187,10 +193,14 @@ def interactive(prepared: Prepared, guest: Guest, logs: Path) -> int:
 
 @dataclass(frozen=True)
 class Sockets:
-    """The model's two unix sockets: the GPU's door, and questions about the model."""
+    """The model's unix sockets: the first GPU's door, and questions about the model."""
 
     gpu: Path
     control: Path
+
+    def gpus(self, count: int) -> list[Path]:
+        """The door of each of several GPUs."""
+        return [self.gpu, *(self.gpu.with_name(f"{self.gpu.name}{n}") for n in range(1, count))]
 
 
 @contextmanager
@@ -203,9 +213,13 @@ def sockets() -> Iterator[Sockets]:
 def server_command(server: Path, guest: Guest, paths: Sockets) -> list[str]:
     """The model's server as this guest wants it."""
     chip = ["--chip", guest.chip] if guest.chip else []
+    doors = [word for path in paths.gpus(guest.gpus) for word in (f"--{guest.door}", str(path))]
+    # The guest asks through it, too: of several GPUs it says which one.
+    questions = ["--gpu-control", f"0={paths.control}"] if guest.gpus == 1 else [
+        "--control", str(paths.control)
+    ]
     return [
-        str(server), "serve",
-        f"--{guest.door}", str(paths.gpu), "--gpu-control", f"0={paths.control}",
+        str(server), "serve", *doors, *questions,
         "--vram", guest.vram, "--visible", guest.visible, *chip,
         *guest.server_options,
     ]
@@ -214,7 +228,7 @@ def server_command(server: Path, guest: Guest, paths: Sockets) -> list[str]:
 def board_of(server: Path, guest: Guest, paths: Sockets) -> list[str]:
     """QEMU's options for the GPU, from the server itself, which refuses what cannot be."""
     command = server_command(server, guest, paths)
-    command += ["--print-qemu-args", "--guest-ram", GUEST_MEMORY]
+    command += ["--print-qemu-args", "--guest-ram", guest.ram]
     run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if run.returncode == 0 and run.stdout.startswith("-"):
         return shlex.split(run.stdout)
@@ -253,7 +267,7 @@ def machine_for(
         action=guest.action, accel=prepared.accel,
         board=board, control_socket=paths.control,
         reboots=guest.boots > 1, interactive=terminal,
-        cpu=guest.cpu, arguments=guest.kernel_arguments, devices=guest.devices,
+        cpus=guest.cpus, cpu=guest.cpu, more=guest.more_qemu, arguments=guest.kernel_arguments, devices=guest.devices,
     )
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import lspci, session
+from . import lspci, session, vm
 from .console import Transcript
 from .errors import Refused
 from .progress import Progress
@@ -77,11 +77,7 @@ def on_the_pci_function() -> list[Case]:
     door = "vfio-user"
     stale = [*session.SEEDED, "--defect", "invalidations"]
     # Every page that the driver maps is a range of its own at the door then.
-    behind_iommu = {
-        "devices": ["-machine", "kernel_irqchip=split",
-                    "-device", "intel-iommu,intremap=on,caching-mode=on"],
-        "kernel_arguments": ["intel_iommu=on", "iommu.strict=1"],
-    }
+    behind_iommu = {"devices": vm.IOMMU, "kernel_arguments": vm.IOMMU_ARGUMENTS}
     return [
         Case("removal, resets and sleep, idle and in use",
              Guest("function", door, limit_seconds=300), lspci=True),

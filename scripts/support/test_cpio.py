@@ -1,7 +1,10 @@
 """The initramfs is a newc archive that other tools would read."""
 
+import tempfile
 import unittest
+from pathlib import Path
 
+from support import guest_image
 from support.cpio import Archive
 
 HEADER_BYTES = 110
@@ -47,6 +50,21 @@ class Cpio(unittest.TestCase):
         archive.link("d/link", "file")
         modes = [mode for _, mode, _ in entries(archive.finish())]
         self.assertEqual(modes, [0o040755, 0o100755, 0o100644, 0o120777])
+
+
+class Guests(unittest.TestCase):
+    """What every guest has."""
+
+    def test_every_guest_can_ask_the_model(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="presil-test-") as scratch:
+            userland = Path(scratch) / "busybox"
+            userland.write_text("#!/bin/sh\necho stty\n", "utf-8")
+            userland.chmod(0o755)
+            image = guest_image.base(userland).finish()
+        asks = [entry for entry in entries(image) if entry[0] == "bin/ask-model"]
+        self.assertEqual([content for _, _, content in asks],
+                         [(guest_image.GUEST / "ask-model").read_bytes()])
+        self.assertEqual(asks[0][1] & 0o111, 0o111)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """What a user brings is taken apart, found, and judged by what the guest says."""
 
+import io
 import tempfile
 import unittest
+from contextlib import redirect_stderr
 from pathlib import Path
 
-from support import modules, own_driver, own_verdict, run_options, session
+from support import modules, own_driver, own_verdict, run_options, session, vm
 from support.console import Transcript
 from support.errors import Refused
 
@@ -63,6 +65,41 @@ class Arguments(unittest.TestCase):
     def test_vram_has_the_seed_that_the_user_gives(self) -> None:
         options = run_options.parse(["--", "--vram-seed", "7"])
         self.assertEqual(list(run_options.guest(options).server_options), ["--vram-seed", "7"])
+
+    def test_machine_is_what_was_asked_for(self) -> None:
+        guest = run_options.guest(run_options.parse([
+            "--module", "drm_kms_helper,fbdev_emulation=0", "--ram", "2G", "--cpus", "3",
+            "--gpus", "2", "--iommu", "--reboots", "4", "--qemu-arg", "-device edu",
+            "--qemu-arg=-snapshot", "--append", "iommu.strict=0",
+        ]))
+        self.assertEqual((guest.ram, guest.cpus, guest.gpus, guest.boots), ("2G", 3, 2, 5))
+        self.assertEqual((guest.action, guest.devices), ("own-reboot", vm.IOMMU))
+        self.assertEqual(guest.more_qemu, ["-device", "edu", "-snapshot"])
+        self.assertEqual(guest.kernel_arguments[-3:], [*vm.IOMMU_ARGUMENTS, "iommu.strict=0"])
+        # Two of them as a pattern would take twice the host's memory.
+        self.assertEqual(list(guest.server_options), [])
+        command = session.server_command(Path("presil"), guest, session.Sockets(Path("g"), Path("c")))
+        doors = ["--vfio-user", "g", "--vfio-user", "g1", "--control", "c"]
+        self.assertEqual(command[2 : 2 + len(doors)], doors)
+
+    def test_wrong_values_have_exit_status_2(self) -> None:
+        own = ["--module", "drm"]
+        for wrong, words in [
+            (["--ram", "3.3G"], "expected a size"), (["--vram", "many"], "expected a size"),
+            (["--cpus", "0"], "from 1 to"), (["--cpus", "2.5"], "from 1 to"),
+            ([*own, "--gpus", "9"], "from 1 to 8"), (["--gpus", "2"], "the demo uses one"),
+            (["--reboots", "-1"], "from 0 to"), (["--qemu-arg", "-a 'b"], "No closing quotation"),
+            (["--iommu"], "needs --door vfio-user"), (["--fail-on", "misuse"], "of your own"),
+            ([*own, "--fail-on", "all", "--shell"], "nothing is checked"),
+            (["--reboots", "1", "--shell"], "nothing reboots"),
+        ]:
+            with (
+                self.assertRaises(SystemExit) as ended,
+                redirect_stderr(io.StringIO()) as said,
+            ):
+                run_options.parse(wrong)
+            self.assertEqual(ended.exception.code, 2)
+            self.assertIn(words, said.getvalue())
 
     def test_users_kernel_arguments_come_last(self) -> None:
         options = run_options.parse(["--module", "drm", "--append", "panic=0"])
@@ -185,6 +222,25 @@ class Verdicts(unittest.TestCase):
             result.model["running"] = running
             own_verdict.judge(result, None)
             self.assertEqual(result.model["left_running"], left, (bound, running))
+
+    def test_every_boot_is_judged_and_the_first_script_that_failed_is_told(self) -> None:
+        def boot(status: int, *said: str) -> list[str]:
+            messages = ['{"boot":{}}', '{"loading":{}}', '{"loaded":{}}', '{"script":{}}', *said,
+                        f'{{"script_ended":{{"status":{status}}}}}', '{"done":{"ok":true}}']
+            numbers = iter(range(1, 99))
+            return [f"@presil {next(numbers)} {m}" if m[0] == "{" else m for m in messages]
+
+        warning = "[    1.000000] WARNING: at a.c:1"
+        result = self.judged(warning, *boot(0), warning, *boot(4, "second", warning),
+                             *boot(5, "third"), script="t.sh")
+        self.assertEqual(self.failed(result), [
+            "boot 2: script t.sh: exit status 4",
+            "boot 2: kernel log: warning: WARNING: at a.c:1",
+            "boot 3: script t.sh: exit status 5",
+        ])
+        self.assertEqual(result.exit_status, 4)
+        self.assertEqual(result.script and result.script["output"], ["second"])
+        self.assertEqual(len(result.findings), 1)
 
     def test_time_limit_has_the_status_of_timeout(self) -> None:
         self.assertEqual(outcome(expired=True).exit_status, 124)

@@ -1,5 +1,6 @@
 """The virtual machine's command line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,6 +8,10 @@ from .qemu import Qemu
 
 GUEST_MEMORY = "512M"
 GUEST_CPUS = 2
+IOMMU = ["-machine", "kernel_irqchip=split", "-device", "intel-iommu,intremap=on,caching-mode=on"]
+"""A virtual IOMMU before every GPU."""
+IOMMU_ARGUMENTS = ["intel_iommu=on", "iommu.strict=1"]
+"""What the kernel uses it with: what is unmapped is out of reach at once."""
 
 ARGUMENTS = [
     "console=ttyS0", "quiet", "loglevel=3", "panic=-1", "rdinit=/init",
@@ -37,6 +42,7 @@ class Machine:
     """The model's control socket, the guest's /dev/ttyS1."""
     reboots: bool = False
     """Whether a reboot boots again; otherwise it ends QEMU."""
+    cpus: int = GUEST_CPUS
     interactive: bool = False
     """Whether the console is the user's terminal."""
     cpu: str | None = None
@@ -45,6 +51,8 @@ class Machine:
     """Kernel arguments to add."""
     devices: list[str] = field(default_factory=list)
     """QEMU's options that must come before the GPU's."""
+    more: Sequence[str] = ()
+    """The user's own options for QEMU; they come last, and so win."""
 
     def kernel_command_line(self) -> str:
         """What the guest's kernel is told."""
@@ -59,11 +67,11 @@ class Machine:
         escaped = str(self.control_socket).replace(",", ",,")
         command = [
             *self.qemu.command, "-no-user-config", "-nodefaults", "-display", "none",
-            *self.devices, *self.board, "-accel", self.accel, "-cpu", cpu, "-smp", str(GUEST_CPUS),
+            *self.devices, *self.board, "-accel", self.accel, "-cpu", cpu, "-smp", str(self.cpus),
             "-kernel", str(self.vmlinux), "-initrd", str(self.initramfs),
             "-append", self.kernel_command_line(),
             "-serial", "mon:stdio" if self.interactive else "stdio",
             "-chardev", f"socket,id=control,path={escaped}",
             "-serial", "chardev:control",
         ]
-        return command if self.reboots else [*command, "-no-reboot"]
+        return [*command, *([] if self.reboots else ["-no-reboot"]), *self.more]
