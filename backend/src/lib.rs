@@ -21,6 +21,7 @@ mod eventfd_signal;
 mod lent;
 pub mod life;
 mod log_flood;
+mod messages;
 pub mod mmu_args;
 mod number;
 pub mod pci;

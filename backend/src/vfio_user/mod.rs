@@ -10,7 +10,6 @@
 //! (`DMA_READ`, `DMA_WRITE`) is out of reach.
 
 mod config_space;
-mod connection;
 mod counters;
 mod dma;
 mod function;
@@ -25,12 +24,12 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use self::connection::{Broken, Connection, Message};
 use self::dma::ANNOUNCED_RANGES;
 use self::function::Function;
-use self::wire::{Command, MAX_DATA, Reply};
+use self::wire::{Command, Header, MAX_DATA, Reply};
 use crate::lent::{LentEvent, LentMemory};
 use crate::life::Presence;
+use crate::messages::{Broken, Connection, Message};
 use crate::pci::Identity;
 use crate::shared_gpu::SharedGpu;
 
@@ -89,7 +88,7 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    fn converse(&mut self, mut connection: Connection) -> Result<(), Broken> {
+    fn converse(&mut self, mut connection: Connection<Header>) -> Result<(), Broken> {
         let refused = &self.door.counters.refused;
         let mut reply = Reply::new();
         while let Some(message) = connection.receive()? {
@@ -116,7 +115,7 @@ impl Client<'_> {
     /// Does what a command says; the descriptor that goes with the reply.
     fn obey(
         &mut self,
-        message: Message<'_>,
+        message: Message<'_, Header>,
         reply: &mut Reply,
     ) -> Result<Option<BorrowedFd<'_>>, Errno> {
         let Message { header, body, fds } = message;

@@ -6,12 +6,14 @@
 use rustix::io::Errno;
 use vfio_bindings::bindings::vfio;
 
+use crate::messages::{self, Fields};
+
 /// Bytes of a message's header.
-pub(super) const HEADER_BYTES: usize = 16;
+const HEADER_BYTES: usize = 16;
 /// Most bytes that one access of a region moves.
 pub(super) const MAX_DATA: usize = 64 << 10;
 /// Bytes of the longest message: a write of [`MAX_DATA`] bytes.
-pub(super) const MAX_MESSAGE: usize = HEADER_BYTES + ACCESS_BYTES + MAX_DATA;
+const MAX_MESSAGE: usize = HEADER_BYTES + ACCESS_BYTES + MAX_DATA;
 /// Bytes in front of the data of a region's access.
 const ACCESS_BYTES: usize = 16;
 /// Bytes of a region's description.
@@ -28,13 +30,15 @@ pub(super) struct Header {
     id: u16,
     pub(super) command: u16,
     /// Of the whole message, in bytes.
-    pub(super) bytes: u32,
+    bytes: u32,
     flags: u32,
 }
 
-impl Header {
-    /// The header that `raw` begins with, if it is there.
-    pub(super) fn parse(raw: &[u8]) -> Option<Self> {
+impl messages::Header for Header {
+    const BYTES: usize = HEADER_BYTES;
+    const MAX_MESSAGE: usize = MAX_MESSAGE;
+
+    fn parse(raw: &[u8]) -> Option<Self> {
         let mut fields = Fields(raw.get(..HEADER_BYTES)?);
         Some(Self {
             id: fields.u16().ok()?,
@@ -44,10 +48,16 @@ impl Header {
         })
     }
 
-    pub(super) fn is_command(self) -> bool {
-        self.flags & TYPE_MASK == 0
+    fn message_bytes(self) -> u64 {
+        self.bytes.into()
     }
 
+    fn is_command(self) -> bool {
+        self.flags & TYPE_MASK == 0
+    }
+}
+
+impl Header {
     pub(super) fn wants_reply(self) -> bool {
         self.flags & NO_REPLY == 0
     }
@@ -189,46 +199,12 @@ impl<'a> Command<'a> {
             13 => Self::Reset,
             _ => return Err(Errno::NOTSUP),
         };
-        if fields.0.is_empty() {
-            Ok(command)
-        } else {
-            Err(Errno::INVAL)
-        }
+        fields.end()?;
+        Ok(command)
     }
 }
 
-/// What is left of a body.
-struct Fields<'a>(&'a [u8]);
-
 impl<'a> Fields<'a> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Errno> {
-        let (field, rest) = self.0.split_first_chunk().ok_or(Errno::INVAL)?;
-        self.0 = rest;
-        Ok(*field)
-    }
-
-    fn rest(&mut self, bytes: usize) -> Result<&'a [u8], Errno> {
-        let (data, rest) = self.0.split_at_checked(bytes).ok_or(Errno::INVAL)?;
-        self.0 = rest;
-        Ok(data)
-    }
-
-    fn skip(&mut self, bytes: usize) -> Result<(), Errno> {
-        self.rest(bytes).map(|_| ())
-    }
-
-    fn u16(&mut self) -> Result<u16, Errno> {
-        self.take().map(u16::from_ne_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, Errno> {
-        self.take().map(u32::from_ne_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, Errno> {
-        self.take().map(u64::from_ne_bytes)
-    }
-
     /// Nothing that the client can do is needed, so its capabilities are only
     /// looked at for their form.
     fn version(&mut self) -> Result<Command<'a>, Errno> {

@@ -1,9 +1,10 @@
-//! One client's socket: whole messages in, with the descriptors that came
-//! with them; replies out. One system call each, as a rule.
+//! One client's socket, of either door: whole messages in, with the descriptors
+//! that came with them; replies out. One system call each, as a rule.
 
 use std::io::{self, IoSlice, IoSliceMut};
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -13,17 +14,37 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
 };
 
-use super::wire::{HEADER_BYTES, Header, MAX_MESSAGE};
 use crate::socket::PATIENCE;
 
-/// Most descriptors that are taken from one client ahead; no message needs more than one.
-const MAX_FDS: usize = 8;
+/// Most descriptors that are taken from one client ahead; no message needs more.
+pub(crate) const MAX_FDS: usize = 8;
+
+/// What every message of a protocol begins with.
+pub(crate) trait Header: Copy {
+    /// Bytes of it.
+    const BYTES: usize;
+    /// Bytes of the longest message, its header with it.
+    const MAX_MESSAGE: usize;
+
+    /// The header that `raw` begins with, if it is there.
+    fn parse(raw: &[u8]) -> Option<Self>;
+
+    /// Bytes of the whole message, as it says.
+    fn message_bytes(self) -> u64;
+
+    /// Whether it is a message of its own, and no reply to one.
+    fn is_command(self) -> bool;
+}
 
 /// Why a connection is given up: what follows cannot be understood.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
-    #[error("a message of {0} bytes: expected {HEADER_BYTES} to {MAX_MESSAGE}")]
-    Length(u32),
+pub(crate) enum Broken {
+    #[error("a message of {bytes} bytes: expected {least} to {most}")]
+    Length {
+        bytes: u64,
+        least: usize,
+        most: usize,
+    },
     #[error("the connection ended inside a message")]
     Truncated,
     #[error("nothing was said for {} seconds", PATIENCE.as_secs())]
@@ -48,7 +69,7 @@ impl From<Errno> for Broken {
 }
 
 /// A client's socket and what was read from it ahead.
-pub(super) struct Connection {
+pub(crate) struct Connection<H> {
     stream: UnixStream,
     buffer: Box<[u8]>,
     /// The part of `buffer` that was received and not given out.
@@ -63,35 +84,37 @@ pub(super) struct Connection {
     known: bool,
     /// Since when a message is on its way that is not whole yet.
     begun: Option<Instant>,
+    protocol: PhantomData<H>,
 }
 
 /// A command as it came.
-pub(super) struct Message<'a> {
-    pub(super) header: Header,
-    pub(super) body: &'a [u8],
-    pub(super) fds: Vec<OwnedFd>,
+pub(crate) struct Message<'a, H> {
+    pub(crate) header: H,
+    pub(crate) body: &'a [u8],
+    pub(crate) fds: Vec<OwnedFd>,
 }
 
-impl Connection {
-    pub(super) fn new(stream: UnixStream) -> Result<Self, Broken> {
+impl<H: Header> Connection<H> {
+    pub(crate) fn new(stream: UnixStream) -> Result<Self, Broken> {
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self {
             stream,
-            buffer: vec![0; MAX_MESSAGE].into(),
+            buffer: vec![0; H::MAX_MESSAGE].into(),
             start: 0,
             end: 0,
             fds: Vec::new(),
             fds_end: 0,
             known: false,
             begun: None,
+            protocol: PhantomData,
         })
     }
 
     /// Waits for the next command; `None` when the client has left.
-    pub(super) fn receive(&mut self) -> Result<Option<Message<'_>>, Broken> {
+    pub(crate) fn receive(&mut self) -> Result<Option<Message<'_, H>>, Broken> {
         let (header, bytes) = loop {
             let received = self.buffer.get(self.start..self.end).unwrap_or_default();
-            if let Some(header) = Header::parse(received) {
+            if let Some(header) = H::parse(received) {
                 let bytes = length(header)?;
                 if received.len() >= bytes {
                     break (header, bytes);
@@ -114,7 +137,7 @@ impl Connection {
         if !std::mem::replace(&mut self.known, true) || self.begun.take().is_some() {
             self.stream.set_read_timeout(None)?;
         }
-        let body = self.start + HEADER_BYTES;
+        let body = self.start + H::BYTES;
         self.start += bytes;
         let fds = if self.start >= self.fds_end {
             std::mem::take(&mut self.fds)
@@ -182,7 +205,7 @@ impl Connection {
     }
 
     /// Sends one message, with a descriptor or without.
-    pub(super) fn send(&self, message: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Broken> {
+    pub(crate) fn send(&self, message: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Broken> {
         let mut rest = message;
         let mut fd = fd;
         while !rest.is_empty() {
@@ -216,12 +239,63 @@ impl Connection {
     }
 }
 
+impl<H> AsFd for Connection<H> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
 /// The bytes of the whole message.
-fn length(header: Header) -> Result<usize, Broken> {
-    usize::try_from(header.bytes)
+fn length<H: Header>(header: H) -> Result<usize, Broken> {
+    let (least, most) = (H::BYTES, H::MAX_MESSAGE);
+    let bytes = header.message_bytes();
+    usize::try_from(bytes)
         .ok()
-        .filter(|bytes| (HEADER_BYTES..=MAX_MESSAGE).contains(bytes))
-        .ok_or(Broken::Length(header.bytes))
+        .filter(|bytes| (least..=most).contains(bytes))
+        .ok_or(Broken::Length { bytes, least, most })
+}
+
+/// What is left of a message's body. All numbers are in the host's byte order.
+/// Whatever does not fit is `EINVAL`.
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], Errno> {
+        let (field, rest) = self.0.split_first_chunk().ok_or(Errno::INVAL)?;
+        self.0 = rest;
+        Ok(*field)
+    }
+
+    pub(crate) fn rest(&mut self, bytes: usize) -> Result<&'a [u8], Errno> {
+        let (data, rest) = self.0.split_at_checked(bytes).ok_or(Errno::INVAL)?;
+        self.0 = rest;
+        Ok(data)
+    }
+
+    pub(crate) fn skip(&mut self, bytes: usize) -> Result<(), Errno> {
+        self.rest(bytes).map(|_| ())
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, Errno> {
+        self.take().map(u16::from_ne_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, Errno> {
+        self.take().map(u32::from_ne_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, Errno> {
+        self.take().map(u64::from_ne_bytes)
+    }
+
+    /// Nothing may be left: a body is exactly as long as its fields.
+    pub(crate) fn end(&self) -> Result<(), Errno> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Errno::INVAL)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -230,20 +304,38 @@ mod tests {
 
     use super::*;
 
+    /// A protocol of messages of eight bytes.
+    #[derive(Clone, Copy)]
+    struct Eight;
+
+    impl Header for Eight {
+        const BYTES: usize = 8;
+        const MAX_MESSAGE: usize = 8;
+
+        fn parse(raw: &[u8]) -> Option<Self> {
+            (raw.len() >= 8).then_some(Self)
+        }
+
+        fn message_bytes(self) -> u64 {
+            8
+        }
+
+        fn is_command(self) -> bool {
+            true
+        }
+    }
+
     #[test]
     fn only_a_stranger_has_to_hurry() {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let watched = theirs.try_clone().unwrap();
-        let mut connection = Connection::new(theirs).unwrap();
+        let mut connection = Connection::<Eight>::new(theirs).unwrap();
         assert_eq!(watched.read_timeout().unwrap(), Some(PATIENCE));
         watched
             .set_read_timeout(Some(Duration::from_millis(1)))
             .unwrap();
         assert!(matches!(connection.receive(), Err(Broken::Silent)));
-        let mut reset = [0; HEADER_BYTES];
-        reset[2] = 13;
-        reset[4] = 16;
-        ours.write_all(&reset).unwrap();
+        ours.write_all(&[0; 8]).unwrap();
         assert!(connection.receive().unwrap().is_some());
         assert_eq!(watched.read_timeout().unwrap(), None);
     }
@@ -251,7 +343,7 @@ mod tests {
     #[test]
     fn patience_is_for_a_message_and_not_for_each_of_its_bytes() {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
-        let mut connection = Connection::new(theirs).unwrap();
+        let mut connection = Connection::<Eight>::new(theirs).unwrap();
         connection.known = true;
         ours.write_all(&[0; 4]).unwrap();
         assert!(connection.fill().unwrap());
