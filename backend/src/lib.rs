@@ -5,12 +5,10 @@
 //! [`vfio_user`] are the doors; [`server`] opens one for each GPU, for one QEMU
 //! after another; [`control`] answers questions about the running GPUs.
 //!
-//! Threads: each GPU has one that accepts QEMU and, behind the vfio-user door,
-//! serves it, and one that is the engine. Behind the vhost-user door the vhost
-//! crates run one for messages and one for queues, one of ours maps the window,
-//! and one sees whether a client says anything at first. One more waits for
-//! signals, and one serves each control client. None of them can be ended by
-//! what a guest does.
+//! Threads: each GPU has one that accepts QEMU and serves it, and one that is
+//! the engine; behind the vhost-user door another maps the window. One more
+//! waits for signals, and one serves each control client. None of them can be
+//! ended by what a guest does.
 
 pub mod chips;
 pub mod cli;

@@ -110,6 +110,12 @@ impl<H: Header> Connection<H> {
         })
     }
 
+    /// Whether the next message has begun to come, so that [`Self::receive`] does
+    /// not wait for a client that has nothing to say.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.start != self.end
+    }
+
     /// Waits for the next command; `None` when the client has left.
     pub(crate) fn receive(&mut self) -> Result<Option<Message<'_, H>>, Broken> {
         let (header, bytes) = loop {

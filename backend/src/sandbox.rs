@@ -22,8 +22,6 @@ use seccompiler::{
 
 /// The newest Landlock whose rules are asked for; an older kernel keeps what it knows.
 const LANDLOCK: ABI = ABI::V6;
-/// What a thread that waits is looked up in ([`crate::vhost_user`]).
-const TASKS: &str = "/proc/self/task";
 
 /// System calls with any arguments.
 const ALLOWED: &[libc::c_long] = &[
@@ -46,11 +44,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_fstatfs,
     libc::SYS_poll,
     libc::SYS_ppoll,
-    libc::SYS_epoll_create1,
-    libc::SYS_epoll_ctl,
-    libc::SYS_epoll_wait,
-    libc::SYS_epoll_pwait,
-    libc::SYS_eventfd2,
     libc::SYS_pipe2,
     libc::SYS_io_setup,
     libc::SYS_io_submit,
@@ -157,18 +150,12 @@ fn restrict_files<'a>(socket_folders: impl Iterator<Item = &'a Path>) -> Result<
         .handle_access(AccessNet::from_all(LANDLOCK))?
         .scope(Scope::from_all(LANDLOCK))?
         .create()?;
-    let mut allow = |path: &Path, access| {
-        // What is not there cannot be used either; whoever needs it says so.
-        let Ok(place) = PathFd::new(path) else {
-            return Ok(());
-        };
-        (&mut ruleset)
-            .add_rule(PathBeneath::new(place, access))
-            .map(|_| ())
-    };
-    allow(Path::new(TASKS), AccessFs::ReadFile.into())?;
     for folder in socket_folders {
-        allow(folder, AccessFs::MakeSock | AccessFs::RemoveFile)?;
+        // What is not there cannot be used either.
+        if let Ok(place) = PathFd::new(folder) {
+            let access = AccessFs::MakeSock | AccessFs::RemoveFile;
+            (&mut ruleset).add_rule(PathBeneath::new(place, access))?;
+        }
     }
     match ruleset.restrict_self()?.ruleset {
         RulesetStatus::NotEnforced => Err(Missing::NoLandlock),

@@ -3,12 +3,15 @@
 mod support;
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 
 use e3k_regs::Reg;
 use e3k_regs::fields::{AdvancedInterrupts, RingWord};
 use rustix::fs::{MemfdFlags, memfd_create};
+use support::fuse::Stubborn;
 use support::gpu::{self, operation, request};
 use support::guest::{DATA, RAM_BYTES, readable, writable};
 use support::qemu::Qemu;
@@ -37,6 +40,16 @@ fn lent(at: u64, bytes: u64, file: &File) -> VhostUserMemoryRegionInfo {
         mmap_offset: 0,
         mmap_handle: file.as_raw_fd(),
     }
+}
+
+/// Lends something and says whether it was taken.
+type Attempt<'a> = &'a dyn Fn(&mut Qemu) -> bool;
+
+/// `file` where an eventfd is expected.
+fn as_event(file: File) -> EventFd {
+    let fd = file.into_raw_fd();
+    // SAFETY: `into_raw_fd` gave the descriptor away.
+    unsafe { EventFd::from_raw_fd(fd) }
 }
 
 fn fence_bit() -> u32 {
@@ -501,24 +514,100 @@ fn one_client_does_not_have_the_address_space_of_all() {
 }
 
 #[test]
-fn memory_by_messages_that_were_not_offered_has_an_end_too() {
-    let (server, mut qemu) = attach(&["--keep", "--vhost-user", "other"]);
-    // The crate takes what was never offered.
+fn features_that_were_not_offered_cannot_be_had() {
+    let (mut server, mut qemu) = attach(&["--keep"]);
     let more = VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS;
     let features = VhostUserProtocolFeatures::from_bits_retain(qemu.protocol_features) | more;
-    qemu.frontend.set_protocol_features(features).unwrap();
-    qemu.begin();
-    qemu.set_memory(None);
-    let page = memory(4096);
-    let taken = (1..=1000)
-        .take_while(|number| {
-            let region = lent((1 << 32) + (number << 12), 4096, &page);
-            qemu.frontend.add_mem_region(&region).is_ok()
-        })
-        .count();
-    assert_eq!(taken, 31, "with RAM");
-    let mut other = Qemu::attach(&server.dir.path().join("other"));
-    other.start();
+    assert!(qemu.frontend.set_protocol_features(features).is_err());
+    server.await_log("features 0x8000 were not offered");
+    server.await_log("GPU power-cycled");
+    let mut next = Qemu::attach(&server.socket());
+    // The client's side believes that it may.
+    let map = next.start();
+    next.frontend.set_protocol_features(features).unwrap_err();
+    drop(map);
+    server.await_log("GPU power-cycled");
+}
+
+#[test]
+fn what_is_no_eventfd_and_no_memory_is_refused_when_it_arrives() {
+    let mut server = Server::start(&["--keep"]);
+    let written = tempfile::tempfile().unwrap();
+    let lend = || as_event(written.try_clone().unwrap());
+    let attempts: [(&str, Attempt<'_>); 3] = [
+        ("no eventfd", &|qemu| {
+            qemu.frontend.set_vring_call(0, &lend()).is_ok()
+        }),
+        ("no eventfd", &|qemu| {
+            qemu.frontend.set_vring_kick(1, &lend()).is_ok()
+        }),
+        ("no memory", &|qemu| {
+            written.set_len(4096).unwrap();
+            let region = lent(0, 4096, &written);
+            qemu.frontend.set_mem_table(&[region]).is_ok()
+        }),
+    ];
+    for (why, attempt) in attempts {
+        let mut qemu = Qemu::attach(&server.socket());
+        qemu.start();
+        assert!(!attempt(&mut qemu), "{why}");
+        server.await_log(&format!("its descriptor is {why}"));
+    }
+    Qemu::attach(&server.socket()).start();
+}
+
+#[test]
+fn a_file_whose_owner_answers_nothing_keeps_nobody_from_the_gpu() {
+    let server = Server::start(&["--keep", "--vhost-user", "other"]);
+    for as_memory in [false, true] {
+        let mut qemu = Qemu::attach(&server.socket());
+        qemu.start();
+        let mut stubborn = match Stubborn::new() {
+            Ok(stubborn) => stubborn,
+            Err(error) => {
+                println!("not tried: no FUSE file system here ({error})");
+                return;
+            }
+        };
+        let file = stubborn.file.try_clone().unwrap();
+        let asked = std::thread::spawn(move || {
+            if as_memory {
+                let region = lent(0, 4096, &file);
+                qemu.frontend.set_mem_table(&[region]).is_err()
+            } else {
+                qemu.frontend
+                    .set_vring_kick(0, &as_event(file.try_clone().unwrap()))
+                    .is_err()
+            }
+        });
+        stubborn.await_question();
+        // Not by a program: what a new process closes is a question, too.
+        let mut control = UnixStream::connect(server.control()).unwrap();
+        control.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        control.write_all(b"reg 0x8500\n").unwrap();
+        assert_ne!(control.read(&mut [0; 4096]).unwrap(), 0);
+        let mut other = Qemu::attach(&server.dir.path().join("other"));
+        other.start();
+        drop(stubborn);
+        assert!(asked.join().unwrap());
+    }
+}
+
+#[test]
+fn a_device_that_is_added_again_on_the_same_connection_begins_anew() {
+    let (_server, mut qemu) = attach(&[]);
+    qemu.start();
+    qemu.set_config_word(0x30, 0x1234_5000);
+    qemu.stop();
+    qemu.readd();
+    assert_eq!(qemu.ready(), 0);
+    let map = qemu.start();
+    assert_eq!(qemu.config()[0x30..0x34], [0; 4]);
+    gpu::bring_up(&mut qemu, &map);
+    let used = post(&mut qemu, 16);
+    gpu::submit_fence(&mut qemu, &map, FENCE_AT, 9);
+    qemu.await_used(1, used);
+    assert_eq!(event(&qemu), (0, fence_bit(), 1));
 }
 
 #[test]

@@ -3,13 +3,12 @@
 #![expect(clippy::expect_used, reason = "a check fails by panicking")]
 
 use presil_device::{Chip, Config, Gpu, NoInterrupts};
-use vhost_user_backend::VringT;
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 
 use super::buffers::Buffers;
 use super::requests::{self, MAX_OPS};
-use super::vring::{Chain, Memory, Table, Vring};
+use super::vring::{Chain, Memory, RingsAt, Table, Vring};
 use crate::system_memory::GuestRam;
 
 const QUEUE_SIZE: u16 = 16;
@@ -40,11 +39,15 @@ pub fn serve(bytes: &[u8]) {
     table
         .write_slice(&bytes[..len], GuestAddress(0))
         .expect("RAM");
-    let vring = Vring::new(memory.clone(), QUEUE_SIZE).expect("a queue");
-    vring
-        .set_queue_info(TABLE, AVAILABLE, USED)
-        .expect("a place for the queue");
-    vring.set_queue_ready(true);
+    let vring = Vring::new().expect("a queue");
+    vring.set_size(QUEUE_SIZE.into()).expect("a size");
+    let at = RingsAt {
+        descriptors: GuestAddress(TABLE),
+        available: GuestAddress(AVAILABLE),
+        used: GuestAddress(USED),
+    };
+    vring.set_rings(&table, at).expect("a place for the queue");
+    vring.set_ready(true);
     vring.set_enabled(true);
     let mut gpu = gpu(memory.memory());
     // The available ring may promise more than it can hold.
@@ -77,7 +80,7 @@ fn answer(chain: Chain, vring: &Vring, table: &Table, gpu: &mut Gpu) {
         assert!(served.operations <= MAX_OPS);
         assert!(served.bytes <= buffers.writable_bytes());
         vring
-            .push_used(head, served.bytes)
+            .push_used(table, head, served.bytes)
             .expect("a used ring in RAM");
     }
     let after = contents(table);

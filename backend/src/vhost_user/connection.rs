@@ -1,26 +1,23 @@
 //! One client's connection, from its arrival to its end.
 
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use vhost::vhost_user::{Error as VhostUserError, Listener};
-use vhost_user_backend::{Error as DaemonError, VhostUserDaemon};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
-use vmm_sys_util::epoll::EventSet;
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
-use super::{Door, DoorCounters, END};
+use super::handler::{Handler, Refused};
+use super::wire::{Header, Outgoing};
+use super::{Door, DoorCounters, QUEUES};
 use crate::life::Presence;
+use crate::messages::{Broken, Connection};
 use crate::shared_gpu::SharedGpu;
 use crate::system_memory::MEMORY_NOT_SHARED;
-use crate::thread;
-
-type Daemon = VhostUserDaemon<Arc<Door>>;
 
 /// Why a connection was not served to a good end.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +25,26 @@ pub enum ConnectionError {
     /// QEMU had no guest memory to share.
     #[error("{MEMORY_NOT_SHARED}")]
     MemoryNotShared,
-    /// It failed in a way that is not QEMU's leaving, or could not be taken.
+    /// It asked for what it may not.
+    #[error("vhost-user request {request} was refused: {why}")]
+    Refused {
+        /// Its number.
+        request: u32,
+        /// What is wrong with it.
+        why: Refused,
+    },
+    /// It failed in a way that is not QEMU's leaving.
     #[error("the vhost-user connection failed: {0}")]
-    Daemon(DaemonError),
-    /// The host had no descriptor or no thread for it.
+    Broken(String),
+    /// The host had no descriptor or no memory for it.
     #[error("cannot serve a vhost-user connection: {0}")]
     Host(#[from] io::Error),
+}
+
+impl From<Broken> for ConnectionError {
+    fn from(error: Broken) -> Self {
+        Self::Broken(error.to_string())
+    }
 }
 
 /// Takes the next connection of `listener` and serves it to its end. Whoever
@@ -46,110 +57,153 @@ pub fn serve(
     counters: &Arc<DoorCounters>,
     patience: Duration,
 ) -> Result<(), ConnectionError> {
-    let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
+    let (stream, _) = listener.accept()?;
     let door = Arc::new(Door::new(
         Arc::clone(gpu),
         Arc::clone(presence),
         Arc::clone(counters),
-        memory.clone(),
+        GuestMemoryAtomic::new(GuestMemoryMmap::new()),
     ));
-    let end = EventFd::new(EFD_CLOEXEC)?;
-    let mut daemon = Daemon::new("vhost-user".to_owned(), Arc::clone(&door), memory)
-        .map_err(ConnectionError::Daemon)?;
-    let _end = EndThread::of(&daemon, &end)?;
-    daemon
-        .start(&mut Listener::from(listener.try_clone()?))
-        .map_err(ConnectionError::Daemon)?;
-    let over = watch(&daemon, listener, presence, patience)?;
-    if let Some(client) = daemon.shutdown_handle() {
-        gpu.set_client(Some(Box::new(move || client.shutdown())));
-    }
-    let ended = daemon.wait();
+    let handler = Handler::new(Arc::clone(&door)).map_err(io::Error::other)?;
+    let same = stream.try_clone()?;
+    gpu.set_client(Some(Box::new(move || {
+        // It may have left by itself.
+        let _ = same.shutdown(Shutdown::Both);
+    })));
+    let ended = Connection::new(stream)
+        .map_err(Into::into)
+        .and_then(|connection| {
+            let mut client = Client {
+                connection,
+                handler,
+                listener,
+                presence,
+                hurry_at: Instant::now().checked_add(patience),
+            };
+            client.converse()
+        });
     gpu.set_client(None);
     door.retire();
-    drop(over);
     match ended {
         _ if door.is_without_memory() => Err(ConnectionError::MemoryNotShared),
-        Ok(())
-        | Err(DaemonError::HandleRequest(
-            VhostUserError::Disconnected | VhostUserError::PartialMessage,
-        )) => Ok(()),
         Err(error) if !presence.is_attached() => {
             tracing::warn!("somebody who does not speak vhost-user was sent away: {error}");
             Ok(())
         }
-        Err(error) => Err(ConnectionError::Daemon(error)),
+        ended => ended,
     }
 }
 
-/// Sends a client away that is silent for the time of `patience`, as soon as
-/// somebody else waits for the GPU. A silent one alone does no harm: a QEMU that
-/// has its device added later says nothing before. The end of what is returned
-/// ends this.
-fn watch(
-    daemon: &Daemon,
-    listener: &UnixListener,
-    presence: &Arc<Presence>,
-    patience: Duration,
-) -> io::Result<UnixStream> {
-    let client = daemon.shutdown_handle();
-    let presence = Arc::clone(presence);
-    let listener = listener.try_clone()?;
-    let (over, end) = UnixStream::pair()?;
-    thread::spawn("patience", move || {
-        let waited = poll_for(&mut [PollFd::new(&end, PollFlags::IN)], Some(patience));
-        if waited || presence.is_attached() {
-            return;
+struct Client<'a> {
+    connection: Connection<Header>,
+    handler: Handler,
+    listener: &'a UnixListener,
+    presence: &'a Presence,
+    /// When somebody who has said nothing so far has to make room for others.
+    hurry_at: Option<Instant>,
+}
+
+/// What there is to do.
+#[derive(Default)]
+struct News {
+    message: bool,
+    kicks: [bool; QUEUES],
+    somebody_waits: bool,
+}
+
+impl Client<'_> {
+    /// Serves messages and kicks, in turns, until the client leaves.
+    fn converse(&mut self) -> Result<(), ConnectionError> {
+        let mut reply = Outgoing::new();
+        loop {
+            let news = self.wait()?;
+            if news.message && !self.answer(&mut reply)? {
+                return Ok(());
+            }
+            if news.somebody_waits && !self.presence.is_attached() {
+                tracing::warn!("somebody who said nothing was sent away: somebody else waits");
+                return Ok(());
+            }
+            self.handler.serve(news.kicks);
         }
-        let mut both = [
-            PollFd::new(&end, PollFlags::IN),
-            PollFd::new(&listener, PollFlags::IN),
+    }
+
+    /// Receives and answers one message; `false` when the client has left.
+    fn answer(&mut self, reply: &mut Outgoing) -> Result<bool, ConnectionError> {
+        let message = match self.connection.receive() {
+            Ok(Some(message)) => message,
+            Ok(None) | Err(Broken::Truncated) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let header = message.header;
+        let (is_due, obeyed) = self.handler.obey(message, reply);
+        if is_due {
+            match self.connection.send(reply.reply_to(header), None) {
+                // It has left without waiting.
+                Err(Broken::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    return Ok(false);
+                }
+                sent => sent?,
+            }
+        }
+        let request = header.request;
+        obeyed.map_err(|why| ConnectionError::Refused { request, why })?;
+        Ok(true)
+    }
+
+    /// Waits for something to do; with something to do already only looks.
+    fn wait(&self) -> io::Result<News> {
+        let has_begun = self.connection.has_begun();
+        let is_strange = !self.presence.is_attached();
+        let left = self
+            .hurry_at
+            .filter(|_| is_strange)
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        let hurry = left.is_some_and(|left| left.is_zero());
+        let time = if has_begun || self.handler.is_due() {
+            Some(Duration::ZERO)
+        } else {
+            left.filter(|left| !left.is_zero())
+        };
+        // What is not waited for stands for the client itself, which ends it all.
+        let client = self.connection.as_fd();
+        let kicks = self.handler.kicks();
+        let watch = |fd, is_wanted| {
+            let events = if is_wanted {
+                PollFlags::IN
+            } else {
+                PollFlags::empty()
+            };
+            PollFd::from_borrowed_fd(fd, events)
+        };
+        let [requests, events] = kicks.map(|kick| watch(kick.unwrap_or(client), kick.is_some()));
+        let listener = if hurry { self.listener.as_fd() } else { client };
+        let mut polled = [
+            watch(client, true),
+            requests,
+            events,
+            watch(listener, hurry),
         ];
-        poll_for(&mut both, None);
-        let is_over = !both[0].revents().is_empty();
-        if let Some(client) = client.filter(|_| !is_over && !presence.is_attached()) {
-            tracing::warn!("somebody who said nothing was sent away: somebody else waits");
-            client.shutdown();
+        let time = time.and_then(|time| Timespec::try_from(time).ok());
+        match poll(&mut polled, time.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(News::default()),
+            Err(error) => return Err(error.into()),
         }
-    })?;
-    Ok(over)
-}
-
-/// Waits until something happens to one of them; `false` when the time is over.
-fn poll_for(fds: &mut [PollFd<'_>], time: Option<Duration>) -> bool {
-    let time = time.and_then(|time| Timespec::try_from(time).ok());
-    loop {
-        match poll(fds, time.as_ref()) {
-            Err(Errno::INTR) => {}
-            happened => return happened.is_ok_and(|number| number != 0),
-        }
-    }
-}
-
-/// Ends the thread that serves the daemon's queues, which the daemon's own end
-/// waits for: so this goes first, and the event last. (What the crate itself
-/// has for that leaves a descriptor open with every connection.)
-struct EndThread<'a>(&'a EventFd);
-
-impl<'a> EndThread<'a> {
-    fn of(daemon: &Daemon, event: &'a EventFd) -> io::Result<Self> {
-        for thread in daemon.get_epoll_handlers() {
-            thread.register_listener(event.as_raw_fd(), EventSet::IN, END.into())?;
-        }
-        Ok(Self(event))
-    }
-}
-
-impl Drop for EndThread<'_> {
-    fn drop(&mut self) {
-        // It is written once, and has room.
-        let _ = self.0.write(1);
+        let [client, requests, events, listener] = polled.map(|it| !it.revents().is_empty());
+        let [has_requests, has_events] = kicks.map(|kick| kick.is_some());
+        Ok(News {
+            message: client || has_begun,
+            kicks: [requests && has_requests, events && has_events],
+            somebody_waits: listener && hurry,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::unix::net::UnixStream;
 
     use presil_device::{Chip, Config};
 
@@ -169,9 +223,9 @@ mod tests {
                 let patience = Duration::from_millis(1);
                 serve(&listener, &gpu, &presence, &Arc::default(), patience)
             });
-            let time = Some(Duration::from_millis(200));
-            let hung_up = poll_for(&mut [PollFd::new(&silent, PollFlags::IN)], time);
-            assert!(!hung_up, "it is alone");
+            let time = Timespec::try_from(Duration::from_millis(200)).unwrap();
+            let mut polled = [PollFd::new(&silent, PollFlags::IN)];
+            assert_eq!(poll(&mut polled, Some(&time)).unwrap(), 0, "it is alone");
             let _waiting = UnixStream::connect(&path).unwrap();
             assert_eq!(silent.read(&mut [0]).unwrap(), 0);
             served.join().unwrap().unwrap();

@@ -88,7 +88,7 @@ impl State {
                 bytes = buffers.write(&table, &self.next_event(gpu));
                 counters.events.add(1);
             }
-            vring.push_used(head, bytes)?;
+            vring.push_used(&table, head, bytes)?;
             used = true;
         }
         if used { vring.signal() } else { Ok(()) }

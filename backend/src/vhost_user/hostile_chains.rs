@@ -2,12 +2,11 @@
 //! writes can do more than be refused.
 
 use proptest::prelude::*;
-use vhost_user_backend::VringT;
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 
 use super::buffers::Buffers;
 use super::requests::{self, MAX_OPS, Operation, Served};
-use super::vring::{Memory, QueueBroken, Vring};
+use super::vring::{Memory, QueueBroken, RingsAt, Vring};
 use crate::shared_gpu::Lost;
 
 const QUEUE_SIZE: u16 = 16;
@@ -45,9 +44,15 @@ impl Guest {
             (GuestAddress(AFTER_HOLE), 0x1_0000),
         ];
         let memory = Memory::new(GuestMemoryMmap::from_ranges(&ranges).unwrap());
-        let vring = Vring::new(memory.clone(), QUEUE_SIZE).unwrap();
-        vring.set_queue_info(TABLE, AVAILABLE, USED).unwrap();
-        vring.set_queue_ready(true);
+        let vring = Vring::new().unwrap();
+        vring.set_size(QUEUE_SIZE.into()).unwrap();
+        let at = RingsAt {
+            descriptors: GuestAddress(TABLE),
+            available: GuestAddress(AVAILABLE),
+            used: GuestAddress(USED),
+        };
+        vring.set_rings(&memory.memory(), at).unwrap();
+        vring.set_ready(true);
         vring.set_enabled(true);
         Self { memory, vring }
     }

@@ -2,7 +2,6 @@
 
 use e3k_regs::Reg;
 use proptest::prelude::*;
-use vhost_user_backend::VhostUserBackend;
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 
 use super::Door;
@@ -83,7 +82,7 @@ fn take(door: &Door, step: &Step) -> Option<(u64, u64)> {
     blob[WORDS_AT + 8..WORDS_AT + 12].copy_from_slice(&step.doorbell.to_le_bytes());
     let start = (step.offset as usize).min(CONFIG_BYTES);
     let part = &blob[start..start + step.bytes];
-    door.set_config(step.offset, part).unwrap();
+    door.set_config(step.offset, part);
     let now = *door.words.lock();
     (now.doorbell != before.doorbell).then(|| (now.mailbox, u64::from(now.doorbell & 0xFF)))
 }

@@ -1,6 +1,9 @@
 //! The vhost-user door: the GPU as a virtio device of QEMU's
 //! `vhost-user-test-device-pci`. What the guest sees is docs/virtio-binding.md.
 //!
+//! One thread serves one client: messages and kicks in turns, so that they take
+//! effect one after the other. One more asks for the VRAM window.
+//!
 //! Rules of QEMU 11.1 that this door keeps, since breaking one ends the VM:
 //! exactly `PROTOCOL_FEATURES`, a map only between `DRIVER_OK` and reset and
 //! from its own thread, no wait in a configuration handler but for the GPU's
@@ -9,38 +12,35 @@
 #[cfg(any(test, fuzzing))]
 pub mod any_queue;
 mod buffers;
+mod channel;
 mod config_space;
 mod connection;
 mod counters;
 mod events;
+mod handler;
 #[cfg(test)]
 mod hostile_chains;
 #[cfg(test)]
 mod hostile_mailbox;
 mod requests;
-mod stuck_thread;
 mod vring;
 mod window;
+mod wire;
 
-use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use parking_lot::Mutex;
 use presil_device::NoMemory;
-use vhost::vhost_user::Backend;
-use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserShMemConfig};
-use vhost_user_backend::VhostUserBackend;
-use vm_memory::{GuestAddressSpace, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
-use vmm_sys_util::epoll::EventSet;
+use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
 
 use self::buffers::Buffers;
+use self::channel::Channel;
 use self::config_space::{Live, Words};
 use self::events::EventQueue;
 use self::requests::RECORD_BYTES;
-use self::vring::{QueueBroken, Table};
+use self::vring::{QueueBroken, Table, Vring};
 use self::window::{TableNews, Window};
-use crate::lent::{MAX_ADDRESS_SPACE, fault_of};
 use crate::life::Presence;
 use crate::shared_gpu::{Session, SharedGpu};
 use crate::system_memory::GuestRam;
@@ -49,36 +49,31 @@ use crate::thread;
 pub(crate) use self::config_space::CONFIG_BYTES;
 pub use self::connection::{ConnectionError, serve};
 pub use self::counters::DoorCounters;
-pub use self::vring::Vring;
+pub use self::handler::Refused;
 
 /// The virtio device id (PCI 1af4:1066): QEMU knows its name, Linux has no driver for it.
 pub(crate) const VIRTIO_ID: u32 = 38;
 /// Queues: requests and events.
 pub(crate) const QUEUES: usize = 2;
 /// Entries of a queue.
-pub(crate) const QUEUE_SIZE: usize = 1024;
+pub(crate) const QUEUE_SIZE: u16 = 1024;
 
-/// `VIRTIO_F_VERSION_1` and the vhost-user bit that allows protocol features.
-const FEATURES: u64 = 1 << 32 | 1 << 30;
+/// The vhost-user bit that allows protocol features. With it queues are enabled
+/// by messages of their own.
+const RINGS_ARE_ENABLED_BY_MESSAGE: u64 = 1 << 30;
+/// With `VIRTIO_F_VERSION_1`.
+const FEATURES: u64 = 1 << 32 | RINGS_ARE_ENABLED_BY_MESSAGE;
 
-/// QEMU 11.1 crashes or hangs with some others, and needs all of these.
-const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
-    .union(VhostUserProtocolFeatures::REPLY_ACK)
-    .union(VhostUserProtocolFeatures::BACKEND_REQ)
-    .union(VhostUserProtocolFeatures::CONFIG)
-    .union(VhostUserProtocolFeatures::BACKEND_SEND_FD)
-    .union(VhostUserProtocolFeatures::SHMEM);
+/// Messages are answered that have no reply of their own, if their sender wants it.
+const REPLY_ACK: u64 = 1 << 3;
+/// QEMU 11.1 crashes or hangs with some others, and needs all of these: `MQ`,
+/// `REPLY_ACK`, `BACKEND_REQ`, `CONFIG`, `BACKEND_SEND_FD`, `SHMEM`.
+const PROTOCOL_FEATURES: u64 = 1 << 0 | REPLY_ACK | 1 << 5 | 1 << 9 | 1 << 10 | 1 << 22;
 
-/// Most regions of guest memory, as in one message; each has a mapping and a
-/// descriptor. The crate counts none: a client may add them one by one, by a
-/// protocol feature that was not offered.
-const MAX_REGIONS: usize = 32;
-
-const REQUEST_QUEUE: u16 = 0;
-const EVENT_QUEUE: u16 = 1;
-/// What is no queue, but the end of the thread that serves them. The crate
-/// keeps the number behind the last queue for itself.
-const END: u16 = 3;
+const REQUEST_QUEUE: usize = 0;
+const EVENT_QUEUE: usize = 1;
+/// Most requests that are answered before the client's messages are looked at.
+const SHARE: usize = 8;
 
 /// The door of one connection.
 pub struct Door {
@@ -97,7 +92,7 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door to `gpu`, and the guest memory that the vhost crates fill for it.
+    /// A door to `gpu`, and the guest memory behind it.
     pub fn new(
         gpu: Arc<SharedGpu>,
         presence: Arc<Presence>,
@@ -136,8 +131,8 @@ impl Door {
     }
 
     /// The device is started, or guest memory has changed under it.
-    fn take_memory(&self, memory: &vring::Memory) {
-        let table = memory.memory().into_inner();
+    fn take_memory(&self) {
+        let table = self.memory.memory().into_inner();
         let mut session = self.gpu.enter();
         let news = self.window.take_table(&table);
         if news == TableNews::Idle {
@@ -171,8 +166,17 @@ impl Door {
         self.window.is_without_memory()
     }
 
-    fn serve_requests(&self, vring: &Vring) {
-        while self.serve_request(vring) {}
+    /// Serves a share of what queue `index` holds. Says whether there may be more.
+    fn serve_queue(&self, index: usize, vring: &Vring) -> bool {
+        let served = thread::contain("serving a queue", || match index {
+            REQUEST_QUEUE => (0..SHARE).all(|_| self.serve_request(vring)),
+            EVENT_QUEUE => {
+                self.take_event_buffers(vring);
+                false
+            }
+            _ => false,
+        });
+        served.unwrap_or(false)
     }
 
     /// Serves one request, if there is one and the driver is there.
@@ -202,7 +206,7 @@ impl Door {
         });
         self.counters.requests.add(1);
         self.counters.operations.add(u64::from(served.operations));
-        vring.push_used(head, served.bytes)?;
+        vring.push_used(&table, head, served.bytes)?;
         vring.signal()?;
         Ok(true)
     }
@@ -250,32 +254,6 @@ impl Door {
     }
 }
 
-/// What is wrong with guest memory that the crate has mapped already.
-fn check_table(table: &GuestMemoryMmap) -> io::Result<()> {
-    let refused = |why: String| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-    let regions = table.num_regions();
-    if regions > MAX_REGIONS {
-        return refused(format!(
-            "guest memory in {regions} regions: at most {MAX_REGIONS} for one client"
-        ));
-    }
-    let mut taken = 0_u64;
-    for region in table.iter() {
-        taken = taken.saturating_add(region.len());
-        if let Some(place) = region.file_offset()
-            && let Some(fault) = fault_of(place.file(), place.start(), region.len())?
-        {
-            return refused(fault.to_owned());
-        }
-    }
-    if taken > MAX_ADDRESS_SPACE {
-        return refused(format!(
-            "guest memory of {taken} bytes: at most {MAX_ADDRESS_SPACE} for one client"
-        ));
-    }
-    Ok(())
-}
-
 impl Drop for Door {
     fn drop(&mut self) {
         self.stop();
@@ -283,44 +261,32 @@ impl Drop for Door {
     }
 }
 
-impl VhostUserBackend for Door {
-    type Bitmap = ();
-    type Vring = Vring;
-
-    fn num_queues(&self) -> usize {
-        QUEUES
-    }
-
-    fn max_queue_size(&self) -> usize {
-        QUEUE_SIZE
-    }
-
+/// What a client's messages do.
+impl Door {
     /// QEMU's first question: somebody who speaks vhost-user is here.
-    fn features(&self) -> u64 {
+    fn greet(&self) {
         self.presence.attach();
-        FEATURES
     }
 
-    fn protocol_features(&self) -> VhostUserProtocolFeatures {
-        PROTOCOL_FEATURES
-    }
-
-    /// QEMU sends this when the guest sets `DRIVER_OK`.
-    fn acked_features(&self, _: u64) {
+    /// QEMU says so when the guest sets `DRIVER_OK`.
+    fn begin(&self) {
         thread::contain("starting the device", || {
             self.stop();
             self.window.start();
         });
     }
 
-    fn set_event_idx(&self, _: bool) {}
-
-    fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
-        self.counters.config_reads.add(1);
-        config_space::slice(&self.config_space(), offset, size)
+    /// Bytes of the VRAM window.
+    fn window_bytes(&self) -> u64 {
+        self.gpu.config().visible_bytes
     }
 
-    fn set_config(&self, offset: u32, bytes: &[u8]) -> io::Result<()> {
+    fn config(&self, offset: u32, bytes: u32) -> Vec<u8> {
+        self.counters.config_reads.add(1);
+        config_space::slice(&self.config_space(), offset, bytes)
+    }
+
+    fn set_config(&self, offset: u32, bytes: &[u8]) {
         self.counters.config_writes.add(1);
         let (before, now) = {
             let mut words = self.words.lock();
@@ -334,63 +300,32 @@ impl VhostUserBackend for Door {
         if config_space::spoils(&self.config_space(), offset, bytes) {
             self.log_config_write("was to what is read-only, and changes nothing");
         }
-        Ok(())
     }
 
-    fn update_memory(&self, memory: vring::Memory) -> io::Result<()> {
-        if let Err(error) = check_table(&memory.memory()) {
-            // The table is in place already.
-            if let Ok(place) = memory.lock() {
-                place.replace(GuestMemoryMmap::new());
-            }
-            return Err(error);
-        }
-        thread::contain("taking a memory table", || self.take_memory(&memory));
-        Ok(())
+    fn set_memory(&self, table: GuestMemoryMmap) {
+        self.replace_memory(table);
+        thread::contain("taking a memory table", || self.take_memory());
     }
 
-    fn set_backend_req_fd(&self, channel: Backend) {
+    /// The device is stopped and will not be started with this memory again.
+    fn forget_memory(&self) {
+        self.replace_memory(GuestMemoryMmap::new());
+        *self.words.lock() = Words::default();
+    }
+
+    fn replace_memory(&self, table: GuestMemoryMmap) {
+        let place = self.memory.lock();
+        place.unwrap_or_else(PoisonError::into_inner).replace(table);
+    }
+
+    fn set_channel(&self, channel: Option<Channel>) {
         self.window.set_channel(channel);
-    }
-
-    fn get_shmem_config(&self) -> io::Result<VhostUserShMemConfig> {
-        Ok(VhostUserShMemConfig::new(
-            1,
-            &[self.gpu.config().visible_bytes],
-        ))
-    }
-
-    fn queues_per_thread(&self) -> Vec<u64> {
-        vec![(1 << QUEUES) - 1]
-    }
-
-    /// A reset or a pause, as QEMU shows them.
-    fn stop_vring(&self, _: u32) -> io::Result<()> {
-        thread::contain("stopping the device", || self.stop());
-        Ok(())
-    }
-
-    fn handle_event(&self, queue: u16, _: EventSet, vrings: &[Vring], _: usize) -> io::Result<()> {
-        if queue == END {
-            return Err(io::Error::other("the connection is over"));
-        }
-        self.counters.kicks.add(1);
-        let Some(vring) = vrings.get(usize::from(queue)) else {
-            return Ok(());
-        };
-        thread::contain("serving a queue", || match queue {
-            REQUEST_QUEUE => self.serve_requests(vring),
-            EVENT_QUEUE => self.take_event_buffers(vring),
-            _ => {}
-        });
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use presil_device::{Chip, Config};
-    use vhost_user_backend::VringT;
     use vm_memory::GuestAddress;
 
     use super::*;
@@ -401,38 +336,31 @@ mod tests {
         let gpu = SharedGpu::start(config).unwrap();
         let ram = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap();
         let memory = vring::Memory::new(ram);
-        let door = Door::new(
-            Arc::clone(&gpu),
-            Arc::default(),
-            Arc::default(),
-            memory.clone(),
-        );
-        door.acked_features(FEATURES);
-        door.update_memory(memory).unwrap();
+        let door = Door::new(Arc::clone(&gpu), Arc::default(), Arc::default(), memory);
+        door.begin();
+        door.take_memory();
         (gpu, door)
     }
 
     #[test]
     fn a_lost_gpu_is_told_in_the_configuration_space_and_the_door_lives_on() {
         let (gpu, door) = started_door();
-        assert_eq!(door.get_config(0x28, 4), [0; 4]);
+        assert_eq!(door.config(0x28, 4), [0; 4]);
         assert!(gpu.enter().run(|_| panic!("on purpose")).is_err());
-        assert_eq!(door.get_config(0x28, 4), [1, 0, 0, 0]);
-        door.stop_vring(0).unwrap();
-        door.acked_features(FEATURES);
-        door.update_memory(door.memory.clone()).unwrap();
+        assert_eq!(door.config(0x28, 4), [1, 0, 0, 0]);
+        door.stop();
+        door.begin();
+        door.take_memory();
         assert!(door.window.is_live());
     }
 
     #[test]
-    fn a_kick_of_a_queue_that_is_stopped_or_unknown_is_ignored() {
+    fn a_queue_that_is_stopped_or_unknown_is_not_served() {
         let (_gpu, door) = started_door();
-        let vring = Vring::new(door.memory.clone(), 16).unwrap();
+        let vring = Vring::new().unwrap();
         for queue in [REQUEST_QUEUE, EVENT_QUEUE, 7] {
-            let vrings = [vring.clone(), vring.clone()];
-            door.handle_event(queue, EventSet::IN, &vrings, 0).unwrap();
+            assert!(!door.serve_queue(queue, &vring));
         }
-        assert_eq!(door.counters.kicks.get(), 3);
         assert_eq!(door.counters.requests.get(), 0);
     }
 }

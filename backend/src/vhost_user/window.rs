@@ -17,23 +17,15 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use presil_device::Vram;
-use rustix::thread::{Pid, gettid};
-use vhost::vhost_user::message::{VhostUserMMap, VhostUserMMapFlags};
-use vhost::vhost_user::{Backend, VhostUserFrontendReqHandler};
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
+use super::channel::Channel;
 use super::counters::DoorCounters;
-use super::stuck_thread;
 use crate::thread;
 
 /// How long QEMU may take from its first message of a start to the memory
 /// table, which is the next but few.
 const TABLE_TIME: Duration = Duration::from_secs(1);
-
-/// How soon a thread that may still wait is looked at again.
-const WAKE_AGAIN: Duration = Duration::from_millis(1);
-/// Only where the kernel does not tell what a thread waits for are there more.
-const MOST_WAKES: u32 = 10_000;
 
 /// The window of one connection.
 pub(super) struct Window {
@@ -49,7 +41,7 @@ pub(super) struct Window {
 
 #[derive(Default)]
 struct State {
-    channel: Option<Backend>,
+    channel: Option<Arc<Channel>>,
     phase: Phase,
     /// The current epoch, or the last.
     epoch: u32,
@@ -57,8 +49,6 @@ struct State {
     shown: bool,
     /// A thread is on its way to map; it looks again before it ends.
     mapping: bool,
-    /// That thread, once it runs.
-    thread: Option<Pid>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -97,9 +87,12 @@ impl Window {
         }
     }
 
-    /// The channel on which QEMU takes requests.
-    pub(super) fn set_channel(&self, channel: Backend) {
-        self.state.lock().channel = Some(channel);
+    /// The channel on which QEMU takes requests. Nobody waits at the one before.
+    pub(super) fn set_channel(&self, channel: Option<Channel>) {
+        let before = std::mem::replace(&mut self.state.lock().channel, channel.map(Arc::new));
+        if let Some(before) = before {
+            before.close();
+        }
     }
 
     /// What the guest reads as READY. Never waits.
@@ -154,22 +147,11 @@ impl Window {
         std::mem::replace(&mut state.phase, Phase::Stopped) != Phase::Stopped
     }
 
-    /// The connection is over. Waits for the thread that maps, whose client may
-    /// never answer.
+    /// The connection is over, and the device stopped. Waits for the thread that maps.
     pub(super) fn retire(&self) {
+        self.set_channel(None);
         let mut state = self.state.lock();
-        state.channel = None;
-        for _ in 0..MOST_WAKES {
-            if !state.mapping {
-                return;
-            }
-            if let Some(thread) = state.thread {
-                stuck_thread::wake(thread);
-            }
-            // It may be about to wait: then it is woken the next time.
-            self.changed.wait_for(&mut state, WAKE_AGAIN);
-        }
-        tracing::error!("a thread still waits for a client that has left: is /proc there?");
+        self.changed.wait_while(&mut state, |state| state.mapping);
     }
 
     /// Whether `table` contains the window: the beginning of VRAM's own file.
@@ -201,7 +183,6 @@ impl Window {
     /// Maps each epoch once, until there is none to map.
     fn map_epochs(&self) {
         let mut asked = 0;
-        self.state.lock().thread = Some(gettid());
         loop {
             let mut state = self.state.lock();
             self.await_memory(&mut state);
@@ -209,12 +190,11 @@ impl Window {
             let due = state.phase == Phase::Live && self.ready() != epoch && asked != epoch;
             let Some(channel) = state.channel.clone().filter(|_| due) else {
                 state.mapping = false;
-                state.thread = None;
                 self.changed.notify_all();
                 return;
             };
             drop(state);
-            let answer = self.map(&channel);
+            let answer = channel.map(self.vram.visible_bytes(), self.vram.file());
             asked = epoch;
             self.settle(epoch, &answer);
         }
@@ -230,20 +210,7 @@ impl Window {
         }
     }
 
-    /// Asks QEMU and waits for the answer; no lock of ours is held.
-    fn map(&self, channel: &Backend) -> io::Result<u64> {
-        let request = VhostUserMMap {
-            shmid: 0,
-            padding: Default::default(),
-            fd_offset: 0,
-            shm_offset: 0,
-            len: self.vram.visible_bytes(),
-            flags: VhostUserMMapFlags::WRITABLE.bits(),
-        };
-        channel.shmem_map(&request, self.vram.file())
-    }
-
-    fn settle(&self, epoch: u32, answer: &io::Result<u64>) {
+    fn settle(&self, epoch: u32, answer: &io::Result<()>) {
         let state = self.state.lock();
         if state.phase != Phase::Live || state.epoch != epoch {
             tracing::info!("the guest was reset while its VRAM window was being mapped");

@@ -94,3 +94,37 @@ fn a_second_qemu_gives_the_function_up_and_the_first_keeps_it() {
     let ready = first.bars[0] + u64::from(e3k_regs::Reg::MemReady.offset());
     assert_eq!(first.load(ready, 4), 0xDEAD_BEAF);
 }
+
+#[test]
+#[ignore = "needs PRESIL_QEMU"]
+fn qemu_takes_the_virtio_device_again_on_the_same_chardev() {
+    let server = Server::start(&[]);
+    let options = printed(&server, false);
+    let (rest, device) = options.rsplit_once(" -device ").unwrap();
+    let mut machine = Machine::power_on(&server, |_| rest.to_owned());
+    let mut properties = device.split(',');
+    let mut arguments = json!({ "driver": properties.next().unwrap(), "id": "gpu" });
+    for property in properties {
+        let (name, value) = property.split_once('=').unwrap();
+        let number = value.parse::<u64>().map(Value::from);
+        arguments[name] = number.unwrap_or_else(|_| value.into());
+    }
+    for epoch in 1..=3 {
+        machine.monitor_with("device_add", &arguments);
+        machine.enumerate();
+        assert_eq!(machine.bring_up(), epoch);
+        let at = machine.window() + 0x1000;
+        assert_eq!(machine.load(at, 8), epoch - 1, "VRAM stays");
+        machine.store(at, 8, epoch);
+        // With a window that is mapped QEMU would not survive what follows.
+        machine.reset();
+        machine.monitor_with("device_del", &json!({ "id": "gpu" }));
+        machine.eject();
+        machine.until("the device's end", |machine| {
+            (machine.config(1, 0, 0) == 0xFFFF_FFFF).then_some(())
+        });
+    }
+    drop(machine);
+    let counters = server.query(&["counters"]);
+    assert_eq!(counters["door"]["maps"], 3);
+}

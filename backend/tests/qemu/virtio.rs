@@ -167,7 +167,7 @@ fn whatever_a_reset_during_the_map_does_to_qemu_the_server_ends_well() {
 #[test]
 #[ignore = "needs PRESIL_QEMU"]
 fn a_guest_that_ends_its_own_vm_does_not_end_a_kept_server() {
-    // Queues outside RAM: the vhost crates hang up, QEMU aborts.
+    // Queues outside RAM: the door hangs up, QEMU aborts.
     let (mut server, mut machine) = attach(&["--keep"]);
     machine.start_driver_at(0x8000_0000);
     server.await_log("waiting for QEMU");

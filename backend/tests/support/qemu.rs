@@ -96,6 +96,28 @@ impl Drop for Channel {
     }
 }
 
+/// Gives the server a socket to ask at, and answers there.
+fn lend_channel(frontend: &mut Frontend, mapper: Arc<Mapper>) -> Channel {
+    let mut requests = FrontendReqHandler::new(mapper).unwrap();
+    requests.set_reply_ack_flag(true);
+    frontend
+        .set_backend_request_fd(&Fd(requests.get_tx_raw_fd()))
+        .unwrap();
+    // SAFETY: `requests` is there and owns it.
+    let socket = unsafe { BorrowedFd::borrow_raw(requests.as_raw_fd()) };
+    let channel = Channel(socket.try_clone_to_owned().unwrap());
+    std::thread::spawn(move || {
+        // A refused map is an error of the handler, not of the channel.
+        loop {
+            match requests.handle_request() {
+                Ok(_) | Err(vhost::vhost_user::Error::ReqHandlerError(_)) => {}
+                Err(_) => return,
+            }
+        }
+    });
+    channel
+}
+
 /// One QEMU, attached.
 pub struct Qemu {
     pub frontend: Frontend,
@@ -108,6 +130,7 @@ pub struct Qemu {
     pub release_map: Sender<()>,
     /// Where the server's requests come in, as long as it is not dropped.
     pub channel: Channel,
+    mapper: Arc<Mapper>,
     kicks: [EventFd; 2],
     calls: [EventFd; 2],
     /// The configuration space as it was last read or written.
@@ -129,29 +152,13 @@ impl Qemu {
         let (release_map, release) = mpsc::channel();
         let hold_maps = Arc::new(AtomicBool::new(false));
         let refuse_maps = Arc::new(AtomicBool::new(false));
-        let mapper = Mapper {
+        let mapper = Arc::new(Mapper {
             maps: maps_in,
             held: Arc::clone(&hold_maps),
             release: release.into(),
             refuse: Arc::clone(&refuse_maps),
-        };
-        let mut requests = FrontendReqHandler::new(Arc::new(mapper)).unwrap();
-        requests.set_reply_ack_flag(true);
-        frontend
-            .set_backend_request_fd(&Fd(requests.get_tx_raw_fd()))
-            .unwrap();
-        // SAFETY: `requests` is there and owns it.
-        let socket = unsafe { BorrowedFd::borrow_raw(requests.as_raw_fd()) };
-        let channel = Channel(socket.try_clone_to_owned().unwrap());
-        std::thread::spawn(move || {
-            // A refused map is an error of the handler, not of the channel.
-            loop {
-                match requests.handle_request() {
-                    Ok(_) | Err(vhost::vhost_user::Error::ReqHandlerError(_)) => {}
-                    Err(_) => return,
-                }
-            }
         });
+        let channel = lend_channel(&mut frontend, Arc::clone(&mapper));
         let event = || EventFd::new(EFD_NONBLOCK).unwrap();
         Self {
             frontend,
@@ -163,10 +170,20 @@ impl Qemu {
             refuse_maps,
             release_map,
             channel,
+            mapper,
             kicks: [event(), event()],
             calls: [event(), event()],
             blob: [0; 256],
         }
+    }
+
+    /// What QEMU says when its device was taken away and another is added on the
+    /// same chardev.
+    pub fn readd(&mut self) {
+        assert_eq!(self.frontend.get_features().unwrap(), self.features);
+        self.frontend.set_owner().unwrap();
+        self.channel = lend_channel(&mut self.frontend, Arc::clone(&self.mapper));
+        self.blob = [0; 256];
     }
 
     /// The guest sets `DRIVER_OK` with empty queues: start, and wait for READY.
