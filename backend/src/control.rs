@@ -16,6 +16,7 @@ use presil_device::WordUse;
 use serde_json::{Value, json};
 
 use crate::control_clients::{Client, Clients};
+use crate::rings;
 use crate::running;
 use crate::server::{self, Served};
 use crate::shared_gpu::{Lost, SharedGpu};
@@ -57,6 +58,10 @@ pub const HELP: &[(&str, &str)] = &[
         "undeclared",
         "the words of BAR0 that the model does not have and the guest uses most: ten by reads, \
          ten by writes",
+    ),
+    (
+        "rings",
+        "each ring: where it lies, Head and Tail, whether it runs, and what it waits for",
     ),
     (
         "running",
@@ -253,6 +258,7 @@ fn answer_of(served: &Served, question: &[&str]) -> Result<Value, Refusal> {
         ["ring_errors"] => ring_errors(gpu),
         ["misuse"] => misuse(gpu),
         ["undeclared"] => undeclared(gpu),
+        ["rings"] => Ok(serde_json::to_value(rings::look(served)?)?),
         ["running"] => Ok(serde_json::to_value(running::look(served)?)?),
         ["walk", pid, va] => walk(gpu, number(pid)?, number(va)?),
         ["walk", ..] => Err(Refusal::Usage("walk PID VA")),

@@ -27,6 +27,7 @@ pub mod qemu_args;
 pub mod query;
 pub mod regs;
 mod regs_markdown;
+mod rings;
 mod running;
 pub mod sandbox;
 pub mod server;

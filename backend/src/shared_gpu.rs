@@ -203,6 +203,11 @@ impl Session<'_> {
         self.machine.held = hold;
     }
 
+    /// Whether the engine is kept from working.
+    pub fn engine_is_held(&self) -> bool {
+        self.machine.held
+    }
+
     fn lose(&mut self) {
         self.shared.lost.store(true, Ordering::Release);
         let failed = self.machine.gpu.take();

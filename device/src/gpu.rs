@@ -3,7 +3,7 @@
 use crate::biu::{Biu, InterruptSink, Latched};
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::csp::{Csp, CspError, UnmetWait};
+use crate::csp::{Csp, CspError, RingStatus, UnmetWait};
 use crate::display;
 use crate::memory::{Memory, SystemMemory, Vram};
 use crate::mmu::{FaultRecord, Mxu, Walk};
@@ -149,6 +149,11 @@ impl Gpu {
     /// The last 1024 Waits that were passed without being satisfied, oldest first.
     pub fn unmet_waits(&self) -> impl Iterator<Item = &UnmetWait> {
         self.csp.unmet_waits()
+    }
+
+    /// All ten rings as they stand, ring 0 first.
+    pub fn rings(&self) -> impl Iterator<Item = RingStatus> {
+        self.csp.rings()
     }
 
     /// What the tables in memory say about an address now, and what the TLBs hold

@@ -35,7 +35,7 @@ pub use biu::{InterruptSink, Latched, NoInterrupts};
 pub use bus::Width;
 pub use config::{Config, ConfigError, Defects, OnWait};
 pub use counters::Counters;
-pub use csp::{CspError, CspErrorKind, UnmetWait};
+pub use csp::{CspError, CspErrorKind, RingState, RingStatus, UnmetWait};
 pub use e3k_regs::fields::FaultClient;
 pub use e3k_regs::{BusAddr, Chip, GpuVa, VramOffset};
 pub use gpu::{Gpu, Progress};

@@ -5,6 +5,7 @@ use super::flags::FlagClear;
 use super::packet::{PACKET_DWORDS, Packet, packet_dwords};
 use super::registers::Transfer;
 use super::ring::Ring;
+use super::status::{RingState, RingStatus};
 use super::{CspErrorKind, Dialect};
 use crate::blit;
 use crate::mmu::{Mxu, Request, Stop};
@@ -170,6 +171,37 @@ impl Engine {
     fn pending(&self) -> bool {
         let idle = self.operation.is_none() && self.calls.depth == 0 && self.ring.is_empty();
         self.ring.runs() && !idle
+    }
+
+    /// As ring number `ring` shows itself.
+    pub(super) fn status(&self, ring: u8) -> RingStatus {
+        let state = if self.in_reset {
+            RingState::InReset
+        } else if self.halted {
+            RingState::Halted
+        } else if !self.ring.runs() {
+            RingState::Stopped
+        } else if self.stands {
+            RingState::Waiting
+        } else if self.pending() {
+            RingState::Running
+        } else {
+            RingState::Idle
+        };
+        RingStatus {
+            ring,
+            started: self.ring.runs(),
+            state,
+            base: self.ring.base().0,
+            size: self.ring.read(RingWord::Size),
+            head: self.ring.head(),
+            tail: self.ring.read(RingWord::Tail),
+            last_offset: self.position,
+            last_dword: self.command,
+            process_id: self.process_id,
+            buffer: self.calls.last().map(|call| call.at.0),
+            in_operation: self.operation.is_some(),
+        }
     }
 
     /// For the planted fault only: no packet is left to overtake with.

@@ -9,9 +9,11 @@ mod flags;
 mod packet;
 mod registers;
 mod ring;
+mod status;
 
 pub use error::{CspError, CspErrorKind, UnmetWait};
 pub(crate) use packet::PACKET_COST;
+pub use status::{RingState, RingStatus};
 
 use crate::biu::Biu;
 use crate::blit::Ff;
@@ -183,6 +185,13 @@ impl Csp {
 
     pub(crate) fn unmet_waits(&self) -> impl Iterator<Item = &UnmetWait> {
         self.waits.iter()
+    }
+
+    /// All ten rings.
+    pub(crate) fn rings(&self) -> impl Iterator<Item = RingStatus> {
+        (0..)
+            .zip(&self.engines)
+            .map(|(ring, engine)| engine.status(ring))
     }
 
     /// In nanoseconds.

@@ -37,6 +37,11 @@ impl Ring {
         self.address.kickoff()
     }
 
+    /// Where it begins.
+    pub(super) fn base(&self) -> GpuVa {
+        GpuVa::from_page(self.address.page().into())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.head == self.tail
     }
@@ -60,7 +65,7 @@ impl Ring {
             return Err(CspErrorKind::BadRing { size, head, tail });
         }
         let end = if tail > head { tail } else { size };
-        let at = GpuVa::from_page(self.address.page().into()).add(head.into());
+        let at = self.base().add(head.into());
         Ok((at, (end - head) / 4))
     }
 

@@ -5,7 +5,7 @@ use crate::rig::{
     RING_AT, Rig, SURFACES_AT, TAIL, TOP_BUSY, copy, fill, noise, nth_page, push_all,
 };
 use crate::tables::{VALID, plus, unsnooped, vram};
-use presil_device::{FaultCause, GpuVa, MmuOptions, OnFault, Progress};
+use presil_device::{FaultCause, GpuVa, MmuOptions, OnFault, Progress, RingState};
 
 const INT_STATUS: u32 = 0x49038;
 const VA: u64 = 0x5_0000;
@@ -45,6 +45,10 @@ fn report_drops_the_access_and_goes_on() {
     assert_eq!((rig.load(A), faults(&rig)), (0, 1));
 }
 
+fn ring_0(rig: &Rig) -> RingState {
+    rig.gpu.rings().next().unwrap().state
+}
+
 #[test]
 fn halt_stands_behind_the_dropped_access_until_the_status_is_clear() {
     let mut rig = rig(OnFault::Halt);
@@ -58,8 +62,10 @@ fn halt_stands_behind_the_dropped_access_until_the_status_is_clear() {
     assert_eq!(rig.reg(TOP_BUSY) & 1, 1, "CSP is busy");
     rig.set(INT_STATUS, 1); // not the bit that is set
     assert!(!rig.gpu.has_work());
+    assert_eq!(ring_0(&rig), RingState::Waiting);
     rig.map(0, VA, A);
     acknowledge(&mut rig);
+    assert_eq!(ring_0(&rig), RingState::Idle);
     assert_eq!((rig.load_u64(B), rig.load(A)), (1, 0));
     assert_eq!(rig.reg(HEAD), rig.reg(TAIL));
     assert_eq!(rig.errors(), []);
