@@ -10,13 +10,14 @@ use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use e3k_regs::fields::FaultClient;
 use presil::system_memory::GuestRam;
 use presil_device::{Gpu, GpuVa, MmuOptions};
+use std::fs::File;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
-use support::timing::measure;
+use support::timing::{measure, percent};
 use support::{DESTINATION, MIB, Map, SOURCE, VRAM_BYTES};
 use vm_memory::mmap::MmapRegion;
-use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap, VolatileMemory, VolatileSlice};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap, VolatileMemory};
 
 /// Pixels of a row; a row is 64 KiB.
 const ROW: u16 = 16384;
@@ -60,93 +61,98 @@ fn walks(criterion: &mut Criterion) {
     println!("walk: {ratio:.1} x three dependent loads (limit 4)");
 }
 
-/// VRAM mapped once more, to copy and fill it without the model.
-struct Bare(MmapRegion);
+/// Memory of the GPU's and of the machine's, as a file behind it: its pages are
+/// mapped once more, to copy and fill them without the model.
+struct Bare {
+    from: MmapRegion,
+    to: MmapRegion,
+}
 
 impl Bare {
-    fn new(gpu: &Gpu) -> Self {
-        let file = gpu.vram().file().try_clone().unwrap();
-        let bytes = usize::try_from(VRAM_BYTES).unwrap();
-        Self(MmapRegion::from_file(FileOffset::new(file, 0), bytes).unwrap())
+    fn new([from, to]: [(&File, u64); 2], bytes: u64) -> Self {
+        let bytes = usize::try_from(bytes).unwrap();
+        let [from, to] = [from, to].map(|(file, at)| {
+            let place = FileOffset::new(file.try_clone().unwrap(), at);
+            MmapRegion::from_file(place, bytes).unwrap()
+        });
+        Self { from, to }
     }
 
-    fn slice(&self, at: u64, bytes: u64) -> VolatileSlice<'_> {
-        let [at, bytes] = [at, bytes].map(|n| usize::try_from(n).unwrap());
-        self.0.get_slice(at, bytes).unwrap()
+    fn memcpy(&self) {
+        let to = black_box(self.to.as_volatile_slice());
+        black_box(self.from.as_volatile_slice()).copy_to_volatile_slice(to);
     }
 
-    fn memcpy(&self, bytes: u64) {
-        let to = black_box(self.slice(DESTINATION, bytes));
-        black_box(self.slice(SOURCE, bytes)).copy_to_volatile_slice(to);
-    }
-
-    fn memset(&self, bytes: u64) {
-        let to = black_box(self.slice(DESTINATION, bytes)).ptr_guard_mut();
-        // SAFETY: the slice is inside the mapping, which nothing else uses now.
+    fn memset(&self) {
+        let to = black_box(self.to.as_volatile_slice()).ptr_guard_mut();
+        // SAFETY: the slice is the mapping, which nothing else uses now.
         unsafe { to.as_ptr().write_bytes(black_box(3), to.len()) };
     }
 }
 
 /// A GPU, and memory of the machine's, of which QEMU would share the file.
-fn gpu_with_ram(map: Option<Map>) -> Gpu {
+fn gpu_with_ram(map: Option<Map>) -> (Gpu, File) {
     let mut gpu = support::gpu(MmuOptions::default(), map);
     let flags = rustix::fs::MemfdFlags::CLOEXEC;
-    let file = std::fs::File::from(rustix::fs::memfd_create("ram", flags).unwrap());
+    let file = File::from(rustix::fs::memfd_create("ram", flags).unwrap());
     file.set_len(VRAM_BYTES).unwrap();
     let bytes = usize::try_from(VRAM_BYTES).unwrap();
-    let ranges = [(GuestAddress(0), bytes, Some(FileOffset::new(file, 0)))];
+    let behind = FileOffset::new(file.try_clone().unwrap(), 0);
+    let ranges = [(GuestAddress(0), bytes, Some(behind))];
     let ram = GuestMemoryMmap::from_ranges_with_files(ranges).unwrap();
     ram.write_slice(&vec![1; bytes], GuestAddress(0)).unwrap();
     gpu.set_memory(Box::new(GuestRam::new(Arc::new(ram))));
-    gpu
+    (gpu, file)
 }
 
-/// Runs the ring, then measures its last packet, of so many dwords.
-fn measure_last(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    name: &str,
-    gpu: &mut Gpu,
-    tail: u32,
-    dwords: u32,
-) -> Duration {
+/// What the ring's last packet, of so many dwords, takes, in percent of `best`.
+fn last_packet(gpu: &mut Gpu, tail: u32, dwords: u32, best: impl FnMut()) -> f64 {
     support::run_ring(gpu, tail);
-    let packet = || support::run_from(gpu, tail - dwords * 4, tail);
-    measure(group, name, packet)
+    let speed = percent(best, || support::run_from(gpu, tail - dwords * 4, tail));
+    assert_eq!(gpu.faults().count() + gpu.ring_errors().count(), 0);
+    speed
 }
 
-fn transfers(criterion: &mut Criterion) {
-    let maps: [(&str, Option<Map>, u32); 4] = [
+fn transfers(_: &mut Criterion) {
+    let maps: [(&str, Option<Map>, u32); 5] = [
         ("PA mode", None, 90),
         ("VA mode, contiguous", Some(support::in_place), 90),
         ("VA mode, scattered pages", Some(support::scattered), 60),
-        ("VA mode, to the machine's memory", Some(support::to_ram), 0),
+        (
+            "VA mode, to the machine's memory",
+            Some(support::to_ram),
+            80,
+        ),
+        (
+            "VA mode, from the machine's memory",
+            Some(support::from_ram),
+            80,
+        ),
     ];
     for mib in [1, 4, 16] {
         let bytes = mib * MIB;
-        let mut group = group(criterion, &format!("{mib} MiB"));
         let rows = u16::try_from(mib * 16).unwrap();
         for (name, map, limit) in maps {
-            let mut gpu = gpu_with_ram(map);
+            let (mut gpu, ram) = gpu_with_ram(map);
+            let vram = gpu.vram().file().try_clone().unwrap();
             // Where pages lie decides what stays in the caches: both sides have the same.
-            let bare = Bare::new(&gpu);
+            let in_ram = |at| {
+                let entry = map.map(|map| map(at));
+                entry.is_some_and(|entry| !entry.segment())
+            };
+            let place = |at| if in_ram(at) { (&ram, 0) } else { (&vram, at) };
+            let bare = Bare::new([place(SOURCE), place(DESTINATION)], bytes);
             let tail = support::load_ring(&gpu, |w| {
                 w.surface(0, GpuVa(DESTINATION), ROW, rows);
                 w.surface(1, GpuVa(SOURCE), ROW, rows);
                 w.blit(ROW, rows);
             });
-            let copy = measure_last(&mut group, &format!("copy, {name}"), &mut gpu, tail, 4);
-            let memcpy = format!("memcpy, {name}");
-            let memcpy = measure(&mut group, &memcpy, || bare.memcpy(bytes));
+            let copy = last_packet(&mut gpu, tail, 4, || bare.memcpy());
             let tail = support::load_ring(&gpu, |w| {
                 w.surface(0, GpuVa(DESTINATION), ROW, rows);
                 w.clear(ROW, rows, 0x0102_0304);
             });
-            let fill = measure_last(&mut group, &format!("fill, {name}"), &mut gpu, tail, 3);
-            let memset = format!("memset, {name}");
-            let memset = measure(&mut group, &memset, || bare.memset(bytes));
-            assert_eq!(gpu.faults().count() + gpu.ring_errors().count(), 0);
-            let [copy, fill] = [(memcpy, copy), (memset, fill)]
-                .map(|(bare, model)| bare.div_duration_f64(model) * 100.0);
+            let fill = last_packet(&mut gpu, tail, 3, || bare.memset());
             println!(
                 "{mib} MiB, {name}: copy {copy:.0} % of memcpy, fill {fill:.0} % of memset (limit {limit})"
             );

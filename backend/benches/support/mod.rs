@@ -55,6 +55,14 @@ pub fn to_ram(va: u64) -> L3Entry {
     }
 }
 
+/// The source in the machine's memory, from address 0 on.
+pub fn from_ram(va: u64) -> L3Entry {
+    match va.checked_sub(SOURCE) {
+        Some(at) if va < DESTINATION => to_ram(DESTINATION + at),
+        _ => in_place(va),
+    }
+}
+
 /// A GPU in VA mode, or, without a map, in PA mode; its ring runs.
 pub fn gpu(mmu: MmuOptions, map: Option<Map>) -> Gpu {
     let mut config = Config::new(Chip::Arise10c0, VRAM_BYTES, VRAM_BYTES, true).unwrap();

@@ -5,6 +5,7 @@
 use super::system::BusError;
 use crate::index;
 use e3k_regs::VramOffset;
+use presil_fill::fill;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use std::fs::File;
 use std::io;
@@ -102,21 +103,10 @@ impl Vram {
         Ok(())
     }
 
-    /// Writes `pattern` over and over, `bytes` in all, which must lie in VRAM.
-    pub(crate) fn fill(
-        &self,
-        at: VramOffset,
-        bytes: usize,
-        pattern: &[u8],
-    ) -> Result<(), BusError> {
-        let slice = self.slice(at, bytes)?;
-        (0..bytes)
-            .step_by(pattern.len().max(1))
-            .try_for_each(|done| {
-                let rest = slice.offset(done).map_err(|_| BusError)?;
-                rest.copy_from(pattern);
-                Ok(())
-            })
+    /// Fills, as [`fill`]; the range must lie in VRAM.
+    pub(crate) fn fill(&self, at: VramOffset, bytes: usize, colour: &[u8]) -> Result<(), BusError> {
+        fill(&self.slice(at, bytes)?, colour);
+        Ok(())
     }
 
     /// One aligned atomic load.

@@ -1,0 +1,102 @@
+//! Fills memory that a guest uses at the same time with a colour, as fast as memset.
+//!
+//! It is a crate of its own because the model forbids `unsafe`, and what is safe is
+//! slower: a fill would copy the colour from the first-level cache
+//! (docs/performance.md has figures). All that is unsafe is in `x86_64.rs`.
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+use std::ops::Range;
+use vm_memory::VolatileSlice;
+
+/// After so many bytes a colour repeats.
+pub const PERIOD: usize = 16;
+/// What is written fast begins and ends at a multiple of it in the host's memory: two
+/// lines of its cache.
+const STEP: usize = 128;
+
+/// Writes `colour` to all of `to`, over and over. It holds the same [`PERIOD`] bytes
+/// again and again, at least once and a byte more; its end may cut them. The longer it
+/// is, the faster is a fill with bytes that the host has no instruction for.
+///
+/// # Panics
+/// `colour` is too short.
+pub fn fill(to: &VolatileSlice<'_>, colour: &[u8]) {
+    assert!(colour.len() > PERIOD, "a colour of {} bytes", colour.len());
+    let mut period = [0; PERIOD];
+    period.copy_from_slice(&colour[..PERIOD]);
+    let head = to.ptr_guard().as_ptr().align_offset(STEP).min(to.len());
+    let steps = head..to.len() - (to.len() - head) % STEP;
+    period.rotate_left(head % PERIOD);
+    #[cfg(target_arch = "x86_64")]
+    let fast = x86_64::fill(to, steps.clone(), period);
+    #[cfg(not(target_arch = "x86_64"))]
+    let fast = false;
+    if fast {
+        copy(to, 0..steps.start, colour);
+        copy(to, steps.end..to.len(), colour);
+    } else {
+        copy(to, 0..to.len(), colour);
+    }
+}
+
+/// Copies the colour, which begins at `to`'s first byte, to a part of it.
+#[inline]
+fn copy(to: &VolatileSlice<'_>, mut range: Range<usize>, colour: &[u8]) {
+    while !range.is_empty()
+        && let Ok(rest) = to.subslice(range.start, range.len())
+    {
+        let next = &colour[range.start % PERIOD..];
+        rest.copy_from(next);
+        range.start += next.len().min(rest.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Colours whose parts are alike, as those of narrow pixels are, and others.
+    fn colours() -> impl Strategy<Value = [u8; PERIOD]> {
+        prop_oneof![
+            any::<[u8; 4]>().prop_map(|pixel| std::array::from_fn(|n| pixel[n % 4])),
+            any::<[u8; 8]>().prop_map(|pixel| std::array::from_fn(|n| pixel[n % 8])),
+            any::<[u8; PERIOD]>(),
+        ]
+    }
+
+    /// Lengths around those at which the way changes.
+    fn lengths() -> impl Strategy<Value = usize> {
+        prop_oneof![
+            0_usize..200,
+            4000_usize..4200,
+            8000_usize..8500,
+            30_000_usize..70_000
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn a_fill_writes_its_bytes_and_no_others(
+            period in colours(),
+            start in 0_usize..200,
+            bytes in lengths(),
+            repeated in prop_oneof![17_usize..200, Just(32 << 10)],
+        ) {
+            let colour: Vec<u8> = (0..repeated).map(|n| period[n % PERIOD]).collect();
+            let other = !period[0];
+            let mut memory = vec![other; start + bytes + 200];
+            let all = VolatileSlice::from(&mut memory[..]);
+            fill(&all.subslice(start, bytes).unwrap(), &colour);
+            let (before, rest) = memory.split_at(start);
+            let (filled, behind) = rest.split_at(bytes);
+            prop_assert!(before.iter().chain(behind).all(|byte| *byte == other));
+            let wrong = filled.iter().enumerate().find(|(n, byte)| **byte != period[n % PERIOD]);
+            prop_assert_eq!(wrong, None);
+        }
+    }
+}
