@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import compiler, module
+from . import compiler, module, patience
 from .cache import REPO, Cache, locked
 from .debian import Debian
 from .errors import Refused
@@ -147,16 +147,20 @@ def tried(trial: Trial, kernel: str, scratch: Path) -> str:
     logs = scratch / re.sub(r"\W+", "-", trial.name)
     which = [] if "--kernel-image" in trial.arguments else ["--kernel", kernel]
     command = [str(REPO / "scripts/run"), *which, "--keep-logs", str(logs), *trial.arguments]
-    run = subprocess.run(
-        [sys.executable, *command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        check=False, timeout=LIMIT_SECONDS,
-    )
+    with subprocess.Popen(
+        [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as run:
+        said = patience.communicate(run, LIMIT_SECONDS)
+    if said is None:
+        return f"did not end within {LIMIT_SECONDS} s (logs in {logs})"
+    output, errors = said
     if run.returncode != trial.status:
-        last = (run.stderr.splitlines() or [""])[-1]
+        last = (errors.splitlines() or [""])[-1]
         return f"exit status {run.returncode}, expected {trial.status}: {last} (logs in {logs})"
     told = json.loads((logs / "report.json").read_text("utf-8"))["exit_status"]
     if told != trial.status:
         return f"report.json says exit status {told}, expected {trial.status} (logs in {logs})"
-    if not re.search(trial.shows, run.stdout):
+    if not re.search(trial.shows, output):
         return f"the report does not have {trial.shows!r} (logs in {logs})"
     return ""

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from . import patience
 from .cache import REPO
 from .console import MARK
 
@@ -32,7 +33,8 @@ def interrupted(kernel: str) -> str:
             if not guest_is_up(run, Path(scratch) / "logs/console.log"):
                 return f"the guest did not come up: {ending(run)}"
             run.send_signal(signal.SIGINT)
-            run.communicate(timeout=LIMIT_SECONDS)
+            if patience.communicate(run, LIMIT_SECONDS) is None:
+                return "it goes on after Ctrl-C"
         finally:
             run.kill()
         if run.returncode != 130:
@@ -51,7 +53,7 @@ def server_killed(kernel: str) -> str:
             servers = [pid for pid, words in mentioning(scratch).items() if "serve" in words]
             for pid in servers:
                 os.kill(pid, signal.SIGKILL)
-            said, _ = run.communicate(timeout=LIMIT_SECONDS)
+            said, _ = patience.communicate(run, LIMIT_SECONDS) or ("", "")
         finally:
             run.kill()
     # At the time limit it would be 124.
@@ -65,7 +67,7 @@ def illegal_size(kernel: str) -> str:
     with tempfile.TemporaryDirectory(prefix="presil-test-", dir="/tmp") as scratch:
         nothing = {"PRESIL_CACHE": f"{scratch}/cache", "PRESIL_DEBIAN_MIRROR": "http://127.0.0.1:1"}
         run = start(kernel, Path(scratch), "--vram", "1000M", **nothing)
-        _, errors = run.communicate(timeout=LIMIT_SECONDS)
+        _, errors = patience.communicate(run, LIMIT_SECONDS) or ("", "")
     if run.returncode != 2 or "1G to 15G" not in errors:
         return f"exit status {run.returncode}, said {errors.splitlines()[-1:]}"
     return ""

@@ -195,7 +195,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
                        help="reboot the guest N times, and do everything again each time")
     group.add_argument("--timeout", type=seconds, default=session.GUEST_LIMIT_SECONDS,
                        metavar="SECONDS",
-                       help="stop a guest that takes longer"
+                       help="stop a guest that takes longer; what a busy host takes from it does not"
+                       " count"
                        f" (default: {session.GUEST_LIMIT_SECONDS})")
     group.add_argument("--keep-logs", type=Path, metavar="DIR",
                        help="put the report and the logs of console, server and QEMU into DIR")

@@ -4,14 +4,13 @@ import re
 import shlex
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import console, control, guest_log, model, scratch
+from . import console, control, guest_log, model, patience, scratch
 from .errors import Misused, Refused
 from .processes import Processes, end_with
 from .progress import Progress
@@ -28,6 +27,8 @@ KERNEL_LOG = re.compile(rf'{console.MARK}(?:\d+ )?{{"kernel_log"')
 """Behind this message comes what `dmesg -r` prints, to the next message."""
 GUARD_SECONDS = 20
 """How much later `timeout` ends QEMU, should we not have done it at the limit."""
+ENDING_SECONDS = 5
+"""How long the server may go on when QEMU has left."""
 DEFAULT_VRAM, DEFAULT_VISIBLE = "1G", "512M"
 DOORS = ["vhost-user", "vfio-user"]
 """How a guest meets the GPU: as a virtio device, or as a PCI function. The first is the default."""
@@ -62,7 +63,7 @@ class Guest:
     cores: tuple[int | None, int | None] = (None, None)
     """The host's cores that QEMU and the server stay on; None is any."""
     limit_seconds: int = GUEST_LIMIT_SECONDS
-    """How long the guest may take from QEMU's start to its end."""
+    """How long the guest may take from QEMU's start to its end; see `patience` for what counts."""
 
 
     def skips(self) -> list[str]:
@@ -108,7 +109,7 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
     """Run a guest to its end; it is judged by its own checks and by how all ended."""
     logs.mkdir(parents=True, exist_ok=True)
     answers: dict[str, Any] = {}
-    expired = threading.Event()
+    expired: list[patience.Clock] = []
     with sockets() as paths, Processes() as processes:
         board = board_of(prepared.server, guest, paths)
         server = start_server(processes, prepared, guest, paths, logs)
@@ -122,8 +123,8 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
             process = processes.start(
                 machine.command(), environment=prepared.qemu.environment,
                 stdout=subprocess.PIPE, stderr=errors,
-                limit_seconds=guest.limit_seconds + GUARD_SECONDS, core=guest.cores[0],
-                stdin=subprocess.PIPE,
+                limit_seconds=guest.limit_seconds * patience.AT_MOST + GUARD_SECONDS,
+                core=guest.cores[0], stdin=subprocess.PIPE,
             )
             # QEMU lives on without a server, with a guest that waits for its GPU.
             end_with(process, server)
@@ -136,43 +137,38 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
                 if guest.boots > 1 and is_over(transcript, guest.boots):
                     process.terminate()
 
-            def on_limit() -> None:
-                expired.set()
+            def on_limit(clock: patience.Clock) -> None:
+                expired.append(clock)
                 answers.update(model.look(paths.control, guest.gpus))
                 process.terminate()
 
             assert process.stdout
-            with limit(guest.limit_seconds, on_limit):
+            with patience.limit(guest.limit_seconds, [process.pid, server.pid], on_limit):
                 console.follow(process.stdout, log, transcript, on_message)
                 status = process.wait()
-        server_status = wait_for(server)
-    stopped = guest.boots > 1 or expired.is_set() or server_status != 0
+        server_status = patience.wait(server, ENDING_SECONDS)
+    stopped = guest.boots > 1 or bool(expired) or server_status != 0
     ended = {0, 143, -15} if stopped else {0}
     checks = [judged_skip(told, guest) for told in transcript.all("check")]
     checks += kernel_log(transcript, prepared.accel == "tcg")
     checks += endings(transcript, guest.boots, any(is_bad(told) for told in checks))
-    if expired.is_set():
-        checks.append(check("time limit", False, f"stopped after {guest.limit_seconds} s"))
+    for clock in expired:
+        checks.append(check("time limit", False, limit_detail(guest.limit_seconds, clock)))
     checks.append(check("QEMU ended normally", status in ended, qemu_ending(status, logs)))
     server_detail = f"exit status {server_status}"
     checks.append(check("server ended normally", server_status == 0, server_detail))
     return Outcome(
-        transcript, checks, answers, phases(transcript), expired.is_set(),
+        transcript, checks, answers, phases(transcript), bool(expired),
         findings=guest_log.findings(transcript.lines, prepared.accel == "tcg"),
         last_lines=[] if transcript.all("done") else transcript.lines[-LAST_LINES:],
     )
 
 
-@contextmanager
-def limit(seconds: int, on_limit: Callable[[], None]) -> Iterator[None]:
-    """Call `on_limit`, from another thread, unless the block ends earlier."""
-    timer = threading.Timer(seconds, on_limit)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def limit_detail(seconds: int, clock: patience.Clock) -> str:
+    """What it says of a guest that was stopped; what a busy host took from it did not count."""
+    passed = round(clock.by_the_clock)
+    busy = f" ({passed} s by the clock: the host was busy)" if passed > seconds + 1 else ""
+    return f"stopped after {seconds} s{busy}"
 
 
 def interactive(prepared: Prepared, guest: Guest, logs: Path) -> int:
@@ -284,14 +280,6 @@ def go_on(process: "subprocess.Popen[str]") -> None:
 def is_over(transcript: console.Transcript, boots: int) -> bool:
     """Whether a guest that reboots has done its last round, or reboots for no good reason."""
     return len(transcript.all("done")) >= boots or len(transcript.all("boot")) > boots
-
-
-def wait_for(server: "subprocess.Popen[str]") -> int | None:
-    """The status of a server that should end by itself, QEMU having left."""
-    try:
-        return server.wait(control.ANSWER_SECONDS)
-    except subprocess.TimeoutExpired:
-        return None
 
 
 def kernel_log(transcript: console.Transcript, emulated: bool) -> list[dict[str, Any]]:

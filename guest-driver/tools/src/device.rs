@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 /// A CPU and GPU page.
 pub(crate) const PAGE: u64 = 4096;
-/// How long a fence may take.
-const FENCE_SECONDS: u64 = 10;
+/// How long a fence may take: thousands of times what it does take, for the host may be busy.
+const FENCE_SECONDS: u64 = 60;
 
 /// `DRM_IOCTL_GEM_CLOSE`, and its argument.
 const GEM_CLOSE: Opcode = 1 << 30 | 8 << 16 | (b'd' as u32) << 8 | 0x09;

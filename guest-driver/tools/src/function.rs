@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 const UNBIND_CYCLES: usize = 50;
 /// How long something may take that has no event to wait for.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_mins(1);
 const RETRY: Duration = Duration::from_millis(1);
 /// How long a function that has a reason is seen to stay awake: without one it
 /// falls asleep in a few milliseconds.

@@ -11,7 +11,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const ANSWER_SECONDS: u64 = 5;
+const ANSWER_SECONDS: u64 = 30;
 
 /// An open line.
 #[derive(Debug)]
