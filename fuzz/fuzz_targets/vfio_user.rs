@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../src/vfio_user.rs"]
-mod vfio_user;
+#[path = "../src/doors.rs"]
+mod doors;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| vfio_user::vfio_user(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| doors::vfio_user(data));

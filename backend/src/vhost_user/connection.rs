@@ -3,7 +3,7 @@
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,18 @@ pub fn serve(
     patience: Duration,
 ) -> Result<(), ConnectionError> {
     let (stream, _) = listener.accept()?;
+    serve_client(stream, Some(listener), gpu, presence, counters, patience)
+}
+
+/// The same for a connection that is there already; others wait at `listener`.
+pub fn serve_client(
+    stream: UnixStream,
+    listener: Option<&UnixListener>,
+    gpu: &Arc<SharedGpu>,
+    presence: &Arc<Presence>,
+    counters: &Arc<DoorCounters>,
+    patience: Duration,
+) -> Result<(), ConnectionError> {
     let door = Arc::new(Door::new(
         Arc::clone(gpu),
         Arc::clone(presence),
@@ -97,7 +109,8 @@ pub fn serve(
 struct Client<'a> {
     connection: Connection<Header>,
     handler: Handler,
-    listener: &'a UnixListener,
+    /// Where others wait.
+    listener: Option<&'a UnixListener>,
     presence: &'a Presence,
     /// When somebody who has said nothing so far has to make room for others.
     hurry_at: Option<Instant>,
@@ -159,7 +172,9 @@ impl Client<'_> {
             .hurry_at
             .filter(|_| is_strange)
             .map(|at| at.saturating_duration_since(Instant::now()));
-        let hurry = left.is_some_and(|left| left.is_zero());
+        let hurry = self
+            .listener
+            .filter(|_| left.is_some_and(|left| left.is_zero()));
         let time = if has_begun || self.handler.is_due() {
             Some(Duration::ZERO)
         } else {
@@ -177,25 +192,20 @@ impl Client<'_> {
             PollFd::from_borrowed_fd(fd, events)
         };
         let [requests, events] = kicks.map(|kick| watch(kick.unwrap_or(client), kick.is_some()));
-        let listener = if hurry { self.listener.as_fd() } else { client };
-        let mut polled = [
-            watch(client, true),
-            requests,
-            events,
-            watch(listener, hurry),
-        ];
+        let others = watch(hurry.map_or(client, AsFd::as_fd), hurry.is_some());
+        let mut polled = [watch(client, true), requests, events, others];
         let time = time.and_then(|time| Timespec::try_from(time).ok());
         match poll(&mut polled, time.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(News::default()),
             Err(error) => return Err(error.into()),
         }
-        let [client, requests, events, listener] = polled.map(|it| !it.revents().is_empty());
+        let [client, requests, events, others] = polled.map(|it| !it.revents().is_empty());
         let [has_requests, has_events] = kicks.map(|kick| kick.is_some());
         Ok(News {
             message: client || has_begun,
             kicks: [requests && has_requests, events && has_events],
-            somebody_waits: listener && hurry,
+            somebody_waits: others && hurry.is_some(),
         })
     }
 }
@@ -203,7 +213,6 @@ impl Client<'_> {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::os::unix::net::UnixStream;
 
     use presil_device::{Chip, Config};
 

@@ -47,7 +47,7 @@ use crate::system_memory::GuestRam;
 use crate::thread;
 
 pub(crate) use self::config_space::CONFIG_BYTES;
-pub use self::connection::{ConnectionError, serve};
+pub use self::connection::{ConnectionError, serve, serve_client};
 pub use self::counters::DoorCounters;
 pub use self::handler::Refused;
 

@@ -6,7 +6,6 @@ mod support;
 
 mod dma;
 mod function;
-mod fuzz_corpus;
 mod interrupts;
 mod protocol;
 mod resets;
