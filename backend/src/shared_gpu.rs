@@ -365,19 +365,30 @@ mod tests {
 
     #[test]
     fn a_held_engine_does_nothing_until_it_is_let_go() {
-        let shared = start();
+        let (held, free) = (start(), start());
         let (program, tail) = fence_program();
-        start_ring(&shared, &program);
-        shared.enter().hold_engine(true);
-        ring_doorbell(&shared, tail).unwrap();
-        for _ in 0..100 {
-            assert!(shared.enter().run(|gpu| gpu.has_work()).unwrap());
-            std::thread::yield_now();
+        for shared in [&held, &free] {
+            start_ring(shared, &program);
         }
-        shared.enter().hold_engine(false);
-        eventually("the work", || {
-            !shared.enter().run(|gpu| gpu.has_work()).unwrap()
-        });
+        let has_work = |shared: &SharedGpu| shared.enter().run(|gpu| gpu.has_work()).unwrap();
+        held.enter().hold_engine(true);
+        let slices = held.slices.load(Ordering::Relaxed);
+        ring_doorbell(&held, tail).unwrap();
+        // As long as it takes an engine that nobody holds to do the same many times.
+        for _ in 0..500 {
+            free.enter()
+                .run(|gpu| {
+                    write(gpu, RingWord::Tail.offset(0), 0);
+                    write(gpu, RingWord::Head.offset(0), 0);
+                })
+                .unwrap();
+            ring_doorbell(&free, tail).unwrap();
+            eventually("the other's work", || !has_work(&free));
+        }
+        assert!(has_work(&held));
+        assert_eq!(held.slices.load(Ordering::Relaxed), slices);
+        held.enter().hold_engine(false);
+        eventually("the work", || !has_work(&held));
     }
 
     #[test]

@@ -146,7 +146,7 @@ static vm_fault_t fault_present(struct vm_fault *vmf, struct presil_bo *bo)
 		return outcome;
 	case -EBUSY:
 		return fault_wait(vmf, presil, wait_for_fence, frame.fence);
-	case -EINTR:
+	case -ERESTARTSYS:
 		return VM_FAULT_NOPAGE;
 	default:
 		/*

@@ -9,16 +9,19 @@
 /* How long a call waits for what the GPU is to give back. */
 #define ROOM_DEADLINE_NS (10LL * NSEC_PER_SEC)
 
-/* Takes the lock of a device that is there. */
+/*
+ * Takes the lock of a device that is there. As all waits here, a signal ends it
+ * in -ERESTARTSYS: the kernel repeats the call where the signal's handler was
+ * installed with SA_RESTART, and makes it -EINTR elsewhere.
+ */
 int presil_lock(struct presil_device *presil)
 {
-	int ret = mutex_lock_interruptible(&presil->lock);
-
-	if (!ret && !presil->adapter) {
-		mutex_unlock(&presil->lock);
-		ret = -ENODEV;
-	}
-	return ret;
+	if (mutex_lock_interruptible(&presil->lock))
+		return -ERESTARTSYS;
+	if (presil->adapter)
+		return 0;
+	mutex_unlock(&presil->lock);
+	return -ENODEV;
 }
 
 /* Waits for a fence until a point of CLOCK_MONOTONIC, without the lock. */

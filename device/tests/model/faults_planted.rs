@@ -118,7 +118,6 @@ fn every_planted_fault_is_noticed() {
         })
         .collect();
     assert!(missed.is_empty(), "{missed:?}");
-    assert!(Planted::ALL.len() >= 30);
 }
 
 #[test]

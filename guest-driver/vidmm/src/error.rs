@@ -33,11 +33,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// The positive Linux errno.
+    /// The positive Linux errno. [`Self::Interrupted`] is the kernel's own
+    /// `ERESTARTSYS`, which no program sees: the call is repeated, or ends in `EINTR`.
     pub const fn errno(self) -> i32 {
         match self {
             Self::NotFound => 2,
-            Self::Interrupted => 4,
             Self::Io => 5,
             Self::NoMemory => 12,
             Self::Fault => 14,
@@ -47,6 +47,7 @@ impl Error {
             Self::NoSpace => 28,
             Self::TimedOut => 110,
             Self::Canceled => 125,
+            Self::Interrupted => 512,
         }
     }
 }
