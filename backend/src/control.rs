@@ -21,7 +21,7 @@ use crate::running;
 use crate::server::{self, Served};
 use crate::shared_gpu::{Lost, SharedGpu};
 use crate::socket::{self, Socket};
-use crate::thread;
+use crate::{thread, tlb, why};
 
 /// Bytes of the longest command line.
 const MAX_LINE: usize = 256;
@@ -29,11 +29,17 @@ const MAX_LINE: usize = 256;
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Most bytes of VRAM in one answer.
 const MAX_VRAM_READ: u64 = 4096;
+/// Fences in one answer that does not say how many.
+const DEFAULT_FENCES: u64 = 16;
 /// Most words of BAR0 in one order of one answer.
 const MOST_WORDS: usize = 10;
 
 /// What `help` answers; also part of `presil query --help`.
 pub const HELP: &[(&str, &str)] = &[
+    (
+        "why",
+        "why no interrupt comes, or nothing moves: reasons in words, and the facts behind them",
+    ),
     ("info", "what this GPU is, and whether a guest is attached"),
     ("counters", "what has happened since power-on"),
     (
@@ -62,6 +68,16 @@ pub const HELP: &[(&str, &str)] = &[
     (
         "rings",
         "each ring: where it lies, Head and Tail, whether it runs, and what it waits for",
+    ),
+    (
+        "fences [N]",
+        "the last N (16 without N, at most 64) fences in memory, oldest first: where each went, its \
+         value, ring and GPU time in ns",
+    ),
+    (
+        "tlb [PID [VA]]",
+        "what the DTLB and the UTLBs hold (of process id PID, of address VA), and whether the \
+         tables still say so",
     ),
     (
         "running",
@@ -260,7 +276,11 @@ fn answer_of(served: &Served, question: &[&str]) -> Result<Value, Refusal> {
         ["undeclared"] => undeclared(gpu),
         ["rings"] => Ok(serde_json::to_value(rings::look(served)?)?),
         ["running"] => Ok(serde_json::to_value(running::look(served)?)?),
-        ["walk", pid, va] => walk(gpu, number(pid)?, number(va)?),
+        ["fences"] => fences(gpu, DEFAULT_FENCES),
+        ["fences", number_of] => fences(gpu, number(number_of)?),
+        ["tlb", ref which @ ..] => tlb(gpu, which),
+        ["why"] => Ok(serde_json::to_value(why::look(served))?),
+        ["walk", pid, va] => walk(gpu, process_id(pid)?, number(va)?),
         ["walk", ..] => Err(Refusal::Usage("walk PID VA")),
         ["reg", offset] => register(gpu, number(offset)?),
         ["reg", ..] => Err(Refusal::Usage("reg OFFSET")),
@@ -356,13 +376,42 @@ fn told<T: serde::Serialize + Display>(records: &[T]) -> Result<Vec<Value>, Refu
         .collect()
 }
 
-fn walk(gpu: &SharedGpu, process_id: u64, va: u64) -> Result<Value, Refusal> {
-    let process_id = u8::try_from(process_id)
+fn fences(gpu: &SharedGpu, most: u64) -> Result<Value, Refusal> {
+    let mut last = gpu
+        .enter()
+        .run(|gpu| gpu.fences().copied().collect::<Vec<_>>())?;
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let fences = last.split_off(last.len().saturating_sub(most));
+    Ok(json!({ "fences": serde_json::to_value(fences)? }))
+}
+
+fn tlb(gpu: &SharedGpu, which: &[&str]) -> Result<Value, Refusal> {
+    let (pid, va) = match *which {
+        [] => (None, None),
+        [pid] => (Some(process_id(pid)?), None),
+        [pid, va] => (Some(process_id(pid)?), Some(GpuVa(number(va)?))),
+        _ => return Err(Refusal::Usage("tlb [PID [VA]]")),
+    };
+    Ok(serde_json::to_value(tlb::look(gpu, pid, va)?)?)
+}
+
+fn process_id(word: &str) -> Result<u8, Refusal> {
+    let id = number(word)?;
+    u8::try_from(id)
         .ok()
         .filter(|id| u32::from(*id) < e3k_regs::register::PROCESS_IDS)
-        .ok_or_else(|| out_of_range("process id", process_id, "0 to 15"))?;
-    let walk = gpu.enter().run(|gpu| gpu.walk(process_id, GpuVa(va)))?;
-    Ok(serde_json::to_value(walk)?)
+        .ok_or_else(|| out_of_range("process id", id, "0 to 15"))
+}
+
+fn walk(gpu: &SharedGpu, process_id: u8, va: u64) -> Result<Value, Refusal> {
+    let va = GpuVa(va);
+    let (walk, held) = gpu.enter().run(|gpu| {
+        let held: Vec<_> = gpu.tlb(Some(process_id), Some(va)).collect();
+        (gpu.walk(process_id, va), held)
+    })?;
+    let mut answer = serde_json::to_value(walk)?;
+    answer["stale"] = tlb::stale(&held).into();
+    Ok(answer)
 }
 
 fn register(gpu: &SharedGpu, offset: u64) -> Result<Value, Refusal> {
@@ -404,6 +453,8 @@ fn vram(gpu: &SharedGpu, offset: u64, len: u64) -> Result<Value, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use e3k_regs::fields::MmuMode;
+    use e3k_regs::pte::{L2Entry, L3Entry, Ttbr};
     use presil_device::{Chip, Config, Width};
 
     use super::*;
@@ -441,6 +492,8 @@ mod tests {
             let line = command
                 .replace("PID VA", "0 0x1000")
                 .replace("OFFSET LEN", "0 16")
+                .replace("[N]", "3")
+                .replace("[PID [VA]]", "0 0x1000")
                 .replace("N QUESTION", "0 counters");
             let answer = ask(&questions, &line.replace("OFFSET", "0xD370"));
             assert!(answer.get("error").is_none(), "{command}: {answer}");
@@ -518,6 +571,71 @@ mod tests {
     }
 
     #[test]
+    fn a_stale_translation_is_told_beside_what_the_tables_say() {
+        let questions = questions();
+        let put = |at, entry: u32| {
+            let vram = gpu(&questions).vram();
+            vram.write(VramOffset(at), &entry.to_le_bytes()).unwrap();
+        };
+        let page = |number| {
+            L3Entry::new()
+                .with_valid(true)
+                .with_segment(true)
+                .with_page(number)
+        };
+        // The tables of process 0 at 0x10000; ring 0, all zeros, at va 0.
+        let l1 = Ttbr::new()
+            .with_valid(true)
+            .with_segment(true)
+            .with_page(0x10);
+        let l2 = L2Entry::new()
+            .with_valid(true)
+            .with_segment(true)
+            .with_page(0x11);
+        put(0x10000, l2.into_bits());
+        put(0x11000, page(0x20).into_bits());
+        with_gpu(&questions, |gpu| {
+            let va_mode = MmuMode::new().with_va_mode(true).into_bits();
+            gpu.write(Reg::MmuMode.offset(), Width::B4, va_mode.into());
+            gpu.write(Reg::Ttbr.at(0), Width::B4, l1.into_bits().into());
+            for (word, value) in [(4, 0x1000), (12, 8), (0, 1 << 31)] {
+                gpu.write(Reg::LowRings.at(0) + word, Width::B4, value);
+            }
+            while gpu.has_work() {
+                gpu.step(1);
+            }
+        });
+        let fresh = ask(&questions, "tlb 0 0");
+        assert_eq!((&fresh["pages"], &fresh["stale"]), (&json!(2), &json!(0)));
+        assert_eq!(ask(&questions, "walk 0 0x10")["stale"], json!([]));
+        put(0x11000, page(0x21).into_bits());
+        let held = ask(&questions, "tlb")["held"].clone();
+        let utlb = &held[1];
+        assert_eq!(
+            (
+                &utlb["unit"],
+                &utlb["client"],
+                &utlb["stale"],
+                &utlb["pages"]
+            ),
+            (
+                &json!("utlb"),
+                &json!("ring fetch"),
+                &json!(true),
+                &json!(1)
+            ),
+            "{held}"
+        );
+        let walk = ask(&questions, "walk 0 0x10");
+        let told = walk["stale"][0].as_str().unwrap_or_default();
+        assert!(
+            told.starts_with("the DTLB has vram:0x") && told.contains("the tables say vram:0x"),
+            "{walk}"
+        );
+        assert_eq!(ask(&questions, "tlb 3")["pages"], 0);
+    }
+
+    #[test]
     fn vram_is_told_in_hex() {
         let questions = questions();
         gpu(&questions)
@@ -542,6 +660,9 @@ mod tests {
             ("gpu 0 gpus", "unknown command"),
             ("walk 16 0", "0 to 15"),
             ("walk 1", "usage: walk PID VA"),
+            ("fences all", "not a number"),
+            ("tlb 16", "0 to 15"),
+            ("tlb 1 0 0", "usage: tlb [PID [VA]]"),
             ("vram 0 4097", "1 to 4096"),
             ("vram 0 0", "1 to 4096"),
             ("vram 0x3fffffff 2", "below 0x40000000"),

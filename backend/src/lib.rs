@@ -37,5 +37,7 @@ pub mod size;
 pub mod socket;
 pub mod system_memory;
 mod thread;
+mod tlb;
 pub mod vfio_user;
 pub mod vhost_user;
+mod why;

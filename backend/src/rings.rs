@@ -70,6 +70,12 @@ impl Facts {
             waits_for: waits_for(status, halt),
         })
     }
+
+    /// What each ring waits for that does not get on.
+    pub(crate) fn waits(&self) -> impl Iterator<Item = (u8, String)> {
+        let all = self.rings();
+        all.filter_map(|ring| Some((ring.status.ring, ring.waits_for?)))
+    }
 }
 
 fn waits_for(ring: &RingStatus, halt: Option<&str>) -> Option<String> {

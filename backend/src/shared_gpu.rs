@@ -24,12 +24,29 @@ const SLICE: u32 = 64 << 10;
 #[error("the GPU is lost: the model failed, only a new presil process brings it back")]
 pub struct Lost;
 
+/// How a port takes interrupts to the guest now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Way {
+    /// Its name.
+    pub kind: &'static str,
+    /// Why it takes none; `None`: it does.
+    pub closed: Option<&'static str>,
+}
+
 /// Takes the GPU's interrupts to the guest.
 pub trait InterruptPort: Send {
     /// An enabled interrupt source is waiting. Latches and sends it if the
     /// guest can take it, and else leaves it where it is: the port is asked
     /// again after the next access.
     fn deliver(&mut self, gpu: &mut Gpu);
+
+    /// How it would take the interrupts of `gpu`, for whoever asks.
+    fn way(&self, _gpu: &Gpu) -> Way {
+        Way {
+            kind: "a port",
+            closed: None,
+        }
+    }
 }
 
 /// The GPU, shared by doors, the engine thread and the control socket.
@@ -206,6 +223,12 @@ impl Session<'_> {
     /// Whether the engine is kept from working.
     pub fn engine_is_held(&self) -> bool {
         self.machine.held
+    }
+
+    /// How interrupts reach the guest; `None`: nobody takes them.
+    pub fn interrupt_way(&self) -> Option<Way> {
+        let port = self.machine.port.as_ref()?;
+        Some(port.way(self.machine.gpu.as_ref()?))
     }
 
     fn lose(&mut self) {

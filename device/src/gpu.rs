@@ -3,10 +3,10 @@
 use crate::biu::{Biu, InterruptSink, Latched};
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::csp::{Csp, CspError, RingStatus, UnmetWait};
+use crate::csp::{Csp, CspError, FenceRecord, RingStatus, UnmetWait};
 use crate::display;
 use crate::memory::{Memory, SystemMemory, Vram};
-use crate::mmu::{FaultRecord, Mxu, Walk};
+use crate::mmu::{FaultRecord, Mxu, TlbEntry, Walk};
 #[cfg(feature = "benchmarks")]
 use crate::mmu::{Place, Request};
 use crate::power::Power;
@@ -154,6 +154,19 @@ impl Gpu {
     /// All ten rings as they stand, ring 0 first.
     pub fn rings(&self) -> impl Iterator<Item = RingStatus> {
         self.csp.rings()
+    }
+
+    /// The last 64 fences that were written to memory, oldest first. A saved state
+    /// does not have them.
+    pub fn fences(&self) -> impl Iterator<Item = &FenceRecord> {
+        self.csp.fences()
+    }
+
+    /// The valid entries in the TLBs of a process id and of an address's page, or of
+    /// all, and what the tables say of each now; nothing is counted and nothing
+    /// faults. Every one costs a walk of the tables.
+    pub fn tlb(&self, process_id: Option<u8>, at: Option<GpuVa>) -> impl Iterator<Item = TlbEntry> {
+        self.mxu.held(process_id, at)
     }
 
     /// What the tables in memory say about an address now, and what the TLBs hold

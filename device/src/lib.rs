@@ -35,12 +35,14 @@ pub use biu::{InterruptSink, Latched, NoInterrupts};
 pub use bus::Width;
 pub use config::{Config, ConfigError, Defects, OnWait};
 pub use counters::Counters;
-pub use csp::{CspError, CspErrorKind, RingState, RingStatus, UnmetWait};
+pub use csp::{CspError, CspErrorKind, FenceRecord, RingState, RingStatus, UnmetWait};
 pub use e3k_regs::fields::FaultClient;
 pub use e3k_regs::{BusAddr, Chip, GpuVa, VramOffset};
 pub use gpu::{Gpu, Progress};
 pub use memory::{BusError, DmaAccess, NoMemory, Snoop, SystemMemory, Target, Vram};
-pub use mmu::{DtlbShape, FaultCause, FaultRecord, LargePage, MmuOptions, OnFault, UtlbSize, Walk};
+pub use mmu::{
+    DtlbShape, FaultCause, FaultRecord, LargePage, MmuOptions, OnFault, TlbEntry, UtlbSize, Walk,
+};
 #[cfg(feature = "planted-faults")]
 pub use planted::{Planted, plant};
 pub use state::RestoreError;

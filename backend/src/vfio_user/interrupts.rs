@@ -11,7 +11,7 @@ use super::config_space::Route;
 use super::counters::VfioUserCounters;
 use super::wire::{IrqAction, IrqData, SetIrqs};
 use crate::lent::LentEvent;
-use crate::shared_gpu::InterruptPort;
+use crate::shared_gpu::{InterruptPort, Way};
 
 /// Said at the first INTx.
 const SLOW_WINDOW: &str = "the guest uses INTx: QEMU then serves BAR1 by messages, about fifty \
@@ -150,5 +150,40 @@ impl InterruptPort for Port {
             }
             _ => {}
         }
+    }
+    fn way(&self, gpu: &Gpu) -> Way {
+        let state = self.0.state.lock();
+        let (kind, closed) = match state.route {
+            Route::Off => (
+                "PCI",
+                Some(
+                    "MSI needs its enable bit and bus master, INTx needs interrupt disable (bit \
+                     10 of the PCI command register) to be 0, both need D0",
+                ),
+            ),
+            Route::Msi if state.msi.is_none() => {
+                ("MSI", Some("the VMM has not said where MSIs go"))
+            }
+            Route::Msi if state.seen == gpu.counters().interrupts => (
+                "MSI",
+                Some(
+                    "one MSI was sent for this rise of the line, and the next comes after the \
+                     driver has latched the sources by a write to 0x8574",
+                ),
+            ),
+            Route::Msi => ("MSI", None),
+            Route::Intx if state.intx.is_none() => {
+                ("INTx", Some("the VMM has not said where INTx goes"))
+            }
+            Route::Intx if state.intx_masked => (
+                "INTx",
+                Some(
+                    "one INTx was sent, and it is masked until the driver has lowered the line by \
+                     a write to 0x8574",
+                ),
+            ),
+            Route::Intx => ("INTx", None),
+        };
+        Way { kind, closed }
     }
 }

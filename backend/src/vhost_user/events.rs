@@ -10,7 +10,7 @@ use super::QUEUE_SIZE;
 use super::buffers::Buffers;
 use super::counters::DoorCounters;
 use super::vring::{Memory, QueueBroken, Vring};
-use crate::shared_gpu::InterruptPort;
+use crate::shared_gpu::{InterruptPort, Way};
 
 /// Bytes of an event.
 const EVENT_BYTES: usize = 16;
@@ -113,6 +113,23 @@ impl InterruptPort for Arc<EventQueue> {
         if let Err(error) = state.deliver(gpu, &self.memory, &self.counters) {
             tracing::warn!("event queue stopped until the next reset: {error}");
             state.broken = true;
+        }
+    }
+    fn way(&self, gpu: &Gpu) -> Way {
+        let state = self.state.lock();
+        let closed = match &state.vring {
+            _ if state.broken => Some("the guest has spoilt the event queue; the log says how"),
+            Some(vring) if !vring.is_running() => Some("the event queue is not enabled"),
+            // It would have been sent already.
+            Some(_) if gpu.interrupt_pending() => {
+                Some("the driver has posted no buffer on the event queue")
+            }
+            Some(_) => None,
+            None => Some("the driver has posted no buffer on the event queue yet"),
+        };
+        Way {
+            kind: "the event queue",
+            closed,
         }
     }
 }

@@ -25,6 +25,12 @@ fn a_fence_reaches_ram_and_interrupts_by_msi() {
     assert_eq!(rig.counters.msi.get(), 3);
 }
 
+/// Why no interrupt is sent; empty where one would be.
+fn closed(rig: &Rig) -> &'static str {
+    let way = rig.gpu.enter().interrupt_way();
+    way.map_or("no port", |way| way.closed.unwrap_or_default())
+}
+
 #[test]
 fn without_bus_master_there_is_no_dma_and_an_interrupt_waits() {
     let mut rig = Rig::new();
@@ -41,8 +47,10 @@ fn without_bus_master_there_is_no_dma_and_an_interrupt_waits() {
         "{told}"
     );
     assert_eq!(signal.take(), 0);
+    assert!(closed(&rig).contains("MSI needs its enable bit and bus master"));
     rig.client.set_config(4, 2, 6);
     assert_eq!(signal.wait(), 1, "the source is still pending");
+    assert!(closed(&rig).contains("one MSI was sent"));
     rig.latch();
     rig.submit_fence(FENCE_AT, 2);
     signal.wait();
@@ -62,6 +70,7 @@ fn intx_is_masked_by_itself_and_comes_again_while_the_line_is_up() {
     rig.submit_fence(FENCE_AT, 2);
     rig.until_idle();
     assert_eq!(intx.take(), 0, "masked");
+    assert!(closed(&rig).contains("one INTx was sent"));
     rig.client.set_irqs(1 | 16, INTX, 1, &[]).unwrap();
     assert_eq!(intx.wait(), 1, "the line is still up");
     assert_eq!(rig.latch(), 1 << 27);

@@ -2,6 +2,7 @@
 
 use super::engine::{Call, Operation};
 use super::error::UnmetWait;
+use super::fences::FenceRecord;
 use super::flags::FlagClear;
 use super::packet::{Packet, wrong_count};
 use super::{Csp, CspErrorKind, Dialect};
@@ -198,25 +199,40 @@ impl Csp {
         let work = packet.in_buffer && !planted!(FenceOfKernel);
         let request = |write| engine.request(FaultClient::Fence, write, work);
         let mut old = [0; 8];
-        let old = &mut old[..value.len()];
+        let held = &mut old[..value.len()];
         let result = if or {
-            mxu.read(request(false), at, old)
+            mxu.read(request(false), at, held)
         } else {
             Ok(())
         };
         let result = result.and_then(|()| {
-            for (old, new) in old.iter_mut().zip(value) {
+            for (old, new) in held.iter_mut().zip(value) {
                 *old |= new;
             }
-            match <[u8; 8]>::try_from(&*old) {
+            match <[u8; 8]>::try_from(&*held) {
                 Ok(whole) => mxu.store_u64(request(true), at, u64::from_le_bytes(whole)),
-                Err(_) => mxu.write(request(true), at, old),
+                Err(_) => mxu.store_bytes(request(true), at, held),
             }
         });
         match result {
             Err(Stop::Stalled) => return Err(Trouble::Stall),
             Err(Stop::Dropped) => {}
-            Ok(()) => mxu.counters.fences += 1,
+            Ok(target) => {
+                mxu.counters.fences += 1;
+                self.fences.record(FenceRecord {
+                    ring: mxu.faults.ring,
+                    ring_offset: engine.position(),
+                    in_buffer: packet.in_buffer,
+                    process_id: mxu.process_of(request(true)),
+                    va: at.0,
+                    target,
+                    value: u64::from_le_bytes(old),
+                    bytes: if value.len() == 8 { 8 } else { 4 },
+                    interrupt: packet::Fence::from_bits(packet.header()).irq()
+                        == packet::Fence::IRQ_CPU,
+                    time: self.clock,
+                });
+            }
         }
         Ok(())
     }

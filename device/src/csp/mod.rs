@@ -5,6 +5,7 @@
 mod engine;
 mod error;
 mod execute;
+mod fences;
 mod flags;
 mod packet;
 mod registers;
@@ -12,6 +13,7 @@ mod ring;
 mod status;
 
 pub use error::{CspError, CspErrorKind, UnmetWait};
+pub use fences::FenceRecord;
 pub(crate) use packet::PACKET_COST;
 pub use status::{RingState, RingStatus};
 
@@ -27,6 +29,7 @@ use e3k_regs::packet::halves;
 use e3k_regs::{Chip, Reg};
 use engine::{Engine, Operation};
 use execute::Trouble;
+use fences::Fences;
 use packet::Packet;
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +120,8 @@ pub(crate) struct Csp {
     clock: u64,
     errors: History<CspError>,
     waits: History<UnmetWait>,
+    #[serde(skip)]
+    fences: Fences,
 }
 
 impl Csp {
@@ -131,6 +136,7 @@ impl Csp {
             clock: 0,
             errors: History::default(),
             waits: History::default(),
+            fences: Fences::default(),
         }
     }
 
@@ -185,6 +191,10 @@ impl Csp {
 
     pub(crate) fn unmet_waits(&self) -> impl Iterator<Item = &UnmetWait> {
         self.waits.iter()
+    }
+
+    pub(crate) fn fences(&self) -> impl Iterator<Item = &FenceRecord> {
+        self.fences.iter()
     }
 
     /// All ten rings.

@@ -125,7 +125,7 @@ impl Csp {
             }
             return match mxu.store_u64(request, at, self.clock) {
                 Err(Stop::Stalled) => Err(Trouble::Stall),
-                Ok(()) | Err(Stop::Dropped) => Ok(()),
+                Ok(_) | Err(Stop::Dropped) => Ok(()),
             };
         }
         self.transfer(

@@ -2,6 +2,7 @@
 //! for every client, the L1 register bank, the TLBs, faults.
 
 mod fault;
+mod held;
 mod options;
 mod tlb;
 mod translate;
@@ -9,6 +10,7 @@ mod utlb;
 mod walk;
 
 pub use fault::{FaultCause, FaultRecord};
+pub use held::TlbEntry;
 pub use options::{DtlbShape, LargePage, MmuOptions, OnFault, UtlbSize};
 pub use walk::Walk;
 
@@ -315,13 +317,13 @@ impl Mxu {
         self.answered(writing, to, place, result).map(|()| done)
     }
 
-    /// Stores one 64-bit word; `va` is a multiple of 8.
+    /// Stores one 64-bit word; `va` is a multiple of 8. Returns where it went.
     pub(crate) fn store_u64(
         &mut self,
         request: Request,
         va: GpuVa,
         value: u64,
-    ) -> Result<(), Stop> {
+    ) -> Result<Target, Stop> {
         let value = if planted!(FenceHighHalfLost) {
             value & 0xffff_ffff
         } else {
@@ -330,7 +332,27 @@ impl Mxu {
         let place = self.translate(request, va)?;
         let origin = place.origin(request);
         let result = self.memory.store_u64(place.target, value, origin);
-        self.answered(request, va, place, result)
+        self.answered(request, va, place, result)?;
+        Ok(place.target)
+    }
+
+    /// Writes bytes that lie in one page. Returns where they went.
+    pub(crate) fn store_bytes(
+        &mut self,
+        request: Request,
+        va: GpuVa,
+        bytes: &[u8],
+    ) -> Result<Target, Stop> {
+        let place = self.translate(request, va)?;
+        let origin = place.origin(request);
+        let result = self.memory.write(place.target, bytes, origin);
+        self.answered(request, va, place, result)?;
+        Ok(place.target)
+    }
+
+    /// The process id whose tables translate a request.
+    pub(crate) fn process_of(&self, request: Request) -> u8 {
+        self.as_recorded(request).process_id
     }
 
     /// Records a bus error of a data access.

@@ -131,6 +131,22 @@ impl Dtlb {
         self.lines[place] = *line;
     }
 
+    /// Every valid entry: process id, page number, entry.
+    pub(super) fn held(&self) -> impl Iterator<Item = (u8, u64, L3Entry)> {
+        let lines = self.tags.iter().zip(&self.lines);
+        lines
+            .filter(|(tag, _)| **tag != EMPTY)
+            .flat_map(|(tag, line)| {
+                let process_id = (tag >> NUMBER_BITS).to_le_bytes()[0];
+                let first = (u64::from(*tag) & NUMBER_MASK) * LINE_ENTRIES as u64;
+                let entries = line.iter().map(|raw| L3Entry::from_bits(*raw));
+                (first..)
+                    .zip(entries)
+                    .map(move |(page, entry)| (process_id, page, entry))
+            })
+            .filter(|(_, _, entry)| entry.valid())
+    }
+
     /// Drops the lines that agree in every compared bit. The low four bits of
     /// a page number lie inside a line and are not compared.
     pub(super) fn invalidate(&mut self, what: Invalidation) {

@@ -126,6 +126,18 @@ impl Utlb {
         }
     }
 
+    /// Every entry: client, process id, page number, entry.
+    pub(super) fn held(&self) -> impl Iterator<Item = (FaultClient, u8, u64, L3Entry)> {
+        let clients = self.slots.chunks_exact(self.entries.max(1));
+        let all = FaultClient::ALL.iter().zip(clients);
+        all.flat_map(|(client, slots)| slots.iter().map(|slot| (*client, slot)))
+            .filter(|(_, slot)| slot.entry.valid())
+            .map(|(client, Slot { key, entry })| {
+                let page = u64::from(*key) & PAGE_MASK;
+                (client, (key >> PAGE_BITS).to_le_bytes()[0], page, *entry)
+            })
+    }
+
     /// Drops the entries of all clients that agree in every compared bit.
     pub(super) fn invalidate(&mut self, what: Invalidation) {
         let [mask, wanted] = [

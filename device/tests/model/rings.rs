@@ -55,6 +55,51 @@ fn a_fence_is_in_memory_before_its_interrupt() {
 }
 
 #[test]
+fn the_last_fences_are_told_with_their_place_and_are_not_saved() {
+    let mut rig = Rig::in_va_mode();
+    let page = rig.page(snooped(0x7000));
+    rig.map(0, 0x9000, page);
+    rig.gpu.set_clock(123);
+    rig.submit(|w| {
+        w.fence(GpuVa(0x9010), 0x1_2345_6789, true);
+        // The 32-bit fence, which ORs.
+        push_all(w, &[8 << 28 | 1 << 13 | 2 << 5 | 3, 0x9010, 0, 0xF0]);
+        w.fence(GpuVa(1 << 33), 1, false); // a fault, no fence
+    });
+    let told: Vec<_> = rig.gpu.fences().copied().collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[0].target.to_string(), format!("{}", snooped(0x7010)));
+    let facts = |n: usize| (told[n].va, told[n].value, told[n].bytes, told[n].interrupt);
+    assert_eq!(facts(0), (0x9010, 0x1_2345_6789, 8, true));
+    assert_eq!(facts(1), (0x9010, 0x2345_67F9, 4, false));
+    assert_eq!(
+        (told[0].ring, told[0].ring_offset, told[0].time),
+        (0, 0, 123)
+    );
+    assert_eq!(told[1].ring_offset, 20);
+    let saved = |rig: &Rig| {
+        let mut state = vec![];
+        rig.gpu.save(&mut state).unwrap();
+        state
+    };
+    let state = saved(&rig);
+    let again = rig.restored(&state).unwrap();
+    assert_eq!(again.gpu.fences().count(), 0);
+    assert_eq!(saved(&again), state);
+}
+
+#[test]
+fn only_the_last_64_fences_are_kept() {
+    let mut rig = Rig::new();
+    for value in 0..100 {
+        rig.submit(|w| w.fence(GpuVa(FENCE_AT), value, false));
+        let values: Vec<_> = rig.gpu.fences().map(|fence| fence.value).collect();
+        let first = (value + 1).saturating_sub(64);
+        assert_eq!(values, (first..=value).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_fence_comes_after_the_copy_before_it() {
     let mut rig = Rig::in_va_mode();
     rig.page(unsnooped(0x7000));

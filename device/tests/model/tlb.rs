@@ -66,6 +66,59 @@ fn a_walk_tells_what_the_tlbs_hold_beside_what_the_tables_say() {
 }
 
 #[test]
+fn what_the_tlbs_hold_is_told_unit_by_unit_beside_what_the_tables_say() {
+    let mut rig = stale();
+    let before = rig.gpu.counters();
+    let told = |rig: &Rig, process_id, va: u64| {
+        let held = rig.gpu.tlb(process_id, Some(GpuVa(va)));
+        held.map(|held| held.to_string()).collect::<Vec<_>>()
+    };
+    let stale = format!(
+        "{A} ({:#010x}), the tables say {B} ({:#010x})",
+        entry(A),
+        entry(B)
+    );
+    let expected = [
+        format!("the DTLB has {stale}"),
+        format!("the UTLB of blit destination has {stale}"),
+    ];
+    assert_eq!(told(&rig, Some(1), 0x5_0abc), expected);
+    assert_eq!(told(&rig, None, 0x5_0000), expected);
+    assert!(told(&rig, Some(2), 0x5_0000).is_empty());
+    assert!(told(&rig, Some(1), 0x5_1000).is_empty());
+    let all = rig.gpu.tlb(None, None).collect::<Vec<_>>();
+    let stale = all.iter().filter(|held| held.is_stale());
+    assert_eq!(stale.count(), 2, "{all:?}");
+    // The ring's own pages, in the TLB of its fetches.
+    assert!(
+        all.iter()
+            .any(|held| held.process_id == 0 && !held.is_stale())
+    );
+    assert_eq!(rig.gpu.counters(), before, "looking is no access");
+    invalidate(&mut rig, 0, 0, DTLB);
+    assert_eq!(rig.gpu.tlb(None, None).count(), 0);
+}
+
+#[test]
+fn pages_that_follow_each_other_in_a_tlb_and_in_memory_go_on_in_each_other() {
+    let mut rig = Rig::in_va_mode();
+    let next = nth_page(A, 1);
+    rig.map(1, 0x5_0000, A);
+    rig.map(1, 0x5_1000, next);
+    rig.map(1, 0x5_2000, B);
+    write_as(&mut rig, 1, 0x5_0000, 1);
+    let held: Vec<_> = rig.gpu.tlb(Some(1), None).collect();
+    let held: Vec<_> = held.iter().filter(|held| held.client.is_none()).collect();
+    assert_eq!(held.len(), 3);
+    assert!(held[0].goes_on_in(held[1]));
+    assert!(!held[1].goes_on_in(held[2]) && !held[1].goes_on_in(held[0]));
+    // Now the first is stale and the second is not.
+    rig.map(1, 0x5_0000, B);
+    let held: Vec<_> = rig.gpu.tlb(Some(1), None).collect();
+    assert!(!held[0].goes_on_in(&held[1]));
+}
+
+#[test]
 fn invalidation_compares_the_masked_bits_of_address_and_process() {
     const ALL: u32 = u32::MAX;
     // Address (0x5_0000 >> 12 = 0x50, process 1), mask, trigger, drops it.
