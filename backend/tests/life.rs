@@ -368,6 +368,38 @@ fn sockets_are_this_users_alone_whatever_the_umask_or_whose_it_is_told() {
 }
 
 #[test]
+fn sockets_belong_to_the_group_that_is_told_or_are_not_made() {
+    use std::os::unix::fs::MetadataExt;
+    // Root may give files to any group, others to their own ones.
+    let group = if rustix::process::geteuid().is_root() {
+        54321
+    } else {
+        let own = rustix::process::getgroups().unwrap();
+        own.last()
+            .map_or_else(rustix::process::getegid, |it| *it)
+            .as_raw()
+    };
+    let told = group.to_string();
+    let server = Server::start(&["--socket-group", &told, "--socket-mode", "660"]);
+    for socket in [server.socket(), server.control()] {
+        let found = std::fs::metadata(socket).unwrap();
+        assert_eq!(
+            (found.gid(), found.permissions().mode() & 0o777),
+            (group, 0o660)
+        );
+    }
+    let refused = run(&[
+        "serve",
+        "--vhost-user",
+        "gpu",
+        "--socket-group",
+        "no such group",
+    ]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("has no group no such group"));
+}
+
+#[test]
 fn silent_control_clients_lock_nobody_out() {
     let server = Server::start(&[]);
     let connect = || UnixStream::connect(server.control()).unwrap();
