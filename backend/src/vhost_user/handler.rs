@@ -194,7 +194,8 @@ impl Handler {
                 queue.due = enabled;
             }
             Request::SetBackendReqFd => {
-                let channel = fds.pop().map(Channel::new).transpose();
+                let fd = fds.pop().ok_or(Refused::Malformed)?;
+                let channel = Channel::new(fd);
                 let channel = channel.map_err(|_| Refused::Kind("local stream socket"))?;
                 self.door.set_channel(channel);
             }
@@ -247,10 +248,10 @@ impl Handler {
     }
 
     /// A device begins, on a connection that may have had another before: QEMU
-    /// keeps a chardev when a device is taken away from it.
+    /// keeps a chardev when a device is taken away from it. It has said already
+    /// what the new one can do, and lent a new channel.
     fn forget(&mut self) -> Result<(), Refused> {
         self.door.stop();
-        self.door.set_channel(None);
         self.door.forget_memory();
         self.regions = Vec::new();
         self.queues = [Queue::new()?, Queue::new()?];

@@ -318,8 +318,8 @@ impl Door {
         place.unwrap_or_else(PoisonError::into_inner).replace(table);
     }
 
-    fn set_channel(&self, channel: Option<Channel>) {
-        self.window.set_channel(channel);
+    fn set_channel(&self, channel: Channel) {
+        self.window.set_channel(Some(channel));
     }
 }
 

@@ -146,7 +146,6 @@ impl Qemu {
         frontend.set_protocol_features(protocol_features).unwrap();
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         assert_eq!(frontend.get_queue_num().unwrap(), 2);
-        frontend.set_owner().unwrap();
 
         let (maps_in, maps) = mpsc::channel();
         let (release_map, release) = mpsc::channel();
@@ -159,6 +158,7 @@ impl Qemu {
             refuse: Arc::clone(&refuse_maps),
         });
         let channel = lend_channel(&mut frontend, Arc::clone(&mapper));
+        frontend.set_owner().unwrap();
         let event = || EventFd::new(EFD_NONBLOCK).unwrap();
         Self {
             frontend,
@@ -181,8 +181,8 @@ impl Qemu {
     /// same chardev.
     pub fn readd(&mut self) {
         assert_eq!(self.frontend.get_features().unwrap(), self.features);
-        self.frontend.set_owner().unwrap();
         self.channel = lend_channel(&mut self.frontend, Arc::clone(&self.mapper));
+        self.frontend.set_owner().unwrap();
         self.blob = [0; 256];
     }
 
