@@ -132,7 +132,7 @@ enum Refusal {
     Usage(&'static str),
     #[error("'{0}' is not a number: write it in decimal or, with 0x, in hexadecimal")]
     NotANumber(String),
-    #[error("{what} {value:#x} cannot be: expected {expected}")]
+    #[error("invalid {what} {value:#x}: expected {expected}")]
     OutOfRange {
         what: &'static str,
         value: u64,

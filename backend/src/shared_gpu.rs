@@ -83,8 +83,8 @@ impl Machine {
         !self.held && self.gpu.as_ref().is_some_and(Gpu::has_work)
     }
 
-    /// When the display wants to be looked at, by the GPU's clock: for somebody
-    /// who takes interrupts.
+    /// When the next enabled vertical blank is due, by the GPU's clock; `None`
+    /// where nobody takes interrupts.
     fn next_vsync(&self) -> Option<u64> {
         self.port.as_ref()?;
         self.gpu.as_ref().and_then(Gpu::next_vsync)

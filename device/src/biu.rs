@@ -95,8 +95,8 @@ impl Biu {
         self.raw.set_master_abort(true);
     }
 
-    /// The ends of all displays' frames, as far as they are enabled: nobody else
-    /// should find them. Says whether there was one.
+    /// Raises the vertical blank of every display whose source is enabled; for the
+    /// others nothing stays pending. Says whether there was one.
     pub(crate) fn vsync(&mut self) -> bool {
         let fired = self.enable & VSYNCS;
         self.raw = BiuInterrupts::from_bits(self.raw.into_bits() | fired);

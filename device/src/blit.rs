@@ -81,7 +81,8 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
-    /// Whether a restored one can be true: it stays inside its surfaces.
+    /// Whether a restored one keeps what the rest of the model relies on: it stays
+    /// inside its surfaces.
     pub(crate) fn is_sound(&self) -> bool {
         let Rectangle { x, y, at_x, at_y } = self.rectangle;
         let last = [x.max(), y.max()].map(u32::from);
@@ -345,7 +346,8 @@ impl Ff {
         done
     }
 
-    /// Does one piece. What it leaves to do in VRAM can be done with the next.
+    /// Executes one piece. Between two places in VRAM it only translates, and
+    /// returns the run for the caller to merge with the next.
     fn begin(&mut self, operation: &Operation, piece: &Piece, mxu: &mut Mxu) -> Result<Run, Stop> {
         if operation.is_ignored(mxu) {
             return Err(Stop::Dropped);
@@ -375,7 +377,7 @@ impl Ff {
     ) -> Result<Operation, CspErrorKind> {
         let (destination, pixel) = Surface::read(|at| self.get(at.into()), 0, formats)?;
         let mask = destination.mask;
-        // Its bits are channels: only there each is a byte.
+        // A mask bit is a colour channel; only in formats of 4 bytes is a channel one byte.
         if pixel != Pixel::B4 && mask != 0 && mask != WHOLE_PIXEL {
             let bytes = pixel.bytes();
             return Err(CspErrorKind::unsupported(format!(

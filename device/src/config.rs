@@ -57,7 +57,8 @@ pub struct Config {
     pub on_wait: OnWait,
     /// Surface formats whose codes are known.
     pub surface_formats: SurfaceFormats,
-    /// Displays have vertical blanks, and count frames.
+    /// Displays count frames and raise vertical blanks at 60 Hz, which is all that
+    /// is modelled of them.
     pub vsync: bool,
     /// Deliberate faults.
     pub defects: Defects,
@@ -68,9 +69,9 @@ pub struct Config {
 pub enum ConfigError {
     /// VRAM size.
     #[error(
-        "{bytes} bytes of VRAM cannot be: 0xD374 can say 1G to 15G, an even 16G to 30G, and with three channels \
+        "invalid VRAM size of {bytes} bytes: 0xD374 can say 1G to 15G, an even 16G to 30G, and with three channels \
          3G-24M, 6G-72M, 12G-144M and 24G-288M{}",
-        if *.any_size { "; this door also takes any multiple of 256M up to 64G" } else { "" }
+        if *.any_size { "; any multiple of 256M up to 64G is legal too, where the size is told by the bus" } else { "" }
     )]
     Vram {
         /// What was asked for.
@@ -80,7 +81,7 @@ pub enum ConfigError {
     },
     /// Size of the CPU-visible part.
     #[error(
-        "{bytes} bytes of visible VRAM cannot be: legal is a power of two from 1M to {max} bytes, the lesser of VRAM and 4G"
+        "invalid visible VRAM size of {bytes} bytes: legal is a power of two from 1M to {max} bytes, the lesser of VRAM and 4G"
     )]
     Visible {
         /// What was asked for.
@@ -89,14 +90,14 @@ pub enum ConfigError {
         max: u64,
     },
     /// Size of the UTLBs.
-    #[error("{entries} entries of a UTLB cannot be: legal is 0 or a power of two up to 1024")]
+    #[error("invalid UTLB of {entries} entries: legal is 0 or a power of two up to 1024")]
     Utlb {
         /// What was asked for.
         entries: u32,
     },
     /// Shape of the DTLB.
     #[error(
-        "a DTLB of {sets} sets of {ways} ways cannot be: legal is a power of two up to 4096, and 1 to 16 ways"
+        "invalid DTLB of {sets} sets of {ways} ways: legal is a power of two up to 4096, and 1 to 16 ways"
     )]
     Dtlb {
         /// Sets asked for.
@@ -106,7 +107,7 @@ pub enum ConfigError {
     },
     /// A surface format.
     #[error(
-        "surface format {code} of {bytes} bytes a pixel cannot be: legal is each code from 0 to 511 once, but not 89, \
+        "invalid surface format {code} of {bytes} bytes a pixel: legal is each code from 0 to 511 once, but not 89, \
          which is B8G8R8A8, and 1, 2, 4, 8 or 16 bytes"
     )]
     SurfaceFormat {

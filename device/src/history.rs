@@ -37,7 +37,7 @@ impl<T: fmt::Display> History<T> {
         self.records.push_back(record);
     }
 
-    /// Whether a restored one can be true.
+    /// Whether a restored one keeps what the rest of the model relies on.
     pub(crate) fn is_sound(&self) -> bool {
         self.records.len() <= KEPT && self.total <= COUNT_MAX
     }

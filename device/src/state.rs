@@ -53,7 +53,9 @@ pub enum RestoreError {
     #[error("the saved state is damaged: {0}")]
     Blocks(#[from] serde_json::Error),
     /// The blocks say what no GPU can be.
-    #[error("the saved state is damaged: its {block} cannot be so")]
+    #[error(
+        "the saved state is damaged: the values of its {block} contradict each other or the configuration"
+    )]
     Unsound {
         /// Which of them.
         block: &'static str,

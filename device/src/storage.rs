@@ -1,4 +1,5 @@
-//! The words behind offsets without behaviour, and who touched what should not be.
+//! BAR0 as plain storage, and the log of misuse: writes to read-only registers
+//! and reserved bits, wrong widths, undeclared offsets.
 
 use crate::bus::all;
 use crate::counters::{COUNT_MAX, Counters};
@@ -82,7 +83,7 @@ pub struct WordUse {
     pub writes: u32,
 }
 
-/// [`BlockUse`] without what is known.
+/// The counters of one block; its name and offset are in `BLOCKS`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Use {
     words: u64,
@@ -136,7 +137,7 @@ impl Storage {
         storage
     }
 
-    /// Whether a restored one can be true.
+    /// Whether a restored one keeps what the rest of the model relies on.
     pub(crate) fn is_sound(&self) -> bool {
         let count = (BAR0_BYTES / 4) as usize;
         let counts = self.undeclared.iter();

@@ -63,7 +63,10 @@ static void stop_adapter(struct presil_device *presil)
 	presil_rs_drain(timeline, DRAIN_DEADLINE_NS);
 	list_for_each_entry_safe(bo, next, &presil->bos, link)
 		presil_bo_destroy(bo);
-	/* The adapter wants to be the last user of its fences. */
+	/*
+	 * Our reference goes first: presil_rs_stop() frees the page that fences are
+	 * written to only if it has the last one.
+	 */
 	WRITE_ONCE(presil->timeline, NULL);
 	presil->transport->synchronize(presil);
 	presil_rs_release(timeline);

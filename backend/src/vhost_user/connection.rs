@@ -99,7 +99,7 @@ pub fn serve_client(
     match ended {
         _ if door.is_without_memory() => Err(ConnectionError::MemoryNotShared),
         Err(error) if !presence.is_attached() => {
-            tracing::warn!("somebody who does not speak vhost-user was sent away: {error}");
+            tracing::warn!("a client that does not speak vhost-user is disconnected: {error}");
             Ok(())
         }
         ended => ended,
@@ -134,7 +134,7 @@ impl Client<'_> {
                 return Ok(());
             }
             if news.somebody_waits && !self.presence.is_attached() {
-                tracing::warn!("somebody who said nothing was sent away: somebody else waits");
+                tracing::warn!("a client that has sent nothing is disconnected: another one waits");
                 return Ok(());
             }
             self.handler.serve(news.kicks);

@@ -21,7 +21,7 @@ pub enum Refused {
     #[error("it is not spoken here")]
     Unknown,
     /// Not as the protocol has it.
-    #[error("its version, its length, a field or the number of its descriptors cannot be")]
+    #[error("its version, length, a field or the number of its descriptors is invalid")]
     Malformed,
     /// With these bits.
     #[error("features {0:#x} were not offered")]

@@ -81,7 +81,7 @@ pub(super) struct Engine {
     pub(super) slots: [u16; FENCE_SLOTS],
     pub(super) operation: Option<Operation>,
     halted: bool,
-    /// Stands at or behind a fault that software has not acknowledged.
+    /// Stopped by a page fault until software has cleared `MXU_INT_STATUS`.
     stands: bool,
     in_reset: bool,
     /// Header of the last packet from the ring.
@@ -107,7 +107,7 @@ impl Engine {
         }
     }
 
-    /// Whether a restored one can be true.
+    /// Whether a restored one keeps what the rest of the model relies on.
     pub(super) fn is_sound(&self, dialect: Dialect) -> bool {
         let Calls { stack, depth } = &self.calls;
         let operation = match &self.operation {

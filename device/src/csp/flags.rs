@@ -41,8 +41,8 @@ impl FlagClear {
         }
     }
 
-    /// Whether a restored one can be true: its range lies where addresses end,
-    /// and is no longer than a packet can say.
+    /// Whether a restored one keeps what the rest of the model relies on: its range
+    /// ends where addresses end, and is no longer than a packet can say.
     pub(super) fn is_sound(&self) -> bool {
         self.at.max(self.end) >> (ADDRESS_BITS + 1) == 0
             && self.end.saturating_sub(self.at) < 1 << 17

@@ -140,7 +140,7 @@ impl Csp {
         }
     }
 
-    /// Whether a restored one can be true.
+    /// Whether a restored one keeps what the rest of the model relies on.
     pub(crate) fn is_sound(&self) -> bool {
         let mut engines = (0..).map(Dialect::of).zip(&self.engines);
         engines.all(|(dialect, engine)| engine.is_sound(dialect))

@@ -42,7 +42,8 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    /// Whether a restored one can be true: a packet can have asked for it.
+    /// Whether a restored one keeps what the rest of the model relies on: a packet
+    /// can have asked for it.
     pub(super) fn is_sound(&self) -> bool {
         let in_range = self.word.max(self.left) <= u16::MAX.into();
         in_range && self.left > 0 && self.at.0.is_multiple_of(4)

@@ -193,7 +193,7 @@ pub(crate) struct FaultLog {
 }
 
 impl FaultLog {
-    /// Whether a restored one can be true.
+    /// Whether a restored one keeps what the rest of the model relies on.
     pub(super) fn is_sound(&self) -> bool {
         self.history.is_sound()
     }

@@ -127,7 +127,7 @@ impl Mxu {
         }
     }
 
-    /// Whether a restored one can be true.
+    /// Whether a restored one keeps what the rest of the model relies on.
     pub(crate) fn is_sound(&self) -> bool {
         let options = self.config().mmu;
         self.counters.is_sound()

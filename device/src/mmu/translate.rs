@@ -20,7 +20,7 @@ pub(crate) struct Peeked {
     hit: Hit,
 }
 
-/// Who knew.
+/// Which level answered.
 enum Hit {
     Untranslated,
     /// One page.
@@ -73,7 +73,8 @@ impl Mxu {
 
     /// Where `va` leads in VRAM, if that can be told without reading a table,
     /// and how many pages, at most `pages`, follow each other from there in both.
-    /// [`Self::take`] must follow, or else nothing was translated.
+    /// Changes nothing: [`Self::take`] with the pages that are really used does the
+    /// TLB fills and counts them.
     pub(crate) fn peek(&self, request: Request, va: GpuVa, pages: u64) -> Option<Peeked> {
         if va.0 >> ADDRESS_BITS != 0 {
             return None;

@@ -77,8 +77,8 @@ impl Utlb {
         Key { key, place }
     }
 
-    /// How many pages, from this one on, follow each other as `entries` say and are
-    /// not here. All are in the same 64 KiB, and in slots that follow each other.
+    /// How many pages from `key` on `entries` map without a gap and this UTLB does
+    /// not hold. All are in the same 64 KiB, and in slots that follow each other.
     #[inline]
     pub(super) fn lacks(&self, Key { key, place }: Key, entries: &[u32]) -> usize {
         let slots = self.slots.get(place..self.end(place)).unwrap_or_default();

@@ -96,7 +96,8 @@ pub(crate) struct Bo<P> {
     pub(crate) backing: Backing<P>,
     pub(crate) pins: u32,
     /// KERNEL class: the contents are in place when this fence is done. 0: they
-    /// are. [`NEVER`]: what was to put them there did not run.
+    /// are already. [`NEVER`]: a reset cancelled the fill that was to clear them,
+    /// and it must be submitted again.
     pub(crate) ready: u64,
     /// BOOKKEEP class: the memory may be reused when this fence is done. 0: it may.
     pub(crate) last_use: u64,
