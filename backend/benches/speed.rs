@@ -101,7 +101,8 @@ fn gpu_with_ram(map: Option<Map>) -> (Gpu, File) {
     let ranges = [(GuestAddress(0), bytes, Some(behind))];
     let ram = GuestMemoryMmap::from_ranges_with_files(ranges).unwrap();
     ram.write_slice(&vec![1; bytes], GuestAddress(0)).unwrap();
-    gpu.set_memory(Box::new(GuestRam::new(Arc::new(ram))));
+    let memory = GuestRam::new(Arc::new(ram), gpu.vram());
+    gpu.set_memory(Box::new(memory));
     (gpu, file)
 }
 

@@ -1,12 +1,17 @@
 //! Guest RAM as the GPU's bus reaches it.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use e3k_regs::BusAddr;
 use e3k_regs::addr::ADDRESS_BITS;
-use presil_device::{BusError, DmaAccess, SystemMemory};
-use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, Permissions, VolatileSlice};
+use presil_device::{BusError, DmaAccess, SystemMemory, Vram};
+use vm_memory::{
+    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
+};
 
 use crate::sigbus;
 
@@ -20,15 +25,44 @@ pub(crate) const NEVER_WRITTEN: &str = "the GPU uses guest RAM, and nothing was 
     the files that hold it. If a guest is running, its RAM is not shared: start QEMU with \
     share=on (see --print-qemu-args)";
 
+/// Which file one is, however often it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FileKey(u64, u64);
+
+impl FileKey {
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
+        let data = file.metadata()?;
+        Ok(Self(data.dev(), data.ino()))
+    }
+}
+
 /// One table of the guest memory that QEMU shares with us. It keeps its
 /// mappings alive, so it is replaced under the GPU's lock and never while a
 /// transfer runs.
-pub struct GuestRam(Arc<GuestMemoryMmap>);
+pub struct GuestRam {
+    memory: Arc<GuestMemoryMmap>,
+    /// What of it is not the GPU's own VRAM: the CPU's window on that may be in the
+    /// table, too.
+    foreign: GuestMemoryMmap,
+}
 
 impl GuestRam {
-    /// Bus addresses are guest-physical addresses in `memory`.
-    pub fn new(memory: Arc<GuestMemoryMmap>) -> Self {
-        Self(memory)
+    /// Bus addresses are guest-physical addresses in `memory`; the GPU has this VRAM.
+    pub fn new(memory: Arc<GuestMemoryMmap>, vram: &Vram) -> Self {
+        let own = FileKey::of(vram.file()).ok();
+        let mut foreign = GuestMemoryMmap::clone(&memory);
+        for region in memory.iter() {
+            let file = region
+                .file_offset()
+                .map(|place| FileKey::of(place.file()).ok());
+            // A file that cannot be told counts as VRAM's.
+            if file.is_some_and(|file| file.is_none() || file == own)
+                && let Ok((rest, _)) = foreign.remove_region(region.start_addr(), region.len())
+            {
+                foreign = rest;
+            }
+        }
+        Self { memory, foreign }
     }
 }
 
@@ -55,48 +89,53 @@ fn checked<T>(done: Result<T, vm_memory::GuestMemoryError>) -> Result<T, BusErro
 impl SystemMemory for GuestRam {
     fn read(&self, at: BusAddr, buf: &mut [u8], _: DmaAccess) -> Result<(), BusError> {
         let at = on_bus(at, buf.len())?;
-        checked(self.0.read_slice(buf, at))
+        checked(self.memory.read_slice(buf, at))
     }
 
     fn write(&self, at: BusAddr, buf: &[u8], _: DmaAccess) -> Result<(), BusError> {
         let at = on_bus(at, buf.len())?;
-        checked(self.0.write_slice(buf, at))
+        checked(self.memory.write_slice(buf, at))
     }
 
-    fn write_from(
+    fn with_mapped(
         &self,
         at: BusAddr,
-        from: VolatileSlice<'_>,
+        bytes: usize,
+        _write: bool,
         _: DmaAccess,
+        body: &mut dyn FnMut(VolatileSlice<'_>),
     ) -> Result<(), BusError> {
-        let at = on_bus(at, from.len())?;
-        let mut done = 0;
-        for to in checked(self.0.get_slices(at, from.len(), Permissions::Write))? {
-            let to = checked(to)?;
-            let rest = from.offset(done).map_err(|_| BusError)?;
-            rest.copy_to_volatile_slice(to);
-            done += to.len();
+        let at = on_bus(at, bytes)?;
+        let mut slices = GuestMemoryBackend::get_slices(&self.foreign, at, bytes);
+        if let Some(Ok(memory)) = slices.next() {
+            body(memory);
         }
         checked(Ok(()))
     }
 
     fn load_u32(&self, at: BusAddr, _: DmaAccess) -> Result<u32, BusError> {
         let at = on_bus(at, size_of::<u32>())?;
-        checked(self.0.load(at, Ordering::Acquire)).map(u32::from_le)
+        checked(self.memory.load(at, Ordering::Acquire)).map(u32::from_le)
     }
 
     fn store_u64(&self, at: BusAddr, value: u64, _: DmaAccess) -> Result<(), BusError> {
         let at = on_bus(at, size_of::<u64>())?;
-        checked(self.0.store(value.to_le(), at, Ordering::Release))
+        checked(self.memory.store(value.to_le(), at, Ordering::Release))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use e3k_regs::fields::FaultClient;
-    use presil_device::Snoop;
+    use presil_device::{Chip, Config, Gpu, NoInterrupts, Snoop, VramOffset};
+    use vm_memory::FileOffset;
 
     use super::*;
+
+    fn gpu() -> Gpu {
+        let config = Config::new(Chip::Arise10c0, 256 << 20, 256 << 20, true).unwrap();
+        Gpu::new(&config, Box::new(NoInterrupts)).unwrap()
+    }
 
     /// RAM at 0..64K and 1M..1M+64K, a hole between them.
     fn ram() -> GuestRam {
@@ -104,7 +143,10 @@ mod tests {
             (GuestAddress(0), 0x1_0000),
             (GuestAddress(0x10_0000), 0x1_0000),
         ];
-        GuestRam::new(Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap()))
+        GuestRam::new(
+            Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap()),
+            gpu().vram(),
+        )
     }
 
     fn access() -> DmaAccess {
@@ -116,24 +158,45 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_from_other_memory_lies_where_a_write_would_put_it() {
+    fn memory_is_used_itself_as_far_as_it_is_in_one_piece_and_not_vram() {
+        let gpu = gpu();
+        let vram = gpu.vram().file().try_clone().unwrap();
+        let window = Some(FileOffset::new(vram, 0));
         let ranges = [
-            (GuestAddress(0), 0x1_0000),
-            (GuestAddress(0x1_0000), 0x1_0000),
+            (GuestAddress(0), 0x1_0000, None),
+            (GuestAddress(0x1_0000), 0x1_0000, None),
+            (GuestAddress(0x2_0000), 0x1_0000, window),
         ];
-        let ram = GuestRam::new(Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap()));
-        let mut bytes: Vec<u8> = (0..32).collect();
-        let from = VolatileSlice::from(&mut bytes[..]);
-        // Across the end of one region.
-        ram.write_from(BusAddr(0xFFF0), from, access()).unwrap();
-        let mut buf = [0xAA; 34];
+        let ram = GuestMemoryMmap::from_ranges_with_files(ranges).unwrap();
+        let ram = GuestRam::new(Arc::new(ram), gpu.vram());
+        let end = 1 << ADDRESS_BITS;
+        for (at, bytes, found) in [
+            (0xFFF0, 16, Some(16)),
+            (0xFFF0, 32, Some(16)),
+            (0x1_FFF0, 32, Some(16)),
+            (0x2_0000, 16, None),
+            (0x3_0000, 16, None),
+            (end - 16, 32, None),
+            (u64::MAX - 15, 16, None),
+        ] {
+            let mut lent = None;
+            let mut body = |memory: VolatileSlice<'_>| {
+                memory.copy_from(&[9_u8; 64]);
+                lent = Some(memory.len());
+            };
+            let _ = ram.with_mapped(BusAddr(at), bytes, true, access(), &mut body);
+            assert_eq!(lent, found, "{bytes} bytes at {at:#x}");
+        }
+        let mut buf = [0; 34];
         ram.read(BusAddr(0xFFEF), &mut buf, access()).unwrap();
-        assert_eq!([buf[0], buf[33]], [0, 0]);
-        assert!((0..32).eq(buf[1..33].iter().copied()));
-        // Not all of it is there.
-        assert!(ram.write_from(BusAddr(0x1_FFF0), from, access()).is_err());
-        let end = BusAddr((1 << ADDRESS_BITS) - 16);
-        assert!(ram.write_from(end, from, access()).is_err());
+        assert_eq!(
+            (buf[0], &buf[1..17], &buf[17..]),
+            (0, &[9; 16][..], &[0; 17][..])
+        );
+        // The window on VRAM is reached, only not so.
+        ram.write(BusAddr(0x2_0000), &[7; 4], access()).unwrap();
+        gpu.vram().read(VramOffset(0), &mut buf[..4]).unwrap();
+        assert_eq!(buf[..4], [7; 4]);
     }
 
     #[test]
@@ -180,7 +243,10 @@ mod tests {
     fn an_address_beyond_40_bits_is_a_bus_error_even_where_there_is_ram() {
         let at = 1 << ADDRESS_BITS;
         let ranges = [(GuestAddress(at - 0x1000), 0x2000)];
-        let ram = GuestRam::new(Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap()));
+        let ram = GuestRam::new(
+            Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap()),
+            gpu().vram(),
+        );
         let mut buf = [0; 16];
         assert!(ram.read(BusAddr(at - 16), &mut buf, access()).is_ok());
         assert!(ram.read(BusAddr(at - 8), &mut buf, access()).is_err());

@@ -6,7 +6,7 @@
 use crate::csp::{Allowance, CspErrorKind, PACKET_COST};
 use crate::mmu::{Mxu, Request, Stop};
 use crate::planted::planted;
-use crate::run::{COLOUR_RUN, Piece, Run};
+use crate::run::{COLOUR_BYTES, Colour, Piece, Run};
 use crate::surface::{Pixel, Surface, SurfaceFormats};
 use crate::{index, sparse};
 use e3k_regs::packet::{Range, RtMisc, SourceOffset, ff};
@@ -19,8 +19,6 @@ const PIECE_BYTES: usize = 1 << PAGE_SHIFT;
 const PIECE_COST: u64 = 64;
 /// The write mask of every byte.
 const WHOLE_PIXEL: u8 = 0xf;
-/// Bytes of the clear colour.
-const COLOUR_BYTES: usize = 16;
 
 /// The rectangle of an operation on its destination, and how far it has come.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -147,36 +145,9 @@ impl Operation {
     }
 }
 
-/// Where in a clear's colour a piece begins: it repeats from the surface's start,
-/// whose address is a multiple of it.
-fn phase(piece: &Piece) -> usize {
-    let late = if planted!(ColourPhase) { 4 } else { 0 };
-    let (_, to) = piece.destination;
-    (index(to.0) + late) % COLOUR_BYTES
-}
-
 /// The price of a piece: 1 for every four bytes is what a host needs to move them.
 fn price(len: u64) -> u64 {
     len.div_ceil(4) + PIECE_COST
-}
-
-/// The clear colour, repeated. It begins at a page: just below one's end, a host's
-/// loads of it wait for the stores before them, and a fill takes a tenth longer.
-#[repr(align(4096))]
-struct Colour([u8; COLOUR_RUN + COLOUR_BYTES]);
-
-impl Default for Colour {
-    #[expect(clippy::large_stack_arrays, reason = "it is boxed at once")]
-    fn default() -> Self {
-        Self([0; COLOUR_RUN + COLOUR_BYTES])
-    }
-}
-
-impl Colour {
-    /// From this phase on.
-    fn run(&self, phase: usize) -> &[u8] {
-        &self.0[phase..][..COLOUR_RUN]
-    }
 }
 
 /// The block's registers and its buffers.
@@ -299,7 +270,6 @@ impl Ff {
         mxu: &mut Mxu,
     ) -> bool {
         let mut run = Run::default();
-        let mut colour = 0;
         let (mut bytes, mut done) = (0, false);
         let plain = operation.destination.mask == WHOLE_PIXEL && !operation.is_ignored(mxu);
         loop {
@@ -309,17 +279,16 @@ impl Ff {
                 let pages = operation.row_left() / PAGE_SIZE;
                 pieces = pages.min(allowance.pieces(price(PAGE_SIZE)));
             }
-            let known = plain.then(|| Run::next(&piece, pieces, mxu)).flatten();
-            pieces = known.map_or(1, |(_, pieces)| pieces);
+            let known = if plain {
+                run.extend(&piece, pieces, &self.colour, mxu)
+            } else {
+                0
+            };
+            pieces = known.max(1);
             let mut result = Ok(());
-            if !known.is_some_and(|(next, _)| run.append(&next)) {
-                run.flush(self.colour.run(colour), &mxu.memory.vram);
-                colour = phase(&piece);
-                let begun = match known {
-                    Some((next, _)) => Ok(next),
-                    None => self.begin(operation, &piece, mxu),
-                };
-                result = begun.map(|begun| run = begun);
+            if known == 0 {
+                run.flush(&self.colour, &mxu.memory.vram);
+                result = self.begin(operation, &piece, mxu).map(|begun| run = begun);
             }
             if result == Err(Stop::Stalled) {
                 allowance.spend(PACKET_COST, mxu);
@@ -335,7 +304,7 @@ impl Ff {
                 break;
             }
         }
-        run.flush(self.colour.run(colour), &mxu.memory.vram);
+        run.flush(&self.colour, &mxu.memory.vram);
         let counters = &mut mxu.counters;
         let (moved, finished) = match operation.kind {
             Kind::Clear => (&mut counters.bytes_filled, &mut counters.fills),
@@ -353,9 +322,11 @@ impl Ff {
             return Err(Stop::Dropped);
         }
         let len = index(piece.len);
-        let buffer = match piece.source {
-            Some(_) => &mut self.pixels[..len],
-            None => &mut self.colour.0[phase(piece)..][..len],
+        let (_, to) = piece.destination;
+        let buffer = if piece.source.is_some() {
+            &mut self.pixels[..len]
+        } else {
+            &mut self.colour.run_mut(to.0)[..len]
         };
         let mask = operation.destination.mask;
         if mask == WHOLE_PIXEL {

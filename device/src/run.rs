@@ -1,8 +1,8 @@
-//! Pieces of a copy or fill that follow each other in VRAM: they are moved
-//! together, with the same effects as one by one.
+//! Pieces of a copy or fill that follow each other: they are moved together, with
+//! the same effects as one by one.
 
 use crate::index;
-use crate::memory::Vram;
+use crate::memory::{Target, Vram};
 use crate::mmu::{Mxu, Request};
 use crate::planted::planted;
 use e3k_regs::{GpuVa, VramOffset};
@@ -10,6 +10,38 @@ use e3k_regs::{GpuVa, VramOffset};
 /// Bytes of a colour that are kept to be written again and again: they stay in
 /// the host's first-level cache.
 pub(crate) const COLOUR_RUN: usize = 32 << 10;
+/// Bytes of the clear colour. It repeats from the surface's start, whose address is a
+/// multiple of it.
+pub(crate) const COLOUR_BYTES: usize = 16;
+
+/// The clear colour, repeated. It begins at a page: just below one's end, a host's
+/// loads of it wait for the stores before them, and a fill takes a tenth longer.
+#[repr(align(4096))]
+pub(crate) struct Colour(pub(crate) [u8; COLOUR_RUN + COLOUR_BYTES]);
+
+impl Default for Colour {
+    #[expect(clippy::large_stack_arrays, reason = "it is boxed at once")]
+    fn default() -> Self {
+        Self([0; COLOUR_RUN + COLOUR_BYTES])
+    }
+}
+
+impl Colour {
+    /// As it is from this address on.
+    pub(crate) fn run(&self, at: u64) -> &[u8] {
+        &self.0[Self::phase(at)..][..COLOUR_RUN]
+    }
+
+    /// The same.
+    pub(crate) fn run_mut(&mut self, at: u64) -> &mut [u8] {
+        &mut self.0[Self::phase(at)..][..COLOUR_RUN]
+    }
+
+    fn phase(at: u64) -> usize {
+        let late = if planted!(ColourPhase) { 4 } else { 0 };
+        (index(at) + late) % COLOUR_BYTES
+    }
+}
 
 /// One piece: the source if it is a copy's, the destination, the bytes. It ends
 /// in the pages where it begins.
@@ -35,32 +67,80 @@ impl Run {
     }
 
     /// Translates a piece and the next ones, `pieces` of them if they are whole
-    /// pages, as far as the TLBs know them and they follow each other. Returns how
-    /// many, with the run that they are. The others are not translated: a walk might
-    /// read a table that a run is about to write.
-    pub(crate) fn next(piece: &Piece, pieces: u64, mxu: &mut Mxu) -> Option<(Self, u64)> {
-        let (request, va) = piece.destination;
-        let destination = mxu.peek(request, va, pieces)?;
-        let mut pieces = destination.pages;
-        let source = match piece.source {
-            Some((request, va)) => Some(mxu.peek(request, va, pieces)?),
-            None => None,
+    /// pages, as far as the TLBs know them and they follow each other, and makes them
+    /// a part of the run. Memory of the machine's that is mapped is copied or filled
+    /// at once. Returns how many pieces; after none, nothing has happened. The others
+    /// are not translated: a walk might read a table that a run is about to write.
+    pub(crate) fn extend(
+        &mut self,
+        piece: &Piece,
+        pieces: u64,
+        colour: &Colour,
+        mxu: &mut Mxu,
+    ) -> u64 {
+        let (writing, va) = piece.destination;
+        let Some(destination) = mxu.peek(writing, va, pieces) else {
+            return 0;
         };
-        if let Some(source) = &source {
-            pieces = source.pages;
-            // A copy that reads what it has written goes piece by piece.
-            let apart = source.at.0.abs_diff(destination.at.0);
-            pieces = pieces.min(apart / piece.len).max(1);
+        let mut pieces = destination.pages;
+        let mut source = None;
+        if let Some((reading, va)) = piece.source {
+            let Some(peeked) = mxu.peek(reading, va, pieces) else {
+                return 0;
+            };
+            pieces = peeked.pages;
+            source = Some((reading, peeked));
+        }
+        let from = source.as_ref().map(|(_, source)| source.place.target());
+        let to = destination.place.target();
+        match (from, to) {
+            (None, Target::Vram(to)) => self.add(None, to, pieces * piece.len, colour, mxu),
+            (Some(Target::Vram(from)), Target::Vram(to)) => {
+                // A copy that reads what it has written goes piece by piece.
+                pieces = pieces.min(from.0.abs_diff(to.0) / piece.len).max(1);
+                self.add(Some(from), to, pieces * piece.len, colour, mxu);
+            }
+            _ => {
+                self.flush(colour, &mxu.memory.vram);
+                let from = source.as_ref();
+                let from = from.map(|(reading, source)| source.place.with_origin(*reading));
+                let to = destination.place.with_origin(writing);
+                let bytes = index(pieces * piece.len);
+                let colour = colour.run(va.0);
+                let done = mxu
+                    .memory
+                    .exchange(from, to, [bytes, index(piece.len)], colour);
+                pieces = done as u64 / piece.len;
+                if pieces == 0 {
+                    return 0;
+                }
+            }
+        }
+        if let Some((_, source)) = &source {
             mxu.take(source, pieces);
         }
         mxu.take(&destination, pieces);
-        let from = source.map(|source| source.at);
-        let run = Self::new(from, destination.at, pieces * piece.len);
-        Some((run, pieces))
+        pieces
+    }
+
+    /// Makes one run of it and these pieces, or flushes it and begins anew.
+    fn add(
+        &mut self,
+        from: Option<VramOffset>,
+        to: VramOffset,
+        bytes: u64,
+        colour: &Colour,
+        mxu: &Mxu,
+    ) {
+        let next = Self { from, to, bytes };
+        if !self.append(&next) {
+            self.flush(colour, &mxu.memory.vram);
+            *self = next;
+        }
     }
 
     /// Makes one run of both, if the next one's pieces follow this one's.
-    pub(crate) fn append(&mut self, next: &Self) -> bool {
+    fn append(&mut self, next: &Self) -> bool {
         let bytes = self.bytes + next.bytes;
         let follow = next.to == self.to.add(self.bytes)
             && match (self.from, next.from) {
@@ -77,14 +157,17 @@ impl Run {
         follow
     }
 
-    /// Moves the bytes. `colour` is as it begins at the run's start.
-    pub(crate) fn flush(&mut self, colour: &[u8], vram: &Vram) {
+    /// Moves the bytes.
+    pub(crate) fn flush(&mut self, colour: &Colour, vram: &Vram) {
         let Self { from, to, bytes } = std::mem::take(self);
-        let bytes = index(bytes).saturating_sub(if planted!(LastPixelDropped) { 4 } else { 0 });
+        if bytes == 0 {
+            return;
+        }
+        let bytes = index(bytes) - if planted!(LastPixelDropped) { 4 } else { 0 };
         // Its pages are inside VRAM, which is whole pages.
         let _inside = match from {
             Some(from) => vram.copy(from, to, bytes),
-            None => vram.fill(to, bytes, colour),
+            None => vram.fill(to, bytes, colour.run(to.0)),
         };
     }
 }

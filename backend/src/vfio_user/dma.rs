@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use e3k_regs::BusAddr;
 use e3k_regs::addr::ADDRESS_BITS;
 use parking_lot::RwLock;
-use presil_device::{BusError, DmaAccess, SystemMemory};
+use presil_device::{BusError, DmaAccess, SystemMemory, Vram};
 use rustix::io::Errno;
 use vm_memory::{Bytes, VolatileSlice};
 
@@ -16,7 +16,7 @@ use super::lent_files::{LentFiles, Place};
 use super::wire::{DmaMap, DmaUnmap};
 use crate::lent::LentMemory;
 use crate::sigbus;
-use crate::system_memory::{MEMORY_NOT_SHARED, NEVER_WRITTEN};
+use crate::system_memory::{FileKey, MEMORY_NOT_SHARED, NEVER_WRITTEN};
 
 /// Most ranges at a time: 1 GiB of single pages, which a virtual IOMMU maps.
 const MAX_RANGES: usize = 1 << 18;
@@ -30,9 +30,10 @@ const BUS_END: u64 = 1 << ADDRESS_BITS;
 
 /// The ranges of one connection. An access holds the lock that a change of the
 /// ranges waits for: once a range is taken away nothing touches it any more.
-#[derive(Default)]
 pub(super) struct Dma {
     table: RwLock<Table>,
+    /// The GPU's own VRAM: the CPU's window on it is a range, too.
+    vram: Option<FileKey>,
     used: AtomicBool,
     said: AtomicBool,
 }
@@ -62,6 +63,16 @@ fn last_of(start: u64, bytes: u64) -> Option<u64> {
 }
 
 impl Dma {
+    /// No ranges, for a GPU with this VRAM.
+    pub(super) fn new(vram: &Vram) -> Self {
+        Self {
+            table: RwLock::default(),
+            vram: FileKey::of(vram.file()).ok(),
+            used: AtomicBool::new(false),
+            said: AtomicBool::new(false),
+        }
+    }
+
     /// Lets the function use memory, or not.
     pub(super) fn set_enabled(&self, enabled: bool) {
         self.table.write().enabled = enabled;
@@ -144,9 +155,7 @@ impl Dma {
         mut body: impl FnMut(usize, VolatileSlice<'_>) -> Option<()>,
     ) -> Result<(), BusError> {
         let table = self.table.read();
-        let length = u64::try_from(bytes).map_err(|_| BusError)?;
-        let end = at.0.checked_add(length).ok_or(BusError)?;
-        if !table.enabled || end > BUS_END {
+        if !table.reaches(at, bytes) {
             return Err(BusError);
         }
         if !self.used.swap(true, Ordering::Relaxed) && !table.files.have_content() {
@@ -156,22 +165,40 @@ impl Dma {
         while done < bytes {
             let address = at.0 + done as u64;
             let (first, range) = table.find(address).ok_or(BusError)?;
-            let allowed = if write {
-                range.writable
-            } else {
-                range.readable
-            };
-            let Some(place) = range.place.as_ref().filter(|_| allowed) else {
+            let Some(slice) = range.slice(first, address, bytes - done, write) else {
                 if range.place.is_none() && range.writable && range.readable {
                     self.say_not_shared();
                 }
                 return Err(BusError);
             };
-            let here = usize::try_from(range.last - address).map_err(|_| BusError)?;
-            let piece = (bytes - done).min(here.saturating_add(1));
-            let slice = place.slice(address - first, piece).ok_or(BusError)?;
             body(done, slice).ok_or(BusError)?;
-            done += piece;
+            done += slice.len();
+        }
+        if sigbus::is_lost() {
+            return Err(BusError);
+        }
+        Ok(())
+    }
+
+    /// Lets `body` use the first piece of the memory at `at`, if it may and if that
+    /// is not VRAM.
+    fn first_piece(
+        &self,
+        at: BusAddr,
+        bytes: usize,
+        write: bool,
+        body: &mut dyn FnMut(VolatileSlice<'_>),
+    ) -> Result<(), BusError> {
+        let table = self.table.read();
+        if table.reaches(at, bytes)
+            && let Some((first, range)) = table.find(at.0)
+            && range
+                .place
+                .as_ref()
+                .is_some_and(|place| Some(place.file()) != self.vram)
+            && let Some(slice) = range.slice(first, at.0, bytes, write)
+        {
+            body(slice);
         }
         if sigbus::is_lost() {
             return Err(BusError);
@@ -186,7 +213,24 @@ impl Dma {
     }
 }
 
+impl Range {
+    /// What is there from address `at` on, at most so many bytes, if it may be
+    /// accessed so. `first` is its own first address.
+    fn slice(&self, first: u64, at: u64, bytes: usize, write: bool) -> Option<VolatileSlice<'_>> {
+        let allowed = if write { self.writable } else { self.readable };
+        let place = self.place.as_ref().filter(|_| allowed)?;
+        let here = usize::try_from(self.last - at).ok()?;
+        place.slice(at - first, bytes.min(here.saturating_add(1)))
+    }
+}
+
 impl Table {
+    /// Whether the function may say these addresses.
+    fn reaches(&self, at: BusAddr, bytes: usize) -> bool {
+        let end = at.0.checked_add(bytes as u64);
+        self.enabled && end.is_some_and(|end| end <= BUS_END)
+    }
+
     /// The range that contains `at`, with its first address.
     fn find(&self, at: u64) -> Option<(u64, &Range)> {
         let (first, range) = self.ranges.range(..=at).next_back()?;
@@ -221,17 +265,15 @@ impl SystemMemory for Bus {
         })
     }
 
-    fn write_from(
+    fn with_mapped(
         &self,
         at: BusAddr,
-        from: VolatileSlice<'_>,
+        bytes: usize,
+        write: bool,
         _: DmaAccess,
+        body: &mut dyn FnMut(VolatileSlice<'_>),
     ) -> Result<(), BusError> {
-        self.0.access(at, from.len(), true, |done, memory| {
-            let rest = from.offset(done).ok()?;
-            rest.copy_to_volatile_slice(memory);
-            Some(())
-        })
+        self.0.first_piece(at, bytes, write, body)
     }
 
     fn load_u32(&self, at: BusAddr, _: DmaAccess) -> Result<u32, BusError> {
@@ -255,7 +297,7 @@ mod tests {
     use std::fs::File;
     use std::os::unix::fs::FileExt;
 
-    use presil_device::{FaultClient, Snoop};
+    use presil_device::{Chip, Config, FaultClient, Gpu, NoInterrupts, Snoop};
     use proptest::prelude::*;
     use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -304,17 +346,73 @@ mod tests {
         writable: bool,
     }
 
+    fn gpu() -> Gpu {
+        let config = Config::new(Chip::Arise10c0, 256 << 20, 256 << 20, true).unwrap();
+        Gpu::new(&config, Box::new(NoInterrupts)).unwrap()
+    }
+
+    /// Writes as a copy to mapped memory does, piece by piece.
+    fn write_pieces(bus: &Bus, at: BusAddr, data: &[u8]) -> Result<(), BusError> {
+        let mut done = 0;
+        while done < data.len() {
+            let mut written = 0;
+            let mut body = |memory: VolatileSlice<'_>| {
+                memory.copy_from(&data[done..]);
+                written = memory.len();
+            };
+            let rest = data.len() - done;
+            bus.with_mapped(at.add(done as u64), rest, true, ACCESS, &mut body)?;
+            if written == 0 {
+                return Err(BusError);
+            }
+            done += written;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_window_on_vram_is_reached_but_never_used_as_memory_that_is_mapped() {
+        let gpu = gpu();
+        let dma = Arc::new(Dma::new(gpu.vram()));
+        dma.set_enabled(true);
+        let vram = gpu.vram().file();
+        let ram = File::from(memfd_create("ram", MemfdFlags::CLOEXEC).unwrap());
+        ram.set_len(PAGE_BYTES).unwrap();
+        for (file, address) in [(vram, 0), (&ram, PAGE_BYTES)] {
+            let request = DmaMap {
+                readable: true,
+                writable: true,
+                offset: 0,
+                address,
+                bytes: PAGE_BYTES,
+            };
+            let file = LentMemory::new(file.try_clone().unwrap().into()).unwrap();
+            dma.map(request, Some(file)).unwrap();
+        }
+        let bus = Bus(dma);
+        let lent = [0, PAGE_BYTES].map(|at| {
+            bus.write(BusAddr(at), &[1; 16], ACCESS).unwrap();
+            let mut lent = 0;
+            let mut body = |memory: VolatileSlice<'_>| lent = memory.len();
+            bus.with_mapped(BusAddr(at), 16, false, ACCESS, &mut body)
+                .unwrap();
+            lent
+        });
+        assert_eq!(lent, [0, 16]);
+    }
+
     proptest! {
         /// Random ranges, against a list of pages and the file's own bytes.
         #[test]
         fn ranges_are_what_a_list_of_pages_says(steps in prop::collection::vec(step(), 1..60)) {
+            let gpu = gpu();
             let file = File::from(memfd_create("ram", MemfdFlags::CLOEXEC).unwrap());
             file.set_len(2 * PAGES * PAGE_BYTES).unwrap();
             let mut bytes: Vec<u8> = (0..2 * PAGES * PAGE_BYTES)
                 .map(|at| (at / PAGE_BYTES * 37 + at % 251).to_le_bytes()[0])
                 .collect();
             file.write_all_at(&bytes, 0).unwrap();
-            let dma = Arc::new(Dma::default());
+            let dma = Arc::new(Dma::new(gpu.vram()));
             dma.set_enabled(true);
             let bus = Bus(Arc::clone(&dma));
             let mut pages = [None::<Page>; BUS_PAGES];
@@ -367,12 +465,12 @@ mod tests {
                         prop_assert_eq!(done.ok().map(|()| found), wanted);
                     }
                     Step::Write(at, number, value) => {
-                        let mut data = vec![value; index(number)];
+                        let data = vec![value; index(number)];
                         let to = BusAddr(START + at);
                         let done = if value % 2 == 0 {
                             bus.write(to, &data, ACCESS)
                         } else {
-                            bus.write_from(to, VolatileSlice::from(&mut data[..]), ACCESS)
+                            write_pieces(&bus, to, &data)
                         };
                         let mut whole = true;
                         for byte in at..at + number {

@@ -38,9 +38,9 @@ impl Function {
         identity: Identity,
         counters: Arc<VfioUserCounters>,
     ) -> Self {
-        let dma = Arc::new(Dma::default());
-        let interrupts = Arc::new(Interrupts::new(Arc::clone(&counters)));
         let vram = gpu.vram();
+        let dma = Arc::new(Dma::new(&vram));
+        let interrupts = Arc::new(Interrupts::new(Arc::clone(&counters)));
         gpu.set_interrupt_port(Some(Box::new(Port(Arc::clone(&interrupts)))));
         let mut session = gpu.enter();
         // A lost GPU reaches no memory.

@@ -17,6 +17,7 @@ use vm_memory::{FileOffset, VolatileMemory, VolatileSlice};
 
 use super::wire::DmaMap;
 use crate::lent::{LentMemory, MAX_ADDRESS_SPACE, fault_of};
+use crate::system_memory::FileKey;
 
 /// Most files of one client. Each keeps a descriptor open, of which a process has few.
 const MAX_FILES: usize = 128;
@@ -26,8 +27,8 @@ const MAX_MAPPINGS: usize = 2048;
 const WINDOW_BYTES: u64 = 1 << 30;
 const PAGE_BYTES: u64 = 4096;
 
-/// Device, inode, and whether it was opened for writing.
-type FileId = (u64, u64, bool);
+/// Which file, and whether it was opened for writing.
+type FileId = (FileKey, bool);
 
 /// The files of one client.
 #[derive(Default)]
@@ -47,6 +48,7 @@ struct Mapping {
     region: MmapRegion,
     /// Where in the file it begins.
     start: u64,
+    key: FileKey,
     _file: Arc<File>,
 }
 
@@ -64,6 +66,11 @@ impl Place {
         let offset = self.offset.checked_add(from)?;
         let offset = usize::try_from(offset).ok()?;
         self.mapping.region.get_slice(offset, bytes).ok()
+    }
+
+    /// Which file it is in.
+    pub(super) fn file(&self) -> FileKey {
+        self.mapping.key
     }
 }
 
@@ -83,7 +90,7 @@ impl LentFiles {
     /// too much address space; or what `mmap` says.
     pub(super) fn place(&mut self, request: &DmaMap, file: LentMemory) -> Result<Place, Errno> {
         let (file, id) = self.open(file.into_file())?;
-        if request.writable && !id.2 {
+        if request.writable && !id.1 {
             return Err(Errno::ACCESS);
         }
         let fault = fault_of(&file, request.offset, request.bytes);
@@ -117,9 +124,9 @@ impl LentFiles {
 
     /// The file, or the same one that is open already.
     fn open(&mut self, file: File) -> Result<(Arc<File>, FileId), Errno> {
-        let data = file.metadata().map_err(|_| Errno::BADF)?;
+        let key = FileKey::of(&file).map_err(|_| Errno::BADF)?;
         let mode = rustix::fs::fcntl_getfl(&file)? & OFlags::ACCMODE;
-        let id = (data.dev(), data.ino(), mode == OFlags::RDWR);
+        let id = (key, mode == OFlags::RDWR);
         self.files.retain(|_, lent| lent.file.strong_count() != 0);
         if let Some(known) = self.files.get(&id).and_then(|lent| lent.file.upgrade()) {
             return Ok((known, id));
@@ -153,7 +160,7 @@ impl LentFiles {
             .ok_or(Errno::INVAL)?;
         self.check_room(size)?;
         let mut protection = libc::PROT_READ;
-        if id.2 {
+        if id.1 {
             protection |= libc::PROT_WRITE;
         }
         let backing = FileOffset::from_arc(Arc::clone(&file), start);
@@ -167,6 +174,7 @@ impl LentFiles {
         let mapping = Arc::new(Mapping {
             region,
             start,
+            key: id.0,
             _file: file,
         });
         if let Some(lent) = self.files.get_mut(&id) {

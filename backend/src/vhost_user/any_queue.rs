@@ -63,7 +63,8 @@ pub fn serve(bytes: &[u8]) {
 fn gpu(table: Table) -> Gpu {
     let config = Config::new(Chip::Arise10c0, 256 << 20, 256 << 20, true).expect("a legal size");
     let mut gpu = Gpu::new(&config, Box::new(NoInterrupts)).expect("VRAM");
-    gpu.set_memory(Box::new(GuestRam::new(table.into_inner())));
+    let memory = GuestRam::new(table.into_inner(), gpu.vram());
+    gpu.set_memory(Box::new(memory));
     gpu
 }
 

@@ -149,7 +149,8 @@ impl Door {
             if news == TableNews::Started {
                 gpu.reset();
             }
-            gpu.set_memory(Box::new(GuestRam::new(table)));
+            let memory = GuestRam::new(table, gpu.vram());
+            gpu.set_memory(Box::new(memory));
         });
         session.hold_engine(false);
         tracing::debug!("guest memory: {news:?}");

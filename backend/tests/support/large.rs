@@ -48,9 +48,9 @@ pub(crate) fn measure() -> Figures {
     let backing = FileOffset::new(ram.try_clone().expect("a descriptor"), 0);
     let bytes = usize::try_from(RAM_BYTES).expect("a 64-bit host");
     let memory = GuestMemoryMmap::from_ranges_with_files([(GuestAddress(0), bytes, Some(backing))]);
-    gpu.set_memory(Box::new(GuestRam::new(Arc::new(
-        memory.expect("a mapping"),
-    ))));
+    let memory = Arc::new(memory.expect("a mapping"));
+    let memory = GuestRam::new(memory, gpu.vram());
+    gpu.set_memory(Box::new(memory));
     let pages = map(&mut gpu) + fill(&mut gpu);
     assert_eq!(gpu.faults().count() + gpu.ring_errors().count(), 0);
     let anonymous = anonymous().saturating_sub(before);

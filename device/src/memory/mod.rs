@@ -9,10 +9,12 @@ pub use vram::Vram;
 use crate::config::Config;
 use e3k_regs::fields::FaultClient;
 use e3k_regs::{BusAddr, VramOffset};
+use presil_fill::fill;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
 use std::{fmt, io};
+use vm_memory::VolatileSlice;
 
 /// Where a translated access goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,11 +98,6 @@ impl<'de> Deserialize<'de> for Memory {
     }
 }
 
-/// Whether two places of `bytes` bytes in one page share some, but are not the same.
-fn cross(one: u64, other: u64, bytes: u64) -> bool {
-    (1..bytes).contains(&one.abs_diff(other))
-}
-
 impl Memory {
     /// VRAM with the pattern of `seed` or zeros, and no system memory.
     pub(crate) fn new(config: Config, seed: Option<u64>) -> io::Result<Self> {
@@ -131,24 +128,44 @@ impl Memory {
         }
     }
 
-    /// Writes what VRAM holds, by way of `buffer` where that is needed: a bus
-    /// address may lead to the very page of VRAM that is read, since the CPU's
-    /// window is in the memory that a guest lends.
-    pub(crate) fn write_from_vram(
+    /// Copies between VRAM and memory of the machine's, or fills that with `colour`,
+    /// as far as it is mapped: at most `bytes`, and a multiple of `unit`. Returns how
+    /// many bytes; the others have not been touched. What is in VRAM lies inside it.
+    pub(crate) fn exchange(
         &self,
-        target: Target,
-        from: VramOffset,
-        buffer: &mut [u8],
-        origin: Origin,
-    ) -> Result<(), BusError> {
-        if let Target::System(at, snoop) = target
-            && !cross(from.in_page(), at.in_page(), buffer.len() as u64)
-        {
-            let bytes = self.vram.slice(from, buffer.len())?;
-            return self.system.write_from(at, bytes, origin.access(snoop));
-        }
-        self.vram.read(from, buffer)?;
-        self.write(target, buffer, origin)
+        from: Option<(Target, Origin)>,
+        to: (Target, Origin),
+        [bytes, unit]: [usize; 2],
+        colour: &[u8],
+    ) -> usize {
+        use Target::{System, Vram};
+        let (at, access, local, write) = match (from, to) {
+            (None, (System(at, snoop), origin)) => (at, origin.access(snoop), None, true),
+            (Some((Vram(from), _)), (System(at, snoop), origin)) => {
+                (at, origin.access(snoop), Some(from), true)
+            }
+            (Some((System(at, snoop), origin)), (Vram(to), _)) => {
+                (at, origin.access(snoop), Some(to), false)
+            }
+            // Two places in the machine's memory may be the same.
+            _ => return 0,
+        };
+        let mut done = 0;
+        let mut body = |memory: VolatileSlice<'_>| {
+            let units = memory.len() - memory.len() % unit;
+            let local = local.map(|at| self.vram.slice(at, units)).transpose();
+            let (Ok(memory), Ok(local)) = (memory.subslice(0, units), local) else {
+                return;
+            };
+            match local {
+                None => fill(&memory, colour),
+                Some(local) if write => local.copy_to_volatile_slice(memory),
+                Some(local) => memory.copy_to_volatile_slice(local),
+            }
+            done = units;
+        };
+        let result = self.system.with_mapped(at, bytes, write, access, &mut body);
+        result.map_or(0, |()| done)
     }
 
     /// One aligned atomic load: a table entry.

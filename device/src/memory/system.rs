@@ -1,11 +1,9 @@
 //! The machine's memory, as the device reaches it over PCIe.
 
 use crate::planted::planted;
+use e3k_regs::BusAddr;
 use e3k_regs::fields::FaultClient;
-use e3k_regs::{BusAddr, PAGE_SHIFT};
 use vm_memory::VolatileSlice;
-
-const PAGE_BYTES: usize = 1 << PAGE_SHIFT;
 
 /// Whether a PCIe access looks into the CPU's caches (hardware reference 4.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,18 +57,20 @@ pub trait SystemMemory: Send {
     /// Writes `buf.len()` bytes.
     fn write(&self, at: BusAddr, buf: &[u8], access: DmaAccess) -> Result<(), BusError>;
 
-    /// Writes the bytes of `from`, at most a page. They may lie at `at`, too: then
-    /// they stay as they are. Memory that is mapped saves the way through a buffer.
-    fn write_from(
+    /// Lets `body` use the memory from `at` on itself: as much of `bytes` bytes as is
+    /// mapped in one piece. It is not called where there is none, where the access is
+    /// not allowed, and where that might be the GPU's own VRAM by another way. An
+    /// error undoes nothing.
+    fn with_mapped(
         &self,
         at: BusAddr,
-        from: VolatileSlice<'_>,
+        bytes: usize,
+        write: bool,
         access: DmaAccess,
+        body: &mut dyn FnMut(VolatileSlice<'_>),
     ) -> Result<(), BusError> {
-        let mut buffer = [0; PAGE_BYTES];
-        let buf = buffer.get_mut(..from.len()).ok_or(BusError)?;
-        from.copy_to(buf);
-        self.write(at, buf, access)
+        let _ = (at, bytes, write, access, body);
+        Ok(())
     }
 
     /// One aligned atomic load with acquire order.

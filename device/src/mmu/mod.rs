@@ -63,6 +63,15 @@ impl Place {
         self.target.address()
     }
 
+    pub(crate) fn target(self) -> Target {
+        self.target
+    }
+
+    /// With the origin of an access to it.
+    pub(crate) fn with_origin(self, request: Request) -> (Target, Origin) {
+        (self.target, self.origin(request))
+    }
+
     fn origin(self, request: Request) -> Origin {
         Origin {
             client: request.client,
@@ -308,12 +317,8 @@ impl Mxu {
         }
         let origin = place.origin(writing);
         // VRAM answers, so it makes no difference that it is read only now.
-        let result = match local {
-            Some(from) => self
-                .memory
-                .write_from_vram(place.target, from, buffer, origin),
-            None => self.memory.write(place.target, buffer, origin),
-        };
+        let read = local.map_or(Ok(()), |from| self.memory.vram.read(from, buffer));
+        let result = read.and_then(|()| self.memory.write(place.target, buffer, origin));
         self.answered(writing, to, place, result).map(|()| done)
     }
 

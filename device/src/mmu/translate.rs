@@ -13,9 +13,9 @@ use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 
 pub(super) type Failure = (FaultCause, FaultPlace);
 
-/// Pages of VRAM that the TLBs know; see [`Mxu::peek`].
+/// Pages that the TLBs know; see [`Mxu::peek`].
 pub(crate) struct Peeked {
-    pub(crate) at: VramOffset,
+    pub(crate) place: Place,
     pub(crate) pages: u64,
     hit: Hit,
 }
@@ -61,17 +61,17 @@ impl Mxu {
     /// Where an entry leads.
     #[inline]
     fn place(&mut self, request: Request, va: GpuVa, entry: L3Entry) -> Result<Place, Stop> {
-        if entry.segment() || self.config().defects.ignore_segments {
-            let page = VramOffset::from_page(entry.page().into());
-            return self.local(request, va, page.add(va.in_page()), Some(entry));
+        let target = self.leads_to(entry).add(va.in_page());
+        if let Target::Vram(at) = target {
+            return self.local(request, va, at, Some(entry));
         }
         Ok(Place {
-            target: walk::page_of(entry).add(va.in_page()),
+            target,
             non_secure: entry.ns(),
         })
     }
 
-    /// Where `va` leads in VRAM, if that can be told without reading a table,
+    /// Where `va` leads, if that can be told without reading a table,
     /// and how many pages, at most `pages`, follow each other from there in both.
     /// Changes nothing: [`Self::take`] with the pages that are really used does the
     /// TLB fills and counts them.
@@ -83,7 +83,11 @@ impl Mxu {
             request.process_id & 0xf
         } else if va.0 < self.untranslated_bytes() {
             let pages = pages.min((self.untranslated_bytes() - va.0).div_ceil(PAGE_SIZE));
-            return self.peeked(VramOffset(va.0), pages, Hit::Untranslated);
+            let place = Place {
+                target: Target::Vram(VramOffset(va.0)),
+                non_secure: false,
+            };
+            return self.peeked(place, pages, Hit::Untranslated);
         } else {
             0
         };
@@ -100,18 +104,32 @@ impl Mxu {
             let entries = &entries[..entries.len().min(index(pages))];
             (entry, entries, Hit::Dtlb(key, entry))
         };
-        if !entry.segment() && !self.config().defects.ignore_segments {
-            return None;
-        }
         let pages = self.utlb.lacks(key, entries).max(1) as u64;
-        let page = VramOffset::from_page(entry.page().into());
-        self.peeked(page.add(va.in_page()), pages, hit)
+        let place = Place {
+            target: self.leads_to(entry).add(va.in_page()),
+            non_secure: entry.ns(),
+        };
+        self.peeked(place, pages, hit)
     }
 
-    fn peeked(&self, at: VramOffset, pages: u64, hit: Hit) -> Option<Peeked> {
-        let inside = self.memory.vram.bytes().checked_sub(at.0)?;
+    fn peeked(&self, place: Place, pages: u64, hit: Hit) -> Option<Peeked> {
+        let end = match place.target {
+            Target::Vram(_) => self.memory.vram.bytes(),
+            Target::System(..) => 1 << ADDRESS_BITS,
+        };
+        let inside = end.checked_sub(place.target.address())?;
         let pages = pages.min(inside.div_ceil(PAGE_SIZE));
-        (pages > 0).then_some(Peeked { at, pages, hit })
+        (pages > 0).then_some(Peeked { place, pages, hit })
+    }
+
+    /// The page of a leaf.
+    #[inline]
+    fn leads_to(&self, entry: L3Entry) -> Target {
+        if self.config().defects.ignore_segments {
+            Target::Vram(VramOffset::from_page(entry.page().into()))
+        } else {
+            walk::page_of(entry)
+        }
     }
 
     /// Does to the TLBs and counters what translating so many of the pages would.

@@ -4,6 +4,7 @@
 use presil_device::{BusAddr, BusError, DmaAccess, InterruptSink, SystemMemory};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use vm_memory::VolatileSlice;
 
 const PAGE: u64 = 4096;
 type Page = [u8; 4096];
@@ -122,6 +123,34 @@ impl SystemMemory for Ram {
         inner.copy(at.0, buf.len(), |page, span| {
             page.copy_from_slice(&buf[span]);
         })
+    }
+
+    /// As far as there are pages: each run of neighbours counts as one mapping.
+    fn with_mapped(
+        &self,
+        at: BusAddr,
+        bytes: usize,
+        write: bool,
+        access: DmaAccess,
+        body: &mut dyn FnMut(VolatileSlice<'_>),
+    ) -> Result<(), BusError> {
+        let mut inner = self.inner();
+        let mut here = 0;
+        while here < bytes && inner.pages.contains_key(&((at.0 + here as u64) / PAGE)) {
+            let piece = PAGE - (at.0 + here as u64) % PAGE;
+            let piece = (bytes - here).min(usize::try_from(piece).unwrap());
+            inner.touch(at.add(here as u64), piece, write, access);
+            here += piece;
+        }
+        let mut mapped = vec![0; here];
+        inner.copy(at.0, here, |page, span| mapped[span].copy_from_slice(page))?;
+        if here > 0 {
+            body(VolatileSlice::from(&mut mapped[..]));
+        }
+        if write {
+            inner.copy(at.0, here, |page, span| page.copy_from_slice(&mapped[span]))?;
+        }
+        Ok(())
     }
 
     fn load_u32(&self, at: BusAddr, access: DmaAccess) -> Result<u32, BusError> {

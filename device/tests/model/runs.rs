@@ -5,12 +5,13 @@ use crate::tables::{VALID, entry, plus, vram};
 use e3k_regs::{BusAddr, VramOffset};
 use presil_device::{BusError, DmaAccess, MmuOptions, Progress, Snoop, SystemMemory, Target, Vram};
 use std::sync::Arc;
-use vm_memory::{Bytes, VolatileSlice};
 
 const PAGE: u64 = 4096;
 const SOURCE: u64 = 1 << 32;
 const DESTINATION: u64 = (1 << 32) + 64 * MIB;
 const PAGES: u64 = 48;
+const IN_RAM: u64 = (1 << 32) + 128 * MIB;
+const RAM_AT: u64 = 0x10_0000;
 
 /// VA mode, source and destination mapped by functions of the page.
 fn rig(mmu: MmuOptions, source: fn(u64) -> u64, destination: fn(u64) -> u64) -> Rig {
@@ -70,6 +71,47 @@ fn however_a_copy_or_fill_is_cut_into_steps_the_gpu_is_the_same_behind_it() {
     }
 }
 
+/// Copies out of VRAM and into it, and fills, with a hole in the machine's memory.
+#[test]
+fn pages_of_the_machine_are_moved_as_one_by_one_until_one_does_not_answer() {
+    for hole in [0, 3, 16, 17, PAGES] {
+        let states = [1, 1 << 14, 1 << 16, 1 << 22].map(|budget| {
+            let mut rig = rig(MmuOptions::default(), |n| n, |n| 100 + n);
+            let ram = |n: u64| RAM_AT + n * PAGE;
+            for n in 0..PAGES {
+                if n != hole {
+                    rig.ram.add_page(ram(n));
+                }
+                let page = Target::System(BusAddr(ram(n)), Snoop::Snooped);
+                rig.map(0, IN_RAM + n * PAGE, page);
+            }
+            rig.queue(|w| copy(w, SOURCE, IN_RAM, 16384, 3));
+            while rig.gpu.step(budget) == Progress::Pending {}
+            let mut page = [0; 4096];
+            for n in (0..PAGES).filter(|n| *n != hole) {
+                rig.ram.peek(ram(n), &mut page);
+                let source = rig.get(nth_page(vram(SURFACES_AT), n), 4096);
+                assert!(page[..] == source, "page {n} of a copy, hole at {hole}");
+            }
+            let faults = rig.gpu.faults().map(|fault| fault.va.0).collect::<Vec<_>>();
+            let expected = (hole < PAGES).then_some(IN_RAM + hole * PAGE);
+            assert_eq!(faults, Vec::from_iter(expected), "hole at {hole}");
+            rig.queue(|w| {
+                copy(w, IN_RAM, DESTINATION, 16384, 3);
+                fill(w, IN_RAM + 256, 16384 - 64, 2, 0x1234_5678);
+            });
+            while rig.gpu.step(budget) == Progress::Pending {}
+            for n in (0..PAGES).filter(|n| *n != hole) {
+                let [source, copied] =
+                    [0, 100].map(|at| rig.get(nth_page(vram(SURFACES_AT), at + n), 4096));
+                assert!(copied == source, "page {n} of a copy back, hole at {hole}");
+            }
+            (saved(&rig), rig.ram.dump())
+        });
+        assert!(states.iter().all(|state| *state == states[0]), "{hole}");
+    }
+}
+
 #[test]
 fn a_copy_over_the_table_of_its_next_pages_is_seen_by_them() {
     let mut rig = rig(MmuOptions::default(), |n| n, |n| 100 + n);
@@ -119,8 +161,7 @@ fn a_stale_page_among_fresh_ones_stays_stale() {
     assert!(page(205) != page(5));
 }
 
-/// A machine whose memory is the CPU's window on VRAM. What it takes from other
-/// memory it takes byte by byte.
+/// A machine whose memory is the CPU's window on VRAM.
 struct Window(Arc<Vram>);
 
 impl SystemMemory for Window {
@@ -130,19 +171,6 @@ impl SystemMemory for Window {
 
     fn write(&self, at: BusAddr, buf: &[u8], _: DmaAccess) -> Result<(), BusError> {
         self.0.write(VramOffset(at.0), buf)
-    }
-
-    fn write_from(
-        &self,
-        at: BusAddr,
-        from: VolatileSlice<'_>,
-        _: DmaAccess,
-    ) -> Result<(), BusError> {
-        for (n, at) in (0..from.len()).zip(at.0..) {
-            let byte: u8 = from.read_obj(n).unwrap();
-            self.0.write(VramOffset(at), &[byte])?;
-        }
-        Ok(())
     }
 
     fn load_u32(&self, at: BusAddr, _: DmaAccess) -> Result<u32, BusError> {
