@@ -120,11 +120,15 @@ fn qemu_takes_the_virtio_device_again_on_the_same_chardev() {
         machine.reset();
         machine.monitor_with("device_del", &json!({ "id": "gpu" }));
         machine.eject();
-        machine.until("the device's end", |machine| {
-            (machine.config(1, 0, 0) == 0xFFFF_FFFF).then_some(())
+        machine.until("the end of who had the chardev", |machine| {
+            let chardevs = machine.monitor("query-chardev");
+            let ours = chardevs
+                .as_array()?
+                .iter()
+                .find(|it| it["label"] == "presil-gpu")?;
+            (ours["frontend-open"] == false).then_some(())
         });
     }
-    drop(machine);
     let counters = server.query(&["counters"]);
     assert_eq!(counters["door"]["maps"], 3);
 }
