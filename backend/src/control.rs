@@ -161,6 +161,7 @@ pub fn start(socket: &Socket, questions: Questions) -> io::Result<()> {
             }
         }
     })
+    .map(|_| ())
 }
 
 fn admit(client: UnixStream, questions: &Questions, clients: &Clients) {

@@ -50,6 +50,7 @@ impl Life {
                 life.obey_signal();
             }
         })
+        .map(|_| ())
     }
 
     /// Whether the user has asked us to end.

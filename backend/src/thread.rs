@@ -2,16 +2,19 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::JoinHandle;
 
 /// Starts a named thread. A panic in `body` is logged and ends that thread only.
-pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn spawn(
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     let label = name.to_owned();
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
             contain(&label, body);
-        })?;
-    Ok(())
+        })
 }
 
 /// Runs `body`; a panic in it is logged and gives `None`.

@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -49,6 +50,8 @@ struct State {
     shown: bool,
     /// A thread is on its way to map; it looks again before it ends.
     mapping: bool,
+    /// That thread, or the one before.
+    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -150,8 +153,9 @@ impl Window {
     /// The connection is over, and the device stopped. Waits for the thread that maps.
     pub(super) fn retire(&self) {
         self.set_channel(None);
-        let mut state = self.state.lock();
-        self.changed.wait_while(&mut state, |state| state.mapping);
+        let thread = self.state.lock().thread.take();
+        // Its top has told of a panic.
+        let _ = thread.map(JoinHandle::join);
     }
 
     /// Whether `table` contains the window: the beginning of VRAM's own file.
@@ -175,7 +179,10 @@ impl Window {
         }
         let window = Arc::clone(self);
         match thread::spawn("window", move || window.map_epochs()) {
-            Ok(()) => state.mapping = true,
+            Ok(thread) => {
+                state.mapping = true;
+                state.thread = Some(thread);
+            }
             Err(error) => tracing::error!("cannot start the thread that maps VRAM: {error}"),
         }
     }
@@ -190,7 +197,6 @@ impl Window {
             let due = state.phase == Phase::Live && self.ready() != epoch && asked != epoch;
             let Some(channel) = state.channel.clone().filter(|_| due) else {
                 state.mapping = false;
-                self.changed.notify_all();
                 return;
             };
             drop(state);
