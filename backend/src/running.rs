@@ -1,10 +1,9 @@
 //! What could still work of a GPU: of one that no driver has any more, nothing should.
 
 use e3k_regs::Reg;
-use e3k_regs::fields::RingAddress;
 use e3k_regs::pte::Ttbr;
 use e3k_regs::register::{L1_PER_PROCESS, PROCESS_IDS};
-use presil_device::Gpu;
+use presil_device::{Gpu, RingStatus};
 use serde::Serialize;
 
 use crate::server::{DoorKind, Served};
@@ -14,19 +13,11 @@ use crate::shared_gpu::Lost;
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Running {
     /// Rings whose kick-off bit is set.
-    rings: Vec<Ring>,
+    rings: Vec<RingStatus>,
     /// Process ids that have a valid L1 register.
     l1_valid: Vec<u32>,
     /// Whether the PCI function is a bus master; a virtio device does not say.
     bus_master: Option<bool>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Ring {
-    number: u32,
-    /// Both in bytes; where they differ there is work left.
-    head: u32,
-    tail: u32,
 }
 
 /// What could still work.
@@ -40,27 +31,13 @@ pub(crate) fn look(served: &Served) -> Result<Running, Lost> {
 
 impl Running {
     fn of(gpu: &Gpu) -> Self {
-        let low = Reg::LowRings.info().count / 4;
-        let video = Reg::VideoRings.info().count / 4;
-        let first_words = (0..low)
-            .map(|n| Reg::LowRings.at(4 * n))
-            .chain((0..video).map(|n| Reg::VideoRings.at(4 * n)));
-        let started = (0..)
-            .zip(first_words)
-            .filter(|(_, at)| RingAddress::from_bits(gpu.peek(*at)).kickoff());
         let has_l1 = |id: &u32| {
             (0..L1_PER_PROCESS)
                 .map(|n| gpu.peek(Reg::Ttbr.at(id * L1_PER_PROCESS + n)))
                 .any(|word| Ttbr::from_bits(word).valid())
         };
         Self {
-            rings: started
-                .map(|(number, at)| Ring {
-                    number,
-                    head: gpu.peek(at + 8),
-                    tail: gpu.peek(at + 12),
-                })
-                .collect(),
+            rings: gpu.rings().filter(|ring| ring.started).collect(),
             l1_valid: (0..PROCESS_IDS).filter(has_l1).collect(),
             bus_master: Some(gpu.bus_master()),
         }
@@ -83,12 +60,8 @@ mod tests {
         gpu.write(0x30610, Width::B4, 1 << 31);
         gpu.write(0x50000 + 4 * (3 * 256 + 7), Width::B4, 1 << 31 | 1);
         let running = Running::of(&gpu);
-        let ring = |number| Ring {
-            number,
-            head: 0,
-            tail: 0,
-        };
-        assert_eq!(running.rings, [ring(8)]);
+        let numbers: Vec<u8> = running.rings.iter().map(|ring| ring.ring).collect();
+        assert_eq!(numbers, [8]);
         assert_eq!(running.l1_valid, [3]);
         gpu.reset();
         assert_eq!(Running::of(&gpu), idle);

@@ -4,10 +4,13 @@ import json
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
-from . import compiler, module, patience
+from . import compiler, model, module, patience, session
 from .cache import REPO, Cache, locked
 from .debian import Debian
 from .errors import Refused
@@ -16,6 +19,7 @@ from .setup import Prepared
 
 SOURCES = REPO / "tests/pci-module"
 LIMIT_SECONDS = 300
+LATE_SECONDS = 3.0
 BAD_PACKET = 0xA000_0000
 """No packet has the opcode 10."""
 
@@ -139,7 +143,24 @@ def checks(
     for trial in progress.counted(worth_it):
         with progress.phase("own driver", trial.name):
             results.append((trial.name, tried(trial, prepared.kernel.origin, scratch)))
+    if first:
+        results.append(("a guest is not gone before the model was asked, however slow the host",
+                        asked_late(progress, prepared, scratch)))
     return results
+
+
+def asked_late(progress: Progress, prepared: Prepared, scratch: Path) -> str:
+    """Ask the model long after the guest has said that it is done."""
+
+    def look(path: Path, gpus: int) -> dict[str, Any]:
+        time.sleep(LATE_SECONDS)  # a guest that did not wait has left by then
+        return answers(path, gpus)
+
+    answers = model.look
+    with mock.patch.object(model, "look", look):
+        outcome = session.run(progress, prepared, session.Guest("boot"), scratch / "late")
+    unanswered = outcome.model.get("unanswered", ["it was not asked"])
+    return "; ".join([*unanswered, *(c["name"] for c in outcome.checks if session.is_bad(c))])
 
 
 def tried(trial: Trial, kernel: str, scratch: Path) -> str:

@@ -64,7 +64,7 @@ class FailOn(unittest.TestCase):
         self.assertEqual(self.failed(outcome(answers), "misuse", "faults"), ["misuse"])
 
     def test_that_bus_mastering_is_off_is_nothing_left(self) -> None:
-        ring = {"number": 0, "head": 0, "tail": 0}
+        ring = {"ring": 0, "head": 0, "tail": 0}
         state = {"rings": [ring], "l1_valid": [], "bus_master": False}
         told = fail_on.checks(outcome({**CLEAN, "left_running": [state]}), ["left-running"])[0]
         self.assertEqual(told["detail"], "ring 0 is started: Head 0x0, Tail 0x0")

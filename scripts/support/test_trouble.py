@@ -50,7 +50,7 @@ class Trouble(unittest.TestCase):
         self.assertEqual(shown[-1], "  (2 more in report.json)")
 
     def test_what_runs_without_a_driver_is_told_with_bus_mastering(self) -> None:
-        ring = {"number": 7, "head": 0x40, "tail": 0x80}
+        ring = {"ring": 7, "head": 0x40, "tail": 0x80}
         state = {"rings": [ring], "l1_valid": [0, 3], "bus_master": False}
         self.assertEqual(trouble.lines(report(left_running=[state]))[-3:], [
             "  ring 7 is started: Head 0x40, Tail 0x80",

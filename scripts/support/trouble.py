@@ -77,7 +77,7 @@ def running_lines(state: dict[str, Any]) -> list[str]:
     """What runs of a GPU that no driver has, a line each."""
     gpu = f"GPU {state['gpu']}, " if "gpu" in state else ""
     out = [
-        f"{gpu}ring {ring['number']} is started: Head {ring['head']:#x}, Tail {ring['tail']:#x}"
+        f"{gpu}ring {ring['ring']} is started: Head {ring['head']:#x}, Tail {ring['tail']:#x}"
         for ring in state["rings"]
     ]
     if state["l1_valid"]:

@@ -184,6 +184,38 @@ mod tests {
     }
 
     #[test]
+    fn masks_drop_the_lines_that_the_programming_page_says() {
+        const PAGE: &str = include_str!("../../../docs/programming.md");
+        let number = |word: &str| u32::from_str_radix(&word[2..].replace('_', ""), 16).unwrap();
+        for (address, mask, first, last) in [
+            ("0x2001_2340", "0xFFFF_FFF0", 0x1234_0000, 0x1234_FFFF),
+            ("0x2001_2300", "0xFFFF_FF00", 0x1230_0000, 0x123F_FFFF),
+            ("0x2000_0000", "0xF000_0000", 0, u64::from(u32::MAX)),
+        ] {
+            assert!(PAGE.contains(&format!("| {address} | {mask} |")));
+            let (address, mask) = (number(address), number(mask));
+            let mut tlb = Dtlb::new(DtlbShape::new(64, 4).unwrap());
+            let others = [(3, GpuVa(first)), (2, GpuVa(last + 1))];
+            let dropped = [(2, GpuVa(first)), (2, GpuVa(last))];
+            for (process_id, va) in others.into_iter().chain(dropped) {
+                insert(&mut tlb, process_id, va, 1);
+            }
+            tlb.invalidate(Invalidation {
+                page: (address & 0xfff_ffff).into(),
+                page_mask: (mask & 0xfff_ffff).into(),
+                process_id: (address >> 28).to_le_bytes()[0],
+                process_mask: (mask >> 28).to_le_bytes()[0],
+            });
+            for (process_id, va) in dropped {
+                assert_eq!(lookup(&tlb, process_id, va), None, "{va}");
+            }
+            let stays = mask & 0xfff_ffff != 0;
+            assert!(lookup(&tlb, 3, GpuVa(first)).is_some());
+            assert_eq!(lookup(&tlb, 2, GpuVa(last + 1)).is_some(), stays);
+        }
+    }
+
+    #[test]
     fn a_line_stays_until_its_range_is_invalidated() {
         let mut tlb = Dtlb::new(DtlbShape::default());
         insert(&mut tlb, 3, GpuVa(0x1_0000), 0x11);
