@@ -11,7 +11,8 @@
 #define BINDING_MAGIC 0x4c535250
 #define BINDING_VERSION 1
 #define VRAM_REGION 0
-#define READY_DEADLINE_MS 5000
+#define READY_DEADLINE_MS 60000
+#define READY_LONGEST_SLEEP_US 16000U
 
 static int check_binding(struct virtio_device *vdev, u32 *max_ops)
 {
@@ -44,11 +45,14 @@ static int check_binding(struct virtio_device *vdev, u32 *max_ops)
 
 /*
  * The VRAM window is mapped a moment after DRIVER_OK, and no interrupt tells
- * when. Until then it must not be touched and the device not be reset.
+ * when. Until then it must not be touched and the device not be reset. Each look
+ * takes the lock that the VMM wants for the mapping, so they become rarer: on a busy
+ * host it would get that lock for seconds only by chance.
  */
 static int wait_until_ready(struct virtio_device *vdev)
 {
 	ktime_t deadline = ktime_add_ms(ktime_get(), READY_DEADLINE_MS);
+	unsigned int sleep_us = 50;
 	bool late = false;
 	u32 ready;
 
@@ -61,7 +65,8 @@ static int wait_until_ready(struct virtio_device *vdev)
 				READY_DEADLINE_MS);
 			return -ETIMEDOUT;
 		}
-		usleep_range(50, 200);
+		usleep_range(sleep_us, 2 * sleep_us);
+		sleep_us = min(2 * sleep_us, READY_LONGEST_SLEEP_US);
 		late = ktime_after(ktime_get(), deadline);
 	}
 }
