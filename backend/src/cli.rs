@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -17,7 +18,7 @@ use crate::mmu_args::MmuArgs;
 use crate::pci::{self, Class, Identity};
 use crate::server::{self, ControlOptions, DoorKind, DoorOptions, Options};
 use crate::socket::{self, Access};
-use crate::{chips, control, number, qemu_args, query, regs, size};
+use crate::{chips, control, human, number, qemu_args, query, regs, size};
 
 const GUIDE: &str = "\
 Examples:
@@ -55,6 +56,24 @@ how. QEMU 11.1 or newer is needed.
 Several GPUs are numbered from 0, first those of --vhost-user, then those of
 --vfio-user; questions name one, as in `presil query SOCKET gpu 1 counters`.";
 
+/// The questions are laid out for a terminal of this width.
+const GUIDE_COLUMNS: usize = 80;
+
+const QUERY_GUIDE: &str = "
+
+On a terminal answers are for people: hexadecimal numbers, fields by name, tables.
+On a pipe, and with --json, an answer is one line of JSON.
+
+Examples:
+  presil query /tmp/ctl.sock why
+        nothing moves, or no interrupt comes: ask this first
+  presil query /tmp/ctl.sock rings --watch
+        the rings, again every second, until Ctrl-C
+  presil query /tmp/ctl.sock reg 'TTBR[3]'
+        a register by name; also MMU_MODE, 'ring[0].tail' and 0x49004
+  presil query --json /tmp/ctl.sock fences 64 | jq .fences
+        for programs";
+
 /// A GPU to bring your driver up on before the silicon exists.
 ///
 /// presil runs a register-level model of an e3k-class GPU and attaches it to a
@@ -71,7 +90,7 @@ enum Command {
     /// Run a GPU and wait for QEMU.
     #[command(after_help = SERVE_GUIDE)]
     Serve(ServeArgs),
-    /// Ask a running server a question; prints one line of JSON.
+    /// Ask a running server a question.
     #[command(after_help = question_guide())]
     Query(QueryArgs),
     /// Print the registers of BAR0, one of them, or what a value means.
@@ -211,9 +230,22 @@ enum Defect {
 struct QueryArgs {
     /// The server's --control socket.
     socket: PathBuf,
+
     /// The question.
-    #[arg(required = true, trailing_var_arg = true)]
+    #[arg(required = true)]
     words: Vec<String>,
+
+    /// Text for people, also where the output is no terminal.
+    #[arg(long, conflicts_with = "json")]
+    human: bool,
+
+    /// One line of JSON, also on a terminal.
+    #[arg(long)]
+    json: bool,
+
+    /// Ask again every SECONDS (1 unless you say), until Ctrl-C: a terminal is redrawn.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = query::seconds)]
+    watch: Option<Duration>,
 }
 
 /// Runs the command line; the process's exit code.
@@ -222,9 +254,7 @@ pub fn main() -> ExitCode {
     start_log();
     let outcome = match cli.command {
         Command::Serve(args) => serve(&args),
-        Command::Query(args) => query::ask(&args.socket, &args.words)
-            .map_err(Into::into)
-            .and_then(|answer| print(&format!("{answer}\n"))),
+        Command::Query(args) => ask(&args),
         Command::Regs(args) => print(&regs::answer(&args)),
         Command::Chips(args) => print(&chips::answer(&args)),
     };
@@ -234,6 +264,15 @@ pub fn main() -> ExitCode {
             eprintln!("presil: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn ask(args: &QueryArgs) -> Result<(), Box<dyn std::error::Error>> {
+    let human = args.human || !args.json && std::io::stdout().is_terminal();
+    let show = |answer: &str| query::show(answer, human);
+    match args.watch {
+        None => print(&show(&query::ask(&args.socket, &args.words)?)?),
+        Some(every) => Ok(query::watch(&args.socket, &args.words, human, every)?),
     }
 }
 
@@ -395,10 +434,9 @@ fn seed(text: &str) -> Result<u64, &'static str> {
 }
 
 fn question_guide() -> String {
-    let lines = control::HELP
-        .iter()
-        .map(|(command, does)| format!("  {command:<16} {does}"));
-    format!("Questions:\n{}", lines.collect::<Vec<_>>().join("\n"))
+    let questions = human::text(&control::help(), GUIDE_COLUMNS - 2);
+    let questions = questions.lines().map(|line| format!("\n  {line}"));
+    format!("Questions:{}{QUERY_GUIDE}", questions.collect::<String>())
 }
 
 fn start_log() {

@@ -21,7 +21,7 @@ use crate::running;
 use crate::server::{self, Served};
 use crate::shared_gpu::{Lost, SharedGpu};
 use crate::socket::{self, Socket};
-use crate::{thread, tlb, why};
+use crate::{regs, thread, tlb, why};
 
 /// Bytes of the longest command line.
 const MAX_LINE: usize = 256;
@@ -34,63 +34,118 @@ const DEFAULT_FENCES: u64 = 16;
 /// Most words of BAR0 in one order of one answer.
 const MOST_WORDS: usize = 10;
 
-/// What `help` answers; also part of `presil query --help`.
-pub const HELP: &[(&str, &str)] = &[
-    (
-        "why",
-        "why no interrupt comes, or nothing moves: reasons in words, and the facts behind them",
-    ),
-    ("info", "what this GPU is, and whether a guest is attached"),
-    ("counters", "what has happened since power-on"),
-    (
-        "walk PID VA",
-        "what the page tables of process id PID say about GPU address VA now, and the TLBs",
-    ),
-    (
-        "reg OFFSET",
-        "the 32-bit word at BAR0 offset OFFSET; the guest's accesses alone are counted",
-    ),
-    (
-        "faults",
-        "the fault log, the ring errors and the waits that nothing had satisfied, oldest first",
-    ),
-    ("ring_errors", "the ring errors alone, oldest first"),
-    (
-        "misuse",
-        "registers that were misused (read-only ones written, ones in reserved bits, another \
-         width than theirs), and how often",
-    ),
-    (
-        "undeclared",
-        "the words of BAR0 that the model does not have and the guest uses most: ten by reads, \
-         ten by writes",
-    ),
-    (
-        "rings",
-        "each ring: where it lies, Head and Tail, whether it runs, and what it waits for",
-    ),
-    (
-        "fences [N]",
-        "the last N (16 without N, at most 64) fences in memory, oldest first: where each went, its \
-         value, ring and GPU time in ns",
-    ),
-    (
-        "tlb [PID [VA]]",
-        "what the DTLB and the UTLBs hold (of process id PID, of address VA), and whether the \
-         tables still say so",
-    ),
-    (
-        "running",
-        "what could still work: started rings, process ids with valid L1 registers, bus master",
-    ),
-    ("vram OFFSET LEN", "LEN (at most 4096) bytes of VRAM in hex"),
-    ("gpus", "info of every GPU of this server, in their order"),
-    (
-        "gpu N QUESTION",
-        "one of the questions above, to GPU number N (from 0) of several",
-    ),
-    ("help", "this list"),
+/// A question as `help` and `presil query --help` teach it.
+pub struct Question {
+    /// Its words, with what they are about in capitals.
+    pub usage: &'static str,
+    /// What it answers.
+    pub about: &'static str,
+    /// One that can be asked as it is.
+    pub example: &'static str,
+}
+
+/// Every question.
+pub const HELP: &[Question] = &[
+    Question {
+        usage: "why",
+        about: "why no interrupt comes, or nothing moves: reasons in words, and the facts behind them",
+        example: "why",
+    },
+    Question {
+        usage: "info",
+        about: "what this GPU is, and whether a guest is attached",
+        example: "info",
+    },
+    Question {
+        usage: "counters",
+        about: "what has happened since power-on",
+        example: "counters",
+    },
+    Question {
+        usage: "rings",
+        about: "each ring: where it lies, Head and Tail, whether it runs, and what it waits for",
+        example: "rings",
+    },
+    Question {
+        usage: "fences [N]",
+        about: "the last N (16 without N, at most 64) fences in memory, oldest first: where each \
+                went, its value, ring and GPU time in ns",
+        example: "fences 3",
+    },
+    Question {
+        usage: "faults",
+        about: "the fault log, the ring errors and the waits that nothing had satisfied, oldest first",
+        example: "faults",
+    },
+    Question {
+        usage: "ring_errors",
+        about: "the ring errors alone, oldest first",
+        example: "ring_errors",
+    },
+    Question {
+        usage: "walk PID VA",
+        about: "what the page tables of process id PID say about GPU address VA now, what the TLBs \
+                hold of it, and where that is stale",
+        example: "walk 0 0x100000000",
+    },
+    Question {
+        usage: "tlb [PID [VA]]",
+        about: "what the DTLB and the UTLBs hold (of process id PID, of address VA), and whether \
+                the tables still say so",
+        example: "tlb 0",
+    },
+    Question {
+        usage: "reg NAME|OFFSET",
+        about: "a register by its name (see `presil regs`), or the 32-bit word at a BAR0 offset, \
+                decoded; the guest's accesses alone are counted",
+        example: "reg MMU_MODE",
+    },
+    Question {
+        usage: "misuse",
+        about: "registers that were misused (read-only ones written, ones in reserved bits, another \
+                width than theirs), and how often",
+        example: "misuse",
+    },
+    Question {
+        usage: "undeclared",
+        about: "the words of BAR0 that the model does not have and the guest uses most: ten by \
+                reads, ten by writes",
+        example: "undeclared",
+    },
+    Question {
+        usage: "running",
+        about: "what could still work: started rings, process ids with valid L1 registers, bus \
+                master",
+        example: "running",
+    },
+    Question {
+        usage: "vram OFFSET LEN",
+        about: "LEN (at most 4096) bytes of VRAM in hex",
+        example: "vram 0x1000 64",
+    },
+    Question {
+        usage: "gpus",
+        about: "info of every GPU of this server, in their order",
+        example: "gpus",
+    },
+    Question {
+        usage: "gpu N QUESTION",
+        about: "one of the questions above, to GPU number N (from 0) of several",
+        example: "gpu 0 counters",
+    },
+    Question {
+        usage: "help",
+        about: "this list, each with an example",
+        example: "help",
+    },
 ];
+
+/// The answer to `help`: of each question its words, what it answers and an example.
+pub fn help() -> Value {
+    HELP.iter()
+        .map(|question| json!([question.usage, question.about, question.example]))
+        .collect()
+}
 
 /// What questions are about.
 #[derive(Clone)]
@@ -140,6 +195,8 @@ enum Refusal {
     },
     #[error("there are {0} GPUs here: say which, as in gpu 0 info")]
     WhichGpu(usize),
+    #[error("{0}")]
+    NoRegister(String),
     #[error("the line is longer than {MAX_LINE} bytes")]
     TooLong,
     #[error(transparent)]
@@ -231,10 +288,7 @@ fn respond(line: &str, too_long: bool, questions: &Questions) -> Option<Value> {
 fn answer(line: &str, questions: &Questions) -> Result<Value, Refusal> {
     let words: Vec<&str> = line.split_whitespace().collect();
     match *words.as_slice() {
-        ["help"] => Ok(HELP
-            .iter()
-            .map(|(command, does)| (*command, *does))
-            .collect()),
+        ["help"] => Ok(help()),
         ["gpus"] => Ok(questions
             .asked()
             .map(|(_, served)| server::describe(served))
@@ -283,8 +337,8 @@ fn answer_of(served: &Served, question: &[&str]) -> Result<Value, Refusal> {
         ["why"] => Ok(serde_json::to_value(why::look(served))?),
         ["walk", pid, va] => walk(gpu, process_id(pid)?, number(va)?),
         ["walk", ..] => Err(Refusal::Usage("walk PID VA")),
-        ["reg", offset] => register(gpu, number(offset)?),
-        ["reg", ..] => Err(Refusal::Usage("reg OFFSET")),
+        ["reg", which] => register(gpu, which),
+        ["reg", ..] => Err(Refusal::Usage("reg NAME|OFFSET")),
         ["vram", offset, len] => vram(gpu, number(offset)?, number(len)?),
         ["vram", ..] => Err(Refusal::Usage("vram OFFSET LEN")),
         _ => Err(Refusal::Unknown(question.join(" "))),
@@ -415,8 +469,39 @@ fn walk(gpu: &SharedGpu, process_id: u8, va: u64) -> Result<Value, Refusal> {
     Ok(answer)
 }
 
-fn register(gpu: &SharedGpu, offset: u64) -> Result<Value, Refusal> {
-    let offset = u32::try_from(offset)
+fn register(gpu: &SharedGpu, which: &str) -> Result<Value, Refusal> {
+    let is_number = which.starts_with(|first: char| first.is_ascii_digit());
+    let (offset, found) = if is_number {
+        let offset = word_of_bar0(number(which)?)?;
+        // Of a word of registers of one byte there is not one name.
+        let found = Reg::find(offset).filter(|(reg, _)| reg.info().width != 1);
+        (offset, found)
+    } else {
+        let (reg, index) = regs::one_by_name(which).map_err(Refusal::NoRegister)?;
+        (reg.at(index), Some((reg, index)))
+    };
+    let word = gpu.enter().run(|gpu| gpu.peek(offset & !3))?;
+    let value = match found {
+        Some((reg, _)) if reg.info().width == 1 => word >> (offset % 4 * 8) & 0xff,
+        _ => word,
+    };
+    let mut answer = json!({
+        "offset": offset,
+        "name": null,
+        "value": value,
+        "hex": format!("{value:#010x}"),
+        "fields": [],
+    });
+    if let Some((reg, index)) = found {
+        answer["name"] = reg.info().label(index).to_string().into();
+        answer["about"] = reg.info().about().into();
+        answer["fields"] = regs::decoded(reg, index, value).into();
+    }
+    Ok(answer)
+}
+
+fn word_of_bar0(offset: u64) -> Result<u32, Refusal> {
+    u32::try_from(offset)
         .ok()
         .filter(|offset| *offset < BAR0_BYTES && offset.is_multiple_of(4))
         .ok_or_else(|| {
@@ -425,10 +510,7 @@ fn register(gpu: &SharedGpu, offset: u64) -> Result<Value, Refusal> {
                 offset,
                 format!("a multiple of 4 below {BAR0_BYTES:#x}"),
             )
-        })?;
-    let value = gpu.enter().run(|gpu| gpu.peek(offset))?;
-    let name = Reg::find(offset).map(|(reg, index)| reg.info().label(index).to_string());
-    Ok(json!({ "offset": offset, "name": name, "value": value, "hex": format!("{value:#010x}") }))
+        })
 }
 
 fn vram(gpu: &SharedGpu, offset: u64, len: u64) -> Result<Value, Refusal> {
@@ -489,15 +571,42 @@ mod tests {
     #[test]
     fn every_command_of_the_help_is_answered() {
         let questions = questions();
-        for (command, _) in HELP {
-            let line = command
-                .replace("PID VA", "0 0x1000")
-                .replace("OFFSET LEN", "0 16")
-                .replace("[N]", "3")
-                .replace("[PID [VA]]", "0 0x1000")
-                .replace("N QUESTION", "0 counters");
-            let answer = ask(&questions, &line.replace("OFFSET", "0xD370"));
-            assert!(answer.get("error").is_none(), "{command}: {answer}");
+        for question in HELP {
+            let answer = ask(&questions, question.example);
+            assert!(
+                answer.get("error").is_none(),
+                "{}: {answer}",
+                question.usage
+            );
+            let word = |text: &'static str| text.split_whitespace().next();
+            assert_eq!(word(question.example), word(question.usage));
+            let without = question.usage.split_whitespace().count() == 1;
+            assert!(without == (question.usage == question.example));
+        }
+    }
+
+    #[test]
+    fn a_register_has_a_name_in_any_case_and_a_mistake_is_told_what_it_may_mean() {
+        let questions = questions();
+        let by_offset = ask(&questions, "reg 0x49004");
+        assert_eq!(by_offset["fields"][0]["name"], "va_mode");
+        assert_eq!(ask(&questions, "reg mmu_mode"), by_offset);
+        assert_eq!(ask(&questions, "reg TTBR[17]")["offset"], 0x50044);
+        assert_eq!(ask(&questions, "reg ring[0].TAIL")["name"], "RING[0].TAIL");
+        with_gpu(&questions, |gpu| gpu.write(0x8AA0, Width::B1, 0x11));
+        let byte = ask(&questions, "reg ADAPTER_CONTROL");
+        assert_eq!(
+            (&byte["value"], &byte["offset"]),
+            (&json!(0x11), &json!(0x8AA0))
+        );
+        for (name, expected) in [
+            ("MMU_MODUS", "did you mean MMU_MODE"),
+            ("TTBR", "say which, from TTBR[0]"),
+            ("TTBR[99999]", "has no TTBR[99999]"),
+            ("zebra", "`presil regs` lists all"),
+        ] {
+            let refused = ask(&questions, &format!("reg {name}"))["error"].to_string();
+            assert!(refused.contains(expected), "{name}: {refused}");
         }
     }
 
@@ -651,8 +760,8 @@ mod tests {
         let questions = questions();
         for (line, expected) in [
             ("frobnicate", "say help"),
-            ("reg", "usage: reg OFFSET"),
-            ("reg zero", "not a number"),
+            ("reg", "usage: reg NAME|OFFSET"),
+            ("reg 0zero", "not a number"),
             ("reg 2", "multiple of 4"),
             ("reg 0x100000", "below 0x100000"),
             ("gpu", "usage: gpu N QUESTION"),

@@ -16,6 +16,7 @@ pub mod control;
 mod control_clients;
 pub mod count;
 mod eventfd_signal;
+mod human;
 mod lent;
 pub mod life;
 mod log_flood;

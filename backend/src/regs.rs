@@ -159,9 +159,7 @@ fn by_name(name: &str) -> Result<(Reg, Option<u32>), String> {
     let info = REGISTERS
         .iter()
         .find(|info| info.name.eq_ignore_ascii_case(bank))
-        .ok_or_else(|| {
-            format!("no register is called {bank}; presil regs without a name lists all")
-        })?;
+        .ok_or_else(|| unknown(bank))?;
     if name.len() == bank.len() {
         return Ok((info.reg, (info.count == 1).then_some(0)));
     }
@@ -176,6 +174,62 @@ fn by_name(name: &str) -> Result<(Reg, Option<u32>), String> {
             )
         })?;
     Ok((info.reg, Some(index)))
+}
+
+/// The register of this name, one of a bank with its number: `TTBR[17]`.
+///
+/// # Errors
+/// What is wrong with the name, and which it may have meant.
+pub(crate) fn one_by_name(name: &str) -> Result<(Reg, u32), String> {
+    let (reg, index) = by_name(name)?;
+    let info = reg.info();
+    let index = index.ok_or_else(|| {
+        format!(
+            "{} is a bank; say which, from {} to {}",
+            info.name,
+            info.label(0),
+            info.label(info.count - 1)
+        )
+    })?;
+    Ok((reg, index))
+}
+
+fn unknown(name: &str) -> String {
+    let wanted = name.to_ascii_uppercase();
+    let mut near: Vec<_> = REGISTERS
+        .iter()
+        .map(|info| {
+            (
+                strsim::jaro_winkler(&wanted, &info.name.to_ascii_uppercase()),
+                info.name,
+            )
+        })
+        .filter(|(likeness, _)| *likeness > 0.85)
+        .collect();
+    near.sort_by(|one, other| other.0.total_cmp(&one.0));
+    let near: Vec<_> = near.iter().take(3).map(|(_, name)| *name).collect();
+    if near.is_empty() {
+        return format!("no register is called {name}; `presil regs` lists all");
+    }
+    format!(
+        "no register is called {name}; did you mean {}?",
+        near.join(", ")
+    )
+}
+
+/// The fields of a value, reserved bits only where one is set, from bit 0 up.
+pub(crate) fn decoded(reg: Reg, index: u32, value: u32) -> Vec<Value> {
+    let fields = reg.info().layout(index).fields.iter();
+    let told = fields.filter(|field| !field.is_reserved() || field.extract(value) != 0);
+    told.map(|field| {
+        json!({
+            "bits": span(field),
+            "name": shown(field),
+            "value": field.extract(value),
+            "meaning": field.meaning(),
+        })
+    })
+    .collect()
 }
 
 fn value_of(reg: Reg, text: &str) -> Result<u32, String> {

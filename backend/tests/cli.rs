@@ -214,6 +214,41 @@ fn a_query_prints_one_line_of_json() {
 }
 
 #[test]
+fn a_query_for_people_has_names_and_fields_also_on_a_pipe() {
+    let server = Server::start(&[]);
+    let control = server.control();
+    let control = control.to_str().unwrap();
+    let human = run(&["query", "--human", control, "reg", "mem_ready"]);
+    let said = stdout(&human);
+    assert!(said.contains("name    MEM_READY\n"), "{said}");
+    assert!(said.contains("value   0xdeadbeaf\n"), "{said}");
+    let both = run(&["query", "--human", "--json", control, "info"]);
+    assert_eq!(both.status.code(), Some(2));
+}
+
+#[test]
+fn a_watched_question_is_answered_again_and_again_a_line_each() {
+    let server = Server::start(&[]);
+    let mut child = presil()
+        .arg("query")
+        .arg(server.control())
+        .args(["info", "--watch", "0.1"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let answers = BufReader::new(child.stdout.take().unwrap()).lines().take(3);
+    for answer in answers {
+        let answer: serde_json::Value = answer.unwrap().parse().unwrap();
+        assert_eq!(answer["chip"], "10c0");
+    }
+    // Nobody reads any more: that is its end, and a good one.
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let refused = run(&["query", "--watch", "ctl", "info"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("behind the question"));
+}
+
+#[test]
 fn a_query_without_an_answer_fails_and_says_why() {
     let server = Server::start(&[]);
     let control = server.control();
