@@ -71,6 +71,8 @@ u64 presil_now_ns(void);							/* atomic */
 void presil_query_system(struct presil_system_info *info);
 enum presil_wake presil_sleep(struct presil_device *presil, u64 timeout_ns,
 			      bool (*ready)(void *context), void *context);
+/* Handles the interrupts that were raised so far; false: some may be left. */
+bool presil_deliver(struct presil_device *presil);
 void presil_print(struct seq_file *to, const char *text, size_t bytes);
 
 struct presil_pages *presil_pages_alloc(struct presil_device *presil, size_t count,
@@ -89,7 +91,7 @@ void presil_query_times(const struct presil_device *presil, struct presil_times 
 /*
  * Rust functions. Those with an adapter are called under the device lock, which
  * is also that of the clients given to them;
- * those with a timeline need no lock, and presil_rs_interrupt no process.
+ * those with a timeline need no lock, and those marked "atomic" no process.
  */
 
 /* Registers with the latched status words, BIU's and advanced; a write to the first latches. */
@@ -113,16 +115,28 @@ int presil_rs_describe(struct presil_adapter *adapter, u64 bo,
 		       struct drm_presil_describe *description);
 void presil_rs_info(struct presil_adapter *adapter, struct drm_presil_info *info);
 bool presil_rs_reap(struct presil_adapter *adapter);	/* true: the GPU still runs */
+void presil_rs_attend(struct presil_adapter *adapter);
+int presil_rs_judge(struct presil_adapter *adapter, u64 fence);
+void presil_rs_drain(struct presil_adapter *adapter, u64 timeout_ns);
 int presil_rs_suspend(struct presil_adapter *adapter, u64 timeout_ns);
 int presil_rs_resume(struct presil_adapter *adapter);
 int presil_rs_list(struct presil_adapter *adapter, enum presil_listing what, struct seq_file *to);
 int presil_rs_bench(struct presil_adapter *adapter, struct seq_file *to);
 
-void presil_rs_interrupt(const struct presil_timeline *timeline, u32 biu, u32 advanced);
+/* What fence memory says. Atomic. */
+u64 presil_rs_in_memory(const struct presil_timeline *timeline);
+/*
+ * `before`: what fence memory said before the words were latched. One at a time.
+ * True: presil_rs_attend() has something to do. Atomic.
+ */
+bool presil_rs_interrupt(const struct presil_timeline *timeline, u64 before, u32 biu,
+			 u32 advanced);
 u64 presil_rs_completed(const struct presil_timeline *timeline);
 u64 presil_rs_submitted(const struct presil_timeline *timeline);
+/* Until the fence is over; how it ended says presil_rs_verdict(). */
 int presil_rs_wait(const struct presil_timeline *timeline, u64 fence, u64 timeout_ns);
-void presil_rs_drain(const struct presil_timeline *timeline, u64 timeout_ns);
+/* How a fence ended that is over. -EAGAIN: presil_rs_judge() finds out. */
+int presil_rs_verdict(const struct presil_timeline *timeline, u64 fence);
 void presil_rs_release(const struct presil_timeline *timeline);
 
 #endif

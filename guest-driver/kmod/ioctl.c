@@ -125,11 +125,14 @@ static int ioctl_copy(struct drm_device *drm, void *data, struct drm_file *file)
 
 static int ioctl_wait(struct drm_device *drm, void *data, struct drm_file *file)
 {
+	struct presil_device *presil = to_presil(drm);
 	struct drm_presil_wait *request = data;
+	int ret;
 
 	if (request->flags || request->pad)
 		return -EINVAL;
-	return presil_wait(to_presil(drm), request->fence, request->deadline_ns);
+	ret = presil_wait(presil, request->fence, request->deadline_ns);
+	return ret ? ret : presil_verdict(presil, request->fence);
 }
 
 struct describe {

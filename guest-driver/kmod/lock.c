@@ -24,7 +24,7 @@ int presil_lock(struct presil_device *presil)
 	return -ENODEV;
 }
 
-/* Waits for a fence until a point of CLOCK_MONOTONIC, without the lock. */
+/* Waits until a fence is over, or a point of CLOCK_MONOTONIC, without the lock. */
 int presil_wait(struct presil_device *presil, u64 fence, s64 deadline_ns)
 {
 	for (;;) {
@@ -41,12 +41,31 @@ int presil_wait(struct presil_device *presil, u64 fence, s64 deadline_ns)
 	}
 }
 
+/* How a fence ended that is over. */
+int presil_verdict(struct presil_device *presil, u64 fence)
+{
+	int cookie, ret;
+
+	if (!drm_dev_enter(&presil->drm, &cookie))
+		return -ENODEV;
+	ret = presil_rs_verdict(presil->timeline, fence);
+	drm_dev_exit(cookie);
+	if (ret != -EAGAIN)
+		return ret;
+	ret = presil_lock(presil);
+	if (ret)
+		return ret;
+	ret = presil_rs_judge(presil->adapter, fence);
+	mutex_unlock(&presil->lock);
+	return ret;
+}
+
 /* Whether a call that failed may succeed when the GPU has come further. */
 static bool may_succeed_later(const struct presil_device *presil, int error)
 {
 	/*
-	 * The ring is full, the client has too much in it, or memory belongs to
-	 * what was freed while the GPU uses it.
+	 * The ring is full or about to be restarted, the client has too much in
+	 * it, or memory belongs to what was freed while the GPU uses it.
 	 */
 	return error == -EBUSY || (error == -ENOMEM && presil->zombies);
 }
@@ -78,7 +97,7 @@ int presil_call(struct presil_device *presil,
 		if (ret == -EBUSY)
 			deadline = ktime_get_ns() + ROOM_DEADLINE_NS;
 		waited = presil_wait(presil, next, deadline);
-		if (waited && waited != -ECANCELED)
+		if (waited)
 			return waited == -ETIMEDOUT ? ret : waited;
 	}
 }

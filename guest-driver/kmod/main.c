@@ -60,7 +60,7 @@ static void stop_adapter(struct presil_device *presil)
 
 	mutex_lock(&presil->lock);
 	presil->patient = true;
-	presil_rs_drain(timeline, DRAIN_DEADLINE_NS);
+	presil_rs_drain(presil->adapter, DRAIN_DEADLINE_NS);
 	list_for_each_entry_safe(bo, next, &presil->bos, link)
 		presil_bo_destroy(bo);
 	/*
@@ -73,32 +73,46 @@ static void stop_adapter(struct presil_device *presil)
 	presil_rs_stop(presil->adapter);
 	presil->adapter = NULL;
 	mutex_unlock(&presil->lock);
-	cancel_work_sync(&presil->reaper);
+	cancel_work_sync(&presil->worker);
 }
 
-static void reap(struct work_struct *work)
+/* Looks at errors of the GPU, and gives back what it does not use any more. */
+static void work(struct work_struct *work)
 {
-	struct presil_device *presil = container_of(work, struct presil_device, reaper);
+	struct presil_device *presil = container_of(work, struct presil_device, worker);
 
 	mutex_lock(&presil->lock);
-	if (presil->adapter)
+	if (presil->adapter) {
+		presil_rs_attend(presil->adapter);
 		WRITE_ONCE(presil->zombies, presil_rs_reap(presil->adapter));
+	}
 	mutex_unlock(&presil->lock);
+	/* What a restart of the ring ended is over. */
+	wake_up_all(&presil->interrupted);
 }
 
-/* For interrupt handlers, with the two latched status words. */
-void presil_interrupt(struct presil_device *presil, u32 biu, u32 advanced)
+/* What the fences' memory says: for presil_interrupt(), read before the status is latched. */
+u64 presil_fence_memory(struct presil_device *presil)
 {
+	const struct presil_timeline *timeline = smp_load_acquire(&presil->timeline);
+
+	return timeline ? presil_rs_in_memory(timeline) : 0;
+}
+
+/* For interrupt handlers, with the two latched status words. One at a time. */
+void presil_interrupt(struct presil_device *presil, u64 before, u32 biu, u32 advanced)
+{
+	bool trouble;
 	const struct presil_timeline *timeline = smp_load_acquire(&presil->timeline);
 
 	presil->times.interrupted = ktime_get_ns();
 	presil->interrupts++;
 	if (!timeline)
 		return;
-	presil_rs_interrupt(timeline, biu, advanced);
+	trouble = presil_rs_interrupt(timeline, before, biu, advanced);
 	wake_up_all(&presil->interrupted);
-	if (READ_ONCE(presil->zombies))
-		schedule_work(&presil->reaper);
+	if (trouble || READ_ONCE(presil->zombies))
+		schedule_work(&presil->worker);
 }
 
 int presil_access(struct presil_device *presil, struct presil_op *ops, size_t count)
@@ -107,6 +121,11 @@ int presil_access(struct presil_device *presil, struct presil_op *ops, size_t co
 	presil->accesses += count;
 	presil->times.access_began = ktime_get_ns();
 	return presil->transport->access(presil, ops, count);
+}
+
+bool presil_deliver(struct presil_device *presil)
+{
+	return presil->transport->deliver(presil);
 }
 
 /* Until pm_runtime_put(). */
@@ -165,7 +184,7 @@ int presil_init(struct presil_device *presil, const struct presil_transport *tra
 	presil->dma = dma;
 	init_waitqueue_head(&presil->interrupted);
 	INIT_LIST_HEAD(&presil->bos);
-	INIT_WORK(&presil->reaper, reap);
+	INIT_WORK(&presil->worker, work);
 	return drmm_mutex_init(&presil->drm, &presil->lock);
 }
 

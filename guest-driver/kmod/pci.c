@@ -16,6 +16,7 @@
 struct presil_function {
 	struct presil_device presil;
 	struct pci_dev *pdev;
+	spinlock_t latching;
 	void __iomem *registers;
 	u64 registers_bytes;
 };
@@ -70,25 +71,47 @@ static void synchronize(struct presil_device *presil)
 	synchronize_irq(pci_irq_vector(function->pdev, 0));
 }
 
-static const struct presil_transport transport = {
-	.access = access,
-	.synchronize = synchronize,
-};
-
-/* The write latches both status words and acknowledges them (hardware reference 7.1). */
-static irqreturn_t handle_interrupt(int irq, void *context)
+/*
+ * The write latches both status words and acknowledges them (hardware reference
+ * 7.1). False if they say nothing, or the function is not there.
+ */
+static bool latch(struct presil_function *function)
 {
-	struct presil_function *function = context;
+	unsigned long flags;
 	u32 biu, advanced;
+	u64 before;
+	bool any;
 
+	spin_lock_irqsave(&function->latching, flags);
+	before = presil_fence_memory(&function->presil);
 	writel(0, function->registers + presil_rs_shadows[0]);
 	biu = readl(function->registers + presil_rs_shadows[0]);
 	advanced = readl(function->registers + presil_rs_shadows[1]);
+	any = (biu || advanced) && (biu != REGISTER_LOST || advanced != REGISTER_LOST);
+	if (any)
+		presil_interrupt(&function->presil, before, biu, advanced);
+	spin_unlock_irqrestore(&function->latching, flags);
+	return any;
+}
+
+static bool deliver(struct presil_device *presil)
+{
+	latch(container_of(presil, struct presil_function, presil));
+	return true;
+}
+
+static const struct presil_transport transport = {
+	.access = access,
+	.synchronize = synchronize,
+	.deliver = deliver,
+};
+
+static irqreturn_t handle_interrupt(int irq, void *context)
+{
+	struct presil_function *function = context;
+
 	/* An INTx line is shared: it may be another function's, also while this one is in reset. */
-	if ((!biu && !advanced) || (biu == REGISTER_LOST && advanced == REGISTER_LOST))
-		return function->pdev->msi_enabled ? IRQ_HANDLED : IRQ_NONE;
-	presil_interrupt(&function->presil, biu, advanced);
-	return IRQ_HANDLED;
+	return latch(function) || function->pdev->msi_enabled ? IRQ_HANDLED : IRQ_NONE;
 }
 
 static int map_bars(struct presil_function *function, struct presil_board *board)
@@ -164,6 +187,7 @@ static int presil_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (IS_ERR(function))
 		return PTR_ERR(function);
 	function->pdev = pdev;
+	spin_lock_init(&function->latching);
 	pci_set_drvdata(pdev, function);
 	ret = presil_init(&function->presil, &transport, &pdev->dev);
 	if (ret)

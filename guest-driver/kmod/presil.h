@@ -22,6 +22,8 @@ struct presil_transport {
 	int (*access)(struct presil_device *presil, struct presil_op *ops, size_t count);
 	/* When it returns, no interrupt handler runs that began before. */
 	void (*synchronize)(struct presil_device *presil);
+	/* Handles what the GPU signalled before the last access; false: some may be left. */
+	bool (*deliver)(struct presil_device *presil);
 };
 
 struct presil_device {
@@ -35,7 +37,7 @@ struct presil_device {
 	bool patient;					/* starting or stopping: signals do not end waits */
 	wait_queue_head_t interrupted;
 	struct list_head bos;				/* all of them, under the lock */
-	struct work_struct reaper;
+	struct work_struct worker;			/* for what interrupts leave to do */
 	bool zombies;					/* the GPU may still use what was freed */
 	u64 accesses;
 	u64 interrupts;
@@ -66,7 +68,8 @@ int presil_start(struct presil_device *presil, const struct presil_board *board)
 void presil_stop(struct presil_device *presil);
 int presil_suspend(struct presil_device *presil);
 int presil_resume(struct presil_device *presil);
-void presil_interrupt(struct presil_device *presil, u32 biu, u32 advanced);
+u64 presil_fence_memory(struct presil_device *presil);
+void presil_interrupt(struct presil_device *presil, u64 before, u32 biu, u32 advanced);
 int presil_keep_awake(struct drm_device *drm);
 
 /* The transports: virtio.c and pci.c */
@@ -76,6 +79,7 @@ extern struct pci_driver presil_pci_driver;
 /* lock.c */
 int presil_lock(struct presil_device *presil);
 int presil_wait(struct presil_device *presil, u64 fence, s64 deadline_ns);
+int presil_verdict(struct presil_device *presil, u64 fence);
 int presil_call(struct presil_device *presil,
 		int (*call)(struct presil_adapter *adapter, void *argument), void *argument);
 

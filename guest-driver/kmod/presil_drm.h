@@ -43,6 +43,8 @@ struct drm_presil_info {
 	__u64 fallbacks;	/* fences found done by polling, not by interrupt */
 	__u64 page_faults;	/* of the GPU */
 	struct drm_presil_segment segments[PRESIL_SEGMENTS];
+	__u64 bus_errors;	/* of the GPU: interrupts that said no memory answered */
+	__u64 hangs;		/* times ring 0 gave up and was restarted */
 };
 
 /* What the buffer is for: exactly one. */

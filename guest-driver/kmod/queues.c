@@ -65,27 +65,62 @@ static int post_event_buffer(struct presil_events *events, struct presil_event *
 	return virtqueue_add_inbuf(events->queue, &sg, 1, buffer, GFP_ATOMIC);
 }
 
-/* The only user of the event queue once the device runs, so it needs no lock. */
-static void events_arrived(struct virtqueue *queue)
+static void handle_event(struct presil_virtio *door, const struct presil_event *event, u32 bytes)
 {
-	struct presil_virtio *door = queue->vdev->priv;
+	if (bytes == sizeof(*event))
+		presil_interrupt(&door->presil, door->events.before,
+				 le32_to_cpu(event->biu_status),
+				 le32_to_cpu(event->advanced_status));
+	else
+		dev_err_once(&door->vdev->dev, "an event of %u bytes, expected %zu\n", bytes,
+			     sizeof(*event));
+}
+
+/* Handles every event that is there; returns how many. */
+static size_t take_events(struct presil_virtio *door)
+{
 	struct presil_events *events = &door->events;
-	struct presil_event *event;
-	bool any = false;
+	bool notify = false;
+	unsigned long flags;
+	size_t taken = 0;
 	u32 bytes;
 
-	while ((event = virtqueue_get_buf(queue, &bytes))) {
-		any = true;
-		if (bytes == sizeof(*event))
-			presil_interrupt(&door->presil, le32_to_cpu(event->biu_status),
-					 le32_to_cpu(event->advanced_status));
-		else
-			dev_err_once(&queue->vdev->dev, "an event of %u bytes, expected %zu\n",
-				     bytes, sizeof(*event));
+	spin_lock_irqsave(&events->lock, flags);
+	for (;;) {
+		u64 fence = presil_fence_memory(&door->presil);
+		struct presil_event *event = virtqueue_get_buf(events->queue, &bytes);
+
+		if (!event) {
+			/* Whatever comes from now on was latched after `fence` was read. */
+			events->before = fence;
+			break;
+		}
+		taken++;
+		handle_event(door, event, bytes);
 		post_event_buffer(events, event);
 	}
-	if (any)
-		virtqueue_kick(queue);
+	if (taken)
+		notify = virtqueue_kick_prepare(events->queue);
+	spin_unlock_irqrestore(&events->lock, flags);
+	if (notify)
+		virtqueue_notify(events->queue);
+	return taken;
+}
+
+static void events_arrived(struct virtqueue *queue)
+{
+	take_events(queue->vdev->priv);
+}
+
+/*
+ * What was signalled before a register access is in the queue when that has been
+ * answered, unless the device had no buffer left for it.
+ */
+bool presil_queues_deliver(struct presil_device *presil)
+{
+	struct presil_virtio *door = container_of(presil, struct presil_virtio, presil);
+
+	return take_events(door) < door->events.posted;
 }
 
 /*
@@ -102,10 +137,10 @@ int presil_queues_start(struct presil_virtio *door, u32 max_ops)
 	struct presil_events *events = &door->events;
 	struct device *dev = &door->vdev->dev;
 	struct virtqueue *queues[2];
-	size_t posted;
 	int ret;
 
 	spin_lock_init(&requests->lock);
+	spin_lock_init(&events->lock);
 	init_completion(&requests->done);
 	requests->max_ops = min_t(u32, max_ops, OPS_PER_REQUEST);
 	requests->ops = devm_kcalloc(dev, requests->max_ops, 2 * sizeof(*requests->ops), GFP_KERNEL);
@@ -118,10 +153,10 @@ int presil_queues_start(struct presil_virtio *door, u32 max_ops)
 		return ret;
 	requests->queue = queues[0];
 	events->queue = queues[1];
-	for (posted = 0; posted < EVENT_BUFFERS; posted++)
-		if (post_event_buffer(events, &events->buffers[posted]))
-			break;
-	if (posted)
+	while (events->posted < EVENT_BUFFERS &&
+	       !post_event_buffer(events, &events->buffers[events->posted]))
+		events->posted++;
+	if (events->posted)
 		return 0;
 	door->vdev->config->del_vqs(door->vdev);
 	return -ENOSPC;

@@ -41,7 +41,10 @@ struct presil_requests {
 /* Queue 1: interrupts. */
 struct presil_events {
 	struct virtqueue *queue;
+	spinlock_t lock;	/* the queue and `before` */
 	struct presil_event *buffers;
+	size_t posted;
+	u64 before;		/* fence memory, read before the next event was sent */
 };
 
 struct presil_virtio {
@@ -54,6 +57,7 @@ struct presil_virtio {
 int presil_queues_start(struct presil_virtio *door, u32 max_ops);
 void presil_queues_kick(struct presil_virtio *door);
 void presil_queues_find_doorbell(struct presil_virtio *door);
+bool presil_queues_deliver(struct presil_device *presil);
 int presil_queues_access(struct presil_device *presil, struct presil_op *ops, size_t count);
 
 #endif

@@ -97,6 +97,7 @@ static void synchronize(struct presil_device *presil)
 static const struct presil_transport transport = {
 	.access = presil_queues_access,
 	.synchronize = synchronize,
+	.deliver = presil_queues_deliver,
 };
 
 /* After this the device neither interrupts nor touches memory. */

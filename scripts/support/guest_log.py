@@ -13,6 +13,8 @@ from typing import Any
 LEVELLED = re.compile(r"<(\d+)>(?=\[)")
 """What `dmesg -r` puts before the timestamp: facility and level."""
 WARNING_LEVEL = 4
+PROVOKED = re.compile(r'presilctl: provokes "([^"]+)"')
+"""What a check says before it causes what the driver rightly complains of."""
 BOOT_ENDS = "presil: the boot ends here"
 DRM_ERROR = "*ERROR*"
 TAINTS = ("loading out-of-tree module taints kernel", "module verification failed")
@@ -96,6 +98,7 @@ def judge_levels(log: Sequence[str], emulated: bool) -> Judgement:
     start = next((n for n, line in enumerate(log) if BOOT_ENDS in line), -1)
     log = log[start + 1 :]
     result = Judgement()
+    wanted = list[str]()
     position = 0
     while position < len(log):
         level = LEVELLED.search(log[position])
@@ -104,8 +107,9 @@ def judge_levels(log: Sequence[str], emulated: bool) -> Judgement:
             result.slow.append(words)
             position = bounds(kind, log, position)[1] if kind else position + 1
             continue
+        wanted += PROVOKED.findall(words)
         if level and int(level[1]) & 7 <= WARNING_LEVEL:
-            if not any(taint in words for taint in TAINTS):
+            if not any(text in words for text in (*TAINTS, *wanted)):
                 result.complaints.append(words)
         position += 1
     return result

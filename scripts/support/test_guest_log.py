@@ -106,6 +106,11 @@ class Levels(unittest.TestCase):
         self.assertEqual(guest_log.judge_levels(["<12>[    1.000000] a"], True).complaints,
                          ["a"])
 
+    def test_what_a_check_provokes_is_no_complaint_from_there_on(self) -> None:
+        result = self.judged("3 gpu: page fault", '6 presilctl: provokes "page fault"',
+                             "3 gpu: page fault of x", "3 gpu: hang")
+        self.assertEqual(result.complaints, ["gpu: page fault", "gpu: hang"])
+
     def test_boot_and_taints_are_not_the_drivers(self) -> None:
         result = self.judged("4 early: bad", f"6 {guest_log.BOOT_ENDS}",
                              "4 presil: loading out-of-tree module taints kernel.",

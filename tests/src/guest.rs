@@ -95,12 +95,34 @@ impl Guest {
         }
     }
 
-    /// Waits for a fence of the GPU, a minute at most.
+    /// Waits for a fence of the GPU, a minute at most, and says how it ended.
+    /// The driver attends to errors meanwhile.
     ///
     /// # Errors
-    /// Those of [`Timeline::wait`].
-    pub fn wait(&self, fence: u64) -> Result<(), Error> {
-        self.timeline().wait(fence, 60 * SECOND)
+    /// Those of [`Timeline::wait`] and [`Adapter::judge`].
+    pub fn wait(&mut self, fence: u64) -> Result<(), Error> {
+        // A GPU that cannot be helped is lost, which the wait says.
+        _ = self.run();
+        self.timeline().wait(fence, 60 * SECOND)?;
+        self.adapter.judge(fence)
+    }
+
+    /// The GPU works until it has nothing to do, and the driver attends to each
+    /// error on the way, as the kernel module's work item does.
+    ///
+    /// # Errors
+    /// Those of [`Adapter::attend`].
+    pub fn run(&mut self) -> Result<(), Error> {
+        loop {
+            self.machine.run();
+            let before = self.timeline().counters();
+            self.adapter.attend()?;
+            self.machine.run();
+            let after = self.timeline().counters();
+            if after == before {
+                return Ok(());
+            }
+        }
     }
 
     /// The CPU reads a BO, touching its pages as it goes.

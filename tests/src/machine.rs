@@ -140,18 +140,19 @@ impl Machine {
             let had_work = gpu.has_work();
             gpu.step(STEP) == Progress::Pending || had_work
         };
-        self.deliver() || progress
+        self.take_interrupt() || progress
     }
 
     /// The interrupt handler, as the door would call it.
-    fn deliver(&self) -> bool {
+    fn take_interrupt(&self) -> bool {
         if !self.0.line.swap(false, Ordering::AcqRel) {
             return false;
         }
-        let latched = self.0.gpu.borrow_mut().latch_interrupts();
         let timeline = self.0.timeline.borrow().as_ref().and_then(Weak::upgrade);
+        let before = timeline.as_ref().map_or(0, |timeline| timeline.in_memory());
+        let latched = self.0.gpu.borrow_mut().latch_interrupts();
         if let Some(timeline) = timeline.filter(|_| !self.0.deaf.get()) {
-            timeline.interrupt(latched.biu, latched.advanced);
+            timeline.interrupt(before, latched.biu, latched.advanced);
         }
         true
     }
@@ -278,5 +279,10 @@ impl Interrupts for Machine {
             }
         }
         Wake::Ready
+    }
+
+    fn deliver(&self) -> bool {
+        self.take_interrupt();
+        true
     }
 }

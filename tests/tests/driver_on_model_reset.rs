@@ -113,19 +113,13 @@ fn a_fresh_buffer_whose_clearing_was_cut_off_still_starts_as_zeros() {
 }
 
 #[test]
-fn a_reset_brings_a_gpu_back_that_had_given_up() {
+fn a_reset_brings_a_gpu_back_that_was_lost() {
     let mut guest = guest();
     let bo = guest.create(4096, CreateFlags::READBACK).unwrap();
-    // A ring that was told nonsense halts, which software sees as a hang.
+    // Its doorbell is not answered.
     guest.adapter.fill(bo, 0, 4096, 1).unwrap();
-    let ring = guest.report.submission.unwrap().ring;
-    let nonsense = presil_device::VramOffset(ring.0);
-    guest
-        .machine
-        .vram()
-        .store_u32(nonsense, 0x7000_0000)
-        .unwrap();
-    guest.machine.run();
+    guest.machine.fail_call(Some(1));
+    assert_eq!(guest.adapter.fill(bo, 0, 4096, 1), Err(Error::Lost));
     assert!(guest.timeline().is_lost());
     assert_eq!(guest.adapter.fill(bo, 0, 4096, 2), Err(Error::Lost));
 

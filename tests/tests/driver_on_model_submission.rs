@@ -98,20 +98,48 @@ fn fini_waits_for_the_ring_and_then_gives_everything_back() {
 }
 
 #[test]
-fn a_ring_that_gave_up_is_noticed_at_once_and_an_engine_reset_frees_all() {
+fn a_ring_that_gave_up_costs_its_job_and_what_stood_behind_it_and_goes_on() {
     let mut guest = guest();
     let bo = bo(&mut guest);
-    let ring = guest.report.submission.unwrap().ring;
+    let fresh = guest.create(65536, CreateFlags::GPU_MOSTLY).unwrap();
+    let ready = guest.adapter.ready_fence(fresh).unwrap();
+    guest.wait(ready).unwrap();
+    let at = ring_tail(&guest);
     let fence = guest.adapter.fill(bo, 0, 4, 1).unwrap();
+    let behind = guest.adapter.fill(bo, 0, 4, 2).unwrap();
+    let unclear = guest.create(65536, CreateFlags::GPU_MOSTLY).unwrap();
     // Somebody scribbles over the ring before the GPU reads it.
-    guest
-        .machine
-        .vram()
-        .store_u32(VramOffset(ring.0), 0x7000_0000)
-        .unwrap();
-    assert_eq!(guest.wait(fence), Err(Error::Lost));
+    guest.machine.vram().store_u32(at, 0x7000_0000).unwrap();
+    guest.machine.run();
+    assert_eq!(guest.adapter.fill(bo, 0, 4, 3), Err(Error::Busy));
+    assert_eq!(guest.wait(fence), Err(Error::Io));
+    assert_eq!(guest.wait(behind), Err(Error::Canceled));
+    assert_eq!(guest.wait(ready), Ok(()), "long done");
     assert_eq!(guest.machine.slept_ns(), 0, "no timeout was needed");
+    assert_eq!(guest.timeline().counters().hangs, 1);
+    assert_eq!(guest.machine.log_lines().len(), 1);
+    let after = guest.adapter.fill(bo, 0, 4, 4).unwrap();
+    assert_eq!(guest.wait(after), Ok(()));
+    assert_eq!(guest.read(bo, 0, 4).unwrap(), [4, 0, 0, 0]);
+    let shown = guest.read(unclear, 0, 65536).unwrap();
+    assert!(shown.iter().all(|byte| *byte == 0), "cleared after all");
+    guest.adapter.destroy(fresh).unwrap();
+    guest.adapter.destroy(unclear).unwrap();
+    guest.adapter.destroy(bo).unwrap();
+    assert_eq!(guest.machine.ram().owned(), 2);
+    assert_eq!(guest.unload().unwrap().ram().owned(), 0);
+}
+
+#[test]
+fn a_gpu_that_is_lost_fails_fast_and_keeps_what_it_may_reach_until_an_engine_reset() {
+    let mut guest = guest();
+    let bo = bo(&mut guest);
+    let fence = guest.adapter.fill(bo, 0, 4, 1).unwrap();
+    guest.machine.fail_call(Some(1));
     assert_eq!(guest.adapter.fill(bo, 0, 4, 1), Err(Error::Lost));
+    guest.machine.fail_call(None);
+    guest.machine.set_deaf(true);
+    assert_eq!(guest.timeline().wait(fence, 1), Err(Error::Lost));
     assert_eq!(
         guest.create(4096, CreateFlags::GPU_MOSTLY),
         Err(Error::Lost)
@@ -147,13 +175,20 @@ fn a_page_fault_is_counted_and_the_ring_goes_on() {
         gpu.write(Reg::PtInvTrig.offset(), Width::B4, 0x40);
     });
     let fence = guest.adapter.fill(bo, 0, 65536, 3).unwrap();
-    _ = guest.wait(fence);
+    assert_eq!(guest.wait(fence), Err(Error::Io));
     assert!(guest.timeline().counters().page_faults > 0);
     let fault = guest
         .machine
         .gpu(|gpu| gpu.faults().next().cloned())
         .unwrap();
     assert_eq!(GpuVa(fault.va.0 & !0xfff), GpuVa(page * 4096));
+}
+
+/// Where the driver writes its next job.
+fn ring_tail(guest: &Guest) -> VramOffset {
+    let tail_at = RingWord::Tail.offset(0);
+    let tail = guest.machine.gpu(|gpu| gpu.read(tail_at, Width::B4));
+    VramOffset(guest.report.submission.unwrap().ring.0 + tail)
 }
 
 /// A job that the driver never submitted: fills four bytes at `va`, by writing

@@ -30,6 +30,9 @@ type Timeline = vidmm::Timeline<Kernel>;
 #[unsafe(export_name = "presil_rs_shadows")]
 static SHADOWS: [u32; 2] = [Reg::BiuShadow.offset(), Reg::AdvancedShadow.offset()];
 
+/// Not an error of `vidmm`: nobody knows yet.
+const EAGAIN: i32 = 11;
+
 /// As C functions report: 0 or a negative errno.
 fn status(result: Result<(), Error>) -> i32 {
     match result {
@@ -230,7 +233,29 @@ unsafe extern "C" fn presil_rs_info(driver: &mut Driver, info: &mut uapi::Info) 
             used_bytes: segment.usage,
             pinned_bytes: segment.pinned,
         }),
+        bus_errors: fences.bus_errors,
+        hangs: fences.hangs,
     };
+}
+
+/// Looks at the errors that interrupts told of.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_attend(driver: &mut Driver) {
+    if let Err(error) = driver.adapter.attend() {
+        log::line(Level::Error, format_args!("the GPU is lost: {error}"));
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_judge(driver: &Driver, fence: u64) -> i32 {
+    status(driver.adapter.judge(fence))
+}
+
+/// Waits for everything that was submitted.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_drain(driver: &mut Driver, timeout_ns: u64) {
+    // A GPU that hangs is dealt with when the adapter stops.
+    let _ = driver.adapter.drain(timeout_ns);
 }
 
 /// True while the GPU still works, so that more may be reaped later.
@@ -272,8 +297,19 @@ unsafe extern "C" fn presil_rs_resume(driver: &mut Driver) -> i32 {
 
 /// Called by the interrupt handler.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn presil_rs_interrupt(timeline: &Timeline, biu: u32, advanced: u32) {
-    timeline.interrupt(biu, advanced);
+unsafe extern "C" fn presil_rs_in_memory(timeline: &Timeline) -> u64 {
+    timeline.in_memory()
+}
+
+/// Called by the interrupt handler.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_interrupt(
+    timeline: &Timeline,
+    before: u64,
+    biu: u32,
+    advanced: u32,
+) -> bool {
+    timeline.interrupt(before, biu, advanced)
 }
 
 #[unsafe(no_mangle)]
@@ -291,11 +327,9 @@ unsafe extern "C" fn presil_rs_wait(timeline: &Timeline, fence: u64, timeout_ns:
     status(timeline.wait(fence, timeout_ns))
 }
 
-/// Waits for everything that was submitted.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn presil_rs_drain(timeline: &Timeline, timeout_ns: u64) {
-    // A GPU that hangs is dealt with when the adapter stops.
-    let _ = timeline.wait(timeline.submitted(), timeout_ns);
+unsafe extern "C" fn presil_rs_verdict(timeline: &Timeline, fence: u64) -> i32 {
+    timeline.verdict(fence).map_or(-EAGAIN, status)
 }
 
 #[unsafe(no_mangle)]

@@ -102,6 +102,7 @@ unsafe extern "C" {
         ready: unsafe extern "C" fn(*mut c_void) -> bool,
         context: *mut c_void,
     ) -> u32;
+    pub(crate) fn presil_deliver(device: *mut Device) -> bool;
     pub(crate) fn presil_print(to: *mut SeqFile, text: *const u8, bytes: usize);
 
     pub(crate) fn presil_pages_alloc(

@@ -191,4 +191,9 @@ impl Interrupts for Kernel {
             _ => Wake::Interrupted,
         }
     }
+
+    fn deliver(&self) -> bool {
+        // SAFETY: the device outlives its kernel side.
+        unsafe { glue::presil_deliver(self.device.as_ptr()) }
+    }
 }

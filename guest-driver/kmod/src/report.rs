@@ -53,12 +53,14 @@ pub(crate) fn init(w: &mut impl Write, report: &InitReport) -> fmt::Result {
 pub(crate) fn counters(w: &mut impl Write, counters: TimelineCounters) -> fmt::Result {
     write!(
         w,
-        r#"{{"submitted":{},"completed":{},"interrupts":{},"fallbacks":{},"page_faults":{}}}"#,
+        r#"{{"submitted":{},"completed":{},"interrupts":{},"fallbacks":{},"page_faults":{},"bus_errors":{},"hangs":{}}}"#,
         counters.submitted,
         counters.completed,
         counters.interrupts,
         counters.fallbacks,
-        counters.page_faults
+        counters.page_faults,
+        counters.bus_errors,
+        counters.hangs
     )
 }
 

@@ -1,7 +1,8 @@
 //! A device in sysfs: its driver, its power, its going and coming.
 
+use crate::device::Mapping;
 use crate::error::{Error, Result};
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// A device on its bus.
@@ -51,6 +52,14 @@ impl BusDevice {
     /// Sets one of its attributes.
     pub(crate) fn set(&self, attribute: &str, value: &str) -> Result<()> {
         write(&self.path.join(attribute), value)
+    }
+
+    /// Maps a part of one of its BARs, beside its driver: for that the kernel is
+    /// started with `iomem=relaxed`.
+    pub(crate) fn map_bar(&self, bar: u32, offset: u64, bytes: u64) -> Result<Mapping> {
+        let path = self.path.join(format!("resource{bar}"));
+        let file = File::options().read(true).write(true).open(&path);
+        Mapping::of(&file.map_err(Error::file(&path))?, offset, bytes)
     }
 
     /// Where its configuration space is.

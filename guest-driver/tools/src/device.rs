@@ -139,28 +139,7 @@ impl Device {
     }
 
     fn map(&self, offset: u64, bytes: u64, flags: MapFlags) -> Result<Mapping> {
-        let length = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let access = ProtFlags::READ | ProtFlags::WRITE;
-        let failed = |source| Error::Call {
-            call: "mmap",
-            source,
-        };
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let start = unsafe {
-            mmap(
-                std::ptr::null_mut(),
-                length,
-                access,
-                flags,
-                &self.node,
-                offset,
-            )
-        };
-        let start = NonNull::new(start.map_err(failed)?).ok_or(failed(Errno::NOMEM))?;
-        Ok(Mapping {
-            start,
-            bytes: length,
-        })
+        Mapping::new(&self.node, offset, bytes, flags)
     }
 
     /// Any ioctl; `T` has the layout that the number `OP` carries in it.
@@ -326,6 +305,44 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
+    /// A shared mapping of a part of a file.
+    pub(crate) fn of(file: &File, offset: u64, bytes: u64) -> Result<Self> {
+        Self::new(file, offset, bytes, MapFlags::SHARED)
+    }
+
+    fn new(file: &File, offset: u64, bytes: u64, flags: MapFlags) -> Result<Self> {
+        let length = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let failed = |source| Error::Call {
+            call: "mmap",
+            source,
+        };
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start = unsafe { mmap(std::ptr::null_mut(), length, access, flags, file, offset) };
+        let start = NonNull::new(start.map_err(failed)?).ok_or(failed(Errno::NOMEM))?;
+        Ok(Self {
+            start,
+            bytes: length,
+        })
+    }
+
+    /// One aligned store of 32 bits, `at` bytes from the beginning.
+    pub(crate) fn store(&self, at: u64, value: u32) -> Result<()> {
+        let inside = usize::try_from(at).ok().filter(|at| {
+            at.is_multiple_of(size_of::<u32>()) && at + size_of::<u32>() <= self.bytes
+        });
+        let at = inside.ok_or_else(|| Error::Wrong(format!("no word at {at:#x} of a mapping")))?;
+        // SAFETY: the word is inside the mapping and aligned, as its start is.
+        unsafe {
+            self.start
+                .as_ptr()
+                .byte_add(at)
+                .cast::<u32>()
+                .write_volatile(value);
+        };
+        Ok(())
+    }
+
     /// All bytes as they are now.
     pub(crate) fn read(&self) -> Result<Vec<u8>> {
         self.touch()?;

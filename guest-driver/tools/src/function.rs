@@ -2,10 +2,12 @@
 
 use crate::bus::{self, BusDevice};
 use crate::checks::{self, Context, Outcome};
+use crate::debugfs;
 use crate::device::{Buffer, Device, Mapping, PAGE};
 use crate::error::{Error, Result, ensure};
-use crate::messages::say;
+use crate::messages::{self, say};
 use crate::model::Model;
+use e3k_regs::Reg;
 use e3k_regs::fields::RingWord;
 use presil_uapi as uapi;
 use rustix::io::Errno;
@@ -59,6 +61,7 @@ const CASES: &[Case] = &[
         reset_in_use(function, model, "bus")
     }),
     ("asleep in D3 and back", |function, _| sleep(function)),
+    ("a job with a page fault ends in EIO", faulting_job),
 ];
 
 /// Runs every case, and the demo's checks after each. True if all passed.
@@ -198,6 +201,7 @@ fn ends_in(waiter: JoinHandle<Result<()>>, expected: Errno) -> Result<()> {
 /// A fence that the GPU could not write: while it may not reach memory.
 fn unfinished_fence(function: &BusDevice, vram: &Buffer, model: &Path) -> Result<u64> {
     let model = Model::open(model)?;
+    messages::provoke("no memory answered")?;
     set_bus_master(function, false)?;
     // A VRAM buffer needs nothing but the fence in RAM. Page 1: page 0 is looked at later.
     let fence = vram.start_fill(PAGE, PAGE, 0)?;
@@ -242,6 +246,45 @@ fn reset_in_use(function: &BusDevice, model: &Path, method: &str) -> Result<Stri
     reset(function, method)?;
     user.after_reset()?;
     Ok(format!("{method}: ECANCELED, data intact"))
+}
+
+/// A job that comes upon a page-table entry that somebody has cleared: its fence
+/// ends in an error, others' do not, and the fault is acknowledged.
+fn faulting_job(function: &BusDevice, model: &Path) -> Result<String> {
+    // In the middle of many pages, so that no TLB line that a neighbour filled has it.
+    const PAGES: u64 = 64;
+    const SPOILT: u64 = 40;
+    let model = Model::open(model)?;
+    let device = Device::open()?;
+    let [good, bad] = [1, PAGES].map(|n| device.create(uapi::CREATE_READBACK, n * PAGE, &[]));
+    let (good, bad) = (good?, bad?);
+    bad.map()?.touch()?;
+    let tables = debugfs::number(&debugfs::reserved_vma(&device)?["levels"][1], "gpu_phys")?;
+    let entry = tables + (bad.describe()?.gpu_va / PAGE + SPOILT) * 4;
+    messages::provoke("page fault of")?;
+    let window = function.map_bar(1, entry - entry % PAGE, PAGE)?;
+    window.store(entry % PAGE, 0)?;
+
+    let before = device.info()?;
+    good.fill(0, PAGE, 1)?;
+    match device.wait(bad.start_fill(0, PAGES * PAGE, 2)?) {
+        Err(Error::Call {
+            source: Errno::IO, ..
+        }) => {}
+        other => {
+            return Err(Error::Wrong(format!(
+                "the job with the fault ended in {other:?}, expected {}",
+                Errno::IO
+            )));
+        }
+    }
+    good.fill(0, PAGE, 3)?;
+    let faults = device.info()?.page_faults - before.page_faults;
+    ensure!(faults > 0, "INFO counts no page fault");
+    eventually("the fault is acknowledged", || {
+        Ok(model.register(Reg::MxuIntStatus.offset())? == 0)
+    })?;
+    Ok(format!("EIO, {faults} page faults, others' jobs are good"))
 }
 
 /// With nobody at the node and no buffer the function sleeps; the next open wakes it.

@@ -29,12 +29,12 @@ pub(crate) fn info(device: &Device) -> Result<()> {
     }
     println!();
     println!(
-        "fences   {} submitted, {} completed; {} interrupts, {} found by polling; {} page faults",
-        info.fence_submitted,
-        info.fence_completed,
-        info.interrupts,
-        info.fallbacks,
-        info.page_faults
+        "fences   {} submitted, {} completed; {} interrupts, {} found by polling",
+        info.fence_submitted, info.fence_completed, info.interrupts, info.fallbacks
+    );
+    println!(
+        "errors   {} page faults, {} bus errors, {} hangs",
+        info.page_faults, info.bus_errors, info.hangs
     );
     Ok(())
 }

@@ -73,6 +73,10 @@ pub struct Info {
     pub page_faults: u64,
     /// Local visible, local invisible, PCIe snooped, PCIe unsnooped.
     pub segments: [Segment; SEGMENTS],
+    /// Bus errors of the GPU: interrupts that said no memory answered.
+    pub bus_errors: u64,
+    /// Times the GPU gave up and was restarted.
+    pub hangs: u64,
 }
 
 /// Pages `[first_page, last_page)` of the local visible segment.

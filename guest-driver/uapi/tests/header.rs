@@ -25,7 +25,7 @@ fn ours() -> Values {
     let mut v = Values::new();
     layout!(v, "drm_presil_segment", Segment, gpu_va bytes used_bytes pinned_bytes);
     layout!(v, "drm_presil_info", Info, flags vendor_id device_id vram_bytes visible_bytes
-        fence_submitted fence_completed interrupts fallbacks page_faults segments);
+        fence_submitted fence_completed interrupts fallbacks page_faults segments bus_errors hangs);
     layout!(v, "drm_presil_window", Window, first_page last_page);
     layout!(v, "drm_presil_create", Create, bytes flags window_count windows handle pad);
     layout!(v, "drm_presil_map_offset", MapOffset, handle flags offset);

@@ -13,6 +13,7 @@ use crate::ring::Ring;
 use crate::segments::{Bus, SegmentId, SegmentInfo};
 use crate::submit::{self, BASE_ALIGN, SIZE_ALIGN};
 use crate::timeline::Timeline;
+use crate::trouble::TroubleLog;
 use alloc::collections::BinaryHeap;
 use alloc::sync::Arc;
 use core::cmp::Reverse;
@@ -26,11 +27,12 @@ pub use crate::memory::Leftovers;
 pub struct Adapter<O: Os> {
     pub(crate) memory: Memory<O>,
     pub(crate) gart: Gart,
-    ring: Ring,
-    timeline: Arc<Timeline<O>>,
+    pub(crate) ring: Ring,
+    pub(crate) timeline: Arc<Timeline<O>>,
     options: Options,
     /// Destroyed BOs whose memory is not given back yet, by last use. Has room for all BOs.
     zombies: BinaryHeap<Reverse<(u64, u64)>>,
+    pub(crate) trouble: TroubleLog,
 }
 
 /// A page for the CPU's page table.
@@ -93,6 +95,7 @@ impl<O: Os> Adapter<O> {
             timeline,
             options,
             zombies: BinaryHeap::new(),
+            trouble: TroubleLog::default(),
         }
     }
 
@@ -195,8 +198,8 @@ impl<O: Os> Adapter<O> {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a range that is empty, misaligned or not inside
-    /// the BO, [`Error::Busy`] when the ring is full, [`Error::NoMemory`],
-    /// [`Error::Lost`].
+    /// the BO, [`Error::Busy`] when the ring is full or wants
+    /// [`Self::attend`], [`Error::NoMemory`], [`Error::Lost`].
     pub fn fill(&mut self, bo: BoId, offset: u64, bytes: u64, pattern: u32) -> Result<u64, Error> {
         let at = self.gpu_range(bo, offset, bytes)?;
         self.make_resident(bo)?;
@@ -335,7 +338,7 @@ impl<O: Os> Adapter<O> {
     /// # Errors
     /// Those of [`Timeline::wait`]: something is unfinished, and a reset ends it.
     pub fn suspend(&mut self, timeout_ns: u64) -> Result<(), Error> {
-        self.timeline.wait(self.timeline.submitted(), timeout_ns)?;
+        self.drain(timeout_ns)?;
         self.reap();
         Ok(())
     }
@@ -360,8 +363,14 @@ impl<O: Os> Adapter<O> {
         chip.vram_bytes(&identity)?;
         let mut flush = chip.invalidate_all();
         self.memory.registers.replay(os, &mut flush)?;
+        self.begin_again(false)
+    }
+
+    /// Ring 0 is empty and stands at its beginning: ends what was unfinished,
+    /// and clears what a cut-off fill was to clear. `guilty`: see [`Timeline::restart`].
+    pub(crate) fn begin_again(&mut self, guilty: bool) -> Result<(), Error> {
         self.ring.restart();
-        let completed = self.timeline.restart();
+        let completed = self.timeline.restart(guilty);
         for bo in self.memory.bos.iter_mut() {
             if bo.ready > completed {
                 bo.ready = NEVER;
@@ -384,8 +393,9 @@ impl<O: Os> Adapter<O> {
     ///
     /// # Errors
     /// What was left behind.
-    pub fn fini(self) -> Result<(), Leftovers> {
-        let idle = self.drain();
+    pub fn fini(mut self) -> Result<(), Leftovers> {
+        let done = self.drain(self.options.idle_timeout_ns);
+        let idle = self.stop(done.is_ok());
         // The timeline shares the fence page, which is given back below.
         drop(self.timeline);
         let left = self.memory.unwind(idle);
@@ -394,12 +404,10 @@ impl<O: Os> Adapter<O> {
 
     /// Stops the ring. True if the GPU is shown to do nothing: every fence is
     /// done, or nothing is busy after the engine was reset.
-    fn drain(&self) -> bool {
-        let newest = self.timeline.submitted();
-        let done = self.timeline.wait(newest, self.options.idle_timeout_ns);
+    fn stop(&self, done: bool) -> bool {
         let chip = self.memory.mm_mgr.chip;
         let stopped = self.os().access(&mut [chip.stop_ring(self.ring.va)]);
-        if stopped.is_ok() && done.is_err() {
+        if stopped.is_ok() && !done {
             let mut reset = chip.reset_engine();
             return self.os().access(&mut reset).is_ok() && reset[2].value == 0;
         }
@@ -472,6 +480,9 @@ impl<O: Os> Adapter<O> {
 
     /// Submits work and adds its fence to the BOs it uses.
     fn submit(&mut self, uses: &[BoId], work: impl Fn(&mut Writer<'_>)) -> Result<u64, Error> {
+        if self.timeline.is_hung() {
+            return Err(Error::Busy);
+        }
         let os = &*self.memory.os;
         let chip = self.memory.mm_mgr.chip;
         let fence = self.ring.submit(os, chip, &self.timeline, work)?;

@@ -4,10 +4,11 @@
 use crate::Error;
 use crate::platform::RegisterOp;
 use crate::registers::{read, write};
+use core::fmt;
 use e3k_regs::chip::MemoryChannels;
 use e3k_regs::fields::{
-    AdapterControl, AdvancedInterrupts, BiuInterrupts, EngineReset, InvalidateAddress,
-    InvalidateTrigger, MmuMode, RingAddress, RingWord, TlbTarget,
+    AdapterControl, AdvancedInterrupts, BiuInterrupts, EngineReset, FaultClient, FaultStatus0,
+    InvalidateAddress, InvalidateTrigger, MmuMode, RingAddress, RingWord, TlbTarget,
 };
 use e3k_regs::pte::{L2Entry, L3Entry, Ttbr};
 use e3k_regs::register::{L1_PER_PROCESS, MEM_READY, PROCESS_IDS};
@@ -49,13 +50,24 @@ pub trait ChipOps: Sync {
 
     /// The read that [`Self::enable_interrupts`] wants.
     fn interrupt_gate(&self) -> RegisterOp;
-    /// Opens the gate for fences, page faults and a ring that gave up. The
-    /// first two writes must read back.
+    /// Opens the gate for fences, page faults, bus errors and a ring that gave
+    /// up. The first two writes must read back.
     fn enable_interrupts(&self, gate: RegisterOp) -> [RegisterOp; 4];
     /// True if a latched status says that a translation failed.
     fn is_page_fault(&self, biu_status: u32) -> bool;
+    /// True if a latched status says that no memory answered an access.
+    fn is_bus_error(&self, biu_status: u32) -> bool;
+    /// True if a latched status says that a fence was signalled.
+    fn is_fence(&self, advanced_status: u32) -> bool;
     /// True if a latched status says that the command processor gave up.
     fn is_hang(&self, advanced_status: u32) -> bool;
+
+    /// The reads that [`Self::fault`] wants.
+    fn fault_registers(&self) -> [RegisterOp; 3];
+    /// What those reads say; `None`: no page fault waits to be acknowledged.
+    fn fault(&self, registers: &[RegisterOp; 3]) -> Option<Fault>;
+    /// Acknowledges a fault: rings that stand at it go on.
+    fn clear_fault(&self, fault: &Fault) -> [RegisterOp; 2];
 
     /// Starts ring 0, empty.
     fn start_ring(&self, at: GpuVa, bytes: u32) -> [RegisterOp; 5];
@@ -68,6 +80,41 @@ pub trait ChipOps: Sync {
     fn ring_head(&self) -> u32;
     /// Offset of ring 0's write pointer.
     fn ring_tail(&self) -> u32;
+}
+
+/// The first page fault since the last one was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// One bit for each client that had a fault since then.
+    pub clients: u32,
+    /// The address.
+    pub va: GpuVa,
+    /// The level of the entry that is not valid, 1 to 3; 0: none of them.
+    pub level: u8,
+    /// Whose address space.
+    pub process_id: u8,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("page fault of ")?;
+        let clients = FaultClient::ALL.iter();
+        let mut clients = clients.filter(|client| self.clients >> **client as u32 & 1 == 1);
+        match clients.next() {
+            Some(first) => f.write_str(first.name())?,
+            None => write!(f, "clients {:#x}", self.clients)?,
+        }
+        for client in clients {
+            write!(f, ", {}", client.name())?;
+        }
+        let Self {
+            va,
+            level,
+            process_id,
+            ..
+        } = self;
+        write!(f, " at {va}, level {level}, process id {process_id}")
+    }
 }
 
 /// The e3k family in VA mode.
@@ -189,7 +236,9 @@ impl ChipOps for E3k {
     }
 
     fn enable_interrupts(&self, gate: RegisterOp) -> [RegisterOp; 4] {
-        let biu = BiuInterrupts::new().with_page_fault(true);
+        let biu = BiuInterrupts::new()
+            .with_page_fault(true)
+            .with_master_abort(true);
         let advanced = AdvancedInterrupts::new()
             .with_fence(true)
             .with_csp_timeout(true);
@@ -213,8 +262,36 @@ impl ChipOps for E3k {
         BiuInterrupts::from_bits(biu_status).page_fault()
     }
 
+    fn is_bus_error(&self, biu_status: u32) -> bool {
+        BiuInterrupts::from_bits(biu_status).master_abort()
+    }
+
+    fn is_fence(&self, advanced_status: u32) -> bool {
+        AdvancedInterrupts::from_bits(advanced_status).fence()
+    }
+
     fn is_hang(&self, advanced_status: u32) -> bool {
         AdvancedInterrupts::from_bits(advanced_status).csp_timeout()
+    }
+
+    fn fault_registers(&self) -> [RegisterOp; 3] {
+        [Reg::MxuIntStatus, Reg::FaultStatus0, Reg::FaultStatus1].map(|reg| read(reg.offset()))
+    }
+
+    fn fault(&self, registers: &[RegisterOp; 3]) -> Option<Fault> {
+        let [clients, status0, status1] = registers.map(|op| op.value);
+        let status0 = FaultStatus0::from_bits(status0);
+        (clients != 0).then(|| Fault {
+            clients,
+            va: GpuVa(u64::from(status0.va_high()) << 32 | u64::from(status1)),
+            level: status0.level(),
+            process_id: status0.process_id(),
+        })
+    }
+
+    fn clear_fault(&self, fault: &Fault) -> [RegisterOp; 2] {
+        let status = Reg::MxuIntStatus.offset();
+        [write(status, fault.clients), read(status)]
     }
 
     fn start_ring(&self, at: GpuVa, bytes: u32) -> [RegisterOp; 5] {

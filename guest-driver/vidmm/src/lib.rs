@@ -19,6 +19,7 @@ mod adapter;
 mod bo;
 mod chip;
 mod client;
+mod ends;
 mod error;
 mod gart;
 mod init;
@@ -33,6 +34,7 @@ mod ring;
 mod segments;
 mod submit;
 mod timeline;
+mod trouble;
 mod zones;
 
 #[cfg(test)]
@@ -40,7 +42,7 @@ mod tests;
 
 pub use adapter::{Adapter, Description, Frame, Leftovers};
 pub use bo::BoId;
-pub use chip::ChipOps;
+pub use chip::{ChipOps, Fault};
 pub use client::{CLIENT_BYTES, CLIENT_JOBS, Client};
 pub use error::Error;
 pub use init::{InitError, Options};

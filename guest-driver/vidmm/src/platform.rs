@@ -178,6 +178,12 @@ pub trait Interrupts {
     /// asked at once, and after each interrupt has been given to
     /// [`crate::Timeline::interrupt`].
     fn wait(&self, timeout_ns: u64, ready: &mut dyn FnMut() -> bool) -> Wake;
+
+    /// Gives [`crate::Timeline::interrupt`] what the GPU has signalled up to the
+    /// end of the last [`Registers::access`], and returns when it has it. False
+    /// if something may be left for want of room: access a register, and call
+    /// again. May sleep.
+    fn deliver(&self) -> bool;
 }
 
 /// All of it.

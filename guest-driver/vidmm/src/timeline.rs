@@ -1,8 +1,14 @@
 //! Ring 0's fences as the CPU sees them. Needs no lock: an interrupt handler
 //! publishes, waiters wait, submitters count.
+//!
+//! That a fence is done says nothing about how its job went: the GPU drops an
+//! access that fails, tells it by a status bit, and writes the fence as ever.
+//! So a fence is *judged* apart from its being done: it is, as soon as every
+//! status that the GPU raised before it has been seen here.
 
 use crate::Error;
 use crate::chip::ChipOps;
+use crate::ends::{End, Ends};
 use crate::platform::{Os, Wake};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +32,18 @@ pub struct TimelineCounters {
     pub fallbacks: u64,
     /// Interrupts that reported a page fault.
     pub page_faults: u64,
+    /// Interrupts that reported a bus error: no memory at an address.
+    pub bus_errors: u64,
+    /// Interrupts that reported a ring that gave up.
+    pub hangs: u64,
+}
+
+/// What an interrupt left to do for somebody who may sleep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) page_fault: bool,
+    pub(crate) bus_error: bool,
+    pub(crate) hang: bool,
 }
 
 /// The fences of ring 0: numbers from 1 on, done in order.
@@ -36,12 +54,18 @@ pub struct Timeline<O: Os> {
     memory: Arc<O::Pages>,
     submitted: AtomicU64,
     completed: AtomicU64,
+    /// Every status raised up to here has been seen.
+    judged: AtomicU64,
     interrupts: AtomicU64,
     fallbacks: AtomicU64,
     page_faults: AtomicU64,
+    bus_errors: AtomicU64,
+    hangs: AtomicU64,
+    faulted: AtomicBool,
+    unanswered: AtomicBool,
+    hung: AtomicBool,
     lost: AtomicBool,
-    /// The fences that the last reset to find any found unfinished: first and last.
-    canceled: [AtomicU64; 2],
+    ends: Ends,
 }
 
 impl<O: Os> Timeline<O> {
@@ -52,25 +76,51 @@ impl<O: Os> Timeline<O> {
             memory,
             submitted: AtomicU64::new(0),
             completed: AtomicU64::new(0),
+            judged: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),
             fallbacks: AtomicU64::new(0),
             page_faults: AtomicU64::new(0),
+            bus_errors: AtomicU64::new(0),
+            hangs: AtomicU64::new(0),
+            faulted: AtomicBool::new(false),
+            unanswered: AtomicBool::new(false),
+            hung: AtomicBool::new(false),
             lost: AtomicBool::new(false),
-            canceled: [AtomicU64::new(1), AtomicU64::new(0)],
+            ends: Ends::new(),
         }
     }
 
-    /// For the interrupt handler, with the two latched status words: takes no
-    /// lock and allocates nothing.
-    pub fn interrupt(&self, biu_status: u32, advanced_status: u32) {
-        self.interrupts.fetch_add(1, Ordering::Relaxed);
-        if self.chip.is_page_fault(biu_status) {
-            self.page_faults.fetch_add(1, Ordering::Relaxed);
+    /// For the interrupt handler, with the two latched status words and
+    /// `before`, what [`Self::in_memory`] said at a moment before they were
+    /// latched. Takes no lock and allocates nothing; one call at a time. True if
+    /// [`Adapter::attend`](crate::Adapter::attend) has something to do.
+    pub fn interrupt(&self, before: u64, biu_status: u32, advanced_status: u32) -> bool {
+        let count = |counter: &AtomicU64, yes: bool| {
+            counter.fetch_add(u64::from(yes), Ordering::Relaxed);
+        };
+        let page_fault = self.chip.is_page_fault(biu_status);
+        let bus_error = self.chip.is_bus_error(biu_status);
+        let hang = self.chip.is_hang(advanced_status);
+        count(&self.interrupts, true);
+        count(&self.page_faults, page_fault);
+        count(&self.bus_errors, bus_error);
+        count(&self.hangs, hang);
+        let judged = self.judged.load(Ordering::Acquire);
+        let done = self.publish();
+        if page_fault || bus_error || hang {
+            // Whose error it was, the words do not say: a job that was not
+            // judged yet and had begun.
+            let last = (done + 1).min(self.submitted());
+            self.ends.record(End::Failed, judged + 1, last);
         }
-        self.publish();
-        if self.chip.is_hang(advanced_status) {
-            self.mark_lost();
-        }
+        // Fences are signalled once each, in order: one of those not judged is
+        // behind this signal, so at least the first one is.
+        let signalled = judged + u64::from(self.chip.is_fence(advanced_status));
+        self.set_judged(before.max(signalled.min(done)));
+        self.faulted.fetch_or(page_fault, Ordering::AcqRel);
+        self.unanswered.fetch_or(bus_error, Ordering::AcqRel);
+        self.hung.fetch_or(hang, Ordering::AcqRel);
+        page_fault || bus_error || hang
     }
 
     /// The newest fence known to be done.
@@ -83,33 +133,60 @@ impl<O: Os> Timeline<O> {
         self.submitted.load(Ordering::Acquire)
     }
 
-    /// True once the GPU has given up or a doorbell failed: nothing more will
-    /// complete before it is reset.
+    /// What fence memory says; never more than was submitted. For interrupt
+    /// handlers too.
+    pub fn in_memory(&self) -> u64 {
+        self.os.load_u64(&self.memory, 0).min(self.submitted())
+    }
+
+    /// True once the GPU cannot be brought to work or a doorbell failed:
+    /// nothing more will complete before it is reset.
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Waits until `fence` is done. 0 is always done.
+    /// True if the ring gave up and nobody has restarted it yet.
+    pub(crate) fn is_hung(&self) -> bool {
+        self.hung.load(Ordering::Acquire)
+    }
+
+    /// Waits until `fence` is over, however it ended ([`Self::verdict`]). 0 is
+    /// always over.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a fence never submitted, [`Error::Canceled`] for
-    /// one that the last reset ended, [`Error::Lost`], [`Error::TimedOut`],
-    /// [`Error::Interrupted`].
+    /// [`Error::Invalid`] for a fence never submitted, [`Error::Lost`],
+    /// [`Error::TimedOut`], [`Error::Interrupted`].
     pub fn wait(&self, fence: u64, timeout_ns: u64) -> Result<(), Error> {
+        self.wait_or(fence, timeout_ns, || false).map(|_| ())
+    }
+
+    /// The same, but ends early, with false, when an error of the GPU wants to
+    /// be looked at: by who has the device lock, without which nobody else can.
+    pub(crate) fn wait_attentively(&self, fence: u64, timeout_ns: u64) -> Result<bool, Error> {
+        self.wait_or(fence, timeout_ns, || self.has_trouble())
+    }
+
+    fn wait_or(
+        &self,
+        fence: u64,
+        timeout_ns: u64,
+        enough: impl Fn() -> bool,
+    ) -> Result<bool, Error> {
         if fence > self.submitted() {
             return Err(Error::Invalid);
         }
         let deadline = self.os.now_ns().saturating_add(timeout_ns);
         loop {
             let left = deadline.saturating_sub(self.os.now_ns());
-            match self.sleep(fence, left.min(SLICE_NS)) {
-                Wake::Ready if self.completed() >= fence => return self.verdict(fence),
-                Wake::Ready => return Err(Error::Lost),
+            match self.sleep(fence, left.min(SLICE_NS), &enough) {
+                Wake::Ready if self.completed() >= fence => return Ok(true),
+                Wake::Ready if self.is_lost() => return Err(Error::Lost),
+                Wake::Ready => return Ok(false),
                 Wake::Interrupted => return Err(Error::Interrupted),
                 Wake::TimedOut => {}
             }
             if self.poll(fence) {
-                return self.verdict(fence);
+                return Ok(true);
             }
             if left <= SLICE_NS {
                 return Err(Error::TimedOut);
@@ -117,14 +194,24 @@ impl<O: Os> Timeline<O> {
         }
     }
 
+    /// How a fence ended that is over. `None`: nobody knows yet, ask
+    /// [`Adapter::judge`](crate::Adapter::judge).
+    pub fn verdict(&self, fence: u64) -> Option<Result<(), Error>> {
+        let judged = self.judged.load(Ordering::Acquire);
+        (fence <= judged).then(|| self.ends.of(fence))
+    }
+
     /// All counters.
     pub fn counters(&self) -> TimelineCounters {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         TimelineCounters {
             completed: self.completed(),
             submitted: self.submitted(),
-            interrupts: self.interrupts.load(Ordering::Relaxed),
-            fallbacks: self.fallbacks.load(Ordering::Relaxed),
-            page_faults: self.page_faults.load(Ordering::Relaxed),
+            interrupts: count(&self.interrupts),
+            fallbacks: count(&self.fallbacks),
+            page_faults: count(&self.page_faults),
+            bus_errors: count(&self.bus_errors),
+            hangs: count(&self.hangs),
         }
     }
 
@@ -137,34 +224,51 @@ impl<O: Os> Timeline<O> {
         self.lost.store(true, Ordering::Release);
     }
 
-    /// After a reset: what the GPU had not finished is over, and it is not lost
-    /// any more. Returns the newest fence that was really done.
-    pub(crate) fn restart(&self) -> u64 {
-        self.publish();
-        let [first, last] = &self.canceled;
-        let (completed, submitted) = (self.completed(), self.submitted());
-        if completed < submitted {
-            first.store(completed + 1, Ordering::Relaxed);
-            last.store(submitted, Ordering::Relaxed);
+    /// Every status that was raised before fence memory said `fence` has been
+    /// given to [`Self::interrupt`].
+    pub(crate) fn set_judged(&self, fence: u64) {
+        self.judged.fetch_max(fence, Ordering::AcqRel);
+    }
+
+    fn has_trouble(&self) -> bool {
+        [&self.faulted, &self.unanswered, &self.hung]
+            .iter()
+            .any(|flag| flag.load(Ordering::Acquire))
+    }
+
+    /// What interrupts left to do since the last call.
+    pub(crate) fn take_trouble(&self) -> Trouble {
+        let take = |flag: &AtomicBool| flag.swap(false, Ordering::AcqRel);
+        Trouble {
+            page_fault: take(&self.faulted),
+            bus_error: take(&self.unanswered),
+            hang: take(&self.hung),
         }
-        // Whoever sees a canceled fence as completed sees that it is canceled.
-        self.completed.store(submitted, Ordering::Release);
+    }
+
+    /// After a reset: what the GPU had not finished is over, and it is not lost
+    /// any more. So is what nobody can judge any more. `guilty`: the first job
+    /// that was not finished is why. Returns the newest fence that was really done.
+    pub(crate) fn restart(&self, guilty: bool) -> u64 {
+        let completed = self.publish();
+        let submitted = self.submitted();
+        let mut cut = self.judged.load(Ordering::Acquire).min(completed) + 1;
+        if guilty {
+            let end = (completed + 1).min(submitted);
+            self.ends.record(End::Failed, cut, end);
+            cut = end + 1;
+        }
+        self.ends.record(End::Canceled, cut, submitted);
+        // Whoever sees a canceled fence as over sees that it is canceled.
+        self.set_judged(submitted);
+        self.completed.fetch_max(submitted, Ordering::AcqRel);
+        self.take_trouble();
         self.lost.store(false, Ordering::Release);
         completed
     }
 
-    /// What became of a fence that is over.
-    fn verdict(&self, fence: u64) -> Result<(), Error> {
-        let [first, last] = &self.canceled;
-        let canceled = first.load(Ordering::Relaxed)..=last.load(Ordering::Relaxed);
-        if canceled.contains(&fence) {
-            return Err(Error::Canceled);
-        }
-        Ok(())
-    }
-
-    fn sleep(&self, fence: u64, timeout_ns: u64) -> Wake {
-        let mut ready = || self.completed() >= fence || self.is_lost();
+    fn sleep(&self, fence: u64, timeout_ns: u64, enough: &impl Fn() -> bool) -> Wake {
+        let mut ready = || self.completed() >= fence || self.is_lost() || enough();
         if ready() {
             return Wake::Ready;
         }
@@ -177,19 +281,16 @@ impl<O: Os> Timeline<O> {
             return false;
         }
         // A signal ends the grace early and says nothing of the interrupt.
-        if self.sleep(fence, GRACE_NS) == Wake::TimedOut {
+        if self.sleep(fence, GRACE_NS, &|| false) == Wake::TimedOut {
             self.fallbacks.fetch_add(1, Ordering::Relaxed);
         }
         self.publish();
         true
     }
 
-    fn publish(&self) {
-        self.completed.fetch_max(self.in_memory(), Ordering::AcqRel);
-    }
-
-    /// What fence memory says; never more than was submitted.
-    fn in_memory(&self) -> u64 {
-        self.os.load_u64(&self.memory, 0).min(self.submitted())
+    /// Returns the newest fence known to be done.
+    fn publish(&self) -> u64 {
+        let found = self.in_memory();
+        self.completed.fetch_max(found, Ordering::AcqRel).max(found)
     }
 }

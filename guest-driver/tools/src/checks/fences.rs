@@ -1,6 +1,6 @@
 //! How the GPU's work was noticed to be done.
 
-use super::{Check, Context};
+use super::{Check, Context, errors};
 use crate::error::{Result, ensure};
 
 pub(super) const CHECKS: &[Check] = &[Check {
@@ -26,9 +26,12 @@ fn fences(context: &Context) -> Result<String> {
         info.interrupts
     );
     ensure!(
-        info.page_faults == 0,
-        "the GPU had {} page faults",
-        info.page_faults
+        errors(&info) == context.errors_at_start,
+        "the GPU had {} page faults and {} bus errors and gave up {} times, {} errors of it before",
+        info.page_faults,
+        info.bus_errors,
+        info.hangs,
+        context.errors_at_start
     );
     Ok(format!(
         "{completed} fences, {} interrupts, 0 found by polling",

@@ -28,17 +28,20 @@ pub(crate) struct Context {
     pub(crate) small: bool,
     /// The segments before the first check.
     pub(crate) at_start: [uapi::Segment; uapi::SEGMENTS],
+    /// Errors that the GPU had before the first check.
+    pub(crate) errors_at_start: u64,
 }
 
 impl Context {
     /// Remembers how things are before the first check.
     pub(crate) fn new(device: Device, model: Option<Model>) -> Result<Self> {
-        let at_start = device.info()?.segments;
+        let info = device.info()?;
         Ok(Self {
             device,
             model,
             small: false,
-            at_start,
+            at_start: info.segments,
+            errors_at_start: errors(&info),
         })
     }
 
@@ -50,6 +53,11 @@ impl Context {
         let none = || Error::Skipped("there is no line to the model (--model)".into());
         self.model.as_ref().ok_or_else(none)
     }
+}
+
+/// How often the GPU had an error.
+fn errors(info: &uapi::Info) -> u64 {
+    info.page_faults + info.bus_errors + info.hangs
 }
 
 /// A named condition; says in words what was seen.

@@ -44,6 +44,8 @@ pub(super) struct State {
     pub(super) stuck: RefCell<BTreeSet<u32>>,
     pub(super) now_ns: Cell<u64>,
     pub(super) on_wait: RefCell<Option<Box<dyn FnMut()>>>,
+    /// What [`Interrupts::deliver`] does.
+    pub(super) on_deliver: RefCell<Option<Box<dyn FnMut()>>>,
     pub(super) interrupted: Cell<bool>,
     /// Dwords written through the window.
     pub(super) stored: Cell<u64>,
@@ -90,6 +92,7 @@ impl Fake {
             stuck: RefCell::default(),
             now_ns: Cell::new(0),
             on_wait: RefCell::default(),
+            on_deliver: RefCell::default(),
             interrupted: Cell::new(false),
             stored: Cell::new(0),
             unordered: Cell::new(false),
@@ -150,7 +153,7 @@ impl Fake {
     /// The same, with the interrupt.
     pub(super) fn complete(&self, adapter: &Adapter<Self>, fence: u64) {
         self.finish(adapter, fence);
-        adapter.timeline().interrupt(0, 1 << 27);
+        adapter.timeline().interrupt(fence, 0, 1 << 27);
     }
 
     /// Asserts the invariants of the memory manager that a call must leave true.
@@ -352,5 +355,12 @@ impl Interrupts for Fake {
         }
         self.now_ns.set(self.now_ns.get() + timeout_ns);
         Wake::TimedOut
+    }
+
+    fn deliver(&self) -> bool {
+        if let Some(deliver) = &mut *self.on_deliver.borrow_mut() {
+            deliver();
+        }
+        true
     }
 }

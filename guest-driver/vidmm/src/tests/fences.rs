@@ -77,7 +77,7 @@ fn a_waiter_sleeps_until_the_interrupt() {
     let fence = a.fill(bo, 0, 4, 0).unwrap();
     fake.finish(&a, fence);
     let interrupt = Arc::clone(&timeline);
-    *fake.on_wait.borrow_mut() = Some(Box::new(move || interrupt.interrupt(0, 1 << 27)));
+    *fake.on_wait.borrow_mut() = Some(Box::new(move || _ = interrupt.interrupt(0, 0, 1 << 27)));
     assert_eq!(timeline.wait(fence, SECOND), Ok(()));
     assert_eq!(timeline.counters().fallbacks, 0);
     assert_eq!(fake.now_ns.get(), 0, "no time was slept away");
@@ -127,9 +127,14 @@ fn a_ring_that_gave_up_fails_fast_everywhere() {
     let fake = Fake::new();
     let (mut a, bo, timeline) = with_bo(&fake);
     let fence = a.fill(bo, 0, 4, 0).unwrap();
-    timeline.interrupt(1 << 5, 1 << 16);
+    timeline.interrupt(0, 1 << 5, 1 << 16);
+    let c = timeline.counters();
+    assert_eq!((c.page_faults, c.hangs), (1, 1));
+    assert_eq!(a.fill(bo, 0, 4, 0), Err(Error::Busy), "to be attended to");
+    fake.set_register(e3k_regs::Reg::TopBusy.offset(), 1);
+    assert_eq!(a.attend(), Err(Error::Io), "the engine stays busy");
+    fake.set_register(e3k_regs::Reg::TopBusy.offset(), 0);
     assert!(timeline.is_lost());
-    assert_eq!(timeline.counters().page_faults, 1);
     assert_eq!(timeline.wait(fence, SECOND), Err(Error::Lost));
     assert_eq!(a.fill(bo, 0, 4, 0), Err(Error::Lost));
     a.destroy(bo).unwrap();

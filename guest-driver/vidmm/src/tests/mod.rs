@@ -11,3 +11,4 @@ mod clients;
 mod fake;
 mod fences;
 mod init;
+mod verdicts;
