@@ -18,7 +18,7 @@ use crate::mmu_args::MmuArgs;
 use crate::pci::{self, Class, Identity};
 use crate::server::{self, ControlOptions, DoorKind, DoorOptions, Options};
 use crate::socket::{self, Access};
-use crate::{chips, control, human, number, qemu_args, query, regs, size};
+use crate::{chips, human, number, qemu_args, query, questions, regs, size};
 
 const GUIDE: &str = "\
 Examples:
@@ -434,7 +434,7 @@ fn seed(text: &str) -> Result<u64, &'static str> {
 }
 
 fn question_guide() -> String {
-    let questions = human::text(&control::help(), GUIDE_COLUMNS - 2);
+    let questions = human::text(&questions::help(), GUIDE_COLUMNS - 2);
     let questions = questions.lines().map(|line| format!("\n  {line}"));
     format!("Questions:{}{QUERY_GUIDE}", questions.collect::<String>())
 }

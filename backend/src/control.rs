@@ -4,206 +4,21 @@
 //! both, nothing is said that was not asked for, and a line that begins with
 //! `{` is passed over: it is an answer that a terminal echoed.
 
-use std::fmt::{Display, Write as _};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::time::Duration;
 
-use e3k_regs::register::BAR0_BYTES;
-use e3k_regs::{GpuVa, Reg, VramOffset};
-use presil_device::WordUse;
 use serde_json::{Value, json};
 
 use crate::control_clients::{Client, Clients};
-use crate::rings;
-use crate::running;
-use crate::server::{self, Served};
-use crate::shared_gpu::{Lost, SharedGpu};
+use crate::questions::{Questions, Refusal, answer};
 use crate::socket::{self, Socket};
-use crate::{regs, thread, tlb, why};
+use crate::thread;
 
 /// Bytes of the longest command line.
-const MAX_LINE: usize = 256;
+pub(crate) const MAX_LINE: usize = 256;
 /// How long a client may take to read its answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
-/// Most bytes of VRAM in one answer.
-const MAX_VRAM_READ: u64 = 4096;
-/// Fences in one answer that does not say how many.
-const DEFAULT_FENCES: u64 = 16;
-/// Most words of BAR0 in one order of one answer.
-const MOST_WORDS: usize = 10;
-
-/// A question as `help` and `presil query --help` teach it.
-pub struct Question {
-    /// Its words, with what they are about in capitals.
-    pub usage: &'static str,
-    /// What it answers.
-    pub about: &'static str,
-    /// One that can be asked as it is.
-    pub example: &'static str,
-}
-
-/// Every question.
-pub const HELP: &[Question] = &[
-    Question {
-        usage: "why",
-        about: "why no interrupt comes, or nothing moves: reasons in words, and the facts behind them",
-        example: "why",
-    },
-    Question {
-        usage: "info",
-        about: "what this GPU is, and whether a guest is attached",
-        example: "info",
-    },
-    Question {
-        usage: "counters",
-        about: "what has happened since power-on",
-        example: "counters",
-    },
-    Question {
-        usage: "rings",
-        about: "each ring: where it lies, Head and Tail, whether it runs, and what it waits for",
-        example: "rings",
-    },
-    Question {
-        usage: "fences [N]",
-        about: "the last N (16 without N, at most 64) fences in memory, oldest first: where each \
-                went, its value, ring and GPU time in ns",
-        example: "fences 3",
-    },
-    Question {
-        usage: "faults",
-        about: "the fault log, the ring errors and the waits that nothing had satisfied, oldest first",
-        example: "faults",
-    },
-    Question {
-        usage: "ring_errors",
-        about: "the ring errors alone, oldest first",
-        example: "ring_errors",
-    },
-    Question {
-        usage: "walk PID VA",
-        about: "what the page tables of process id PID say about GPU address VA now, what the TLBs \
-                hold of it, and where that is stale",
-        example: "walk 0 0x100000000",
-    },
-    Question {
-        usage: "tlb [PID [VA]]",
-        about: "what the DTLB and the UTLBs hold (of process id PID, of address VA), and whether \
-                the tables still say so",
-        example: "tlb 0",
-    },
-    Question {
-        usage: "reg NAME|OFFSET",
-        about: "a register by its name (see `presil regs`), or the 32-bit word at a BAR0 offset, \
-                decoded; the guest's accesses alone are counted",
-        example: "reg MMU_MODE",
-    },
-    Question {
-        usage: "misuse",
-        about: "registers that were misused (read-only ones written, ones in reserved bits, another \
-                width than theirs), and how often",
-        example: "misuse",
-    },
-    Question {
-        usage: "undeclared",
-        about: "the words of BAR0 that the model does not have and the guest uses most: ten by \
-                reads, ten by writes",
-        example: "undeclared",
-    },
-    Question {
-        usage: "running",
-        about: "what could still work: started rings, process ids with valid L1 registers, bus \
-                master",
-        example: "running",
-    },
-    Question {
-        usage: "vram OFFSET LEN",
-        about: "LEN (at most 4096) bytes of VRAM in hex",
-        example: "vram 0x1000 64",
-    },
-    Question {
-        usage: "gpus",
-        about: "info of every GPU of this server, in their order",
-        example: "gpus",
-    },
-    Question {
-        usage: "gpu N QUESTION",
-        about: "one of the questions above, to GPU number N (from 0) of several",
-        example: "gpu 0 counters",
-    },
-    Question {
-        usage: "help",
-        about: "this list, each with an example",
-        example: "help",
-    },
-];
-
-/// The answer to `help`: of each question its words, what it answers and an example.
-pub fn help() -> Value {
-    HELP.iter()
-        .map(|question| json!([question.usage, question.about, question.example]))
-        .collect()
-}
-
-/// What questions are about.
-#[derive(Clone)]
-pub struct Questions {
-    gpus: Arc<[Served]>,
-    /// The number of the only one that is answered for.
-    only: Option<usize>,
-}
-
-impl Questions {
-    /// About these.
-    pub fn new(gpus: Arc<[Served]>) -> Self {
-        Self { gpus, only: None }
-    }
-
-    /// About number `number` of them alone: whoever asks here learns nothing of
-    /// the others. A number that does not exist has no questions.
-    pub fn only(gpus: Arc<[Served]>, number: usize) -> Self {
-        Self {
-            gpus,
-            only: Some(number),
-        }
-    }
-
-    /// The GPUs that are answered for, with their numbers.
-    fn asked(&self) -> impl Iterator<Item = (usize, &Served)> {
-        let only = self.only;
-        let numbered = self.gpus.iter().enumerate();
-        numbered.filter(move |(number, _)| only.is_none_or(|only| only == *number))
-    }
-}
-
-/// Why a command has no answer.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("unknown command '{0}': say help")]
-    Unknown(String),
-    #[error("usage: {0}")]
-    Usage(&'static str),
-    #[error("'{0}' is not a number: write it in decimal or, with 0x, in hexadecimal")]
-    NotANumber(String),
-    #[error("invalid {what} {value:#x}: expected {expected}")]
-    OutOfRange {
-        what: &'static str,
-        value: u64,
-        expected: String,
-    },
-    #[error("there are {0} GPUs here: say which, as in gpu 0 info")]
-    WhichGpu(usize),
-    #[error("{0}")]
-    NoRegister(String),
-    #[error("the line is longer than {MAX_LINE} bytes")]
-    TooLong,
-    #[error(transparent)]
-    Lost(#[from] Lost),
-    #[error("the answer could not be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
-}
 
 /// Answers clients of `socket` as long as the process lives.
 pub fn start(socket: &Socket, questions: Questions) -> io::Result<()> {
@@ -285,264 +100,19 @@ fn respond(line: &str, too_long: bool, questions: &Questions) -> Option<Value> {
     Some(answer.unwrap_or_else(|refusal| refused(&refusal)))
 }
 
-fn answer(line: &str, questions: &Questions) -> Result<Value, Refusal> {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    match *words.as_slice() {
-        ["help"] => Ok(help()),
-        ["gpus"] => Ok(questions
-            .asked()
-            .map(|(_, served)| server::describe(served))
-            .collect()),
-        ["gpu", which, ref question @ ..] if !question.is_empty() => {
-            let number = number(which)?;
-            let mut asked = questions.asked();
-            let (_, served) = asked
-                .find(|(at, _)| u64::try_from(*at) == Ok(number))
-                .ok_or_else(|| out_of_range("GPU", number, expected_numbers(questions)))?;
-            answer_of(served, question)
-        }
-        ["gpu", ..] => Err(Refusal::Usage("gpu N QUESTION")),
-        ref question => {
-            let mut asked = questions.asked();
-            match (asked.next(), asked.count()) {
-                (Some((_, served)), 0) => answer_of(served, question),
-                (_, others) => Err(Refusal::WhichGpu(others + 1)),
-            }
-        }
-    }
-}
-
-fn expected_numbers(questions: &Questions) -> String {
-    match questions.only {
-        Some(only) => format!("{only}, the only one that is asked about here"),
-        None => format!("below {}", questions.gpus.len()),
-    }
-}
-
-/// The answer of one GPU.
-fn answer_of(served: &Served, question: &[&str]) -> Result<Value, Refusal> {
-    let gpu = &served.gpu;
-    match *question {
-        ["info"] => Ok(server::describe(served)),
-        ["counters"] => counters(served),
-        ["faults"] => faults(gpu),
-        ["ring_errors"] => ring_errors(gpu),
-        ["misuse"] => misuse(gpu),
-        ["undeclared"] => undeclared(gpu),
-        ["rings"] => Ok(serde_json::to_value(rings::look(served)?)?),
-        ["running"] => Ok(serde_json::to_value(running::look(served)?)?),
-        ["fences"] => fences(gpu, DEFAULT_FENCES),
-        ["fences", number_of] => fences(gpu, number(number_of)?),
-        ["tlb", ref which @ ..] => tlb(gpu, which),
-        ["why"] => Ok(serde_json::to_value(why::look(served))?),
-        ["walk", pid, va] => walk(gpu, process_id(pid)?, number(va)?),
-        ["walk", ..] => Err(Refusal::Usage("walk PID VA")),
-        ["reg", which] => register(gpu, which),
-        ["reg", ..] => Err(Refusal::Usage("reg NAME|OFFSET")),
-        ["vram", offset, len] => vram(gpu, number(offset)?, number(len)?),
-        ["vram", ..] => Err(Refusal::Usage("vram OFFSET LEN")),
-        _ => Err(Refusal::Unknown(question.join(" "))),
-    }
-}
-
-fn number(word: &str) -> Result<u64, Refusal> {
-    crate::number::parse(word).ok_or_else(|| Refusal::NotANumber(word.to_owned()))
-}
-
-fn out_of_range(what: &'static str, value: u64, expected: impl Into<String>) -> Refusal {
-    Refusal::OutOfRange {
-        what,
-        value,
-        expected: expected.into(),
-    }
-}
-
-fn counters(served: &Served) -> Result<Value, Refusal> {
-    let (device, undeclared) = served.counted()?;
-    Ok(json!({
-        "device": serde_json::to_value(device)?,
-        "undeclared": serde_json::to_value(undeclared)?,
-        "door": served.door.counters()?,
-    }))
-}
-
-fn faults(gpu: &SharedGpu) -> Result<Value, Refusal> {
-    // Copies, so that the guest does not wait for sentences.
-    let (faults, ring_errors, unmet_waits) = gpu.enter().run(|gpu| {
-        (
-            gpu.faults().cloned().collect::<Vec<_>>(),
-            gpu.ring_errors().cloned().collect::<Vec<_>>(),
-            gpu.unmet_waits().cloned().collect::<Vec<_>>(),
-        )
-    })?;
-    Ok(json!({
-        "faults": told(&faults)?,
-        "ring_errors": told(&ring_errors)?,
-        "unmet_waits": told(&unmet_waits)?,
-    }))
-}
-
-fn ring_errors(gpu: &SharedGpu) -> Result<Value, Refusal> {
-    let errors = gpu
-        .enter()
-        .run(|gpu| gpu.ring_errors().cloned().collect::<Vec<_>>())?;
-    Ok(json!({ "ring_errors": told(&errors)? }))
-}
-
-fn misuse(gpu: &SharedGpu) -> Result<Value, Refusal> {
-    let (misuses, counters) = gpu
-        .enter()
-        .run(|gpu| (gpu.misuses().collect::<Vec<_>>(), gpu.counters()))?;
-    Ok(json!({
-        "registers": serde_json::to_value(misuses)?,
-        "refused_accesses": counters.refused_accesses,
-    }))
-}
-
-fn undeclared(gpu: &SharedGpu) -> Result<Value, Refusal> {
-    let words = gpu
-        .enter()
-        .run(|gpu| gpu.undeclared_words().collect::<Vec<_>>())?;
-    let most = |count: fn(&WordUse) -> u32| {
-        let mut used: Vec<_> = words.iter().filter(|word| count(word) != 0).collect();
-        // Equal ones stay in the order of their offsets.
-        used.sort_by_key(|word| std::cmp::Reverse(count(word)));
-        used.truncate(MOST_WORDS);
-        serde_json::to_value(used)
-    };
-    Ok(json!({
-        "words": words.len(),
-        "most_read": most(|word| word.reads)?,
-        "most_written": most(|word| word.writes)?,
-    }))
-}
-
-/// Records with their fields, and with a sentence as `text`.
-fn told<T: serde::Serialize + Display>(records: &[T]) -> Result<Vec<Value>, Refusal> {
-    records
-        .iter()
-        .map(|record| {
-            let mut value = serde_json::to_value(record)?;
-            if let Value::Object(fields) = &mut value {
-                fields.insert("text".to_owned(), record.to_string().into());
-            }
-            Ok(value)
-        })
-        .collect()
-}
-
-fn fences(gpu: &SharedGpu, most: u64) -> Result<Value, Refusal> {
-    let mut last = gpu
-        .enter()
-        .run(|gpu| gpu.fences().copied().collect::<Vec<_>>())?;
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let fences = last.split_off(last.len().saturating_sub(most));
-    Ok(json!({ "fences": serde_json::to_value(fences)? }))
-}
-
-fn tlb(gpu: &SharedGpu, which: &[&str]) -> Result<Value, Refusal> {
-    let (pid, va) = match *which {
-        [] => (None, None),
-        [pid] => (Some(process_id(pid)?), None),
-        [pid, va] => (Some(process_id(pid)?), Some(GpuVa(number(va)?))),
-        _ => return Err(Refusal::Usage("tlb [PID [VA]]")),
-    };
-    Ok(serde_json::to_value(tlb::look(gpu, pid, va)?)?)
-}
-
-fn process_id(word: &str) -> Result<u8, Refusal> {
-    let id = number(word)?;
-    u8::try_from(id)
-        .ok()
-        .filter(|id| u32::from(*id) < e3k_regs::register::PROCESS_IDS)
-        .ok_or_else(|| out_of_range("process id", id, "0 to 15"))
-}
-
-fn walk(gpu: &SharedGpu, process_id: u8, va: u64) -> Result<Value, Refusal> {
-    let va = GpuVa(va);
-    let (walk, held) = gpu.enter().run(|gpu| {
-        let held: Vec<_> = gpu.tlb(Some(process_id), Some(va)).collect();
-        (gpu.walk(process_id, va), held)
-    })?;
-    let mut answer = serde_json::to_value(walk)?;
-    answer["stale"] = tlb::stale(&held).into();
-    Ok(answer)
-}
-
-fn register(gpu: &SharedGpu, which: &str) -> Result<Value, Refusal> {
-    let is_number = which.starts_with(|first: char| first.is_ascii_digit());
-    let (offset, found) = if is_number {
-        let offset = word_of_bar0(number(which)?)?;
-        // Of a word of registers of one byte there is not one name.
-        let found = Reg::find(offset).filter(|(reg, _)| reg.info().width != 1);
-        (offset, found)
-    } else {
-        let (reg, index) = regs::one_by_name(which).map_err(Refusal::NoRegister)?;
-        (reg.at(index), Some((reg, index)))
-    };
-    let word = gpu.enter().run(|gpu| gpu.peek(offset & !3))?;
-    let value = match found {
-        Some((reg, _)) if reg.info().width == 1 => word >> (offset % 4 * 8) & 0xff,
-        _ => word,
-    };
-    let mut answer = json!({
-        "offset": offset,
-        "name": null,
-        "value": value,
-        "hex": format!("{value:#010x}"),
-        "fields": [],
-    });
-    if let Some((reg, index)) = found {
-        answer["name"] = reg.info().label(index).to_string().into();
-        answer["about"] = reg.info().about().into();
-        answer["fields"] = regs::decoded(reg, index, value).into();
-    }
-    Ok(answer)
-}
-
-fn word_of_bar0(offset: u64) -> Result<u32, Refusal> {
-    u32::try_from(offset)
-        .ok()
-        .filter(|offset| *offset < BAR0_BYTES && offset.is_multiple_of(4))
-        .ok_or_else(|| {
-            out_of_range(
-                "offset",
-                offset,
-                format!("a multiple of 4 below {BAR0_BYTES:#x}"),
-            )
-        })
-}
-
-fn vram(gpu: &SharedGpu, offset: u64, len: u64) -> Result<Value, Refusal> {
-    let vram = gpu.vram();
-    if len == 0 || len > MAX_VRAM_READ {
-        return Err(out_of_range("length", len, format!("1 to {MAX_VRAM_READ}")));
-    }
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-    vram.read(VramOffset(offset), &mut bytes).map_err(|_| {
-        out_of_range(
-            "offset",
-            offset,
-            format!("below {:#x} with its length", vram.bytes()),
-        )
-    })?;
-    let mut hex = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    Ok(json!({ "offset": offset, "len": len, "hex": hex }))
-}
-
 #[cfg(test)]
 mod tests {
     use e3k_regs::fields::MmuMode;
     use e3k_regs::pte::{L2Entry, L3Entry, Ttbr};
+    use e3k_regs::{Reg, VramOffset};
     use presil_device::{Chip, Config, Width};
+    use std::sync::Arc;
 
     use super::*;
     use crate::pci::Identity;
-    use crate::server::{DoorKind, DoorOptions};
+    use crate::questions::HELP;
+    use crate::server::{DoorKind, DoorOptions, Served};
+    use crate::shared_gpu::SharedGpu;
 
     fn several(doors: &[DoorKind]) -> Questions {
         let config = Config::new(Chip::Arise10c0, 1 << 30, 512 << 20, true).unwrap();
@@ -766,6 +336,8 @@ mod tests {
             ("reg 0x100000", "below 0x100000"),
             ("gpu", "usage: gpu N QUESTION"),
             ("gpu 0", "usage: gpu N QUESTION"),
+            ("gpu 0 reg", "usage: reg NAME|OFFSET"),
+            ("rings 1", "usage: rings"),
             ("gpu 1 info", "below 1"),
             ("gpu 0 gpus", "unknown command"),
             ("walk 16 0", "0 to 15"),

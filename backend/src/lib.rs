@@ -10,6 +10,7 @@
 //! waits for signals, and one serves each control client. None of them can be
 //! ended by what a guest does.
 
+mod answers;
 pub mod chips;
 pub mod cli;
 pub mod control;
@@ -26,6 +27,7 @@ mod number;
 pub mod pci;
 pub mod qemu_args;
 pub mod query;
+pub mod questions;
 pub mod regs;
 mod regs_markdown;
 mod rings;

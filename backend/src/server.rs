@@ -8,10 +8,11 @@ use std::thread::ScopedJoinHandle;
 use presil_device::{BlockUse, Config, Counters};
 use serde_json::{Value, json};
 
-use crate::control::{self, Questions};
+use crate::control;
 use crate::eventfd_signal;
 use crate::life::{Life, Presence};
 use crate::pci::Identity;
+use crate::questions::Questions;
 use crate::sandbox;
 use crate::shared_gpu::{Lost, SharedGpu};
 use crate::socket::{self, Access, PATIENCE, Socket, SocketError};
