@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from .cache import Cache, locked
-from .errors import Refused
-from .progress import Progress
+from support.cache import Cache, locked
+from support.errors import Refused
+from support.progress import Progress
 
 
 NOBODY = 65534

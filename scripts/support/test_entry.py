@@ -10,9 +10,12 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from unittest import mock
 
-from support import bzimage, entry, errors, modules, scratch, session
+from support import entry, errors
+from support.building import modules
 from support.cache import write_atomically
 from support.errors import Misused, Refused
+from support.getting import bzimage
+from support.running import scratch, session
 
 
 def ended(error: BaseException) -> tuple[int, str]:

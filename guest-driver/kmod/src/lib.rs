@@ -2,7 +2,7 @@
 //! are the kernel under it (`os`) and the functions that the C shim calls
 //! (`entry`). What both sides agree on is `glue.h` and `glue`.
 //!
-//! Built for no operating system only, by `scripts/support/module.py`.
+//! Built for no operating system only, by `scripts/support/building/module.py`.
 #![no_std]
 
 extern crate alloc;

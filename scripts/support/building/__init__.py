@@ -1,0 +1,1 @@
+"""Building: the module, its sysroot, the guest's initramfs, and all of it for one run."""

@@ -1,0 +1,1 @@
+"""Getting things: Debian's packages, the kernel, QEMU, a compiler, and what the host must have."""

@@ -1,0 +1,176 @@
+"""The whole-stack tests in virtual machines: which guests, and how each is judged."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..building.setup import Prepared
+from ..errors import Refused
+from ..progress import Progress
+from ..running import session, vm
+from ..running.console import Transcript
+from ..running.session import Guest
+from . import lspci
+from .results import Result
+
+TAP_LINE = re.compile(r"^(not ok|ok) (\d+)\b(?: - )?(.*?)(?: # (SKIP|skip)\b\s*(.*))?$")
+TAP_PLAN = re.compile(r"^1\.\.(\d+)")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One guest, and what must come of it."""
+
+    name: str
+    guest: Guest
+    fails: tuple[str, ...] = ()
+    """Checks that must fail, by the beginning of their names, and no others: a negative control."""
+    tap: bool = False
+    """Whether the guest prints TAP whose lines count as tests."""
+    counted: str = ""
+    """What the door must have counted: the way that the driver went."""
+    lspci: bool = False
+    """Whether the guest tells its configuration space, which is held against the snapshot."""
+    least_ranges: int = 0
+    """How often QEMU must lend memory, at least: that a virtual IOMMU is in use shows in it."""
+
+
+def cases() -> list[Case]:
+    """Every case, for any kernel."""
+    def defective(name: str) -> Guest:
+        return Guest("demo", server_options=[*session.SEEDED, "--defect", name])
+
+    def mitigated(cpu: str, mitigation: str) -> Guest:
+        return Guest("demo", cpu=cpu, kernel_arguments=["mitigations=auto", mitigation])
+
+    return [
+        *(case for door in session.DOORS for case in on_any_door(door)),
+        *on_the_pci_function(),
+        Case("the register cannot say this VRAM size", Guest("demo", vram="1280M", visible="1G")),
+        Case("reboot, then everything again", Guest("reboot", boots=2)),
+        Case("what scripts/bench measures can be measured", Guest("bench"), counted="doorbells"),
+        # Debian's kernels zero every page; the driver must do it without them.
+        Case("init_on_alloc=0", Guest("demo", kernel_arguments=["init_on_alloc=0"])),
+        Case("retbleed=unret", mitigated("EPYC-Rome", "retbleed=unret")),
+        Case("retbleed=stuff", mitigated("Skylake-Server-v1", "retbleed=stuff")),
+        Case("a model that ignores copies is noticed", defective("copies"), fails=("copy ",)),
+        # New VRAM is cleared by fills, and the scattered pages are filled.
+        Case("a model that ignores fills is noticed", defective("fills"),
+             fails=("fill ", "fresh VRAM reads zero", "GPU and CPU find the same scattered pages")),
+        # Ignored invalidations and segments let the GPU write to memory that is the guest
+        # kernel's by then; tests/ has those controls, where nothing else can break.
+    ]
+
+
+def on_any_door(door: str) -> list[Case]:
+    """What holds of a GPU however the guest reaches it."""
+    return [
+        Case("demo", Guest("demo", door)),
+        Case("selftest", Guest("selftest", door), tap=True),
+        Case("2 GiB of VRAM, half of it visible", Guest("demo", door, vram="2G", visible="1G")),
+        Case("all VRAM visible", Guest("demo", door, vram="1G", visible="1G")),
+        Case("driver reloaded 20 times", Guest("reload", door)),
+    ]
+
+
+def on_the_pci_function() -> list[Case]:
+    """What only a PCI function has: removal, resets, sleep, INTx; and a guest without driver."""
+    door = "vfio-user"
+    stale = [*session.SEEDED, "--defect", "invalidations"]
+    # Every page that the driver maps is a range of its own at the door then.
+    behind_iommu = {"devices": vm.IOMMU, "kernel_arguments": vm.IOMMU_ARGUMENTS}
+    return [
+        Case("removal, resets and sleep, idle and in use",
+             # A check clears a page-table entry beside the driver.
+             Guest("function", door, limit_seconds=300, kernel_arguments=["iomem=relaxed"]),
+             lspci=True),
+        Case("behind a virtual IOMMU", Guest("selftest", door, **behind_iommu), tap=True,
+             least_ranges=2000),
+        Case("pci=nomsi", Guest("intx", door, kernel_arguments=["pci=nomsi"])),
+        Case("10 reboots, then everything again",
+             Guest("reboot", door, boots=11, limit_seconds=600)),
+        Case("without a driver", Guest("bare", door)),
+        # Without a driver all pages that the GPU ever saw are one program's.
+        Case("a model that ignores invalidations is noticed",
+             Guest("bare", door, server_options=stale), fails=("a page is mapped anew",)),
+    ]
+
+
+def full_name(case: Case) -> str:
+    """A case's name with its door: what is shown, and what `--case` looks for."""
+    return f"{case.guest.door}: {case.name}"
+
+
+def chosen(pattern: str) -> list[Case]:
+    """The cases whose full name has the pattern, a regular expression; all where it is empty."""
+    return [case for case in cases() if re.search(pattern, full_name(case))]
+
+
+def run(progress: Progress, prepared: Prepared, logs: Path, pattern: str = "") -> list[Result]:
+    """The chosen cases on one kernel."""
+    suite = prepared.versions["kernel"]
+    results = []
+    for case in progress.counted(chosen(pattern)):
+        name = full_name(case)
+        directory = logs / suite / re.sub(r"\W+", "-", name)
+        before = progress.seconds.get("guest", 0.0)
+        try:
+            outcome = session.run(progress, prepared, case.guest, directory)
+        except Refused as refusal:
+            results.append(Result(suite, name, problem=str(refusal)))
+            continue
+        seconds = progress.seconds.get("guest", 0.0) - before
+        problem = judge(case, outcome)
+        if case.lspci and not problem:
+            problem = lspci.difference(progress, outcome.transcript.all("config"))
+        if problem:
+            problem += f" (logs in {directory})"
+        results.append(Result(suite, name, problem, seconds=seconds))
+        if case.tap:
+            text = (directory / "console.log").read_text("utf-8")
+            results += tap_results(f"{suite}.{case.guest.door}", text)
+    return results
+
+
+def judge(case: Case, outcome: session.Outcome) -> str:
+    """Why the case failed; empty when it passed."""
+    bad = [check for check in outcome.checks if session.is_bad(check)]
+    if case.counted and not outcome.model.get("device", {}).get("door", {}).get(case.counted):
+        return f"the door counted no {case.counted}"
+    if not case.fails:
+        if not outcome.checks:
+            return f"no check was made; messages: {kinds(outcome.transcript)}"
+        problems = [f"{check.get('name')}: {check.get('detail')}" for check in bad]
+        lent = outcome.model.get("device", {}).get("door", {}).get("dma_maps", 0)
+        if lent < case.least_ranges:
+            problems.append(f"{lent} ranges were lent, expected {case.least_ranges} or more")
+        return "; ".join(problems)
+    # What came behind a GPU that hangs was not run: that is no second failure.
+    names = [str(check.get("name")) for check in bad if "not_run" not in check]
+    missed = [want for want in case.fails if not any(name.startswith(want) for name in names)]
+    unwanted = [name for name in names if not name.startswith(case.fails)]
+    if missed or unwanted:
+        return f"{missed} did not fail as they must; others failed: {unwanted}"
+    return ""
+
+
+def kinds(transcript: Transcript) -> str:
+    """What the guest said at all."""
+    return ", ".join(transcript.messages) or "none"
+
+
+def tap_results(suite: str, text: str) -> list[Result]:
+    """A guest's TAP as results; a missing or broken plan is a failure."""
+    results = []
+    planned = None
+    for line in text.splitlines():
+        if plan := TAP_PLAN.match(line):
+            planned = int(plan[1])
+        elif found := TAP_LINE.match(line):
+            problem = "" if found[1] == "ok" else "not ok"
+            skipped = (found[5] or "no reason given") if found[4] else ""
+            results.append(Result(f"{suite}.selftest", found[3], problem, skipped))
+    if planned != len(results):
+        problem = f"{planned} tests planned, {len(results)} reported"
+        results.append(Result(f"{suite}.selftest", "plan", problem))
+    return results

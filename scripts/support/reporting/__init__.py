@@ -1,0 +1,1 @@
+"""Reporting: what a person and a program read of a run."""
