@@ -66,12 +66,12 @@ static vm_fault_t fault_wait(struct vm_fault *vmf, struct presil_device *presil,
 	if (fault_flag_allow_retry_first(vmf->flags)) {
 		if (!(vmf->flags & FAULT_FLAG_RETRY_NOWAIT)) {
 			/*
-			 * mmap_read_unlock() is this with a trace point, whose static
-			 * key is a relocation that we keep out of the module. From
-			 * here on the mapping may go, and all that it holds; the
-			 * device stays, since a removal waits for us.
+			 * It is mmap_lock that is held here, and never the VMA's own
+			 * lock: without .map_pages a fault under that comes again.
+			 * From here on the mapping may go, and all that it holds;
+			 * the device stays, since a removal waits for us.
 			 */
-			up_read(&vmf->vma->vm_mm->mmap_lock);
+			mmap_read_unlock(vmf->vma->vm_mm);
 			wait(presil, argument);
 		}
 		return VM_FAULT_RETRY;

@@ -69,10 +69,12 @@ void presil_log(enum presil_level level, const char *text, size_t bytes);	/* ato
 void __noreturn presil_bug(void);
 u64 presil_now_ns(void);							/* atomic */
 void presil_query_system(struct presil_system_info *info);
-enum presil_wake presil_sleep(struct presil_device *presil, u64 timeout_ns,
+enum presil_wake presil_sleep(struct presil_device *presil, bool interruptible, u64 timeout_ns,
 			      bool (*ready)(void *context), void *context);
 /* Handles the interrupts that were raised so far; false: some may be left. */
 bool presil_deliver(struct presil_device *presil);
+/* Whether the device may reach memory. */
+void presil_set_dma(struct presil_device *presil, bool on);
 void presil_print(struct seq_file *to, const char *text, size_t bytes);
 
 struct presil_pages *presil_pages_alloc(struct presil_device *presil, size_t count,

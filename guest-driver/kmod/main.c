@@ -40,9 +40,7 @@ static int start_adapter(struct presil_device *presil, const struct presil_board
 	int ret;
 
 	mutex_lock(&presil->lock);
-	presil->patient = true;
 	ret = presil_rs_start(presil, board, &presil->adapter, &timeline);
-	presil->patient = false;
 	/* From here on the interrupt handler knows whom to tell. */
 	smp_store_release(&presil->timeline, timeline);
 	mutex_unlock(&presil->lock);
@@ -59,7 +57,6 @@ static void stop_adapter(struct presil_device *presil)
 	struct presil_bo *bo, *next;
 
 	mutex_lock(&presil->lock);
-	presil->patient = true;
 	presil_rs_drain(presil->adapter, DRAIN_DEADLINE_NS);
 	list_for_each_entry_safe(bo, next, &presil->bos, link)
 		presil_bo_destroy(bo);
@@ -105,8 +102,8 @@ void presil_interrupt(struct presil_device *presil, u64 before, u32 biu, u32 adv
 	bool trouble;
 	const struct presil_timeline *timeline = smp_load_acquire(&presil->timeline);
 
-	presil->times.interrupted = ktime_get_ns();
-	presil->interrupts++;
+	WRITE_ONCE(presil->times.interrupted, ktime_get_ns());
+	WRITE_ONCE(presil->interrupts, presil->interrupts + 1);
 	if (!timeline)
 		return;
 	trouble = presil_rs_interrupt(timeline, before, biu, advanced);
@@ -126,6 +123,12 @@ int presil_access(struct presil_device *presil, struct presil_op *ops, size_t co
 bool presil_deliver(struct presil_device *presil)
 {
 	return presil->transport->deliver(presil);
+}
+
+void presil_set_dma(struct presil_device *presil, bool on)
+{
+	if (presil->transport->set_dma)
+		presil->transport->set_dma(presil, on);
 }
 
 /* Until pm_runtime_put(). */
@@ -215,9 +218,7 @@ int presil_suspend(struct presil_device *presil)
 	lockdep_assert_held(&presil->lock);
 	list_for_each_entry(bo, &presil->bos, link)
 		drm_vma_node_unmap(&bo->gem.vma_node, presil->drm.anon_inode->i_mapping);
-	presil->patient = true;
 	ret = presil_rs_suspend(presil->adapter, DRAIN_DEADLINE_NS);
-	presil->patient = false;
 	return ret;
 }
 

@@ -133,8 +133,12 @@ u64 presil_page_address(const struct presil_pages *pages, size_t index)
 u64 presil_pages_load(const struct presil_pages *pages, size_t offset)
 {
 	size_t index = offset >> PAGE_SHIFT;
+	u64 value;
 
 	if (index >= pages->count || !IS_ALIGNED(offset, sizeof(u64)))
 		return 0;
-	return smp_load_acquire((u64 *)(page_address(pages->page[index]) + offset_in_page(offset)));
+	value = READ_ONCE(*(u64 *)(page_address(pages->page[index]) + offset_in_page(offset)));
+	/* The device wrote it: what it wrote before is seen by what is read from here on. */
+	dma_rmb();
+	return value;
 }

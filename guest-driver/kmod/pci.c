@@ -16,7 +16,8 @@
 struct presil_function {
 	struct presil_device presil;
 	struct pci_dev *pdev;
-	spinlock_t latching;
+	spinlock_t latching;	/* the status words, and `awake` */
+	bool awake;		/* its registers can be reached */
 	void __iomem *registers;
 	u64 registers_bytes;
 };
@@ -80,9 +81,12 @@ static bool latch(struct presil_function *function)
 	unsigned long flags;
 	u32 biu, advanced;
 	u64 before;
-	bool any;
+	bool any = false;
 
 	spin_lock_irqsave(&function->latching, flags);
+	/* An access to a function in D3 or in reset is an error on the bus. */
+	if (!function->awake)
+		goto unlock;
 	before = presil_fence_memory(&function->presil);
 	writel(0, function->registers + presil_rs_shadows[0]);
 	biu = readl(function->registers + presil_rs_shadows[0]);
@@ -90,8 +94,29 @@ static bool latch(struct presil_function *function)
 	any = (biu || advanced) && (biu != REGISTER_LOST || advanced != REGISTER_LOST);
 	if (any)
 		presil_interrupt(&function->presil, before, biu, advanced);
+unlock:
 	spin_unlock_irqrestore(&function->latching, flags);
 	return any;
+}
+
+/* What an interrupt line shared with others may cause from here on. */
+static void set_awake(struct presil_function *function, bool awake)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&function->latching, flags);
+	function->awake = awake;
+	spin_unlock_irqrestore(&function->latching, flags);
+}
+
+static void set_dma(struct presil_device *presil, bool on)
+{
+	struct presil_function *function = container_of(presil, struct presil_function, presil);
+
+	if (on)
+		pci_set_master(function->pdev);
+	else
+		pci_clear_master(function->pdev);
 }
 
 static bool deliver(struct presil_device *presil)
@@ -103,6 +128,7 @@ static bool deliver(struct presil_device *presil)
 static const struct presil_transport transport = {
 	.access = access,
 	.synchronize = synchronize,
+	.set_dma = set_dma,
 	.deliver = deliver,
 };
 
@@ -141,12 +167,15 @@ static int map_bars(struct presil_function *function, struct presil_board *board
 	return presil_map_window(&function->presil, pci_resource_start(pdev, VRAM_BAR), board);
 }
 
-/* From here on the function may interrupt and touch memory. */
+/* From here on the function may interrupt. What it did before, it does not to memory. */
 static int enable(struct presil_function *function)
 {
 	struct pci_dev *pdev = function->pdev;
 	int ret;
 
+	/* A kernel that crashed may have left it at work. */
+	pci_clear_master(pdev);
+	set_awake(function, true);
 	ret = pci_alloc_irq_vectors(pdev, 1, 1, PCI_IRQ_MSI | PCI_IRQ_INTX);
 	if (ret < 0) {
 		dev_err(&pdev->dev, "neither MSI nor INTx: %d\n", ret);
@@ -157,7 +186,6 @@ static int enable(struct presil_function *function)
 		pci_free_irq_vectors(pdev);
 		return ret;
 	}
-	pci_set_master(pdev);
 	return 0;
 }
 
@@ -225,12 +253,14 @@ static void reset_prepare(struct pci_dev *pdev)
 	mutex_lock(&function->presil.lock);
 	/* What is unfinished then, the reset ends. */
 	presil_suspend(&function->presil);
+	set_awake(function, false);
 }
 
 static void reset_done(struct pci_dev *pdev)
 {
 	struct presil_function *function = pci_get_drvdata(pdev);
 
+	set_awake(function, true);
 	presil_resume(&function->presil);
 	mutex_unlock(&function->presil.lock);
 }
@@ -248,6 +278,8 @@ static int runtime_suspend(struct device *dev)
 
 	mutex_lock(&function->presil.lock);
 	ret = presil_suspend(&function->presil);
+	if (!ret)
+		set_awake(function, false);
 	mutex_unlock(&function->presil.lock);
 	return ret ? -EBUSY : 0;
 }
@@ -258,6 +290,7 @@ static int runtime_resume(struct device *dev)
 	int ret;
 
 	mutex_lock(&function->presil.lock);
+	set_awake(function, true);
 	ret = presil_resume(&function->presil);
 	mutex_unlock(&function->presil.lock);
 	return ret;

@@ -22,6 +22,8 @@ struct presil_transport {
 	int (*access)(struct presil_device *presil, struct presil_op *ops, size_t count);
 	/* When it returns, no interrupt handler runs that began before. */
 	void (*synchronize)(struct presil_device *presil);
+	/* Whether the device may reach memory; NULL where its bus takes care of that. */
+	void (*set_dma)(struct presil_device *presil, bool on);
 	/* Handles what the GPU signalled before the last access; false: some may be left. */
 	bool (*deliver)(struct presil_device *presil);
 };
@@ -34,7 +36,6 @@ struct presil_device {
 	struct mutex lock;
 	struct presil_adapter *adapter;			/* NULL when stopped */
 	const struct presil_timeline *timeline;
-	bool patient;					/* starting or stopping: signals do not end waits */
 	wait_queue_head_t interrupted;
 	struct list_head bos;				/* all of them, under the lock */
 	struct work_struct worker;			/* for what interrupts leave to do */

@@ -76,17 +76,17 @@ void presil_query_system(struct presil_system_info *info)
 	info->page_bytes = PAGE_SIZE;
 }
 
-enum presil_wake presil_sleep(struct presil_device *presil, u64 timeout_ns,
+enum presil_wake presil_sleep(struct presil_device *presil, bool interruptible, u64 timeout_ns,
 			      bool (*ready)(void *context), void *context)
 {
 	ktime_t timeout = min_t(u64, timeout_ns, KTIME_MAX);
 	long ret;
 
-	if (presil->patient)
-		ret = wait_event_hrtimeout(presil->interrupted, ready(context), timeout);
-	else
+	if (interruptible)
 		ret = wait_event_interruptible_hrtimeout(presil->interrupted, ready(context),
 							 timeout);
+	else
+		ret = wait_event_hrtimeout(presil->interrupted, ready(context), timeout);
 	if (!ret)
 		return PRESIL_READY;
 	return ret == -ETIME ? PRESIL_TIMED_OUT : PRESIL_INTERRUPTED;

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use vidmm::{
-    Caching, Error, Interrupts, LogLevel, Platform, RegisterOp, Registers, SystemInfo, Timeline,
-    VramWindow, Wake,
+    Caching, Error, Interrupts, LogLevel, Patience, Platform, RegisterOp, Registers, SystemInfo,
+    Timeline, VramWindow, Wake,
 };
 
 /// The CPU's physical address of VRAM's first byte.
@@ -237,6 +237,8 @@ impl Registers for Machine {
         }
         Ok(())
     }
+
+    fn set_dma(&self, _: bool) {}
 }
 
 impl VramWindow for Machine {
@@ -271,7 +273,7 @@ impl VramWindow for Machine {
 }
 
 impl Interrupts for Machine {
-    fn wait(&self, timeout_ns: u64, ready: &mut dyn FnMut() -> bool) -> Wake {
+    fn wait(&self, _: Patience, timeout_ns: u64, ready: &mut dyn FnMut() -> bool) -> Wake {
         while !ready() {
             if !self.advance() {
                 self.0.now_ns.set(self.0.now_ns.get() + timeout_ns);

@@ -1,7 +1,6 @@
 //! `vidmm_init` against the model: what the driver says, what the model holds.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
-use e3k_regs::fields::RingWord;
 use e3k_regs::pte::{L3Entry, Ttbr};
 use e3k_regs::register::REGISTERS;
 use e3k_regs::{Chip, GpuVa, Reg};
@@ -188,10 +187,9 @@ fn a_window_too_small_for_the_tables_is_refused_and_leaves_nothing() {
 #[test]
 fn every_platform_call_of_init_may_fail_and_the_model_is_as_before_r_4_8() {
     let machine = machine(256 * MIB, 16 * MIB);
-    // Something that another driver left behind.
+    // Something that another driver left behind; what it left to engines is stopped.
     machine.gpu(|gpu| {
         gpu.write(Reg::Ttbr.at(5 * 256), Width::B4, 0x0ABC_DEF9);
-        gpu.write(RingWord::Size.offset(0), Width::B4, 0x4000);
         gpu.write(Reg::AdapterControl.offset(), Width::B4, 0x10);
     });
     let before = registers(&machine);

@@ -11,8 +11,8 @@ use vidmm::{Adapter, BoId, CreateFlags, CreateRequest, Error, Platform, Register
 /// Enough for a 99th percentile, and no soft lockup on a slow host.
 const ACCESSES: usize = 4096;
 const KICKS: usize = 1024;
-/// Stored, and without effect.
-const REGISTER: Reg = Reg::EngineResetHigh;
+/// Says what the next invalidation means, and does nothing before its trigger.
+const REGISTER: Reg = Reg::PtInvAddr;
 const FENCE_DEADLINE_NS: u64 = 5_000_000_000;
 /// The least work: one pixel.
 const FILL_BYTES: u64 = 4;

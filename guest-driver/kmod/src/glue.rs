@@ -98,11 +98,13 @@ unsafe extern "C" {
     pub(crate) fn presil_query_system(info: *mut RawSystemInfo);
     pub(crate) fn presil_sleep(
         device: *mut Device,
+        interruptible: bool,
         timeout_ns: u64,
         ready: unsafe extern "C" fn(*mut c_void) -> bool,
         context: *mut c_void,
     ) -> u32;
     pub(crate) fn presil_deliver(device: *mut Device) -> bool;
+    pub(crate) fn presil_set_dma(device: *mut Device, on: bool);
     pub(crate) fn presil_print(to: *mut SeqFile, text: *const u8, bytes: usize);
 
     pub(crate) fn presil_pages_alloc(

@@ -7,8 +7,8 @@ use core::fmt;
 use core::ptr::NonNull;
 use e3k_regs::{BusAddr, VramOffset};
 use vidmm::{
-    Caching, Error, Interrupts, LogLevel, Platform, RegisterOp, Registers, SystemInfo, VramWindow,
-    Wake,
+    Caching, Error, Interrupts, LogLevel, Patience, Platform, RegisterOp, Registers, SystemInfo,
+    VramWindow, Wake,
 };
 
 /// Register accesses that go to the shim in one call; they are copied on the stack.
@@ -139,6 +139,11 @@ impl Registers for Kernel {
         }
         Ok(())
     }
+
+    fn set_dma(&self, on: bool) {
+        // SAFETY: the device outlives its kernel side.
+        unsafe { glue::presil_set_dma(self.device.as_ptr(), on) }
+    }
 }
 
 /// -ENODEV.
@@ -175,7 +180,12 @@ impl VramWindow for Kernel {
 }
 
 impl Interrupts for Kernel {
-    fn wait(&self, timeout_ns: u64, mut ready: &mut dyn FnMut() -> bool) -> Wake {
+    fn wait(
+        &self,
+        patience: Patience,
+        timeout_ns: u64,
+        mut ready: &mut dyn FnMut() -> bool,
+    ) -> Wake {
         /// # Safety
         /// `context` is the `&mut dyn FnMut` below.
         unsafe extern "C" fn ask(context: *mut c_void) -> bool {
@@ -184,8 +194,10 @@ impl Interrupts for Kernel {
             ready()
         }
         let context = (&raw mut ready).cast();
+        let interruptible = patience == Patience::UntilSignal;
+        let device = self.device.as_ptr();
         // SAFETY: `ready` outlives the call, and `ask` fits it.
-        match unsafe { glue::presil_sleep(self.device.as_ptr(), timeout_ns, ask, context) } {
+        match unsafe { glue::presil_sleep(device, interruptible, timeout_ns, ask, context) } {
             wake::READY => Wake::Ready,
             wake::TIMED_OUT => Wake::TimedOut,
             _ => Wake::Interrupted,

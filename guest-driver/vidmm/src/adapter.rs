@@ -23,6 +23,9 @@ use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 
 pub use crate::memory::Leftovers;
 
+/// How often an engine is asked whether it is idle after its reset.
+const IDLE_READS: u32 = 1000;
+
 /// One GPU. Used under one device lock, which the caller holds.
 pub struct Adapter<O: Os> {
     pub(crate) memory: Memory<O>,
@@ -406,12 +409,27 @@ impl<O: Os> Adapter<O> {
     /// done, or nothing is busy after the engine was reset.
     fn stop(&self, done: bool) -> bool {
         let chip = self.memory.mm_mgr.chip;
-        let stopped = self.os().access(&mut [chip.stop_ring(self.ring.va)]);
+        let stopped = self.os().access(&mut chip.stop_ring(self.ring.va));
         if stopped.is_ok() && !done {
-            let mut reset = chip.reset_engine();
-            return self.os().access(&mut reset).is_ok() && reset[2].value == 0;
+            return self.reset_engine().is_ok();
         }
         stopped.is_ok()
+    }
+
+    /// Makes the engine behind ring 0 drop what it does.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it stays busy, and those of register accesses.
+    pub(crate) fn reset_engine(&self) -> Result<(), Error> {
+        let mut reset = self.memory.mm_mgr.chip.reset_engine();
+        self.os().access(&mut reset)?;
+        for _ in 0..IDLE_READS {
+            if reset[2].value == 0 {
+                return Ok(());
+            }
+            self.os().access(&mut reset[2..])?;
+        }
+        Err(Error::Io)
     }
 
     /// A BO that its user may still name.

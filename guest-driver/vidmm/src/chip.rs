@@ -43,10 +43,11 @@ pub trait ChipOps: Sync {
     fn l1(&self, process_id: u32, index: u32, table: VramOffset) -> RegisterOp;
     /// The write after which every access is translated.
     fn enable_translation(&self, vram_bytes: u64) -> RegisterOp;
-    /// Drops what the TLBs hold of `[first, first + bytes)`, for every process id.
-    fn invalidate(&self, first: GpuVa, bytes: u64) -> [RegisterOp; 4];
-    /// Drops all that the TLBs hold.
-    fn invalidate_all(&self) -> [RegisterOp; 4];
+    /// Drops what the TLBs hold of `[first, first + bytes)`, for every process
+    /// id. When the read at the end is answered, they have.
+    fn invalidate(&self, first: GpuVa, bytes: u64) -> [RegisterOp; 5];
+    /// Drops all that the TLBs hold. When the read at the end is answered, they have.
+    fn invalidate_all(&self) -> [RegisterOp; 5];
 
     /// The read that [`Self::enable_interrupts`] wants.
     fn interrupt_gate(&self) -> RegisterOp;
@@ -71,11 +72,13 @@ pub trait ChipOps: Sync {
 
     /// Starts ring 0, empty.
     fn start_ring(&self, at: GpuVa, bytes: u32) -> [RegisterOp; 5];
-    /// Stops ring 0 where it is.
-    fn stop_ring(&self, at: GpuVa) -> RegisterOp;
+    /// Stops ring 0 where it is. When the read at the end is answered, it stands.
+    fn stop_ring(&self, at: GpuVa) -> [RegisterOp; 2];
     /// Makes the engine behind ring 0 drop what it is doing, then reads what
     /// is still busy: 0 is idle.
     fn reset_engine(&self) -> [RegisterOp; 3];
+    /// Makes every engine drop what whoever was here before left to it.
+    fn reset_all_engines(&self) -> [RegisterOp; 3];
     /// Offset of ring 0's read pointer.
     fn ring_head(&self) -> u32;
     /// Offset of ring 0's write pointer.
@@ -126,7 +129,7 @@ const LINE_PAGES: u32 = 16;
 const PAGE_NUMBER_BITS: u32 = (1 << 28) - 1;
 
 impl E3k {
-    fn invalidation(page: u32, mask: u32) -> [RegisterOp; 4] {
+    fn invalidation(page: u32, mask: u32) -> [RegisterOp; 5] {
         let trigger = |target| {
             let value = InvalidateTrigger::new()
                 .with_addr_valid(true)
@@ -142,8 +145,19 @@ impl E3k {
             // The shared TLB first, so that no client refills from it.
             trigger(TlbTarget::Dtlb),
             trigger(TlbTarget::Utlb),
+            // Writes are posted on a bus: a read of the block comes behind them.
+            read(Reg::PtInvMask.offset()),
         ]
     }
+}
+
+/// Holds units in reset for a moment.
+fn reset(units: EngineReset) -> [RegisterOp; 3] {
+    [
+        write(Reg::EngineReset.offset(), units.into_bits()),
+        write(Reg::EngineReset.offset(), 0),
+        read(Reg::TopBusy.offset()),
+    ]
 }
 
 /// The low 32 bits of a page number that is known to be small.
@@ -214,7 +228,7 @@ impl ChipOps for E3k {
         write(Reg::MmuMode.offset(), mode.into_bits())
     }
 
-    fn invalidate(&self, first: GpuVa, bytes: u64) -> [RegisterOp; 4] {
+    fn invalidate(&self, first: GpuVa, bytes: u64) -> [RegisterOp; 5] {
         let last = first.add(bytes.saturating_sub(1));
         let [first, last] = [first, last].map(|va| page_bits(va.page()) & PAGE_NUMBER_BITS);
         // The smallest aligned power of two, at least a line, that holds both ends.
@@ -224,7 +238,7 @@ impl ChipOps for E3k {
         Self::invalidation(first & mask, mask)
     }
 
-    fn invalidate_all(&self) -> [RegisterOp; 4] {
+    fn invalidate_all(&self) -> [RegisterOp; 5] {
         Self::invalidation(0, 0)
     }
 
@@ -308,18 +322,19 @@ impl ChipOps for E3k {
         ]
     }
 
-    fn stop_ring(&self, at: GpuVa) -> RegisterOp {
+    fn stop_ring(&self, at: GpuVa) -> [RegisterOp; 2] {
         let address = RingAddress::new().with_page(page_bits(at.page()));
-        write(RingWord::Address.offset(0), address.into_bits())
+        let ring = RingWord::Address.offset(0);
+        [write(ring, address.into_bits()), read(ring)]
     }
 
     fn reset_engine(&self) -> [RegisterOp; 3] {
-        let units = EngineReset::new().with_graphics(0xf);
-        [
-            write(Reg::EngineReset.offset(), units.into_bits()),
-            write(Reg::EngineReset.offset(), 0),
-            read(Reg::TopBusy.offset()),
-        ]
+        reset(EngineReset::new().with_graphics(0xf))
+    }
+
+    fn reset_all_engines(&self) -> [RegisterOp; 3] {
+        let units = EngineReset::new().with_graphics(0xf).with_vpp(true);
+        reset(units.with_vcp0(true).with_vcp1(true))
     }
 
     fn ring_head(&self) -> u32 {
@@ -337,7 +352,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// The rule of hardware reference 5: which lines an invalidation drops.
-    fn drops(ops: &[RegisterOp; 4], page: u32) -> bool {
+    fn drops(ops: &[RegisterOp; 5], page: u32) -> bool {
         let [address, mask] = [ops[0].value, ops[1].value];
         page & !15 & mask == address & mask
     }

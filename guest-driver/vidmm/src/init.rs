@@ -22,6 +22,8 @@ use core::fmt;
 use e3k_regs::pte::{ENTRY_BYTES, L1_SPAN, L2_SPAN};
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 
+/// How often a chip is asked whether its VRAM works yet.
+const READY_READS: u32 = 1000;
 /// The segment of the shared zones' page tables.
 const SHARE_PT_SEGMENT: SegmentId = SegmentId::LocalVisible;
 
@@ -83,6 +85,7 @@ pub(crate) fn init<O: Os>(
     let chip: &'static dyn ChipOps = &E3k;
     let identity = chip_functions(&os, chip).map_err(InitStep::ChipFunctions.failed())?;
     report.chip = Some(identity);
+    quiet(&os, chip).map_err(InitStep::ChipFunctions.failed())?;
 
     let vm_info = VmInfo::plan(identity.vram_bytes, identity.visible_bytes, &options)
         .map_err(InitStep::Zones.failed())?;
@@ -141,6 +144,12 @@ fn system_memory<O: Os>(os: &O) -> Result<SystemInfo, Error> {
 fn chip_functions<O: Os>(os: &O, chip: &dyn ChipOps) -> Result<ChipReport, Error> {
     let mut identity = chip.identity();
     os.access(&mut identity)?;
+    for _ in 0..READY_READS {
+        if chip.vram_bytes(&identity) != Err(Error::Io) {
+            break;
+        }
+        os.access(&mut identity)?;
+    }
     let said = chip.vram_bytes(&identity).inspect_err(|error| {
         let [ready, channels] = identity.map(|op| op.value);
         os.log(
@@ -165,6 +174,15 @@ fn chip_functions<O: Os>(os: &O, chip: &dyn ChipOps) -> Result<ChipReport, Error
         vram_bytes: said.or(told).ok_or(Error::Invalid)?,
         visible_bytes: os.visible_bytes(),
     })
+}
+
+/// Stops what a system that crashed, or firmware, may have left running, before
+/// the GPU may reach memory.
+fn quiet<O: Os>(os: &O, chip: &dyn ChipOps) -> Result<(), Error> {
+    os.access(&mut chip.reset_all_engines())?;
+    os.access(&mut chip.invalidate_all())?;
+    os.set_dma(true);
+    Ok(())
 }
 
 /// Step 5: tables in VRAM, filled by the CPU; then the L1 registers, and from

@@ -48,8 +48,8 @@ pub use error::Error;
 pub use init::{InitError, Options};
 pub use placement::{CreateFlags, CreateRequest, MAX_WINDOWS, Window};
 pub use platform::{
-    Caching, Interrupts, LogLevel, Os, Platform, RegisterOp, Registers, SystemInfo, VramWindow,
-    Wake,
+    Caching, Interrupts, LogLevel, Os, Patience, Platform, RegisterOp, Registers, SystemInfo,
+    VramWindow, Wake,
 };
 pub use range::RangeManager;
 pub use report::{

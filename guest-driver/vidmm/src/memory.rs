@@ -153,6 +153,7 @@ impl<O: Os> Memory<O> {
     pub(crate) fn unwind(mut self, idle: bool) -> Leftovers {
         let flush = self.mm_mgr.chip.invalidate_all();
         let restored = self.registers.restore(&*self.os, &flush).is_ok();
+        self.os.set_dma(false);
         let quiet = idle && restored;
         let mut left = Leftovers {
             idle: quiet,

@@ -116,6 +116,10 @@ pub trait Registers {
     /// refuses an access. Accesses before the refused one have happened.
     fn access(&self, ops: &mut [RegisterOp]) -> Result<(), Error>;
 
+    /// Whether the device may reach memory. Off until the GPU has been made quiet
+    /// by `vidmm_init`, and off again before pages are given back at the end.
+    fn set_dma(&self, on: bool);
+
     /// Reads one 32-bit register.
     fn read(&self, offset: u32) -> Result<u32, Error> {
         let mut op = [RegisterOp {
@@ -172,12 +176,22 @@ pub enum Wake {
     Interrupted,
 }
 
+/// Whether a signal ends a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It does: [`Wake::Interrupted`].
+    UntilSignal,
+    /// It does not: the driver stops or sleeps, and a user's signal is no reason
+    /// to leave work unfinished.
+    Patient,
+}
+
 /// Waiting for the device's interrupt.
 pub trait Interrupts {
     /// Sleeps until `ready` says true or `timeout_ns` have passed. `ready` is
     /// asked at once, and after each interrupt has been given to
     /// [`crate::Timeline::interrupt`].
-    fn wait(&self, timeout_ns: u64, ready: &mut dyn FnMut() -> bool) -> Wake;
+    fn wait(&self, patience: Patience, timeout_ns: u64, ready: &mut dyn FnMut() -> bool) -> Wake;
 
     /// Gives [`crate::Timeline::interrupt`] what the GPU has signalled up to the
     /// end of the last [`Registers::access`], and returns when it has it. False

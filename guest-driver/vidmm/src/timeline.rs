@@ -9,7 +9,7 @@
 use crate::Error;
 use crate::chip::ChipOps;
 use crate::ends::{End, Ends};
-use crate::platform::{Os, Wake};
+use crate::platform::{Os, Patience, Wake};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -157,19 +157,21 @@ impl<O: Os> Timeline<O> {
     /// [`Error::Invalid`] for a fence never submitted, [`Error::Lost`],
     /// [`Error::TimedOut`], [`Error::Interrupted`].
     pub fn wait(&self, fence: u64, timeout_ns: u64) -> Result<(), Error> {
-        self.wait_or(fence, timeout_ns, || false).map(|_| ())
+        self.wait_or(fence, timeout_ns, Patience::UntilSignal, || false)
+            .map(|_| ())
     }
 
     /// The same, but ends early, with false, when an error of the GPU wants to
     /// be looked at: by who has the device lock, without which nobody else can.
     pub(crate) fn wait_attentively(&self, fence: u64, timeout_ns: u64) -> Result<bool, Error> {
-        self.wait_or(fence, timeout_ns, || self.has_trouble())
+        self.wait_or(fence, timeout_ns, Patience::Patient, || self.has_trouble())
     }
 
     fn wait_or(
         &self,
         fence: u64,
         timeout_ns: u64,
+        patience: Patience,
         enough: impl Fn() -> bool,
     ) -> Result<bool, Error> {
         if fence > self.submitted() {
@@ -178,14 +180,14 @@ impl<O: Os> Timeline<O> {
         let deadline = self.os.now_ns().saturating_add(timeout_ns);
         loop {
             let left = deadline.saturating_sub(self.os.now_ns());
-            match self.sleep(fence, left.min(SLICE_NS), &enough) {
+            match self.sleep(fence, left.min(SLICE_NS), patience, &enough) {
                 Wake::Ready if self.completed() >= fence => return Ok(true),
                 Wake::Ready if self.is_lost() => return Err(Error::Lost),
                 Wake::Ready => return Ok(false),
                 Wake::Interrupted => return Err(Error::Interrupted),
                 Wake::TimedOut => {}
             }
-            if self.poll(fence) {
+            if self.poll(fence, patience) {
                 return Ok(true);
             }
             if left <= SLICE_NS {
@@ -267,21 +269,27 @@ impl<O: Os> Timeline<O> {
         completed
     }
 
-    fn sleep(&self, fence: u64, timeout_ns: u64, enough: &impl Fn() -> bool) -> Wake {
+    fn sleep(
+        &self,
+        fence: u64,
+        timeout_ns: u64,
+        patience: Patience,
+        enough: &impl Fn() -> bool,
+    ) -> Wake {
         let mut ready = || self.completed() >= fence || self.is_lost() || enough();
         if ready() {
             return Wake::Ready;
         }
-        self.os.wait(timeout_ns, &mut ready)
+        self.os.wait(patience, timeout_ns, &mut ready)
     }
 
     /// Looks at fence memory because no interrupt came. True if `fence` is done.
-    fn poll(&self, fence: u64) -> bool {
+    fn poll(&self, fence: u64, patience: Patience) -> bool {
         if self.in_memory() < fence {
             return false;
         }
         // A signal ends the grace early and says nothing of the interrupt.
-        if self.sleep(fence, GRACE_NS, &|| false) == Wake::TimedOut {
+        if self.sleep(fence, GRACE_NS, patience, &|| false) == Wake::TimedOut {
             self.fallbacks.fetch_add(1, Ordering::Relaxed);
         }
         self.publish();

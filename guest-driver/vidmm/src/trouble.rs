@@ -108,11 +108,7 @@ impl<O: Os> Adapter<O> {
         // What was done before is judged by what it did.
         self.settle()?;
         let (os, chip) = (&*self.memory.os, self.memory.mm_mgr.chip);
-        let mut reset = chip.reset_engine();
-        os.access(&mut reset)?;
-        if reset[2].value != 0 {
-            return Err(Error::Io);
-        }
+        self.reset_engine()?;
         self.acknowledge()?;
         self.settle()?;
         os.access(&mut chip.invalidate_all())?;

@@ -20,8 +20,10 @@ MODULE = "presil.ko"
 SOURCES = REPO / "guest-driver/kmod"
 RUST_OBJECT = "rustcore.prebuilt"
 """Where Kbuild finds the Rust object; its own rule copies it to rustcore.o."""
-RELOCATIONS = {"R_X86_64_64", "R_X86_64_32S", "R_X86_64_PC32", "R_X86_64_PLT32"}
-"""What the kernel's module loader applies."""
+RELOCATIONS = {
+    "R_X86_64_64", "R_X86_64_32", "R_X86_64_32S", "R_X86_64_PC32", "R_X86_64_PC64", "R_X86_64_PLT32",
+}
+"""What the kernel's module loader applies (arch/x86/kernel/module.c)."""
 
 
 def target_directory() -> Path:

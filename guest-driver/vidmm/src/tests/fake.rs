@@ -4,7 +4,7 @@
 use crate::bo::Backing;
 use crate::platform::{Interrupts, LogLevel, Platform, Registers, VramWindow};
 use crate::{
-    Adapter, Caching, Error, InitReport, Options, RegisterOp, SegmentId, SystemInfo, Wake,
+    Adapter, Caching, Error, InitReport, Options, Patience, RegisterOp, SegmentId, SystemInfo, Wake,
 };
 use e3k_regs::fields::RingWord;
 use e3k_regs::{BusAddr, PAGE_SIZE, Reg, VramOffset};
@@ -47,6 +47,14 @@ pub(super) struct State {
     /// What [`Interrupts::deliver`] does.
     pub(super) on_deliver: RefCell<Option<Box<dyn FnMut()>>>,
     pub(super) interrupted: Cell<bool>,
+    /// Register writes that no read has pushed to the device yet.
+    posted: Cell<u64>,
+    /// The device may reach memory.
+    pub(super) dma: Cell<bool>,
+    /// Register writes before it first could.
+    pub(super) writes_before_dma: Cell<usize>,
+    /// How often VRAM is still not ready when asked.
+    pub(super) slow_ready: Cell<u32>,
     /// Dwords written through the window.
     pub(super) stored: Cell<u64>,
     /// Some of them the GPU may not see yet: no barrier has followed.
@@ -94,6 +102,10 @@ impl Fake {
             on_wait: RefCell::default(),
             on_deliver: RefCell::default(),
             interrupted: Cell::new(false),
+            posted: Cell::new(0),
+            dma: Cell::new(false),
+            writes_before_dma: Cell::new(0),
+            slow_ready: Cell::new(0),
             stored: Cell::new(0),
             unordered: Cell::new(false),
             log: RefCell::default(),
@@ -252,6 +264,7 @@ impl Platform for Fake {
     }
 
     fn free_pages(&self, pages: Pages) {
+        assert_eq!(self.posted.get(), 0, "the device does not know yet");
         assert_eq!(
             self.pages.borrow_mut().remove(&pages.first),
             Some(pages.count)
@@ -289,8 +302,15 @@ impl Registers for Fake {
         }
         let mut registers = self.registers.borrow_mut();
         for op in ops {
+            self.posted
+                .set(if op.write { self.posted.get() + 1 } else { 0 });
             if !op.write {
                 op.value = registers.get(&op.offset).copied().unwrap_or(0);
+                let slow = self.slow_ready.get();
+                if op.offset == Reg::MemReady.offset() && slow > 0 {
+                    self.slow_ready.set(slow - 1);
+                    op.value = 0;
+                }
                 continue;
             }
             assert!(
@@ -298,6 +318,8 @@ impl Registers for Fake {
                 "register {:#x} is written before what was stored in VRAM is visible",
                 op.offset
             );
+            let kickoff = op.offset == RingWord::Address.offset(0) && op.value != 0;
+            assert!(!kickoff || self.dma.get(), "a ring runs without DMA");
             self.writes.borrow_mut().push((op.offset, op.value));
             let trigger = [Reg::PtInvTrig.offset(), Reg::BiuShadow.offset()].contains(&op.offset);
             if !trigger && !self.stuck.borrow().contains(&op.offset) {
@@ -305,6 +327,15 @@ impl Registers for Fake {
             }
         }
         Ok(())
+    }
+
+    fn set_dma(&self, on: bool) {
+        let known = self.posted.get() == 0 || self.has_failed();
+        assert!(known, "the device does not know yet");
+        self.dma.set(on);
+        if on {
+            self.writes_before_dma.set(self.writes.borrow().len());
+        }
     }
 }
 
@@ -342,8 +373,8 @@ impl VramWindow for Fake {
 }
 
 impl Interrupts for Fake {
-    fn wait(&self, timeout_ns: u64, ready: &mut dyn FnMut() -> bool) -> Wake {
-        if self.interrupted.get() {
+    fn wait(&self, patience: Patience, timeout_ns: u64, ready: &mut dyn FnMut() -> bool) -> Wake {
+        if self.interrupted.get() && patience == Patience::UntilSignal {
             return Wake::Interrupted;
         }
         let callback = self.on_wait.borrow_mut().take();

@@ -296,3 +296,28 @@ fn page_tables_that_do_not_fit_are_told_with_both_sizes() {
     let line = "25190400 bytes of page tables in local-visible of 16777216 bytes";
     assert!(fake.log.borrow().iter().any(|said| said.contains(line)));
 }
+
+#[test]
+fn vram_that_is_ready_a_little_later_is_waited_for() {
+    let fake = Fake::new();
+    fake.slow_ready.set(5);
+    let mut report = InitReport::default();
+    assert!(Adapter::init(fake.clone(), OPTIONS, &mut report).is_ok());
+    assert_eq!(fake.slow_ready.get(), 0);
+}
+
+#[test]
+fn what_was_left_running_is_stopped_before_the_gpu_may_reach_memory() {
+    let fake = Fake::new();
+    let _adapter = fake.start();
+    let writes = fake.writes.borrow();
+    let reset = Reg::EngineReset.offset();
+    let first: Vec<u32> = writes.iter().map(|write| write.0).take(2).collect();
+    assert_eq!(first, [reset, reset]);
+    assert_eq!(
+        fake.writes_before_dma.get(),
+        2 + 4,
+        "reset, and TLBs flushed"
+    );
+    assert!(fake.dma.get());
+}
