@@ -1,10 +1,8 @@
 //! What the TLBs hold, for whoever looks: beside what the tables say now.
 
-use super::tlb::{LINE_ENTRIES, entry_of};
-use super::{Mxu, walk};
+use super::{Mxu, Walk, walk};
 use crate::memory::Target;
 use e3k_regs::fields::FaultClient;
-use e3k_regs::pte::L3Entry;
 use e3k_regs::{GpuVa, PAGE_SIZE};
 use std::fmt;
 
@@ -101,14 +99,7 @@ impl Mxu {
 
     /// The valid L3 entry of a page in the tables, and where it leads.
     fn leaf_now(&self, process_id: u8, va: GpuVa) -> Option<(u32, Target)> {
-        let mut line = [0; LINE_ENTRIES];
-        let tables = self.tables();
-        tables
-            .line(process_id, va, FaultClient::RingFetch, &mut line)
-            .ok()?;
-        let entry: L3Entry = entry_of(&line, va);
-        entry
-            .valid()
-            .then(|| (entry.into_bits(), walk::page_of(entry)))
+        let entry = Walk::leaf(self.tables(), process_id, va)?;
+        Some((entry.into_bits(), walk::page_of(entry)))
     }
 }

@@ -248,18 +248,12 @@ impl Walk {
         let untranslated = !mode.va_mode() && va.0 < mode.video_bytes();
         let process_id = if mode.va_mode() { process_id } else { 0 };
         let (_, l1) = tables.l1_entry(process_id, va);
-        let mut walk = Self {
-            l1: l1.into_bits(),
-            l2: None,
-            l3: None,
-            target: None,
-            dtlb: None,
-            utlb: BTreeMap::new(),
-        };
+        let mut walk = Self::at(l1);
         let target = if untranslated {
             Some(Target::Vram(VramOffset(va.0)))
         } else if va.0 >> ADDRESS_BITS == 0 && l1.valid() {
-            walk.descend(tables, l1, va)
+            let leaf = walk.descend(tables, l1, va);
+            leaf.map(|(page, bytes)| page_of(page).add(va.0 % bytes))
         } else {
             None
         };
@@ -272,7 +266,30 @@ impl Walk {
         walk
     }
 
-    fn descend(&mut self, tables: Tables<'_>, l1: Ttbr, va: GpuVa) -> Option<Target> {
+    fn at(l1: Ttbr) -> Self {
+        Self {
+            l1: l1.into_bits(),
+            l2: None,
+            l3: None,
+            target: None,
+            dtlb: None,
+            utlb: BTreeMap::new(),
+        }
+    }
+
+    /// The valid L3 entry of a translated address, of a larger page what a TLB would
+    /// hold of it. Not [`Tables::line`]: that is in a walk's way, and for it alone.
+    pub(super) fn leaf(tables: Tables<'_>, process_id: u8, va: GpuVa) -> Option<L3Entry> {
+        let (_, l1) = tables.l1_entry(process_id, va);
+        let mut walk = Self::at(l1);
+        let leaf = l1.valid().then(|| walk.descend(tables, l1, va));
+        let (first, bytes) = leaf.flatten()?;
+        let piece = u32::try_from((va.0 % bytes) >> PAGE_SHIFT).ok()?;
+        Some(first.with_page(first.page() | piece))
+    }
+
+    /// The first 4 KiB of the page that the address is in, and its bytes.
+    fn descend(&mut self, tables: Tables<'_>, l1: Ttbr, va: GpuVa) -> Option<(L3Entry, u64)> {
         let load = |table: Table, index| {
             let origin = table.origin(FaultClient::RingFetch);
             tables.memory.load_u32(table.entry(index), origin).ok()
@@ -290,7 +307,7 @@ impl Walk {
             }
             Below::Leaf(first) => (first, 1 << 22),
         };
-        page.valid().then(|| page_of(page).add(va.0 % page_bytes))
+        page.valid().then_some((page, page_bytes))
     }
 }
 

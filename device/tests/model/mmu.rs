@@ -332,13 +332,26 @@ fn a_large_page_bit_means_an_l3_table_of_64_kib_pages() {
     }
 }
 
+/// Pages that the TLBs hold of a process id, and those that the tables do not say.
+fn held_and_stale(rig: &Rig, process_id: u8) -> (usize, usize) {
+    let held: Vec<_> = rig.gpu.tlb(Some(process_id), None).collect();
+    let stale = held.iter().filter(|held| held.is_stale());
+    (held.len(), stale.count())
+}
+
 #[test]
 fn a_64_kib_page_is_stale_as_a_whole_until_its_line_is_invalidated() {
     let mut rig = Rig::in_va_mode();
     let l3 = make_large(&mut rig, 1, 0x40_0000, None);
     rig.store(l3, entry_64k(A));
     write_as(&mut rig, 1, 0x40_0000, 1);
+    assert_eq!(
+        held_and_stale(&rig, 1),
+        (17, 0),
+        "a line, and a page of the UTLB"
+    );
     rig.store(l3, entry_64k(B));
+    assert_eq!(held_and_stale(&rig, 1), (17, 17));
     write_as(&mut rig, 1, 0x40_f000, 2); // another part of it
     assert_eq!(rig.load(nth_page(A, 15)), 2);
     rig.set(0x49018, 0x1000_040f);
@@ -366,6 +379,7 @@ fn a_large_page_bit_can_be_told_to_mean_a_leaf_of_4_mib() {
         assert_eq!(walk.target, Some(vram(SURFACES_AT + at).to_string()));
         assert_eq!(walk.l3, None);
     }
+    assert_eq!(held_and_stale(&rig, 2), (3 * 17, 0));
     rig.assert_clean();
 }
 
