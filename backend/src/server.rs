@@ -265,14 +265,13 @@ fn serve_gpu(
     tracing::info!("waiting for QEMU on {path}");
     loop {
         let outcome = match &served.door {
-            Door::VhostUser(counters) => vhost_user::serve(
-                socket.listener(),
-                &served.gpu,
-                &served.presence,
-                counters,
-                PATIENCE,
-            )
-            .map_err(Into::into),
+            Door::VhostUser(counters) => {
+                let (listener, presence) = (socket.listener(), &served.presence);
+                let serve =
+                    || vhost_user::serve(listener, &served.gpu, presence, counters, PATIENCE);
+                let served = thread::contain("the vhost-user door", serve);
+                served.unwrap_or(Ok(())).map_err(Into::into)
+            }
             Door::VfioUser(counters, identity) => {
                 serve_vfio_user(socket, served, counters, *identity)
             }

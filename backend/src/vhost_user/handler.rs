@@ -290,7 +290,7 @@ impl Handler {
     fn guest_address(&self, client: u64) -> Result<GuestAddress, Refused> {
         let place = |region: &Region| {
             let offset = client.checked_sub(region.client)?;
-            (offset < region.bytes).then_some(GuestAddress(region.guest + offset))
+            (offset < region.bytes).then(|| GuestAddress(region.guest + offset))
         };
         let found = self.regions.iter().find_map(place);
         found.ok_or(Refused::NoMemory(client))

@@ -257,7 +257,7 @@ impl Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        self.stop();
+        self.retire();
         self.gpu.set_interrupt_port(None);
     }
 }
