@@ -40,7 +40,7 @@ pub(crate) fn running(served: &Served, words: &[&str]) -> Answer {
 }
 
 pub(crate) fn number(word: &str) -> Result<u64, Refusal> {
-    crate::number::parse(word).ok_or_else(|| Refusal::NotANumber(word.to_owned()))
+    presil_values::number::parse(word).ok_or_else(|| Refusal::NotANumber(word.to_owned()))
 }
 
 pub(crate) fn out_of_range(what: &'static str, value: u64, expected: impl Into<String>) -> Refusal {

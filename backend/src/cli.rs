@@ -9,6 +9,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use e3k_regs::Chip;
 use presil_device::{Config, ConfigError, Defects, OnWait};
+use presil_values::{number, size};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -18,7 +19,7 @@ use crate::mmu_args::MmuArgs;
 use crate::pci::{self, Class, Identity};
 use crate::server::{self, ControlOptions, DoorKind, DoorOptions, Options};
 use crate::socket::{self, Access};
-use crate::{chips, human, number, qemu_args, query, questions, regs, size};
+use crate::{chips, human, qemu_args, query, questions, regs};
 
 const GUIDE: &str = "\
 Examples:

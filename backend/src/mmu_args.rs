@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use presil_device::{ConfigError, DtlbShape, LargePage, MmuOptions, OnFault, UtlbSize};
 
-use crate::number;
+use presil_values::number;
 
 /// What docs/model-choices.md lets a user choose about the MMU.
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use e3k_regs::Chip;
 
-use crate::number;
+use presil_values::number;
 
 /// The subsystem ids that QEMU gives by default: drivers of the family take
 /// them for "slow" and wait a hundred times longer (hardware reference 1.1).

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::server::{DoorKind, DoorOptions};
-use crate::size::{self, Size};
 use crate::vhost_user::{CONFIG_BYTES, QUEUE_SIZE, QUEUES, VIRTIO_ID};
+use presil_values::size::{self, Size};
 
 /// At more than 5 GT/s a guest's kernel waits after a bus reset for the port to
 /// say that its link is active, which QEMU's does not while ACPI handles hotplug.

@@ -8,7 +8,7 @@ use e3k_regs::register::{BAR0_BYTES, REGISTERS};
 use e3k_regs::{Reg, RegInfo};
 use serde_json::{Value, json};
 
-use crate::number;
+use presil_values::number;
 
 /// After the options in `presil regs --help`.
 pub const GUIDE: &str = "\

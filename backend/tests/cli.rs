@@ -98,6 +98,12 @@ fn a_wrong_command_line_is_refused_with_what_was_expected() {
 }
 
 #[test]
+fn json_keeps_its_order_also_where_the_daemon_is_built_alone() {
+    let said = serde_json::json!({ "va": 1, "level": 2, "error": 3 });
+    assert_eq!(said.to_string(), r#"{"va":1,"level":2,"error":3}"#);
+}
+
+#[test]
 fn every_chip_of_the_family_is_known_and_the_refusal_lists_them() {
     let refusal = stderr(&run(&["serve", "--vhost-user", "gpu", "--chip", "none"]));
     for chip in e3k_regs::Chip::ALL {

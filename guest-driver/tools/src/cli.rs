@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use presil_uapi as uapi;
+use presil_values::{number, size};
 use std::path::PathBuf;
 
 /// Asks, exercises and checks a presil GPU.
@@ -35,7 +36,7 @@ pub(crate) enum Command {
         #[arg(long = "for", value_enum)]
         purpose: Purpose,
         /// Its size: bytes, or with K, M or G
-        #[arg(long, value_parser = size)]
+        #[arg(long, value_parser = size::parse)]
         bytes: u64,
         /// Pages FIRST..LAST of the visible VRAM where it may be; in order of preference
         #[arg(long = "window", value_name = "FIRST..LAST", value_parser = window)]
@@ -104,23 +105,11 @@ impl Purpose {
     }
 }
 
-fn size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.strip_suffix(['K', 'M', 'G']) {
-        Some(digits) if text.ends_with('K') => (digits, 10),
-        Some(digits) if text.ends_with('M') => (digits, 20),
-        Some(digits) => (digits, 30),
-        None => (text, 0),
-    };
-    let number: Option<u64> = digits.parse().ok();
-    let bytes = number.and_then(|number| number.checked_mul(1 << shift));
-    bytes.ok_or_else(|| format!("'{text}' is not a size: write 4096, 64K, 4M or 1G"))
-}
-
 fn window(text: &str) -> Result<uapi::Window, String> {
     let numbers = text.split_once("..").and_then(|(first, last)| {
         Some(uapi::Window {
-            first_page: first.parse().ok()?,
-            last_page: last.parse().ok()?,
+            first_page: number::decimal(first)?,
+            last_page: number::decimal(last)?,
         })
     });
     numbers.ok_or_else(|| format!("'{text}' is not a window: write pages as 65536..69632"))
@@ -137,21 +126,10 @@ mod tests {
     }
 
     #[test]
-    fn sizes_have_units_and_limits() {
-        assert_eq!(size("4096"), Ok(4096));
-        assert_eq!(size("64K"), Ok(64 << 10));
-        assert_eq!(size("3M"), Ok(3 << 20));
-        assert_eq!(size("2G"), Ok(2 << 30));
-        for wrong in ["", "M", "4T", "-1", "4 M", "99999999999G"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
     fn windows_are_two_page_numbers() {
         let window = window("65536..69632").unwrap();
         assert_eq!((window.first_page, window.last_page), (65536, 69632));
-        for wrong in ["", "1", "1..", "..2", "a..b", "1-2"] {
+        for wrong in ["", "1", "1..", "..2", "a..b", "1-2", "+1..2"] {
             assert!(super::window(wrong).is_err(), "{wrong}");
         }
     }

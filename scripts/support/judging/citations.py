@@ -12,7 +12,7 @@ from ..cache import REPO
 
 HARDWARE = REPO / "docs" / "hardware.md"
 RULES = REPO / "docs" / "memory-management.md"
-TREES = ("backend", "device", "docs", "fuzz", "guest-driver", "scripts", "tests")
+TREES = ("backend", "device", "docs", "fuzz", "guest-driver", "scripts", "tests", "values")
 SUFFIXES = {".rs", ".c", ".h", ".py", ".md", ".toml"}
 
 # A comment's mark at the beginning of a line, behind which a sentence goes on.

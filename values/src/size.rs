@@ -17,6 +17,9 @@ const UNITS: [(&str, u32); 4] = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
 
 /// Reads a size in bytes. Units are powers of 1024, in any case: K, M, G and T,
 /// alone or as KiB, MiB, GiB and TiB; no unit means bytes.
+///
+/// # Errors
+/// In words, with an example.
 pub fn parse(text: &str) -> Result<u64, SizeError> {
     let not_a_size = || SizeError::NotASize(text.to_owned());
     let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());

@@ -2,17 +2,17 @@
 //! standard library would take.
 
 /// Decimal, or hexadecimal behind `0x`.
-pub(crate) fn parse(text: &str) -> Option<u64> {
+pub fn parse(text: &str) -> Option<u64> {
     behind_prefix(text).map_or_else(|| digits(text, 10), |rest| digits(rest, 16))
 }
 
 /// Decimal.
-pub(crate) fn decimal(text: &str) -> Option<u64> {
+pub fn decimal(text: &str) -> Option<u64> {
     digits(text, 10)
 }
 
 /// Hexadecimal, with `0x` or without.
-pub(crate) fn hexadecimal(text: &str) -> Option<u64> {
+pub fn hexadecimal(text: &str) -> Option<u64> {
     digits(behind_prefix(text).unwrap_or(text), 16)
 }
 
