@@ -94,7 +94,8 @@ fn registers_of_a_bank_are_found_by_name_and_by_offset() {
 #[test]
 fn what_is_no_register_or_no_value_is_refused_with_what_is() {
     for (what, expected) in [
-        ("MMU_MOD", "presil regs without a name lists all"),
+        ("MMU_MOD", "did you mean MMU_MODE?"),
+        ("WHATEVER", "`presil regs` lists all"),
         ("TTBR[4096]", "TTBR[0] to TTBR[4095]"),
         ("0x8850", "nothing is declared at 0x8850"),
         ("0x100000", "outside BAR0"),
