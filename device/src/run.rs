@@ -52,6 +52,21 @@ pub(crate) struct Piece {
     pub(crate) len: u64,
 }
 
+impl Piece {
+    /// The one that comes after so many.
+    fn behind(&self, pieces: u64) -> Self {
+        let bytes = pieces * self.len;
+        let (writing, to) = self.destination;
+        Self {
+            source: self
+                .source
+                .map(|(reading, from)| (reading, from.add(bytes))),
+            destination: (writing, to.add(bytes)),
+            len: self.len,
+        }
+    }
+}
+
 /// What is still to be moved, from VRAM or the colour to VRAM.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Run {
@@ -67,10 +82,10 @@ impl Run {
     }
 
     /// Translates a piece and the next ones, `pieces` of them if they are whole
-    /// pages, as far as the TLBs know them and they follow each other, and makes them
-    /// a part of the run. Memory of the machine's that is mapped is copied or filled
-    /// at once. Returns how many pieces; after none, nothing has happened. The others
-    /// are not translated: a walk might read a table that a run is about to write.
+    /// pages, as far as the TLBs know them, and makes them a part of the run. Memory of
+    /// the machine's that is mapped is copied or filled at once. Returns how many
+    /// pieces; after none, nothing has happened. The others are not translated: a walk
+    /// might read a table that a run is about to write.
     pub(crate) fn extend(
         &mut self,
         piece: &Piece,
@@ -78,6 +93,22 @@ impl Run {
         colour: &Colour,
         mxu: &mut Mxu,
     ) -> u64 {
+        let mut next = *piece;
+        let mut done = 0;
+        while done < pieces {
+            let more = self.extend_once(&next, pieces - done, colour, mxu);
+            if more == 0 {
+                break;
+            }
+            done += more;
+            next = next.behind(more);
+        }
+        done
+    }
+
+    /// The same, as far as the pieces follow each other in memory.
+    #[inline]
+    fn extend_once(&mut self, piece: &Piece, pieces: u64, colour: &Colour, mxu: &mut Mxu) -> u64 {
         let (writing, va) = piece.destination;
         let Some(destination) = mxu.peek(writing, va, pieces) else {
             return 0;

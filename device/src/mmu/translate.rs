@@ -75,6 +75,7 @@ impl Mxu {
     /// and how many pages, at most `pages`, follow each other from there in both.
     /// Changes nothing: [`Self::take`] with the pages that are really used does the
     /// TLB fills and counts them.
+    #[inline]
     pub(crate) fn peek(&self, request: Request, va: GpuVa, pages: u64) -> Option<Peeked> {
         if va.0 >> ADDRESS_BITS != 0 {
             return None;
@@ -112,6 +113,7 @@ impl Mxu {
         self.peeked(place, pages, hit)
     }
 
+    #[inline]
     fn peeked(&self, place: Place, pages: u64, hit: Hit) -> Option<Peeked> {
         let end = match place.target {
             Target::Vram(_) => self.memory.vram.bytes(),
@@ -133,6 +135,7 @@ impl Mxu {
     }
 
     /// Does to the TLBs and counters what translating so many of the pages would.
+    #[inline]
     pub(crate) fn take(&mut self, peeked: &Peeked, pages: u64) {
         match peeked.hit {
             Hit::Untranslated => {}
