@@ -68,6 +68,12 @@ FAULTS = [
         ("no TLB holds a page that was given back",),
     ),
     Fault(
+        "no-invalidation-at-bind", "the TLBs keep what was there before", GART,
+        "        result?;\n        os.access(&mut chip.invalidate(va, count * PAGE_SIZE))",
+        "        result?;\n        let _ = chip;\n        Ok(())",
+        ("fill RAM beside RAM in use",),
+    ),
+    Fault(
         "freed-before-its-fence", "memory is given back before its fence", ADAPTER,
         " || last_use > self.timeline.completed()", " || last_use == u64::MAX",
         ("copy from RAM that is freed meanwhile",),

@@ -1,7 +1,7 @@
 //! Fills and copies, byte by byte: nothing missing, nothing beside the target.
 
 use super::{Check, Context, INVISIBLE, Kind, SNOOPED, UNSNOOPED, VISIBLE};
-use crate::device::Buffer;
+use crate::device::{Buffer, PAGE};
 use crate::error::{Result, ensure};
 use crate::noise::noise;
 use crate::pages::Scattered;
@@ -22,6 +22,10 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "fill unsnooped RAM",
         run: |c| fill(c, UNSNOOPED),
+    },
+    Check {
+        name: "fill RAM beside RAM in use",
+        run: neighbours,
     },
     Check {
         name: "copy VRAM to VRAM",
@@ -83,6 +87,30 @@ fn fill(context: &Context, kind: Kind) -> Result<String> {
         })?;
     }
     Ok(all_intact(context))
+}
+
+/// Pages that share a TLB line: what the GPU remembers of all of them since it used the
+/// first must not be what it takes for the next, which was bound later.
+fn neighbours(context: &Context) -> Result<String> {
+    const BUFFERS: u32 = 4;
+    for kind in [SNOOPED, UNSNOOPED] {
+        let mut kept = Vec::new();
+        for pattern in 1..=BUFFERS {
+            let buffer = kind.create(context, PAGE)?;
+            buffer.fill(0, PAGE, pattern)?;
+            let expected = pattern.to_le_bytes().repeat(length(PAGE / 4));
+            same(&buffer.map()?.read()?, &expected, || {
+                format!(
+                    "page {pattern} of {}, bound after its neighbours were used",
+                    kind.name
+                )
+            })?;
+            kept.push(buffer);
+        }
+    }
+    Ok(format!(
+        "{BUFFERS} pages of each, one bound after the other"
+    ))
 }
 
 fn copy(context: &Context, from: Kind, to: Kind) -> Result<String> {
