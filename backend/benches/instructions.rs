@@ -15,6 +15,7 @@ const STORAGE: f64 = 150.0;
 const BEHAVIOUR: f64 = 300.0;
 const UTLB_HIT: f64 = 50.0;
 const DTLB_HIT: f64 = 130.0;
+const WALK: f64 = 400.0;
 /// Lines in the default DTLB.
 const LINES: u64 = 256;
 /// Every access of a register is like the others.
@@ -126,7 +127,7 @@ fn translations() -> bool {
     for (name, options, lines, limit) in [
         ("translation, UTLB hit", hits, 1, UTLB_HIT),
         ("translation, DTLB hit", hits, LINES, DTLB_HIT),
-        ("translation, walk", walks, 4 * LINES, f64::INFINITY),
+        ("translation, walk", walks, 4 * LINES, WALK),
     ] {
         let mut gpu = support::gpu(options, Some(support::in_place));
         let client = FaultClient::BlitSource;
