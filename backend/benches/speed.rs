@@ -8,7 +8,7 @@ mod support;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use e3k_regs::fields::FaultClient;
-use presil::system_memory::GuestRam;
+use presil::doors::system_memory::GuestRam;
 use presil_device::{Gpu, GpuVa, MmuOptions};
 use std::fs::File;
 use std::hint::black_box;

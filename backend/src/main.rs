@@ -1,5 +1,5 @@
 //! The command `presil`; see `presil --help`.
 
 fn main() -> std::process::ExitCode {
-    presil::cli::main()
+    presil::command_line::cli::main()
 }

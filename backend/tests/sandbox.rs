@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Command;
 
-use presil::sandbox;
+use presil::service::sandbox;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 #[test]

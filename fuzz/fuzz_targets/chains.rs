@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| presil::vhost_user::any_queue::serve(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| presil::doors::vhost_user::any_queue::serve(data));

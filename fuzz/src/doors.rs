@@ -4,9 +4,11 @@
 //!
 //! A record is a byte of flags, two bytes of length, and so many bytes: a
 //! message, or with [`WRAPPED`] a command number and its body.
+#![allow(dead_code, reason = "each target has one door of its own")]
 
+use presil::doors::vfio_user;
+use presil::doors::vhost_user;
 use presil::shared_gpu::SharedGpu;
-use presil::{vfio_user, vhost_user};
 use presil_device::{Chip, Config};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -46,7 +48,7 @@ pub fn vfio_user(data: &[u8]) {
             gpu: Arc::clone(gpu),
             presence: Arc::default(),
             counters: Arc::default(),
-            identity: presil::pci::Identity::default(),
+            identity: presil::doors::pci::Identity::default(),
         };
         door.serve(stream);
     });

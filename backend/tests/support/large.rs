@@ -9,7 +9,7 @@ use e3k_regs::fields::RingWord;
 use e3k_regs::packet::Writer;
 use e3k_regs::pte::{L1_SPAN, L2Entry, L3Entry, TABLE_ENTRIES, Ttbr};
 use e3k_regs::{PAGE_SIZE, Reg, VramOffset};
-use presil::system_memory::GuestRam;
+use presil::doors::system_memory::GuestRam;
 use presil_device::{Chip, Config, Gpu, GpuVa, NoInterrupts, Progress, Width};
 use rustix::fs::{MemfdFlags, memfd_create};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};

@@ -2,7 +2,7 @@
 
 use e3k_regs::Reg;
 use e3k_regs::fields::MmuMode;
-use presil::pci::{Class, Identity};
+use presil::doors::pci::{Class, Identity};
 use presil_device::Chip;
 
 use crate::support::vfio::*;

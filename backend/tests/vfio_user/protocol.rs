@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use presil::pci::Identity;
+use presil::doors::pci::Identity;
 use presil_device::Chip;
 
 use crate::FENCE_AT;

@@ -1,0 +1,10 @@
+//! Questions about running GPUs, on a control socket.
+
+pub(crate) mod answers;
+pub(crate) mod clients;
+pub mod conversation;
+pub mod questions;
+pub(crate) mod rings;
+pub(crate) mod running;
+pub(crate) mod tlb;
+pub(crate) mod why;

@@ -1,0 +1,111 @@
+//! What a client lends: descriptors, which may be of any kind, and whose status
+//! flags it shares: no use of one may rely on it not to block.
+//!
+//! Even to ask for its size, or to close it, may wait for ever: a file of a FUSE
+//! file system asks a process of the client's. So the kernel alone says what kind
+//! one is, and what is of a wrong kind is dropped before any lock is taken.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::fcntl_get_seals;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use crate::doors::eventfd_signal;
+
+/// Most address space that one client's memory may take, of the 2^47 bytes that
+/// the process has for all of them.
+pub(crate) const MAX_ADDRESS_SPACE: u64 = 1 << 42;
+
+/// Said of memory that is refused.
+const NO_MEMORY: &str = "guest memory is in a file that is neither of tmpfs (as a \
+    memory-backend-memfd) nor of hugetlbfs: the GPU might wait for its pages for ever";
+const TOO_SHORT: &str = "a file is shorter than the memory that it is to hold";
+
+/// Where a file is read that has no positions.
+const NO_POSITION: u64 = u64::MAX;
+
+/// Whether `fd` is an eventfd. Never waits.
+pub(crate) fn is_event(fd: impl AsFd) -> bool {
+    eventfd_signal::is_eventfd(fd.as_fd())
+}
+
+/// Whether `fd` is a file that is memory, and whose pages nobody is asked for: of
+/// tmpfs or hugetlbfs, as each memfd is. Only those have seals. Never waits.
+fn is_memory(fd: impl AsFd) -> bool {
+    fcntl_get_seals(fd).is_ok()
+}
+
+/// An eventfd that a client lent to be told by.
+#[derive(Debug)]
+pub(crate) struct LentEvent(OwnedFd);
+
+impl LentEvent {
+    /// # Errors
+    /// `EINVAL`: it is no eventfd.
+    pub(crate) fn new(fd: OwnedFd) -> Result<Self, Errno> {
+        if is_event(&fd) {
+            Ok(Self(fd))
+        } else {
+            Err(Errno::INVAL)
+        }
+    }
+
+    /// Adds 1 to it, if there is room. Never waits, whatever the client has made of it.
+    ///
+    /// # Errors
+    /// `EINVAL`: it is no eventfd; `EAGAIN`: the kernel has no memory for the moment.
+    pub(crate) fn signal(&self) -> Result<(), Errno> {
+        eventfd_signal::signal(self.0.as_fd())
+    }
+}
+
+/// Takes what an eventfd of a client counts. Never waits, whatever the client
+/// has made of it. Says whether there was something.
+pub(crate) fn take(fd: impl AsFd) -> io::Result<bool> {
+    let mut count = [0; 8];
+    let taken = preadv2(
+        fd,
+        &mut [IoSliceMut::new(&mut count)],
+        NO_POSITION,
+        ReadWriteFlags::NOWAIT,
+    );
+    match taken {
+        Ok(bytes) => Ok(bytes != 0),
+        Err(Errno::AGAIN) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A file of memory that a client lent.
+#[derive(Debug)]
+pub(crate) struct LentMemory(File);
+
+impl LentMemory {
+    /// # Errors
+    /// `EINVAL`: it is of another kind, and pages of it might never come.
+    pub(crate) fn new(fd: OwnedFd) -> Result<Self, Errno> {
+        if is_memory(&fd) {
+            Ok(Self(fd.into()))
+        } else {
+            tracing::warn!("{NO_MEMORY}");
+            Err(Errno::INVAL)
+        }
+    }
+
+    pub(crate) fn into_file(self) -> File {
+        self.0
+    }
+}
+
+/// What is wrong with `file` as one that holds memory: `bytes` bytes from
+/// `offset` on. Beyond its end an access would be a SIGBUS. Never waits.
+pub(crate) fn fault_of(file: &File, offset: u64, bytes: u64) -> io::Result<Option<&'static str>> {
+    if !is_memory(file) {
+        return Ok(Some(NO_MEMORY));
+    }
+    let end = offset.checked_add(bytes);
+    let held = file.metadata()?.len();
+    Ok(end.is_none_or(|end| end > held).then_some(TOO_SHORT))
+}

@@ -1,0 +1,7 @@
+//! A server's life: its sockets, its jail, its log, and the GPUs behind them.
+
+pub mod life;
+pub(crate) mod log_flood;
+pub mod sandbox;
+pub mod server;
+pub mod socket;
