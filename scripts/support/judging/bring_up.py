@@ -66,7 +66,7 @@ def trials(built: Path, scratch: Path, prepared: Prepared) -> list[Trial]:
               r"FAIL +module misbehave.ko loads: .*version magic '.*' should be '"),
         Trial("what is used beyond the model is summed up by block, without any module",
               ["--guest-exec", str(SOURCES / "undeclared.sh")], 0,
-              r"block +start +reads .*\n +display, from 0x33000 +0x33000 +1 "),
+              r"block +start +words +reads +writes\n +display, from 0x33000 +0x33000 +1 +1 +1\n"),
         Trial("misuse is named by its register, and fails the run where it must not be",
               ["--guest-exec", str(SOURCES / "misused.sh"), "--fail-on", "misuse,ring-errors"], 1,
               r"(?s)ok +script misused.sh.*FAIL +no misuse: MEM_READY \(0xd370\) .* 1 times"
