@@ -74,15 +74,17 @@ static void synchronize(struct presil_device *presil)
 
 /*
  * The write latches both status words and acknowledges them (hardware reference
- * 7.1). False if they say nothing, or the function is not there.
+ * 7.1). False if they say nothing, or the function is not there: `answers` tells
+ * one from the other.
  */
-static bool latch(struct presil_function *function)
+static bool latch(struct presil_function *function, bool *answers)
 {
 	unsigned long flags;
 	u32 biu, advanced;
 	u64 before;
 	bool any = false;
 
+	*answers = false;
 	spin_lock_irqsave(&function->latching, flags);
 	/* An access to a function in D3 or in reset is an error on the bus. */
 	if (!function->awake)
@@ -91,7 +93,8 @@ static bool latch(struct presil_function *function)
 	writel(0, function->registers + presil_rs_shadows[0]);
 	biu = readl(function->registers + presil_rs_shadows[0]);
 	advanced = readl(function->registers + presil_rs_shadows[1]);
-	any = (biu || advanced) && (biu != REGISTER_LOST || advanced != REGISTER_LOST);
+	*answers = biu != REGISTER_LOST || advanced != REGISTER_LOST;
+	any = *answers && (biu || advanced);
 	if (any)
 		presil_interrupt(&function->presil, before, biu, advanced);
 unlock:
@@ -119,10 +122,13 @@ static void set_dma(struct presil_device *presil, bool on)
 		pci_clear_master(function->pdev);
 }
 
+/* A function that does not answer may have had an error: nothing is judged then. */
 static bool deliver(struct presil_device *presil)
 {
-	latch(container_of(presil, struct presil_function, presil));
-	return true;
+	bool answers;
+
+	latch(container_of(presil, struct presil_function, presil), &answers);
+	return answers;
 }
 
 static const struct presil_transport transport = {
@@ -135,9 +141,10 @@ static const struct presil_transport transport = {
 static irqreturn_t handle_interrupt(int irq, void *context)
 {
 	struct presil_function *function = context;
+	bool answers;
 
 	/* An INTx line is shared: it may be another function's, also while this one is in reset. */
-	return latch(function) || function->pdev->msi_enabled ? IRQ_HANDLED : IRQ_NONE;
+	return latch(function, &answers) || function->pdev->msi_enabled ? IRQ_HANDLED : IRQ_NONE;
 }
 
 static int map_bars(struct presil_function *function, struct presil_board *board)

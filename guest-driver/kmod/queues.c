@@ -76,8 +76,8 @@ static void handle_event(struct presil_virtio *door, const struct presil_event *
 			     sizeof(*event));
 }
 
-/* Handles every event that is there; returns how many. */
-static size_t take_events(struct presil_virtio *door)
+/* Handles every event that is there. */
+static void take_events(struct presil_virtio *door)
 {
 	struct presil_events *events = &door->events;
 	bool notify = false;
@@ -99,12 +99,12 @@ static size_t take_events(struct presil_virtio *door)
 		handle_event(door, event, bytes);
 		post_event_buffer(events, event);
 	}
+	events->taken += taken;
 	if (taken)
 		notify = virtqueue_kick_prepare(events->queue);
 	spin_unlock_irqrestore(&events->lock, flags);
 	if (notify)
 		virtqueue_notify(events->queue);
-	return taken;
 }
 
 static void events_arrived(struct virtqueue *queue)
@@ -114,13 +114,22 @@ static void events_arrived(struct virtqueue *queue)
 
 /*
  * What was signalled before a register access is in the queue when that has been
- * answered, unless the device had no buffer left for it.
+ * answered, unless the device had no buffer left for it. Then all buffers have been
+ * taken since the last call, by whomever; and this says false.
  */
 bool presil_queues_deliver(struct presil_device *presil)
 {
 	struct presil_virtio *door = container_of(presil, struct presil_virtio, presil);
+	struct presil_events *events = &door->events;
+	unsigned long flags;
+	bool had_buffers;
 
-	return take_events(door) < door->events.posted;
+	take_events(door);
+	spin_lock_irqsave(&events->lock, flags);
+	had_buffers = events->taken - events->taken_before < events->posted;
+	events->taken_before = events->taken;
+	spin_unlock_irqrestore(&events->lock, flags);
+	return had_buffers;
 }
 
 /*

@@ -44,6 +44,8 @@ struct presil_events {
 	spinlock_t lock;	/* the queue and `before` */
 	struct presil_event *buffers;
 	size_t posted;
+	/* Events handled so far, and when presil_queues_deliver() last looked. */
+	size_t taken, taken_before;
 	u64 before;		/* fence memory, read before the next event was sent */
 };
 

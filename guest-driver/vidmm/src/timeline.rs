@@ -232,7 +232,8 @@ impl<O: Os> Timeline<O> {
         self.judged.fetch_max(fence, Ordering::AcqRel);
     }
 
-    fn has_trouble(&self) -> bool {
+    /// Whether there is something to attend to.
+    pub(crate) fn has_trouble(&self) -> bool {
         [&self.faulted, &self.unanswered, &self.hung]
             .iter()
             .any(|flag| flag.load(Ordering::Acquire))

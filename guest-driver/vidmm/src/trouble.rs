@@ -141,10 +141,13 @@ impl<O: Os> Adapter<O> {
     /// # Errors
     /// [`Error::Io`] for a job that had a page fault or a bus error,
     /// [`Error::Canceled`] for one that a reset ended, [`Error::Busy`] when it is
-    /// not over; those of register accesses.
+    /// not over; [`Error::Lost`]; those of register accesses.
     pub fn judge(&self, fence: u64) -> Result<(), Error> {
         if let Some(verdict) = self.timeline.verdict(fence) {
             return verdict;
+        }
+        if self.timeline.is_lost() {
+            return Err(Error::Lost);
         }
         self.settle()?;
         self.timeline.verdict(fence).unwrap_or(Err(Error::Busy))
@@ -161,10 +164,17 @@ impl<O: Os> Adapter<O> {
         loop {
             let left = deadline.saturating_sub(self.os().now_ns());
             let newest = self.timeline.submitted();
-            if self.timeline.wait_attentively(newest, left)? {
-                return self.settle();
+            let over = self.timeline.wait_attentively(newest, left)?;
+            if over {
+                self.settle()?;
             }
-            self.attend()?;
+            if self.timeline.has_trouble() {
+                self.attend()?;
+            }
+            // Nobody may find something to attend to in a GPU that sleeps.
+            if over && self.timeline.submitted() == newest && !self.timeline.has_trouble() {
+                return Ok(());
+            }
             if left == 0 {
                 return Err(Error::TimedOut);
             }

@@ -266,3 +266,31 @@ proptest! {
         *fake.on_deliver.borrow_mut() = None;
     }
 }
+
+#[test]
+fn what_is_told_last_is_attended_to_before_the_gpu_sleeps() {
+    let fake = Fake::new();
+    let (mut a, bo) = with_bo(&fake);
+    let timeline = a.timeline();
+    let fence = a.fill(bo, 0, 4, 0).unwrap();
+    fake.finish(&a, fence);
+    let late = Arc::clone(&timeline);
+    *fake.on_deliver.borrow_mut() = Some(Box::new(move || _ = late.interrupt(0, FAULT, FENCE)));
+    a.suspend(0).unwrap();
+    *fake.on_deliver.borrow_mut() = None;
+    assert!(!timeline.has_trouble());
+    assert_eq!(timeline.verdict(fence), Some(Err(Error::Io)));
+    let writes = fake.writes.borrow().len();
+    a.attend().unwrap();
+    assert_eq!(fake.writes.borrow().len(), writes, "it sleeps");
+}
+
+#[test]
+fn a_fence_of_a_gpu_that_is_lost_is_not_called_good() {
+    let fake = Fake::new();
+    let (mut a, bo) = with_bo(&fake);
+    let fence = a.fill(bo, 0, 4, 0).unwrap();
+    fake.finish(&a, fence);
+    a.timeline().mark_lost();
+    assert_eq!(a.judge(fence), Err(Error::Lost));
+}
