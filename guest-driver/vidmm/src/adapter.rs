@@ -1,19 +1,19 @@
 //! The driver's front: what the kernel module and the tests call.
 
 use crate::Error;
+use crate::bo::gart::Gart;
+use crate::bo::memory::Memory;
 use crate::bo::{Backing, Bo, BoId, Kind, NEVER};
-use crate::client::Client;
-use crate::gart::Gart;
+use crate::engine::client::Client;
+use crate::engine::ring::Ring;
+use crate::engine::submit::{self, BASE_ALIGN, SIZE_ALIGN};
+use crate::engine::trouble::TroubleLog;
+use crate::init::report::InitReport;
 use crate::init::{self, InitError, Options};
-use crate::memory::Memory;
+use crate::placement::segments::{Bus, SegmentId, SegmentInfo};
 use crate::placement::{self, CreateRequest};
 use crate::platform::{Caching, Os, SystemInfo};
-use crate::report::InitReport;
-use crate::ring::Ring;
-use crate::segments::{Bus, SegmentId, SegmentInfo};
-use crate::submit::{self, BASE_ALIGN, SIZE_ALIGN};
-use crate::timeline::Timeline;
-use crate::trouble::TroubleLog;
+use crate::sync::timeline::Timeline;
 use alloc::collections::BinaryHeap;
 use alloc::sync::Arc;
 use core::cmp::Reverse;
@@ -21,7 +21,7 @@ use core::fmt;
 use e3k_regs::packet::Writer;
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 
-pub use crate::memory::Leftovers;
+pub use crate::bo::memory::Leftovers;
 
 /// How often an engine is asked whether it is idle after its reset.
 const IDLE_READS: u32 = 1000;

@@ -18,23 +18,12 @@ extern crate alloc;
 mod adapter;
 mod bo;
 mod chip;
-mod client;
-mod ends;
+mod engine;
 mod error;
-mod gart;
 mod init;
-mod memory;
-mod pagetable;
 mod placement;
 pub mod platform;
-mod range;
-mod registers;
-mod report;
-mod ring;
-mod segments;
-mod submit;
-mod timeline;
-mod trouble;
+mod sync;
 mod zones;
 
 #[cfg(test)]
@@ -43,19 +32,19 @@ mod tests;
 pub use adapter::{Adapter, Description, Frame, Leftovers};
 pub use bo::BoId;
 pub use chip::{ChipOps, Fault};
-pub use client::{CLIENT_BYTES, CLIENT_JOBS, Client};
+pub use engine::client::{CLIENT_BYTES, CLIENT_JOBS, Client};
 pub use error::Error;
+pub use init::report::{
+    ChipReport, EntrySample, InitReport, InitStep, L1Value, LevelReport, PteCounts,
+    SubmissionReport, VmaReport,
+};
 pub use init::{InitError, Options};
+pub use placement::range::RangeManager;
+pub use placement::segments::{Bus, SegmentId, SegmentInfo};
 pub use placement::{CreateFlags, CreateRequest, MAX_WINDOWS, Window};
 pub use platform::{
     Caching, Interrupts, LogLevel, Os, Patience, Platform, RegisterOp, Registers, SystemInfo,
     VramWindow, Wake,
 };
-pub use range::RangeManager;
-pub use report::{
-    ChipReport, EntrySample, InitReport, InitStep, L1Value, LevelReport, PteCounts,
-    SubmissionReport, VmaReport,
-};
-pub use segments::{Bus, SegmentId, SegmentInfo};
-pub use timeline::{Timeline, TimelineCounters};
+pub use sync::timeline::{Timeline, TimelineCounters};
 pub use zones::Zone;

@@ -40,8 +40,8 @@ class Fault:
     """Noticed without a virtual machine, by the tests of the driver's logic."""
 
 
-RING = "guest-driver/vidmm/src/ring.rs"
-GART = "guest-driver/vidmm/src/gart.rs"
+RING = "guest-driver/vidmm/src/engine/ring.rs"
+GART = "guest-driver/vidmm/src/bo/gart.rs"
 ADAPTER = "guest-driver/vidmm/src/adapter.rs"
 PAGES = "guest-driver/kmod/pages.c"
 

@@ -1,7 +1,10 @@
 //! Application flags to ordered places.
 
+pub(crate) mod range;
+pub(crate) mod segments;
+
 use crate::Error;
-use crate::segments::SegmentId;
+use crate::placement::segments::SegmentId;
 use alloc::vec::Vec;
 
 /// Most windows in one request.

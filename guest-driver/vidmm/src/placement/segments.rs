@@ -1,7 +1,7 @@
 //! The four segments: the memory a BO can live in, with one range manager each.
 
+use crate::placement::range::RangeManager;
 use crate::platform::Caching;
-use crate::range::RangeManager;
 use crate::zones::VmInfo;
 use e3k_regs::{GpuVa, PAGE_SIZE};
 

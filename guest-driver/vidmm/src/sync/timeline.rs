@@ -8,8 +8,8 @@
 
 use crate::Error;
 use crate::chip::ChipOps;
-use crate::ends::{End, Ends};
 use crate::platform::{Os, Patience, Wake};
+use crate::sync::ends::{End, Ends};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -1,9 +1,12 @@
 //! The chip functions: everything of the memory manager that depends on the
 //! chip, as pure descriptions of registers and entries.
 
+pub(crate) mod pagetable;
+pub(crate) mod registers;
+
 use crate::Error;
+use crate::chip::registers::{read, write};
 use crate::platform::RegisterOp;
-use crate::registers::{read, write};
 use core::fmt;
 use e3k_regs::chip::MemoryChannels;
 use e3k_regs::fields::{

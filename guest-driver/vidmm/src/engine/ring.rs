@@ -2,9 +2,9 @@
 
 use crate::Error;
 use crate::chip::ChipOps;
+use crate::chip::registers::{read, write};
 use crate::platform::Os;
-use crate::registers::{read, write};
-use crate::timeline::Timeline;
+use crate::sync::timeline::Timeline;
 use alloc::vec::Vec;
 use e3k_regs::packet::{CspCommand, Writer};
 use e3k_regs::{GpuVa, VramOffset};

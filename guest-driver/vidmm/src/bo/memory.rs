@@ -4,10 +4,10 @@
 use crate::Error;
 use crate::bo::{Arena, Backing, Bo, BoId, Kind, Resource};
 use crate::chip::ChipOps;
+use crate::chip::registers::RegisterLog;
+use crate::placement::segments::{SegmentId, Segments};
 use crate::placement::{Pass, Place};
 use crate::platform::{Caching, LogLevel, Os, SystemInfo};
-use crate::registers::RegisterLog;
-use crate::segments::{SegmentId, Segments};
 use crate::zones::VmInfo;
 use alloc::sync::Arc;
 use core::fmt;

@@ -1,7 +1,10 @@
 //! Buffer objects and the arena they live in.
 
+pub(crate) mod gart;
+pub(crate) mod memory;
+
 use crate::Error;
-use crate::segments::{Bus, SegmentId};
+use crate::placement::segments::{Bus, SegmentId};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use e3k_regs::PAGE_SIZE;

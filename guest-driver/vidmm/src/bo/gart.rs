@@ -3,7 +3,7 @@
 
 use crate::Error;
 use crate::chip::ChipOps;
-use crate::pagetable::{PageTables, store_entries};
+use crate::chip::pagetable::{PageTables, store_entries};
 use crate::platform::Os;
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::{BusAddr, GpuVa, PAGE_SIZE};

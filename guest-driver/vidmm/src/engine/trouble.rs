@@ -5,7 +5,7 @@ use crate::Error;
 use crate::adapter::Adapter;
 use crate::chip::Fault;
 use crate::platform::{LogLevel, Os};
-use crate::timeline::Trouble;
+use crate::sync::timeline::Trouble;
 use core::fmt;
 use e3k_regs::GpuVa;
 
@@ -112,7 +112,7 @@ impl<O: Os> Adapter<O> {
         self.acknowledge()?;
         self.settle()?;
         os.access(&mut chip.invalidate_all())?;
-        let size = crate::ring::RING_BYTES;
+        let size = crate::engine::ring::RING_BYTES;
         os.access(&mut chip.start_ring(self.ring.va, size))?;
         self.trouble.last = None;
         self.begin_again(true)

@@ -1,7 +1,7 @@
 //! What `vidmm_init` did, step by step, for people and for tests.
 
+use crate::placement::segments::SegmentInfo;
 use crate::platform::SystemInfo;
-use crate::segments::SegmentInfo;
 use crate::zones::Zone;
 use alloc::vec::Vec;
 use core::fmt;

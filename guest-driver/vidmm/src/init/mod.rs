@@ -1,20 +1,22 @@
 //! `vidmm_init`: the five steps, then interrupts, fences and ring 0.
 
+pub(crate) mod report;
+
 use crate::Error;
 use crate::adapter::Adapter;
 use crate::bo::Backing;
+use crate::bo::gart::{Gart, bus_addr};
+use crate::bo::memory::{Memory, MmMgr};
+use crate::chip::pagetable::{PageTables, PtLayout};
 use crate::chip::{ChipOps, E3k};
-use crate::gart::{Gart, bus_addr};
-use crate::memory::{Memory, MmMgr};
-use crate::pagetable::{PageTables, PtLayout};
-use crate::platform::{Caching, LogLevel, Os, RegisterOp, SystemInfo};
-use crate::report::{
+use crate::engine::ring::{RING_BYTES, Ring};
+use crate::init::report::{
     ChipReport, EntrySample, InitReport, InitStep, L1Value, LevelReport, PteCounts,
     SubmissionReport, VmaReport,
 };
-use crate::ring::{RING_BYTES, Ring};
-use crate::segments::{SegmentId, Segments};
-use crate::timeline::Timeline;
+use crate::placement::segments::{SegmentId, Segments};
+use crate::platform::{Caching, LogLevel, Os, RegisterOp, SystemInfo};
+use crate::sync::timeline::Timeline;
 use crate::zones::VmInfo;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
