@@ -20,6 +20,7 @@ mod bo;
 mod chip;
 mod engine;
 mod error;
+pub mod evict;
 mod init;
 mod placement;
 pub mod platform;

@@ -11,4 +11,5 @@ mod clients;
 mod fake;
 mod fences;
 mod init;
+mod lru;
 mod verdicts;
