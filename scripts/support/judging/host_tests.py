@@ -35,7 +35,19 @@ def cargo(name: str, arguments: list[str], ignored: bool = False,
         command = ["cargo", "nextest", "run", "--no-fail-fast", *config, *arguments, *only]
         return step(name, command, target_directory() / JUNIT, PREFIX, environment)
     only = ["--", "--ignored"] if ignored else []
-    command = ["cargo", "test", "--no-fail-fast", *arguments, *only]
+    return libtest(name, ["cargo", "test", "--no-fail-fast", *arguments, *only], environment)
+
+
+def examples(arguments: list[str]) -> list[Result]:
+    """The results of the documentation's examples, which cargo-nextest leaves out."""
+    if not shutil.which("cargo-nextest"):
+        return []
+    return libtest("examples", ["cargo", "test", "--no-fail-fast", "--doc", *arguments])
+
+
+def libtest(name: str, command: list[str],
+            environment: dict[str, str] | None = None) -> list[Result]:
+    """The results that `cargo test` prints."""
     lines: list[str] = []
     status = shown(name, command, environment, lines.append)
     return judged(name, status, lambda: of_libtest(lines))
