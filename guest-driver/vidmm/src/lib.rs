@@ -16,7 +16,7 @@
 extern crate alloc;
 
 mod adapter;
-mod bo;
+pub mod bo;
 mod chip;
 mod engine;
 mod error;

@@ -11,7 +11,7 @@ use core::fmt;
 use e3k_regs::{BusAddr, VramOffset};
 
 /// How the CPU maps pages; a property of the pages, the same in every mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Caching {
     /// Cached: snooped by the GPU.
     Cached,

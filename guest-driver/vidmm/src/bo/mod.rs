@@ -2,6 +2,7 @@
 
 pub(crate) mod gart;
 pub(crate) mod memory;
+pub mod pool;
 
 use crate::Error;
 use crate::placement::segments::{Bus, SegmentId};

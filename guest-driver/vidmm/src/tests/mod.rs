@@ -12,4 +12,5 @@ mod fake;
 mod fences;
 mod init;
 mod lru;
+mod pool;
 mod verdicts;

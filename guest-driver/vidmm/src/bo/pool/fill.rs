@@ -1,0 +1,264 @@
+//! Filling a page vector from the pool and the system, and giving it back.
+
+use super::{Effort, Key, Lists, MAX_ORDER, PageSource, SmallLock, release};
+use crate::Error;
+use crate::platform::Caching;
+use alloc::vec::Vec;
+use e3k_regs::{BusAddr, PAGE_SIZE};
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Page slots, at least one.
+    pub pages: usize,
+    /// The mode of all of them.
+    pub caching: Caching,
+    /// Within the first 4 GiB of bus addresses.
+    pub low: bool,
+    /// As zeros. Without it a page may hold anything: for contents that are
+    /// copied in at once.
+    pub zero: bool,
+    /// With bus addresses.
+    pub mapped: bool,
+    /// The largest order that is worth reclaiming for; the device's choice.
+    pub beneficial_order: u32,
+}
+
+#[derive(Debug)]
+struct Piece<B> {
+    block: B,
+    order: u32,
+    /// The slot of its first page.
+    first: usize,
+    /// The mode it has now.
+    caching: Caching,
+    bus: Option<BusAddr>,
+}
+
+/// The pages of a buffer object: blocks, whose slots follow each other.
+///
+/// # Invariants
+/// - The blocks' pages add up to `pages`, and their first slots grow.
+/// - All blocks have the vector's caching mode once it is filled.
+#[derive(Debug)]
+pub struct Vector<B> {
+    pieces: Vec<Piece<B>>,
+    caching: Caching,
+    low: bool,
+    pages: usize,
+}
+
+impl<B> Vector<B> {
+    /// Page slots.
+    pub const fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// How the CPU maps them.
+    pub const fn caching(&self) -> Caching {
+        self.caching
+    }
+
+    /// The block of a slot and the page within it; `None` beyond the end.
+    pub fn slot(&self, index: usize) -> Option<(&B, usize)> {
+        let piece = self.piece(index)?;
+        Some((&piece.block, index - piece.first))
+    }
+
+    /// Where the GPU finds a slot; `None` beyond the end or without bus addresses.
+    pub fn bus_addr(&self, index: usize) -> Option<BusAddr> {
+        let piece = self.piece(index)?;
+        let bytes = (index - piece.first) as u64 * PAGE_SIZE;
+        Some(piece.bus?.add(bytes))
+    }
+
+    /// The blocks and their orders.
+    pub fn blocks(&self) -> impl Iterator<Item = (&B, u32)> {
+        self.pieces.iter().map(|piece| (&piece.block, piece.order))
+    }
+
+    fn piece(&self, index: usize) -> Option<&Piece<B>> {
+        let after = self.pieces.partition_point(|piece| piece.first <= index);
+        let piece = self.pieces.get(after.checked_sub(1)?)?;
+        (index < self.pages).then_some(piece)
+    }
+}
+
+/// Pages for a buffer object.
+///
+/// The order of the blocks begins at the largest that fits and never rises
+/// again; at each order the pool is asked until it has none, then the system
+/// until it has none.
+///
+/// # Errors
+/// [`Error::NoMemory`], [`Error::Fault`] if a block cannot be mapped; everything
+/// that was taken has been given back.
+pub fn fill<S: PageSource>(
+    source: &S,
+    lists: &impl SmallLock<Lists<S::Block>>,
+    request: &Request,
+) -> Result<Vector<S::Block>, Error> {
+    let mut vector = Vector {
+        pieces: Vec::new(),
+        caching: request.caching,
+        low: request.low,
+        pages: 0,
+    };
+    let filled = take_blocks(source, lists, request, &mut vector)
+        .and_then(|()| switch(source, &mut vector))
+        .and_then(|()| map(source, request, &mut vector));
+    match filled {
+        Ok(()) => Ok(vector),
+        Err(error) => {
+            give_back(source, lists, vector);
+            Err(error)
+        }
+    }
+}
+
+fn take_blocks<S: PageSource>(
+    source: &S,
+    lists: &impl SmallLock<Lists<S::Block>>,
+    request: &Request,
+    vector: &mut Vector<S::Block>,
+) -> Result<(), Error> {
+    let mut order = MAX_ORDER;
+    let mut ask_pool = true;
+    while let Some(left) = request
+        .pages
+        .checked_sub(vector.pages)
+        .filter(|&left| left > 0)
+    {
+        if left.ilog2() < order {
+            (order, ask_pool) = (left.ilog2(), true);
+        }
+        vector.pieces.try_reserve(1)?;
+        let key = Key {
+            caching: request.caching,
+            low: request.low,
+            order,
+        };
+        if ask_pool {
+            if let Some(block) = lists.with(|lists| lists.take(key)) {
+                push(vector, block, order, request.caching);
+                continue;
+            }
+            ask_pool = false;
+        }
+        let effort = if order == 0 || order == request.beneficial_order {
+            Effort::Reclaim
+        } else {
+            Effort::Light
+        };
+        if let Some(mut block) = source.take(order, request.low, effort) {
+            if request.zero {
+                source.clear(&mut block, order);
+            }
+            push(vector, block, order, Caching::Cached);
+        } else {
+            order = order.checked_sub(1).ok_or(Error::NoMemory)?;
+            ask_pool = true;
+        }
+    }
+    Ok(())
+}
+
+fn push<B>(vector: &mut Vector<B>, block: B, order: u32, caching: Caching) {
+    let first = vector.pages;
+    vector.pages += 1 << order;
+    // There is room: it was reserved before the block was taken.
+    vector.pieces.push(Piece {
+        block,
+        order,
+        first,
+        caching,
+        bus: None,
+    });
+}
+
+/// Gives the blocks that came from the system the vector's mode, all at once.
+fn switch<S: PageSource>(source: &S, vector: &mut Vector<S::Block>) -> Result<(), Error> {
+    let mode = vector.caching;
+    let pieces = vector.pieces.iter_mut();
+    let mut fresh = pieces.filter(|piece| piece.caching != mode).peekable();
+    if fresh.peek().is_none() {
+        return Ok(());
+    }
+    source.set_caching(
+        &mut fresh.map(|piece| (&mut piece.block, piece.order)),
+        mode,
+    )?;
+    for piece in &mut vector.pieces {
+        piece.caching = mode;
+    }
+    Ok(())
+}
+
+fn map<S: PageSource>(
+    source: &S,
+    request: &Request,
+    vector: &mut Vector<S::Block>,
+) -> Result<(), Error> {
+    if request.mapped {
+        for piece in &mut vector.pieces {
+            piece.bus = Some(source.map(&piece.block, piece.order)?);
+        }
+    }
+    Ok(())
+}
+
+/// Gives all pages back: to the pool if it keeps their kind, else to the system,
+/// and the pool shrinks to its limit. The GPU no longer reaches them
+///
+pub fn give_back<S: PageSource>(
+    source: &S,
+    lists: &impl SmallLock<Lists<S::Block>>,
+    vector: Vector<S::Block>,
+) {
+    let low = vector.low;
+    for piece in vector.pieces {
+        let Piece {
+            block,
+            order,
+            caching,
+            bus,
+            ..
+        } = piece;
+        if let Some(at) = bus {
+            source.unmap(&block, at, order);
+        }
+        keep(
+            source,
+            lists,
+            Key {
+                caching,
+                low,
+                order,
+            },
+            block,
+        );
+    }
+    while let Some(step) = lists.with(|lists| lists.over_limit().then(|| lists.shrink_once())) {
+        if let Some((key, block)) = step {
+            release(source, key, block);
+        }
+    }
+}
+
+/// To the pool, cleared, or to the system.
+fn keep<S: PageSource>(
+    source: &S,
+    lists: &impl SmallLock<Lists<S::Block>>,
+    key: Key,
+    mut block: S::Block,
+) {
+    if lists.with(|lists| lists.keeps(key)) {
+        source.clear(&mut block, key.order);
+        match lists.with(|lists| lists.put(key, block)) {
+            Ok(()) => return,
+            // The pool was closed meanwhile.
+            Err(back) => block = back,
+        }
+    }
+    release(source, key, block);
+}
