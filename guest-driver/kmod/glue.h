@@ -48,6 +48,12 @@ struct presil_frame {
 	u64 fence;		/* with -EBUSY: wait for it, then ask again */
 };
 
+/* What a client has booked in a segment, and the most that it may, in bytes. */
+struct presil_booking {
+	u64 booked;
+	u64 limit;
+};
+
 /* For measurements, in nanoseconds of presil_now_ns(). */
 struct presil_times {
 	u64 access_began;	/* the last register access, or list of them */
@@ -57,7 +63,7 @@ struct presil_times {
 /* What the device can address. */
 #define PRESIL_BUS_ADDRESS_BITS 40
 
-enum presil_level { PRESIL_ERROR, PRESIL_WARNING, PRESIL_INFORM };
+enum presil_level { PRESIL_ERROR, PRESIL_WARNING, PRESIL_INFORM, PRESIL_DEBUG };
 enum presil_wake { PRESIL_READY, PRESIL_TIMED_OUT, PRESIL_INTERRUPTED };
 enum presil_listing { PRESIL_LIST_BOS, PRESIL_LIST_INIT, PRESIL_LIST_COUNTERS };
 
@@ -99,11 +105,15 @@ void presil_query_times(const struct presil_device *presil, struct presil_times 
 /* Registers with the latched status words, BIU's and advanced; a write to the first latches. */
 extern const u32 presil_rs_shadows[2];
 
+/* `client_percent`: how much of each segment one client may book. */
 int presil_rs_start(struct presil_device *presil, const struct presil_board *board,
-		    struct presil_adapter **adapter, const struct presil_timeline **timeline);
+		    u8 client_percent, struct presil_adapter **adapter, const struct presil_timeline **timeline);
 void presil_rs_stop(struct presil_adapter *adapter);
-struct presil_client *presil_rs_client_new(void);
-void presil_rs_client_free(struct presil_client *client);
+int presil_rs_client_open(struct presil_adapter *adapter, struct presil_client **client);
+/* Without an adapter where the client has outlived it. */
+void presil_rs_client_close(struct presil_adapter *adapter, struct presil_client *client);
+void presil_rs_client_bookings(struct presil_adapter *adapter, const struct presil_client *client,
+			       struct presil_booking bookings[PRESIL_SEGMENTS]);
 int presil_rs_create(struct presil_adapter *adapter, struct presil_client *client,
 		     const struct drm_presil_create *request, u64 *bo, u32 *segment);
 void presil_rs_destroy(struct presil_adapter *adapter, u64 bo);

@@ -18,6 +18,21 @@ static bool bind_pci = true;
 module_param_named(pci, bind_pci, bool, 0444);
 MODULE_PARM_DESC(pci, "bind PCI functions, not only virtio devices (default: yes)");
 
+static unsigned int client_percent = 50;
+
+static int set_percent(const char *value, const struct kernel_param *parameter)
+{
+	return param_set_uint_minmax(value, parameter, 1, 100);
+}
+
+static const struct kernel_param_ops percent_ops = {
+	.set = set_percent,
+	.get = param_get_uint,
+};
+module_param_cb(client_percent, &percent_ops, &client_percent, 0444);
+MODULE_PARM_DESC(client_percent,
+		 "how much of each segment one open node may book, 1 to 100 % (default: 50)");
+
 /* Maps the beginning of VRAM, which the bus shows the CPU at `address`, for the driver itself. */
 int presil_map_window(struct presil_device *presil, phys_addr_t address,
 		      struct presil_board *board)
@@ -40,7 +55,7 @@ static int start_adapter(struct presil_device *presil, const struct presil_board
 	int ret;
 
 	mutex_lock(&presil->lock);
-	ret = presil_rs_start(presil, board, &presil->adapter, &timeline);
+	ret = presil_rs_start(presil, board, client_percent, &presil->adapter, &timeline);
 	/* From here on the interrupt handler knows whom to tell. */
 	smp_store_release(&presil->timeline, timeline);
 	mutex_unlock(&presil->lock);
@@ -146,16 +161,30 @@ int presil_keep_awake(struct drm_device *drm)
 /* An open node keeps the device awake: its user may touch VRAM at any time. */
 static int opened(struct drm_device *drm, struct drm_file *file)
 {
+	struct presil_device *presil = to_presil(drm);
+	struct presil_client *client = NULL;
 	int ret = presil_keep_awake(drm);
 
-	if (!ret)
-		file->driver_priv = presil_rs_client_new();
+	if (ret)
+		return ret;
+	ret = presil_lock(presil);
+	if (!ret) {
+		ret = presil_rs_client_open(presil->adapter, &client);
+		mutex_unlock(&presil->lock);
+	}
+	if (ret)
+		pm_runtime_put(drm->dev);
+	file->driver_priv = client;
 	return ret;
 }
 
 static void closed(struct drm_device *drm, struct drm_file *file)
 {
-	presil_rs_client_free(file->driver_priv);
+	struct presil_device *presil = to_presil(drm);
+
+	mutex_lock(&presil->lock);
+	presil_rs_client_close(presil->adapter, file->driver_priv);
+	mutex_unlock(&presil->lock);
 	pm_runtime_put(drm->dev);
 }
 

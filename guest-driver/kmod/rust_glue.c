@@ -47,6 +47,9 @@ void presil_log(enum presil_level level, const char *text, size_t bytes)
 	case PRESIL_INFORM:
 		pr_info("presil: %.*s\n", length, text);
 		break;
+	case PRESIL_DEBUG:
+		pr_debug("presil: %.*s\n", length, text);
+		break;
 	}
 }
 

@@ -4,7 +4,7 @@
 //! `presil_rs_release`.
 
 use crate::bench;
-use crate::glue::{Board, Device, Level, RawFrame, SeqFile, listing};
+use crate::glue::{Board, Device, Level, RawBooking, RawFrame, SeqFile, listing};
 use crate::log::{self, Listing};
 use crate::os::Kernel;
 use crate::report;
@@ -45,6 +45,7 @@ fn status(result: Result<(), Error>) -> i32 {
 unsafe extern "C" fn presil_rs_start(
     device: NonNull<Device>,
     board: &Board,
+    client_percent: u8,
     driver: &mut *mut Driver,
     timeline: &mut *const Timeline,
 ) -> i32 {
@@ -54,6 +55,7 @@ unsafe extern "C" fn presil_rs_start(
     let options = Options {
         // The shim waits for the ring itself, with the interrupt handler still connected.
         idle_timeout_ns: 0,
+        client_percent,
         ..Options::default()
     };
     match Adapter::init(kernel, options, &mut report) {
@@ -77,16 +79,33 @@ unsafe extern "C" fn presil_rs_stop(driver: *mut Driver) {
     let _ = driver.adapter.fini();
 }
 
-/// A client with nothing outstanding, to be freed by `presil_rs_client_free`.
 #[unsafe(no_mangle)]
-extern "C" fn presil_rs_client_new() -> *mut Client {
-    Box::into_raw(Box::new(Client::default()))
+unsafe extern "C" fn presil_rs_client_open(driver: &mut Driver, client: &mut *mut Client) -> i32 {
+    status(driver.adapter.open_client().map(|opened| {
+        *client = Box::into_raw(Box::new(opened));
+    }))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn presil_rs_client_free(client: *mut Client) {
-    // SAFETY: it came from `presil_rs_client_new` and ends here.
-    drop(unsafe { Box::from_raw(client) });
+unsafe extern "C" fn presil_rs_client_close(driver: Option<&mut Driver>, client: *mut Client) {
+    // SAFETY: it came from `presil_rs_client_open` and ends here.
+    let client = unsafe { Box::from_raw(client) };
+    if let Some(driver) = driver {
+        driver.adapter.close_client(*client);
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_client_bookings(
+    driver: &mut Driver,
+    client: &Client,
+    out: &mut [RawBooking; uapi::SEGMENTS],
+) {
+    driver.adapter.reap();
+    *out = driver.adapter.bookings(client).map(|booking| RawBooking {
+        booked: booking.booked,
+        limit: booking.limit,
+    });
 }
 
 #[unsafe(no_mangle)]
@@ -110,8 +129,10 @@ unsafe extern "C" fn presil_rs_create(
         flags: request.flags,
         windows,
     };
-    let create = |adapter: &mut Adapter<Kernel>| adapter.create(&wanted);
-    let created = driver.adapter.run_for(client, request.bytes, create);
+    let created = driver.adapter.create_for(client, &wanted);
+    if let Err(error @ Error::Limit { .. }) = created {
+        log::line(Level::Debug, format_args!("{error}"));
+    }
     status(created.and_then(|id| {
         *bo = id.to_bits();
         *segment = driver.adapter.describe(id)?.segment as u32;

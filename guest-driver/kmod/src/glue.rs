@@ -66,6 +66,13 @@ pub(crate) struct RawFrame {
     pub(crate) fence: u64,
 }
 
+/// `struct presil_booking`.
+#[repr(C)]
+pub(crate) struct RawBooking {
+    pub(crate) booked: u64,
+    pub(crate) limit: u64,
+}
+
 /// `enum presil_level`.
 #[repr(u32)]
 #[derive(Clone, Copy)]
@@ -73,6 +80,7 @@ pub(crate) enum Level {
     Error = 0,
     Warning = 1,
     Inform = 2,
+    Debug = 3,
 }
 
 /// `enum presil_wake`.

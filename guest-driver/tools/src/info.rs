@@ -1,9 +1,11 @@
 //! `presilctl info` and `presilctl alloc`.
 
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::fdinfo::{Booking, bookings};
 use crate::names;
 use presil_uapi as uapi;
+use rustix::io::Errno;
 
 /// Prints what the GPU is and how it is doing.
 pub(crate) fn info(device: &Device) -> Result<()> {
@@ -47,7 +49,9 @@ pub(crate) fn alloc(
     windows: &[uapi::Window],
     touch: bool,
 ) -> Result<()> {
-    let buffer = device.create(flags, bytes, windows)?;
+    let buffer = device
+        .create(flags, bytes, windows)
+        .map_err(|error| beyond_limit(device, error))?;
     println!("handle      {}", buffer.handle());
     describe(&buffer.describe()?);
     if touch {
@@ -56,6 +60,27 @@ pub(crate) fn alloc(
         describe(&buffer.describe()?);
     }
     Ok(())
+}
+
+/// Says which limits there are, where one was the reason.
+fn beyond_limit(device: &Device, error: Error) -> Error {
+    let (Error::Call { source, .. }, Ok(bookings)) = (&error, bookings(device)) else {
+        return error;
+    };
+    if *source != Errno::NOSPC {
+        return error;
+    }
+    let limits: Vec<_> = (0..)
+        .zip(bookings)
+        .map(|(segment, Booking { booked, limit })| {
+            let name = names::segment(segment);
+            format!("{name}: {booked} bytes booked of at most {limit}")
+        })
+        .collect();
+    Error::Wrong(format!(
+        "beyond this client's limit (presil.client_percent): {}",
+        limits.join("; ")
+    ))
 }
 
 fn describe(at: &uapi::Describe) {

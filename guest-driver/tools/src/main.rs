@@ -8,6 +8,7 @@ mod debugfs;
 mod demo;
 mod device;
 mod error;
+mod fdinfo;
 mod frames;
 mod function;
 mod info;

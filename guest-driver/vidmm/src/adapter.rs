@@ -1,6 +1,7 @@
 //! The driver's front: what the kernel module and the tests call.
 
 use crate::Error;
+use crate::bo::accounts::{Booking, ClientId};
 use crate::bo::gart::Gart;
 use crate::bo::memory::Memory;
 use crate::bo::{Backing, Bo, BoId, Kind, NEVER};
@@ -125,6 +126,32 @@ impl<O: Os> Adapter<O> {
     /// [`Error::Invalid`] for size 0 or bad flags or windows, [`Error::NoMemory`]
     /// when no place has room, [`Error::Busy`] when the ring is full.
     pub fn create(&mut self, request: &CreateRequest<'_>) -> Result<BoId, Error> {
+        self.create_owned(None, request)
+    }
+
+    /// Makes a BO for a client, on its account: [`Self::create`] within the
+    /// client's limits.
+    ///
+    /// # Errors
+    /// Those of [`Self::create`] and [`Self::run_for`]. [`Error::Limit`] when a
+    /// place has room and the client may not have it; [`Error::Busy`] also when
+    /// it may once the GPU is done with what it has destroyed.
+    pub fn create_for(
+        &mut self,
+        client: &mut Client,
+        request: &CreateRequest<'_>,
+    ) -> Result<BoId, Error> {
+        let owner = Some(client.id);
+        self.run_for(client, request.bytes, |adapter| {
+            adapter.create_owned(owner, request)
+        })
+    }
+
+    fn create_owned(
+        &mut self,
+        owner: Option<ClientId>,
+        request: &CreateRequest<'_>,
+    ) -> Result<BoId, Error> {
         let places = placement::places(request)?;
         if request.bytes == 0 {
             return Err(Error::Invalid);
@@ -132,7 +159,9 @@ impl<O: Os> Adapter<O> {
         self.reap();
         let room = self.memory.bos.len() + 1 - self.zombies.len();
         self.zombies.try_reserve(room)?;
-        let id = self.memory.book(Kind::Device, request.bytes, &places)?;
+        let id = self
+            .memory
+            .book(Kind::Device, owner, request.bytes, &places)?;
         self.clear(id).inspect_err(|_| self.memory.release(id))?;
         Ok(id)
     }
@@ -144,9 +173,8 @@ impl<O: Os> Adapter<O> {
     /// [`Error::NotFound`].
     pub fn destroy(&mut self, bo: BoId) -> Result<(), Error> {
         self.user_bo(bo)?;
-        let gone = self.memory.bos.get_mut(bo)?;
-        gone.zombie = true;
-        self.zombies.push(Reverse((gone.last_use, bo.to_bits())));
+        let last_use = self.memory.bury(bo)?.last_use;
+        self.zombies.push(Reverse((last_use, bo.to_bits())));
         self.reap();
         Ok(())
     }
@@ -230,6 +258,29 @@ impl<O: Os> Adapter<O> {
         self.make_resident(src)?;
         self.make_resident(dst)?;
         self.submit(&[dst, src], |out| submit::copy(out, to, from, bytes))
+    }
+
+    /// A client with nothing booked and nothing outstanding.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn open_client(&mut self) -> Result<Client, Error> {
+        self.memory.accounts.open().map(Client::new)
+    }
+
+    /// The client is gone. What it submitted runs; BOs of its that somebody else
+    /// still holds stay.
+    pub fn close_client(&mut self, client: Client) {
+        self.memory.accounts.close(client.id);
+        drop(client);
+    }
+
+    /// What a client has booked and may book in each segment.
+    pub fn bookings(&self, client: &Client) -> [Booking; 4] {
+        SegmentId::ALL.map(|id| {
+            let segment = self.memory.mm_mgr.segments.get(id);
+            self.memory.accounts.booking(client.id, segment)
+        })
     }
 
     /// Runs a call that may submit a job of `bytes` for a client.

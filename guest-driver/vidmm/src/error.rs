@@ -1,5 +1,6 @@
 //! Why a call was refused.
 
+use crate::placement::segments::SegmentId;
 use alloc::collections::TryReserveError;
 use core::fmt;
 
@@ -12,6 +13,15 @@ pub enum Error {
     NeverFits,
     /// No place, or no bookkeeping memory, or no RAM pages.
     NoMemory,
+    /// There is room, but the client may not book more of it.
+    Limit {
+        /// The first place that had room.
+        segment: SegmentId,
+        /// The most that a client may book there, in bytes.
+        limit: u64,
+        /// What this one has booked there, in bytes.
+        booked: u64,
+    },
     /// It would have to wait: the ring is full, or the contents are not in place yet.
     Busy,
     /// The caller has a signal to handle; call again.
@@ -44,7 +54,7 @@ impl Error {
             Self::Busy => 16,
             Self::Lost => 19,
             Self::Invalid | Self::NeverFits => 22,
-            Self::NoSpace => 28,
+            Self::NoSpace | Self::Limit { .. } => 28,
             Self::TimedOut => 110,
             Self::Canceled => 125,
             Self::Interrupted => 512,
@@ -55,6 +65,17 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Limit {
+                segment,
+                limit,
+                booked,
+            } => {
+                let name = segment.name();
+                return write!(
+                    f,
+                    "beyond the client's limit in {name}: it has booked {booked} of at most {limit} bytes"
+                );
+            }
             Self::NoSpace => "no room in the window",
             Self::NeverFits => "larger than the window",
             Self::NoMemory => "out of memory",

@@ -32,6 +32,7 @@ mod tests;
 
 pub use adapter::{Adapter, Description, Frame, Leftovers};
 pub use bo::BoId;
+pub use bo::accounts::Booking;
 pub use chip::{ChipOps, Fault};
 pub use engine::client::{CLIENT_BYTES, CLIENT_JOBS, Client};
 pub use error::Error;

@@ -3,6 +3,7 @@
 use super::{Check, Context, INVISIBLE, SNOOPED, UNSNOOPED, VISIBLE};
 use crate::device::PAGE;
 use crate::error::{Result, ensure};
+use crate::fdinfo::bytes;
 use crate::names;
 
 pub(super) const CHECKS: &[Check] = &[Check {
@@ -36,31 +37,4 @@ fn counts(context: &Context) -> Result<String> {
         );
     }
     Ok(format!("{} segments", kinds.len()))
-}
-
-/// A size in fdinfo, 0 where it is not there.
-fn bytes(text: &str, key: &str) -> u64 {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    let mut words = line.unwrap_or_default().split_whitespace();
-    let number: u64 = words.next().and_then(|n| n.parse().ok()).unwrap_or(0);
-    number
-        << match words.next() {
-            Some("KiB") => 10,
-            Some("MiB") => 20,
-            _ => 0,
-        }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bytes;
-
-    #[test]
-    fn sizes_have_units() {
-        let text = "pos:\t0\ndrm-total-a:\t0\ndrm-total-b:\t16 KiB\ndrm-total-c: 3 MiB\n";
-        let sizes = ["drm-total-a", "drm-total-b", "drm-total-c", "drm-total"];
-        assert_eq!(sizes.map(|key| bytes(text, key)), [0, 16384, 3 << 20, 0]);
-    }
 }

@@ -1,5 +1,6 @@
 //! What must hold of a GPU that works, each as a function with a name.
 
+mod bookings;
 mod data;
 mod fairness;
 mod fdinfo;
@@ -137,6 +138,7 @@ pub(crate) fn all() -> Vec<Check> {
         order::CHECKS,
         stress::CHECKS,
         fairness::CHECKS,
+        bookings::CHECKS,
         placement::CHECKS,
         fences::CHECKS,
         removal::CHECKS,

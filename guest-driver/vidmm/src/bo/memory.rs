@@ -2,10 +2,11 @@
 //! Nothing here lets the GPU do anything.
 
 use crate::Error;
+use crate::bo::accounts::{Accounts, ClientId};
 use crate::bo::{Arena, Backing, Bo, BoId, Kind, Resource};
 use crate::chip::ChipOps;
 use crate::chip::registers::RegisterLog;
-use crate::placement::segments::{SegmentId, Segments};
+use crate::placement::segments::{Segment, SegmentId, Segments};
 use crate::placement::{Pass, Place};
 use crate::platform::{Caching, LogLevel, Os, SystemInfo};
 use crate::zones::VmInfo;
@@ -26,18 +27,21 @@ pub(crate) struct Memory<O: Os> {
     pub(crate) os: Arc<O>,
     pub(crate) mm_mgr: MmMgr,
     pub(crate) bos: Arena<O::Pages>,
+    pub(crate) accounts: Accounts,
     pub(crate) registers: RegisterLog,
     /// RAM pages that BOs have.
     populated: u64,
 }
 
 impl<O: Os> Memory<O> {
-    pub(crate) const fn new(os: Arc<O>, mm_mgr: MmMgr) -> Self {
+    /// `client_percent`: see [`Options`](crate::Options).
+    pub(crate) const fn new(os: Arc<O>, mm_mgr: MmMgr, client_percent: u8) -> Self {
         let bos = Arena::new();
         Self {
             os,
             mm_mgr,
             bos,
+            accounts: Accounts::new(client_percent),
             registers: RegisterLog::new(),
             populated: 0,
         }
@@ -47,21 +51,50 @@ impl<O: Os> Memory<O> {
     /// pass that would evict nobody, then the one that might.
     ///
     /// # Errors
-    /// [`Error::NoMemory`] when no place has room; nothing is booked then.
-    pub(crate) fn book(&mut self, kind: Kind, bytes: u64, places: &[Place]) -> Result<BoId, Error> {
+    /// [`Error::NoMemory`] when no place has room; [`Error::Limit`] when one has,
+    /// but the owner may book no more there, or [`Error::Busy`] when it may once
+    /// its zombies are gone. Nothing is booked then.
+    pub(crate) fn book(
+        &mut self,
+        kind: Kind,
+        owner: Option<ClientId>,
+        bytes: u64,
+        places: &[Place],
+    ) -> Result<BoId, Error> {
         let pages = Bo::<O::Pages>::pages_of(bytes);
-        let segments = &mut self.mm_mgr.segments;
+        let (segments, accounts) = (&mut self.mm_mgr.segments, &mut self.accounts);
         self.bos.insert_with(|| {
-            let resource = alloc_resource(segments, pages, places)?;
-            let bo = Bo::new(kind, bytes, Some(resource));
+            let resource = alloc_resource(segments, pages, places, |segment| match owner {
+                Some(owner) => accounts.admit(owner, segment, pages * PAGE_SIZE),
+                None => Ok(()),
+            })?;
+            let mut bo = Bo::new(kind, bytes, Some(resource));
+            bo.owner = owner;
             segments.get_mut(resource.segment).usage += bo.booked_bytes();
+            if let Some(owner) = owner {
+                accounts.book(owner, resource.segment, bo.booked_bytes());
+            }
             Ok(bo)
         })
     }
 
+    /// Makes a BO a zombie: its user has let go of it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(crate) fn bury(&mut self, id: BoId) -> Result<&Bo<O::Pages>, Error> {
+        let bo = self.bos.get_mut(id)?;
+        bo.zombie = true;
+        if let (Some(owner), Some(resource)) = (bo.owner, bo.resource) {
+            self.accounts
+                .dies(owner, resource.segment, bo.booked_bytes());
+        }
+        Ok(bo)
+    }
+
     /// A pinned BO for the driver itself, away from everything else.
     pub(crate) fn book_kernel(&mut self, segment: SegmentId, bytes: u64) -> Result<BoId, Error> {
-        let id = self.book(Kind::Kernel, bytes, &[Place::kernel(segment)])?;
+        let id = self.book(Kind::Kernel, None, bytes, &[Place::kernel(segment)])?;
         self.pin(id)?;
         Ok(id)
     }
@@ -142,6 +175,10 @@ impl<O: Os> Memory<O> {
             if bo.pins > 0 {
                 segment.pinned -= bo.booked_bytes();
             }
+            if let Some(owner) = bo.owner {
+                self.accounts
+                    .free(owner, resource.segment, bo.booked_bytes(), bo.zombie);
+            }
         }
     }
 
@@ -200,27 +237,39 @@ fn alloc_resource(
     segments: &mut Segments,
     pages: u64,
     places: &[Place],
+    admit: impl Fn(&Segment) -> Result<(), Error>,
 ) -> Result<Resource, Error> {
+    let mut refused = Error::NoMemory;
     for skipped in [Pass::Fallback, Pass::Desired] {
         for place in places.iter().filter(|place| place.pass != skipped) {
             let segment = place.segment;
             let window = place.window;
-            let manager = &mut segments.get_mut(segment).manager;
+            let found = segments.get_mut(segment);
+            let manager = &mut found.manager;
             let booked =
                 manager.alloc(pages, 1, window.first_page, window.last_page, place.topdown);
             match booked {
-                Ok(first_page) => {
-                    return Ok(Resource {
-                        segment,
-                        first_page,
-                    });
-                }
+                Ok(first_page) => match admit(found) {
+                    Ok(()) => {
+                        return Ok(Resource {
+                            segment,
+                            first_page,
+                        });
+                    }
+                    Err(error) => {
+                        found.manager.free(first_page);
+                        // Of two places, the one that has only to be waited for.
+                        if refused != Error::Busy {
+                            refused = error;
+                        }
+                    }
+                },
                 Err(Error::NoSpace | Error::NeverFits) => {}
                 Err(error) => return Err(error),
             }
         }
     }
-    Err(Error::NoMemory)
+    Err(refused)
 }
 
 /// What could not be given back.

@@ -1,10 +1,12 @@
 //! Buffer objects and the arena they live in.
 
+pub(crate) mod accounts;
 pub(crate) mod gart;
 pub(crate) mod memory;
 pub mod pool;
 
 use crate::Error;
+use crate::bo::accounts::ClientId;
 use crate::placement::segments::{Bus, SegmentId};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -92,6 +94,8 @@ impl<P> Backing<P> {
 #[derive(Debug)]
 pub(crate) struct Bo<P> {
     pub(crate) kind: Kind,
+    /// Whose account it is booked on.
+    pub(crate) owner: Option<ClientId>,
     /// As asked for.
     pub(crate) bytes: u64,
     pub(crate) pages: u64,
@@ -118,6 +122,7 @@ impl<P> Bo<P> {
     pub(crate) fn new(kind: Kind, bytes: u64, resource: Option<Resource>) -> Self {
         Self {
             kind,
+            owner: None,
             bytes,
             pages: Self::pages_of(bytes),
             resource,

@@ -2,6 +2,7 @@
 //! that the ring stays short for everybody else.
 
 use crate::Error;
+use crate::bo::accounts::ClientId;
 use alloc::collections::VecDeque;
 
 /// Bytes that a client's unfinished jobs write, together. One larger job is
@@ -16,15 +17,23 @@ struct Job {
     bytes: u64,
 }
 
-/// One client, for [`Adapter::run_for`](crate::Adapter::run_for). Dropping it
-/// drops no work: what was submitted runs.
-#[derive(Debug, Default)]
+/// One client of an adapter, from [`Adapter::open_client`](crate::Adapter::open_client)
+/// to [`Adapter::close_client`](crate::Adapter::close_client).
+#[derive(Debug)]
 pub struct Client {
+    pub(crate) id: ClientId,
     /// Unfinished jobs, oldest first.
     jobs: VecDeque<Job>,
 }
 
 impl Client {
+    pub(crate) const fn new(id: ClientId) -> Self {
+        Self {
+            id,
+            jobs: VecDeque::new(),
+        }
+    }
+
     /// Makes sure that the client may submit a job of `bytes` once `completed`
     /// is done, and that [`Self::charge`] has room for it.
     ///

@@ -36,6 +36,8 @@ pub struct Options {
     pub snoop_bytes: u64,
     /// Bytes of the unsnooped PCIe segment; whole pages.
     pub unsnoop_bytes: u64,
+    /// How much of each segment one client may book, in percent.
+    pub client_percent: u8,
     /// How long [`Adapter::fini`] waits for the ring to drain.
     pub idle_timeout_ns: u64,
 }
@@ -45,6 +47,7 @@ impl Default for Options {
         Self {
             snoop_bytes: 2 << 30,
             unsnoop_bytes: 2 << 30,
+            client_percent: 50,
             idle_timeout_ns: 5_000_000_000,
         }
     }
@@ -102,7 +105,7 @@ pub(crate) fn init<O: Os>(
         vm_info,
         segments,
     };
-    let mut memory = Memory::new(Arc::new(os), mm_mgr);
+    let mut memory = Memory::new(Arc::new(os), mm_mgr, options.client_percent);
     match bring_up(&mut memory, report) {
         Ok((gart, ring, timeline)) => Ok(Adapter::new(memory, gart, ring, timeline, options)),
         Err(error) => {

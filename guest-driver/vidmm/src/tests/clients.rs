@@ -26,7 +26,7 @@ fn submit(a: &mut Adapter<Fake>, client: &mut Client, bo: BoId, bytes: u64) -> R
 fn a_client_at_its_bound_is_refused_and_another_is_behind_no_more_than_that() {
     let fake = Fake::new();
     let (mut a, bo) = start(&fake);
-    let (mut greedy, mut other) = (Client::default(), Client::default());
+    let [mut greedy, mut other] = [(); 2].map(|()| a.open_client().unwrap());
     let mut queued = 0;
     while submit(&mut a, &mut greedy, bo, MIB).is_ok() {
         queued += 1;
@@ -48,7 +48,7 @@ fn a_client_at_its_bound_is_refused_and_another_is_behind_no_more_than_that() {
 fn small_jobs_are_bounded_by_their_number() {
     let fake = Fake::new();
     let (mut a, bo) = start(&fake);
-    let mut client = Client::default();
+    let mut client = a.open_client().unwrap();
     for _ in 0..CLIENT_JOBS {
         submit(&mut a, &mut client, bo, 4).unwrap();
     }
@@ -61,7 +61,7 @@ fn small_jobs_are_bounded_by_their_number() {
 fn a_job_beyond_the_bound_runs_alone() {
     let fake = Fake::new();
     let (mut a, bo) = start(&fake);
-    let mut client = Client::default();
+    let mut client = a.open_client().unwrap();
     submit(&mut a, &mut client, bo, u64::MAX).unwrap();
     assert_eq!(submit(&mut a, &mut client, bo, 4), Err(Error::Busy));
     fake.complete(&a, 1);
@@ -73,7 +73,7 @@ fn a_job_beyond_the_bound_runs_alone() {
 fn what_submits_nothing_is_not_charged() {
     let fake = Fake::new();
     let (mut a, bo) = start(&fake);
-    let mut client = Client::default();
+    let mut client = a.open_client().unwrap();
     // A fence that is not done, for what would be charged wrongly.
     a.fill(bo, 0, 4, 0).unwrap();
     for _ in 0..=CLIENT_JOBS {

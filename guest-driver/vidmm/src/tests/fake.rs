@@ -21,6 +21,7 @@ pub(super) const WINDOW_AT: u64 = 0xE000_0000;
 pub(super) const OPTIONS: Options = Options {
     snoop_bytes: 8 << 20,
     unsnoop_bytes: 8 << 20,
+    client_percent: 50,
     idle_timeout_ns: 1_000,
 };
 

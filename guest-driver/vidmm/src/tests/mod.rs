@@ -6,6 +6,7 @@
     reason = "small numbers on a 64-bit host"
 )]
 
+mod bookings;
 mod bos;
 mod clients;
 mod fake;
