@@ -25,6 +25,7 @@ mod init;
 mod placement;
 pub mod platform;
 mod sync;
+pub mod vm;
 mod zones;
 
 #[cfg(test)]

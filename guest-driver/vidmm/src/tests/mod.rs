@@ -14,4 +14,5 @@ mod fences;
 mod init;
 mod lru;
 mod pool;
+mod space;
 mod verdicts;
