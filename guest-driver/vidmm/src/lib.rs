@@ -22,7 +22,7 @@ mod engine;
 mod error;
 pub mod evict;
 mod init;
-mod placement;
+pub mod placement;
 pub mod platform;
 mod sync;
 pub mod vm;
@@ -42,9 +42,7 @@ pub use init::report::{
     SubmissionReport, VmaReport,
 };
 pub use init::{InitError, Options};
-pub use placement::range::RangeManager;
-pub use placement::segments::{Bus, SegmentId, SegmentInfo};
-pub use placement::{CreateFlags, CreateRequest, MAX_WINDOWS, Window};
+pub use placement::{Bus, CreateFlags, CreateRequest, MAX_WINDOWS, SegmentId, SegmentInfo, Window};
 pub use platform::{
     Caching, Interrupts, LogLevel, Os, Patience, Platform, RegisterOp, Registers, SystemInfo,
     VramWindow, Wake,

@@ -7,7 +7,7 @@ use crate::bo::{Arena, Backing, Bo, BoId, Kind, Resource};
 use crate::chip::ChipOps;
 use crate::chip::registers::RegisterLog;
 use crate::placement::segments::{Segment, SegmentId, Segments};
-use crate::placement::{Pass, Place};
+use crate::placement::{Fit, Flags, Pass, Place};
 use crate::platform::{Caching, LogLevel, Os, SystemInfo};
 use crate::zones::VmInfo;
 use alloc::sync::Arc;
@@ -170,7 +170,8 @@ impl<O: Os> Memory<O> {
         };
         if let Some(resource) = bo.resource {
             let segment = self.mm_mgr.segments.get_mut(resource.segment);
-            segment.manager.free(resource.first_page);
+            let given_back = segment.manager.give_back(resource.first_page, bo.pages);
+            debug_assert_eq!(given_back, Ok(()));
             segment.usage -= bo.booked_bytes();
             if bo.pins > 0 {
                 segment.pinned -= bo.booked_bytes();
@@ -240,15 +241,13 @@ fn alloc_resource(
     admit: impl Fn(&Segment) -> Result<(), Error>,
 ) -> Result<Resource, Error> {
     let mut refused = Error::NoMemory;
-    for skipped in [Pass::Fallback, Pass::Desired] {
-        for place in places.iter().filter(|place| place.pass != skipped) {
+    for pass in [Pass::Free, Pass::Evict] {
+        for place in places.iter().filter(|place| place.flags.counts_in(pass)) {
             let segment = place.segment;
-            let window = place.window;
             let found = segments.get_mut(segment);
-            let manager = &mut found.manager;
-            let booked =
-                manager.alloc(pages, 1, window.first_page, window.last_page, place.topdown);
-            match booked {
+            let topdown = place.flags.has(Flags::TOPDOWN);
+            let fit = if topdown { Fit::High } else { Fit::Low };
+            match found.manager.book(pages, 1, place.window, fit) {
                 Ok(first_page) => match admit(found) {
                     Ok(()) => {
                         return Ok(Resource {
@@ -257,7 +256,8 @@ fn alloc_resource(
                         });
                     }
                     Err(error) => {
-                        found.manager.free(first_page);
+                        let given_back = found.manager.give_back(first_page, pages);
+                        debug_assert_eq!(given_back, Ok(()));
                         // Of two places, the one that has only to be waited for.
                         if refused != Error::Busy {
                             refused = error;

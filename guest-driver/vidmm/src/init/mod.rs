@@ -96,7 +96,7 @@ pub(crate) fn init<O: Os>(
         .map_err(InitStep::Zones.failed())?;
     report.zones = Some(vm_info.zones());
 
-    let segments = Segments::new(&vm_info);
+    let segments = Segments::new(&vm_info).map_err(InitStep::Segments.failed())?;
     report.segments = Some(segments.infos());
 
     let mm_mgr = MmMgr {

@@ -1,33 +1,49 @@
-//! The range manager: books runs of pages of one segment, one extent each.
+//! The range manager: books runs of pages of one memory type, one extent each.
 
 use crate::Error;
-use alloc::vec::Vec;
+use crate::placement::holes::Holes;
+use crate::placement::{Extent, Fit, Window};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Extent {
-    first: u64,
-    end: u64,
-}
-
-/// Books page ranges of an address space of a fixed size. Knows nothing of
-/// what lies in them. Free neighbours are one hole by construction.
+/// Books page ranges of an address space of a fixed size, each in one piece.
+/// Knows nothing of what lies in them. Booking and giving back take log n steps
+/// for n holes; giving back never needs memory.
+///
+/// ```
+/// use vidmm::placement::{Fit, RangeManager, Window};
+/// let mut ranges = RangeManager::new(100)?;
+/// assert_eq!(ranges.book(10, 1, Window::ALL, Fit::Low), Ok(0));
+/// assert_eq!(ranges.book(10, 16, Window::new(20, 60), Fit::High), Ok(48));
+/// assert_eq!(ranges.give_back(0, 10), Ok(()));
+/// assert_eq!(ranges.booked_pages(), 10);
+/// # Ok::<(), vidmm::Error>(())
+/// ```
+///
+/// # Invariants
+/// What is booked and the holes are all pages. `holes` has reserved room for
+/// one hole more than there are bookings, so that giving back cannot fail.
 #[derive(Debug)]
 pub struct RangeManager {
     pages: u64,
-    /// Ascending, disjoint.
-    booked: Vec<Extent>,
-    /// Every page below is booked: no search for the lowest address begins before it.
-    solid: u64,
+    holes: Holes,
+    bookings: usize,
 }
 
 impl RangeManager {
     /// An empty manager of `pages` pages.
-    pub const fn new(pages: u64) -> Self {
-        Self {
-            pages,
-            booked: Vec::new(),
-            solid: 0,
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`] for the bookkeeping.
+    pub fn new(pages: u64) -> Result<Self, Error> {
+        let mut holes = Holes::new();
+        holes.reserve(1)?;
+        if pages > 0 {
+            holes.insert(Extent::new(0, pages));
         }
+        Ok(Self {
+            pages,
+            holes,
+            bookings: 0,
+        })
     }
 
     /// Pages it manages.
@@ -36,151 +52,114 @@ impl RangeManager {
     }
 
     /// Pages that are booked.
-    pub fn booked_pages(&self) -> u64 {
-        self.booked.iter().map(|e| e.end - e.first).sum()
+    pub const fn booked_pages(&self) -> u64 {
+        self.pages - self.holes.pages()
     }
 
-    /// Books `pages` pages inside `[first, last)` (`last` 0: to the end) at a
-    /// multiple of `align`: at the lowest address that fits, or at the highest
-    /// if `topdown`. Returns the first page.
+    /// Pages of the longest hole.
+    pub fn longest_hole(&self) -> u64 {
+        self.holes.longest()
+    }
+
+    /// The holes, ascending; none touches another.
+    pub fn holes(&self) -> impl Iterator<Item = Extent> {
+        self.holes.iter()
+    }
+
+    /// Books `pages` pages inside `window` at a multiple of `align`. Returns the
+    /// first page.
     ///
     /// # Errors
     /// [`Error::NeverFits`] when even an empty manager could not (R-5.6),
     /// [`Error::NoSpace`] when what is booked leaves no hole,
     /// [`Error::NoMemory`] for the bookkeeping. Nothing is booked then.
-    pub fn alloc(
-        &mut self,
-        pages: u64,
-        align: u64,
-        first: u64,
-        last: u64,
-        topdown: bool,
-    ) -> Result<u64, Error> {
-        let last = if last == 0 { self.pages } else { last };
-        let highest = last.checked_sub(pages).ok_or(Error::NeverFits)?;
-        let lowest = align_up(first, align).ok_or(Error::NeverFits)?;
-        if pages == 0 || last > self.pages || lowest > highest {
+    pub fn book(&mut self, pages: u64, align: u64, window: Window, fit: Fit) -> Result<u64, Error> {
+        let window = window.within(self.pages).ok_or(Error::NeverFits)?;
+        let highest = window.end.checked_sub(pages).ok_or(Error::NeverFits)?;
+        let lowest = window.first.checked_next_multiple_of(align);
+        if pages == 0 || lowest.is_none_or(|lowest| lowest > highest) {
             return Err(Error::NeverFits);
         }
-        self.extend_solid();
-        let found = if topdown {
-            self.search_down(pages, align, lowest, highest)
-        } else {
-            self.search_up(pages, align, lowest, highest)
-        };
-        let start = found.ok_or(Error::NoSpace)?;
-        self.booked.try_reserve(1)?;
-        let at = self.booked.partition_point(|e| e.first < start);
-        self.booked.insert(
-            at,
-            Extent {
-                first: start,
-                end: start + pages,
-            },
-        );
-        Ok(start)
+        let first = self.holes.find(pages, align, window, fit);
+        let first = first.ok_or(Error::NoSpace)?;
+        // INVARIANT: one hole more than bookings, this one included.
+        self.holes.reserve(self.bookings + 2)?;
+        self.holes.take(Extent::new(first, first + pages));
+        self.bookings += 1;
+        Ok(first)
     }
 
-    /// Gives back the range that starts at `first`; returns its pages, 0 if
-    /// none starts there.
-    pub fn free(&mut self, first: u64) -> u64 {
-        match self.booked.binary_search_by_key(&first, |e| e.first) {
-            Ok(at) => {
-                let extent = self.booked.remove(at);
-                self.solid = self.solid.min(first);
-                extent.end - extent.first
-            }
-            Err(_) => 0,
+    /// Gives back what [`Self::book`] booked.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a page of it is not booked; nothing has changed then.
+    pub fn give_back(&mut self, first: u64, pages: u64) -> Result<(), Error> {
+        let end = first.checked_add(pages).ok_or(Error::Invalid)?;
+        let range = Extent::new(first, end);
+        let all = Extent::new(0, self.pages);
+        let booked = self.bookings > 0 && self.holes.lowest_in(range).is_none();
+        if range.is_empty() || !all.contains(range) || !booked {
+            return Err(Error::Invalid);
         }
+        self.bookings -= 1;
+        self.holes.insert(range);
+        Ok(())
     }
-
-    /// Takes what was booked at its end into the part without holes.
-    fn extend_solid(&mut self) {
-        let mut end = self.solid;
-        for extent in self.above(end) {
-            if extent.first != end {
-                break;
-            }
-            end = extent.end;
-        }
-        self.solid = end;
-    }
-
-    /// The extents that a search from `page` upwards looks at.
-    fn above(&self, page: u64) -> &[Extent] {
-        let at = self.booked.partition_point(|e| e.end <= page);
-        &self.booked[at..]
-    }
-
-    fn search_up(&self, pages: u64, align: u64, lowest: u64, highest: u64) -> Option<u64> {
-        let mut start = align_up(lowest.max(self.solid), align)?;
-        for extent in self.above(start) {
-            if extent.end <= start {
-                continue;
-            }
-            if start > highest || extent.first >= start + pages {
-                break;
-            }
-            start = align_up(extent.end, align)?;
-        }
-        (start <= highest).then_some(start)
-    }
-
-    fn search_down(&self, pages: u64, align: u64, lowest: u64, highest: u64) -> Option<u64> {
-        let mut start = highest - highest % align;
-        for extent in self.booked.iter().rev() {
-            if extent.first >= start + pages {
-                continue;
-            }
-            if extent.end <= start {
-                break;
-            }
-            let below = extent.first.checked_sub(pages)?;
-            start = below - below % align;
-        }
-        (start >= lowest).then_some(start)
-    }
-}
-
-/// The lowest multiple of `align` that is at least `value`; `None` if there is
-/// none in 64 bits, or for alignment 0.
-fn align_up(value: u64, align: u64) -> Option<u64> {
-    value.checked_next_multiple_of(align)
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "small numbers on a 64-bit host"
-)]
 mod tests {
     use super::*;
+    use crate::placement::holes::checker::{naive_find, naive_runs};
+    use Fit::{Best, High, Low};
     use proptest::prelude::*;
 
-    #[test]
-    fn without_topdown_the_lowest_hole_that_fits_wins() {
-        let mut m = RangeManager::new(100);
-        assert_eq!(m.alloc(10, 1, 0, 0, false), Ok(0));
-        assert_eq!(m.alloc(10, 1, 0, 0, false), Ok(10));
-        assert_eq!(m.alloc(10, 1, 0, 0, false), Ok(20));
-        assert_eq!(m.free(10), 10);
-        assert_eq!(m.alloc(11, 1, 0, 0, false), Ok(30), "the hole is too small");
-        assert_eq!(m.alloc(4, 1, 0, 0, false), Ok(10));
+    fn manager(pages: u64) -> RangeManager {
+        RangeManager::new(pages).unwrap()
     }
 
     #[test]
-    fn topdown_takes_the_highest_address_and_is_no_reason_to_fail() {
-        let mut m = RangeManager::new(100);
-        assert_eq!(m.alloc(10, 1, 0, 0, true), Ok(90));
-        assert_eq!(m.alloc(10, 16, 0, 0, true), Ok(80));
-        assert_eq!(m.alloc(70, 1, 0, 0, true), Ok(10));
-        assert_eq!(m.alloc(10, 1, 0, 0, true), Ok(0));
-        assert_eq!(m.alloc(1, 1, 0, 0, true), Err(Error::NoSpace));
+    fn the_lowest_hole_that_fits_wins_r_18_8() {
+        let mut m = manager(100);
+        assert_eq!(m.book(10, 1, Window::ALL, Low), Ok(0));
+        assert_eq!(m.book(10, 1, Window::ALL, Low), Ok(10));
+        assert_eq!(m.book(10, 1, Window::ALL, Low), Ok(20));
+        assert_eq!(m.give_back(10, 10), Ok(()));
+        assert_eq!(
+            m.book(11, 1, Window::ALL, Low),
+            Ok(30),
+            "the hole is too small"
+        );
+        assert_eq!(m.book(4, 1, Window::ALL, Low), Ok(10));
+    }
+
+    #[test]
+    fn topdown_takes_the_highest_address_and_is_no_reason_to_fail_r_18_8() {
+        let mut m = manager(100);
+        assert_eq!(m.book(10, 1, Window::ALL, High), Ok(90));
+        assert_eq!(m.book(10, 16, Window::ALL, High), Ok(80));
+        assert_eq!(m.book(70, 1, Window::ALL, High), Ok(10));
+        assert_eq!(m.book(10, 1, Window::ALL, High), Ok(0));
+        assert_eq!(m.book(1, 1, Window::ALL, High), Err(Error::NoSpace));
+    }
+
+    #[test]
+    fn best_takes_the_smallest_hole_that_fits() {
+        let mut m = manager(100);
+        for (first, pages) in [(20, 10), (35, 10), (60, 10)] {
+            let window = Window::new(first, first + pages);
+            assert_eq!(m.book(pages, 1, window, Low), Ok(first));
+        }
+        // Holes of 20, 5, 15 and 30 pages.
+        assert_eq!(m.book(5, 1, Window::ALL, Best), Ok(30));
+        assert_eq!(m.book(12, 1, Window::ALL, Best), Ok(45));
+        assert_eq!(m.book(12, 1, Window::new(0, 60), Best), Ok(0));
+        assert_eq!(m.book(30, 1, Window::ALL, Best), Ok(70));
     }
 
     #[test]
     fn a_window_that_cannot_hold_the_request_never_fits_r_5_6() {
-        let mut m = RangeManager::new(100);
+        let mut m = manager(100);
         for (pages, align, first, last) in [
             (101, 1, 0, 0),
             (0, 1, 0, 0),
@@ -194,99 +173,88 @@ mod tests {
             (1, u64::MAX, 1, 0),
             (u64::MAX, 1, u64::MAX, u64::MAX),
         ] {
-            for topdown in [false, true] {
+            for fit in [Low, Best, High] {
                 assert_eq!(
-                    m.alloc(pages, align, first, last, topdown),
+                    m.book(pages, align, Window::new(first, last), fit),
                     Err(Error::NeverFits),
-                    "{pages} pages, align {align}, [{first}, {last}), topdown {topdown}"
+                    "{pages} pages, align {align}, [{first}, {last}), {fit:?}"
                 );
             }
         }
         assert_eq!(m.booked_pages(), 0);
+        assert_eq!(
+            manager(0).book(1, 1, Window::ALL, Low),
+            Err(Error::NeverFits)
+        );
     }
 
     #[test]
     fn full_u64_alignment_works() {
-        let mut m = RangeManager::new(u64::MAX);
-        assert_eq!(m.alloc(1, 1 << 63, 1, 0, false), Ok(1 << 63));
-        assert_eq!(m.alloc(1, 1 << 63, 1, 0, false), Err(Error::NoSpace));
-        assert_eq!(m.alloc(1, u64::MAX, 0, 0, true), Ok(0));
+        let mut m = manager(u64::MAX);
+        let above = Window::new(1, 0);
+        assert_eq!(m.book(1, 1 << 63, above, Low), Ok(1 << 63));
+        assert_eq!(m.book(1, 1 << 63, above, Low), Err(Error::NoSpace));
+        assert_eq!(m.book(1, u64::MAX, Window::ALL, High), Ok(0));
     }
 
     #[test]
-    fn freeing_what_is_not_booked_changes_nothing() {
-        let mut m = RangeManager::new(8);
-        assert_eq!(m.alloc(4, 1, 0, 0, false), Ok(0));
-        assert_eq!(m.free(1), 0);
+    fn giving_back_what_is_not_booked_changes_nothing() {
+        let mut m = manager(8);
+        assert_eq!(m.book(4, 1, Window::ALL, Low), Ok(0));
+        for (first, pages) in [(1, 4), (4, 1), (0, 0), (7, 2), (9, 1), (3, u64::MAX)] {
+            assert_eq!(
+                m.give_back(first, pages),
+                Err(Error::Invalid),
+                "{first}, {pages}"
+            );
+        }
         assert_eq!(m.booked_pages(), 4);
-    }
-
-    #[test]
-    fn what_is_booked_without_holes_is_not_searched_again() {
-        const BUFFERS: u64 = 60_000;
-        let mut m = RangeManager::new(BUFFERS + 1);
-        for page in 0..BUFFERS {
-            assert_eq!(m.alloc(1, 1, 0, 0, false), Ok(page));
-            assert!(m.above(m.solid).len() <= 1, "extents to search at {page}");
-        }
-        assert_eq!(m.free(9), 1);
-        assert_eq!(m.alloc(1, 1, 0, 0, false), Ok(9), "the hole is found");
-    }
-
-    /// What an address-by-address search over a bitmap would find.
-    fn naive(
-        used: &[bool],
-        pages: u64,
-        align: u64,
-        first: u64,
-        last: u64,
-        down: bool,
-    ) -> Option<u64> {
-        let last = if last == 0 { used.len() as u64 } else { last };
-        let fits = |start: u64| {
-            start.is_multiple_of(align)
-                && start + pages <= last
-                && used[start as usize..(start + pages) as usize]
-                    .iter()
-                    .all(|u| !u)
-        };
-        let mut starts = first..last;
-        if down {
-            starts.rfind(|s| fits(*s))
-        } else {
-            starts.find(|s| fits(*s))
-        }
+        assert_eq!(m.give_back(0, 4), Ok(()));
+        assert_eq!(m.give_back(0, 4), Err(Error::Invalid));
+        assert_eq!(m.longest_hole(), 8, "neighbours are one hole again");
     }
 
     proptest! {
         #[test]
-        fn agrees_with_a_bitmap_r_18_1(ops in prop::collection::vec(
-            (any::<bool>(), 1u64..20, 1u64..9, 0u64..70, 0u64..65, any::<bool>()), 1..80,
+        fn agrees_with_a_map_of_pages_r_18_1(ops in prop::collection::vec(
+            (any::<bool>(), 0u64..20, 0u64..9, 0u64..70, 0u64..66, 0..3_usize), 1..80,
         )) {
-            let mut manager = RangeManager::new(64);
-            let mut used = [false; 64];
+            let mut manager = manager(64);
+            let mut free = [true; 64];
             let mut live: Vec<(u64, u64)> = Vec::new();
-            for (free, pages, align, first, last, down) in ops {
-                if free && !live.is_empty() {
-                    let (start, pages) = live.swap_remove((first as usize) % live.len());
-                    prop_assert_eq!(manager.free(start), pages);
-                    used[start as usize..(start + pages) as usize].fill(false);
-                    continue;
-                }
-                let want = naive(&used, pages, align, first, last, down);
-                match manager.alloc(pages, align, first, last, down) {
-                    Ok(start) => {
-                        prop_assert_eq!(Some(start), want);
-                        used[start as usize..(start + pages) as usize].fill(true);
-                        live.push((start, pages));
+            for (back, pages, align, first, last, fit) in ops {
+                if back && !live.is_empty() {
+                    let (start, pages) = live.swap_remove(usize::try_from(first).unwrap() % live.len());
+                    prop_assert_eq!(manager.give_back(start, pages), Ok(()));
+                    (start..start + pages).for_each(|page| free[usize::try_from(page).unwrap()] = true);
+                } else {
+                    let fit = [Low, High, Best][fit];
+                    let end = if last == 0 { 64 } else { last };
+                    let window = Extent::new(first, end);
+                    let find = |free: &[bool]| match (pages, align) {
+                        (0, _) | (_, 0) => None,
+                        _ if end > 64 => None,
+                        _ => naive_find(free, pages, align, window, fit),
+                    };
+                    match manager.book(pages, align, Window::new(first, last), fit) {
+                        Ok(start) => {
+                            prop_assert_eq!(Some(start), find(&free));
+                            (start..start + pages).for_each(|page| free[usize::try_from(page).unwrap()] = false);
+                            live.push((start, pages));
+                        }
+                        Err(Error::NoSpace) => {
+                            prop_assert_eq!(find(&free), None);
+                            prop_assert!(find(&[true; 64]).is_some());
+                        }
+                        Err(error) => {
+                            prop_assert_eq!(error, Error::NeverFits);
+                            prop_assert_eq!(find(&[true; 64]), None);
+                        }
                     }
-                    Err(Error::NoSpace) => prop_assert_eq!(want, None),
-                    Err(error) => {
-                        prop_assert_eq!(error, Error::NeverFits);
-                        prop_assert_eq!(naive(&[false; 64], pages, align, first, last, down), None);
-                    }
                 }
-                let booked = used.iter().filter(|u| **u).count() as u64;
+                manager.holes.check();
+                prop_assert_eq!(manager.holes().collect::<Vec<_>>(), naive_runs(&free));
+                let booked: u64 = live.iter().map(|(_, pages)| pages).sum();
                 prop_assert_eq!(manager.booked_pages(), booked);
             }
         }

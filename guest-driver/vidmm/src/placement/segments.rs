@@ -1,6 +1,7 @@
 //! The four segments: the memory a BO can live in, with one range manager each.
 
-use crate::placement::range::RangeManager;
+use crate::Error;
+use crate::placement::RangeManager;
 use crate::platform::Caching;
 use crate::zones::VmInfo;
 use e3k_regs::{GpuVa, PAGE_SIZE};
@@ -92,15 +93,15 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    fn new(id: SegmentId, start: GpuVa, bytes: u64) -> Self {
-        let manager = RangeManager::new(bytes / PAGE_SIZE);
-        Self {
+    fn new(id: SegmentId, start: GpuVa, bytes: u64) -> Result<Self, Error> {
+        let manager = RangeManager::new(bytes / PAGE_SIZE)?;
+        Ok(Self {
             id,
             start,
             manager,
             usage: 0,
             pinned: 0,
-        }
+        })
     }
 
     pub(crate) fn info(&self) -> SegmentInfo {
@@ -126,23 +127,21 @@ pub(crate) struct Segments([Segment; 4]);
 
 impl Segments {
     /// Local memory begins at zone 0, the PCIe segments follow each other in zone 1.
-    pub(crate) fn new(vm: &VmInfo) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`] for their managers' bookkeeping.
+    pub(crate) fn new(vm: &VmInfo) -> Result<Self, Error> {
         let local = vm.local.start;
-        let pcie = vm.pcie.start;
-        Self([
-            Segment::new(SegmentId::LocalVisible, local, vm.visible_bytes),
-            Segment::new(
-                SegmentId::LocalInvisible,
-                local.add(vm.visible_bytes),
-                vm.vram_bytes - vm.visible_bytes,
-            ),
-            Segment::new(SegmentId::PcieSnoop, pcie, vm.snoop_bytes),
-            Segment::new(
-                SegmentId::PcieUnsnoop,
-                pcie.add(vm.snoop_bytes),
-                vm.unsnoop_bytes,
-            ),
-        ])
+        let invisible = local.add(vm.visible_bytes);
+        let snoop = vm.pcie.start;
+        let unsnoop = snoop.add(vm.snoop_bytes);
+        let invisible_bytes = vm.vram_bytes - vm.visible_bytes;
+        Ok(Self([
+            Segment::new(SegmentId::LocalVisible, local, vm.visible_bytes)?,
+            Segment::new(SegmentId::LocalInvisible, invisible, invisible_bytes)?,
+            Segment::new(SegmentId::PcieSnoop, snoop, vm.snoop_bytes)?,
+            Segment::new(SegmentId::PcieUnsnoop, unsnoop, vm.unsnoop_bytes)?,
+        ]))
     }
 
     pub(crate) fn get(&self, id: SegmentId) -> &Segment {
