@@ -3,6 +3,7 @@
 pub(crate) mod accounts;
 pub(crate) mod gart;
 pub(crate) mod memory;
+pub mod page_vector;
 pub mod pool;
 
 use crate::Error;

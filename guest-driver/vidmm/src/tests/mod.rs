@@ -13,6 +13,8 @@ mod fake;
 mod fences;
 mod init;
 mod lru;
+mod page_vector;
 mod pool;
+mod ram;
 mod space;
 mod verdicts;

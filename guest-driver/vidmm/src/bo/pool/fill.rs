@@ -72,6 +72,94 @@ impl<B> Vector<B> {
         Some(piece.bus?.add(bytes))
     }
 
+    /// The block of a slot, to change its contents, and the page within it.
+    pub(crate) fn slot_mut(&mut self, index: usize) -> Option<(&mut B, usize)> {
+        let after = self.pieces.partition_point(|piece| piece.first <= index);
+        let piece = self.pieces.get_mut(after.checked_sub(1)?)?;
+        (index < self.pages).then_some((&mut piece.block, index - piece.first))
+    }
+
+    /// Whether the GPU can reach all slots.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.pieces.iter().all(|piece| piece.bus.is_some())
+    }
+
+    /// Maps the blocks that are not, where that is wanted.
+    ///
+    /// # Errors
+    /// [`Error::Fault`]; those that are mapped stay so.
+    pub(crate) fn map<S: PageSource<Block = B>>(
+        &mut self,
+        source: &S,
+        request: &Request,
+    ) -> Result<(), Error> {
+        let wanted = |piece: &&mut Piece<B>| request.mapped && piece.bus.is_none();
+        for piece in self.pieces.iter_mut().filter(wanted) {
+            piece.bus = Some(source.map(&piece.block, piece.order)?);
+        }
+        Ok(())
+    }
+
+    /// Room for the blocks of another vector of so many pages.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub(crate) fn reserve(&mut self, pages: usize) -> Result<(), Error> {
+        Ok(self.pieces.try_reserve(pages)?)
+    }
+
+    /// Takes over the blocks of another vector, behind its own. There is room.
+    pub(crate) fn append(&mut self, other: Self) {
+        for mut piece in other.pieces {
+            piece.first += self.pages;
+            self.pieces.push(piece);
+        }
+        self.pages += other.pages;
+    }
+
+    /// Gives the last page to the system, once `save` has its contents. A larger
+    /// block is split, so that its other pages stay.
+    ///
+    /// # Errors
+    /// Those of `save`; [`Error::Busy`] without memory to split a block. The pages
+    /// are what they were.
+    pub(crate) fn give_last<S: PageSource<Block = B>, R>(
+        &mut self,
+        source: &S,
+        save: impl FnOnce(&B) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        // The halves of a block of the largest order, and one page.
+        let room = self.pieces.try_reserve(MAX_ORDER as usize + 1);
+        room.map_err(|_| Error::Busy)?;
+        let mut piece = self.pieces.pop().ok_or(Error::Invalid)?;
+        if let Some(at) = piece.bus.take() {
+            source.unmap(&piece.block, at, piece.order);
+        }
+        while piece.order > 0 {
+            piece.order -= 1;
+            let (low, high) = source.split(piece.block, piece.order);
+            self.pieces.push(Piece {
+                block: low,
+                ..piece
+            });
+            piece.first += 1 << piece.order;
+            piece.block = high;
+        }
+        let saved = save(&piece.block);
+        if saved.is_ok() {
+            self.pages -= 1;
+            let key = Key {
+                caching: piece.caching,
+                low: self.low,
+                order: 0,
+            };
+            release(source, key, piece.block);
+        } else {
+            self.pieces.push(piece);
+        }
+        saved
+    }
+
     /// The blocks and their orders.
     pub fn blocks(&self) -> impl Iterator<Item = (&B, u32)> {
         self.pieces.iter().map(|piece| (&piece.block, piece.order))
@@ -106,7 +194,7 @@ pub fn fill<S: PageSource>(
     };
     let filled = take_blocks(source, lists, request, &mut vector)
         .and_then(|()| switch(source, &mut vector))
-        .and_then(|()| map(source, request, &mut vector));
+        .and_then(|()| vector.map(source, request));
     match filled {
         Ok(()) => Ok(vector),
         Err(error) => {
@@ -190,19 +278,6 @@ fn switch<S: PageSource>(source: &S, vector: &mut Vector<S::Block>) -> Result<()
     )?;
     for piece in &mut vector.pieces {
         piece.caching = mode;
-    }
-    Ok(())
-}
-
-fn map<S: PageSource>(
-    source: &S,
-    request: &Request,
-    vector: &mut Vector<S::Block>,
-) -> Result<(), Error> {
-    if request.mapped {
-        for piece in &mut vector.pieces {
-            piece.bus = Some(source.map(&piece.block, piece.order)?);
-        }
     }
     Ok(())
 }

@@ -38,6 +38,10 @@ pub trait PageSource {
     /// Takes a block back, which is in the usual caching mode and not mapped.
     fn give(&self, block: Self::Block, order: u32);
 
+    /// The lower and the upper half of a block, two blocks of order `order`. It is not
+    /// mapped; its mode stays.
+    fn split(&self, block: Self::Block, order: u32) -> (Self::Block, Self::Block);
+
     /// Fills a block with zeros.
     fn clear(&self, block: &mut Self::Block, order: u32);
 
