@@ -203,7 +203,7 @@ impl<O: Os> Adapter<O> {
                 let offset = VramOffset::from_page(resource.first_page + page);
                 os.cpu_address(offset) / PAGE_SIZE
             }
-            SegmentId::LocalInvisible => return Err(Error::Fault),
+            SegmentId::LocalInvisible | SegmentId::System => return Err(Error::Fault),
             SegmentId::PcieSnoop | SegmentId::PcieUnsnoop => {
                 let pages = self.make_resident(bo)?.ok_or(Error::Fault)?;
                 let index = usize::try_from(page).map_err(|_| Error::Fault)?;

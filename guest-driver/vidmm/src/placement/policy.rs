@@ -56,6 +56,9 @@ const UPLOAD: &[Place] = &[
 ];
 const READBACK: &[Place] = &[place(PcieSnoop, Flags::NONE)];
 
+/// The place of what nobody is using at the moment.
+pub const PARKED: &[Place] = &[place(SegmentId::System, Flags::NONE)];
+
 /// The ordered places for a request.
 ///
 /// # Errors

@@ -2,7 +2,11 @@
 
 use crate::Error;
 use crate::placement::holes::Holes;
-use crate::placement::{Extent, Fit, Window};
+use crate::placement::manager::write_free;
+use crate::placement::{Booking, Extent, Fit, Flags, Freed, Place, Request, Resource};
+use crate::placement::{ResourceManager, Window};
+use core::fmt;
+use e3k_regs::PAGE_SIZE;
 
 /// Books page ranges of an address space of a fixed size, each in one piece.
 /// Knows nothing of what lies in them. Booking and giving back take log n steps
@@ -26,14 +30,23 @@ pub struct RangeManager {
     pages: u64,
     holes: Holes,
     bookings: usize,
+    fit: Fit,
 }
 
 impl RangeManager {
-    /// An empty manager of `pages` pages.
+    /// An empty manager of `pages` pages, the lowest of which are taken first.
     ///
     /// # Errors
     /// [`Error::NoMemory`] for the bookkeeping.
     pub fn new(pages: u64) -> Result<Self, Error> {
+        Self::with_fit(pages, Fit::Low)
+    }
+
+    /// An empty manager that takes the place `fit` says for whatever is not TOPDOWN.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`] for the bookkeeping.
+    pub fn with_fit(pages: u64, fit: Fit) -> Result<Self, Error> {
         let mut holes = Holes::new();
         holes.reserve(1)?;
         if pages > 0 {
@@ -43,6 +56,7 @@ impl RangeManager {
             pages,
             holes,
             bookings: 0,
+            fit,
         })
     }
 
@@ -104,6 +118,55 @@ impl RangeManager {
         self.bookings -= 1;
         self.holes.insert(range);
         Ok(())
+    }
+}
+
+/// Each resource is one extent. Of contents and waiting it knows nothing: what is
+/// freed must be idle.
+impl<F> ResourceManager<F> for RangeManager {
+    fn alloc(&mut self, request: &Request, place: &Place) -> Result<Resource<F>, Error> {
+        if request.pages == 0 || !request.align.is_power_of_two() {
+            return Err(Error::Invalid);
+        }
+        let mut booking = Booking::one(Extent::new(0, 0))?;
+        let topdown = place.flags.has(Flags::TOPDOWN);
+        let fit = if topdown { Fit::High } else { self.fit };
+        let first = self.book(request.pages, request.align, place.window, fit)?;
+        let extent = Extent::new(first, first + request.pages);
+        booking.extents.fill(extent);
+        booking.dirty.fill(extent);
+        Ok(Resource {
+            segment: place.segment,
+            flags: place.flags,
+            pages: request.pages,
+            booking,
+        })
+    }
+
+    fn free(&mut self, resource: Resource<F>, freed: Freed<F>) {
+        debug_assert!(freed.fence.is_none(), "somebody still works on it");
+        if freed.fence.is_some() {
+            // Lost for good rather than given to somebody else meanwhile.
+            return;
+        }
+        for extent in resource.booking.extents {
+            let given_back = self.give_back(extent.first, extent.pages());
+            debug_assert_eq!(given_back, Ok(()), "of another manager");
+        }
+    }
+
+    fn debug(&self, to: &mut dyn fmt::Write) -> fmt::Result {
+        let (booked, longest) = (self.booked_pages(), self.longest_hole());
+        writeln!(to, "pages {} booked {booked} longest {longest}", self.pages)?;
+        write_free(to, self.holes())
+    }
+
+    fn capacity(&self) -> u64 {
+        self.pages.saturating_mul(PAGE_SIZE)
+    }
+
+    fn usage(&self) -> u64 {
+        self.booked_pages().saturating_mul(PAGE_SIZE)
     }
 }
 

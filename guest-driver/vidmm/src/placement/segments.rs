@@ -1,4 +1,4 @@
-//! The four segments: the memory a BO can live in, with one range manager each.
+//! Memory types: the four segments with their range managers, and SYSTEM.
 
 use crate::Error;
 use crate::placement::RangeManager;
@@ -27,10 +27,16 @@ pub enum SegmentId {
     PcieSnoop = 2,
     /// RAM, not snooped, write-combined for the CPU.
     PcieUnsnoop = 3,
+    /// RAM that the GPU has no address for: where what is evicted is parked.
+    System = 4,
 }
 
 impl SegmentId {
-    /// All of them, in the order of their numbers.
+    /// How many there are.
+    pub const COUNT: usize = 5;
+
+    /// The segments: those that the GPU has addresses for, in the order of their
+    /// numbers.
     pub const ALL: [Self; 4] = [
         Self::LocalVisible,
         Self::LocalInvisible,
@@ -45,6 +51,7 @@ impl SegmentId {
             Self::LocalInvisible => "local-invisible",
             Self::PcieSnoop => "pcie-snoop",
             Self::PcieUnsnoop => "pcie-unsnoop",
+            Self::System => "system",
         }
     }
 
@@ -52,15 +59,36 @@ impl SegmentId {
     pub const fn bus(self) -> Bus {
         match self {
             Self::LocalVisible | Self::LocalInvisible => Bus::Io,
-            Self::PcieSnoop | Self::PcieUnsnoop => Bus::Sys,
+            Self::PcieSnoop | Self::PcieUnsnoop | Self::System => Bus::Sys,
         }
     }
 
     /// How the CPU maps its bytes.
     pub const fn caching(self) -> Caching {
         match self {
-            Self::PcieSnoop => Caching::Cached,
+            Self::PcieSnoop | Self::System => Caching::Cached,
             _ => Caching::WriteCombined,
+        }
+    }
+
+    /// Whether a buffer there is made of RAM pages, a page vector.
+    pub const fn uses_tt(self) -> bool {
+        matches!(self.bus(), Bus::Sys)
+    }
+
+    /// Where a buffer that has to leave may go, in order. Nothing is evicted from
+    /// SYSTEM to make room, and no type leads back to itself.
+    pub const fn evict_to(self) -> &'static [Self] {
+        match self {
+            Self::LocalVisible => &[
+                Self::LocalInvisible,
+                Self::PcieSnoop,
+                Self::PcieUnsnoop,
+                Self::System,
+            ],
+            Self::LocalInvisible => &[Self::PcieSnoop, Self::PcieUnsnoop, Self::System],
+            Self::PcieSnoop | Self::PcieUnsnoop => &[Self::System],
+            Self::System => &[],
         }
     }
 }
@@ -154,5 +182,39 @@ impl Segments {
 
     pub(crate) fn infos(&self) -> [SegmentInfo; 4] {
         SegmentId::ALL.map(|id| self.get(id).info())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ram_has_a_page_vector_r_5_1() {
+        for (id, uses_tt) in [
+            (SegmentId::LocalVisible, false),
+            (SegmentId::LocalInvisible, false),
+            (SegmentId::PcieSnoop, true),
+            (SegmentId::PcieUnsnoop, true),
+            (SegmentId::System, true),
+        ] {
+            assert_eq!(id.uses_tt(), uses_tt, "{}", id.name());
+        }
+    }
+
+    #[test]
+    fn eviction_ends_in_system_and_never_comes_back_r_5_2() {
+        fn longest(id: SegmentId, depth: usize) -> usize {
+            assert!(depth < SegmentId::COUNT, "{} leads back", id.name());
+            let ways = id.evict_to().iter();
+            ways.map(|to| longest(*to, depth + 1))
+                .max()
+                .unwrap_or(depth)
+        }
+        for id in SegmentId::ALL {
+            assert_eq!(id.evict_to().last(), Some(&SegmentId::System));
+            assert!(longest(id, 0) > 0);
+        }
+        assert_eq!(longest(SegmentId::System, 0), 0, "only swapped");
     }
 }

@@ -55,7 +55,6 @@ impl Holes {
     }
 
     /// How many ranges.
-    #[cfg(test)]
     pub(crate) const fn ranges(&self) -> usize {
         self.ranges
     }
@@ -156,13 +155,11 @@ impl Holes {
         }
     }
 
-    /// Takes out all pages that are in the set and in `window`, and says which
-    /// run each was in.
-    #[cfg(test)]
-    pub(crate) fn take_all(&mut self, window: Extent, mut taken: impl FnMut(Extent)) {
+    /// Takes out all pages that are in the set and in `window`. Room for one range
+    /// more was reserved.
+    pub(crate) fn take_all(&mut self, window: Extent) {
         while let Some(range) = self.lowest_in(window) {
             self.take(range);
-            taken(range);
         }
     }
 }
