@@ -11,6 +11,7 @@ use crate::engine::submit::{self, BASE_ALIGN, SIZE_ALIGN};
 use crate::engine::trouble::TroubleLog;
 use crate::init::report::InitReport;
 use crate::init::{self, InitError, Options};
+use crate::placement::picture::Bar;
 use crate::placement::segments::{Bus, SegmentId, SegmentInfo};
 use crate::placement::{self, CreateRequest};
 use crate::platform::{Caching, Os, SystemInfo};
@@ -382,6 +383,26 @@ impl<O: Os> Adapter<O> {
                 None => write!(w, "system - {} -", bo.pages)?,
             }
             writeln!(w, " {state} {} {}", bo.pins, bo.last_use)?;
+        }
+        Ok(())
+    }
+
+    /// A bar for each segment: what is the kernel's (`K`), pinned (`P`), going (`z`),
+    /// each client's (`a` for the first, and so on) and free (`.`).
+    ///
+    /// # Errors
+    /// Those of `w`.
+    pub fn write_picture(&self, w: &mut dyn fmt::Write) -> fmt::Result {
+        for segment in self.segments() {
+            let pages = segment.bytes / PAGE_SIZE;
+            let mut bar = Bar::new(pages);
+            for (_, bo) in self.memory.bos.iter() {
+                if let Some(at) = bo.resource.filter(|at| at.segment == segment.id) {
+                    bar.add(at.first_page..at.first_page + bo.pages, bo.letter());
+                }
+            }
+            let (used, pages) = (segment.usage / PAGE_SIZE, pages);
+            writeln!(w, "{:<16}{bar} {used} of {pages} pages", segment.name)?;
         }
         Ok(())
     }

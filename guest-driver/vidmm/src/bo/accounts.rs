@@ -10,6 +10,15 @@ use e3k_regs::PAGE_SIZE;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ClientId(u64);
 
+impl ClientId {
+    /// In a picture of a segment; the letters come again after 25 clients (`z` is
+    /// for what is going).
+    pub(crate) fn letter(self) -> char {
+        let n = u8::try_from((self.0.max(1) - 1) % 25).unwrap_or(0);
+        char::from(b'a' + n)
+    }
+}
+
 /// What a client has booked in a segment, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Booking {

@@ -140,6 +140,17 @@ impl<P> Bo<P> {
         self.pages * PAGE_SIZE
     }
 
+    /// In a picture of its segment.
+    pub(crate) fn letter(&self) -> char {
+        match (self.kind, self.owner) {
+            _ if self.zombie => 'z',
+            (Kind::Kernel, _) => 'K',
+            _ if self.pins > 0 => 'P',
+            (Kind::Device, None) => 'a',
+            (Kind::Device, Some(client)) => client.letter(),
+        }
+    }
+
     pub(crate) fn is_on(&self, bus: Bus) -> bool {
         self.resource.is_some_and(|r| r.segment.bus() == bus)
     }

@@ -6,6 +6,7 @@ mod buddy;
 mod extent;
 mod holes;
 mod manager;
+pub mod picture;
 mod place;
 mod policy;
 mod range;

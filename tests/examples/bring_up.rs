@@ -1,0 +1,70 @@
+//! Brings the GPU up in one process and shows its memory before and after two
+//! clients use it: no virtual machine, no root.
+//!
+//! Run it with `cargo run -p presil-tests --example bring_up`.
+
+use presil_device::{Chip, Config};
+use presil_tests::Machine;
+use std::error::Error;
+use vidmm::{Adapter, CreateFlags, CreateRequest, InitReport, Options};
+
+const MIB: u64 = 1 << 20;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // 256 MiB of VRAM, the first half of it in the CPU's window.
+    let config = Config::new(Chip::Arise10c0, 256 * MIB, 128 * MIB, true)?;
+    let machine = Machine::new(&config)?;
+    let mut report = InitReport::default();
+    // The machine has 32 MiB of RAM; its page tables are in VRAM.
+    let options = Options {
+        snoop_bytes: 64 * MIB,
+        unsnoop_bytes: 64 * MIB,
+        ..Options::default()
+    };
+    let mut adapter = Adapter::init(machine.clone(), options, &mut report)?;
+    machine.connect(&adapter.timeline());
+
+    for zone in report.zones.iter().flatten() {
+        println!(
+            "{:<12} {:#014x} to {:#014x}",
+            zone.name,
+            zone.start.0,
+            zone.start.0 + zone.bytes
+        );
+    }
+    let before = picture(&adapter);
+    println!("\nafter vidmm_init:\n{before}");
+
+    let mut clients = [adapter.open_client()?, adapter.open_client()?];
+    let mut buffers = Vec::new();
+    for (client, mebibytes) in [(0, 12), (1, 36), (0, 20)] {
+        let request = CreateRequest {
+            bytes: mebibytes * MIB,
+            flags: CreateFlags::GPU_MOSTLY.0,
+            windows: &[],
+        };
+        buffers.push(adapter.create_for(&mut clients[client], &request)?);
+    }
+    println!("with three buffers of two clients:\n{}", picture(&adapter));
+
+    for buffer in buffers {
+        adapter.destroy(buffer)?;
+    }
+    machine.run();
+    adapter.reap();
+    assert_eq!(picture(&adapter), before, "everything is back");
+    println!("and without them:\n{before}");
+    Ok(())
+}
+
+fn picture(adapter: &Adapter<Machine>) -> String {
+    let mut picture = String::new();
+    // Writing to a string cannot fail.
+    let _ = adapter.write_picture(&mut picture);
+    picture
+}
+
+#[test]
+fn it_runs() {
+    main().expect("the bring-up");
+}
