@@ -11,6 +11,7 @@ from typing import NoReturn
 from . import commands
 from .cache import REPO, cache_root
 from .errors import FULL, Misused, Refused
+from .room import free_bytes
 
 INTERRUPTED_STATUS = 130
 
@@ -66,11 +67,3 @@ def temporary() -> Path:
         return Path(tempfile.gettempdir())
     except OSError:
         return Path("/tmp")
-
-
-def free_bytes(path: Path) -> int:
-    """Room in a directory, or in the nearest one above that is there."""
-    while not path.exists():
-        path = path.parent
-    found = os.statvfs(path)
-    return found.f_bavail * found.f_frsize
