@@ -37,6 +37,16 @@ pub(super) struct States {
 }
 
 impl States {
+    /// Takes out pages of which `dirty` lists those that are not zero.
+    fn take(&mut self, extent: Extent, dirty: &[Extent]) {
+        for run in dirty {
+            self.dirty.take(*run);
+        }
+        if dirty != [extent] {
+            self.clear.take_all(extent);
+        }
+    }
+
     fn of(&mut self, clear: bool) -> &mut Holes {
         if clear {
             &mut self.clear
@@ -134,8 +144,7 @@ impl<F: Clone + PartialEq> Layers<F> {
         }
         self.free.take(extent);
         if let Some(states) = &mut self.states {
-            states.dirty.take_all(extent);
-            states.clear.take_all(extent);
+            states.take(extent, &booking.dirty[dirty..]);
         }
         self.booked += 1;
         booking.extents.push(extent);
@@ -154,6 +163,9 @@ impl<F: Clone + PartialEq> Layers<F> {
             list.try_reserve(1)?;
             list.push(run);
             rest.first = run.end;
+            if rest.is_empty() {
+                break;
+            }
         }
         Ok(())
     }

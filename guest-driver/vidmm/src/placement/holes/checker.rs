@@ -19,6 +19,7 @@ impl Holes {
         assert_eq!(ranges.len(), self.ranges());
         assert_eq!(ranges.iter().map(|r| r.pages()).sum::<u64>(), self.pages());
         let mut lengths = Vec::new();
+        assert!(self.node(self.root).is_none_or(|root| root.parent == NONE));
         self.check_node(self.root, &mut lengths);
         assert_eq!(lengths.iter().sum::<usize>(), ranges.len());
         let half = |pair: &[usize]| pair.iter().any(|len| *len >= RANGES / 2);
@@ -32,6 +33,9 @@ impl Holes {
             return (0, Room::NONE);
         };
         assert!(!node.ranges().is_empty());
+        for child in [node.left, node.right] {
+            assert!(self.node(child).is_none_or(|child| child.parent == at));
+        }
         let mut all = Room::NONE;
         node.ranges().iter().for_each(|range| all.add(*range));
         assert_eq!(*node.own(), all);

@@ -33,6 +33,8 @@ pub(crate) struct Holes {
     root: u32,
     /// The first node that is not in the tree; `left` leads to the next.
     spare: u32,
+    /// The node that was changed last; the next change is often near.
+    recent: u32,
     ranges: usize,
     pages: u64,
     /// Nodes that searches looked at.
@@ -47,6 +49,7 @@ impl Holes {
             nodes: Vec::new(),
             root: NONE,
             spare: NONE,
+            recent: NONE,
             ranges: 0,
             pages: 0,
             #[cfg(test)]
@@ -82,19 +85,18 @@ impl Holes {
     }
 
     /// The last range that begins at or below `page`.
-    pub(crate) fn at_or_below(&self, page: u64) -> Option<Extent> {
+    fn at_or_below(&self, page: u64) -> Option<Extent> {
         let node = self.node(self.below(page))?;
-        let after = node.ranges().partition_point(|range| range.first <= page);
-        node.ranges().get(after.checked_sub(1)?).copied()
+        let index = node.count_to(page).checked_sub(1)?;
+        node.ranges().get(index).copied()
     }
 
     /// The first range that begins above `page`.
     pub(crate) fn above(&self, page: u64) -> Option<Extent> {
-        if let Some(node) = self.node(self.below(page)) {
-            let after = node.ranges().partition_point(|range| range.first <= page);
-            if let Some(range) = node.ranges().get(after) {
-                return Some(*range);
-            }
+        if let Some(node) = self.node(self.below(page))
+            && let Some(range) = node.ranges().get(node.count_to(page))
+        {
+            return Some(*range);
         }
         let node = self.node(self.node_above(page))?;
         node.ranges().first().copied()
@@ -120,18 +122,28 @@ impl Holes {
     /// Adds a range of which no page is in the set. Room for it was reserved.
     pub(crate) fn insert(&mut self, range: Extent) {
         debug_assert!(self.lowest_in(range).is_none() && !range.is_empty());
-        let before = self.at_or_below(range.first);
-        let before = before.filter(|hole| hole.end == range.first);
-        let after = self.at_or_below(range.end);
-        let after = after.filter(|hole| hole.first == range.end);
         self.pages += range.pages();
+        let at = self.below(range.first);
+        let node = self.node(at);
+        let index = node.map_or(0, |node| node.count_to(range.first));
+        let before = index
+            .checked_sub(1)
+            .and_then(|last| node?.ranges().get(last));
+        let before = before.filter(|hole| hole.end == range.first).copied();
+        let after = node.and_then(|node| node.ranges().get(index));
+        let (next, next_index) = match after {
+            Some(_) => (at, index),
+            None => (self.node_above(range.first), 0),
+        };
+        let after = after.or_else(|| self.node(next)?.ranges().first());
+        let after = after.filter(|hole| hole.first == range.end).copied();
         match (before, after) {
-            (None, None) => self.add(range),
-            (Some(before), None) => self.set(before.first, Extent::new(before.first, range.end)),
-            (None, Some(after)) => self.set(after.first, Extent::new(range.first, after.end)),
+            (None, None) => self.add(at, index, range),
+            (Some(hole), None) => self.set(at, index - 1, Extent::new(hole.first, range.end)),
+            (None, Some(hole)) => self.set(next, next_index, Extent::new(range.first, hole.end)),
             (Some(before), Some(after)) => {
-                self.drop(after.first);
-                self.set(before.first, Extent::new(before.first, after.end));
+                self.set(at, index - 1, Extent::new(before.first, after.end));
+                self.drop(next, next_index);
             }
         }
     }
@@ -139,18 +151,23 @@ impl Holes {
     /// Takes out a range of which every page is in the set. Room for the range
     /// that may be left on its other side was reserved.
     pub(crate) fn take(&mut self, range: Extent) {
-        let Some(hole) = self.at_or_below(range.first) else {
+        let at = self.below(range.first);
+        let Some(node) = self.node(at) else {
+            return;
+        };
+        let index = node.count_to(range.first).saturating_sub(1);
+        let Some(hole) = node.ranges().get(index).copied() else {
             return;
         };
         debug_assert!(hole.contains(range) && !range.is_empty());
         self.pages -= range.pages();
         match (hole.first == range.first, hole.end == range.end) {
-            (true, true) => self.drop(hole.first),
-            (true, false) => self.set(hole.first, Extent::new(range.end, hole.end)),
-            (false, true) => self.set(hole.first, Extent::new(hole.first, range.first)),
+            (true, true) => self.drop(at, index),
+            (true, false) => self.set(at, index, Extent::new(range.end, hole.end)),
+            (false, true) => self.set(at, index, Extent::new(hole.first, range.first)),
             (false, false) => {
-                self.set(hole.first, Extent::new(hole.first, range.first));
-                self.add(Extent::new(range.end, hole.end));
+                self.set(at, index, Extent::new(hole.first, range.first));
+                self.add(at, index + 1, Extent::new(range.end, hole.end));
             }
         }
     }

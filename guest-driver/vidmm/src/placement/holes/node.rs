@@ -18,6 +18,7 @@ pub(super) struct Node {
     ranges: [Extent; RANGES],
     len: u8,
     pub(super) height: u8,
+    pub(super) parent: u32,
     pub(super) left: u32,
     pub(super) right: u32,
     own: Room,
@@ -32,6 +33,7 @@ impl Node {
             ranges: [EMPTY; RANGES],
             len: 0,
             height: 1,
+            parent: NONE,
             left: NONE,
             right: NONE,
             own: Room::NONE,
@@ -59,30 +61,35 @@ impl Node {
         self.ranges[0].first
     }
 
-    /// The index of the range that begins at `first`.
-    pub(super) fn index(&self, first: u64) -> Option<usize> {
-        let found = self.ranges().binary_search_by_key(&first, |r| r.first);
-        found.ok()
+    /// Where its last range ends.
+    pub(super) const fn end(&self) -> u64 {
+        self.ranges[self.len().saturating_sub(1)].end
     }
 
-    /// Puts a range in its place among the others. There is room.
-    pub(super) fn add(&mut self, range: Extent) {
-        let at = self.ranges().partition_point(|r| r.first < range.first);
-        self.ranges.copy_within(at..RANGES - 1, at + 1);
-        self.ranges[at] = range;
+    /// How many of its ranges begin at or below `page`.
+    pub(super) fn count_to(&self, page: u64) -> usize {
+        self.ranges().partition_point(|range| range.first <= page)
+    }
+
+    /// Puts a range at `index`. There is room.
+    pub(super) fn add(&mut self, index: usize, range: Extent) {
+        self.ranges.copy_within(index..RANGES - 1, index + 1);
+        self.ranges[index] = range;
         self.len += 1;
         self.own.add(range);
     }
 
     pub(super) fn set(&mut self, index: usize, range: Extent) {
-        self.ranges[index] = range;
-        self.measure();
+        let before = core::mem::replace(&mut self.ranges[index], range);
+        self.own.add(range);
+        self.forget(before);
     }
 
     pub(super) fn drop(&mut self, index: usize) {
+        let before = self.ranges[index];
         self.ranges.copy_within(index + 1.., index);
         self.len -= 1;
-        self.measure();
+        self.forget(before);
     }
 
     /// Puts further ranges behind its own. There is room.
@@ -98,6 +105,16 @@ impl Node {
     pub(super) fn truncate(&mut self, len: u8) {
         self.len = len;
         self.measure();
+    }
+
+    /// INVARIANT: `own` is right again after `before` has gone.
+    fn forget(&mut self, before: Extent) {
+        if self.own.aligned_by(before) {
+            self.measure();
+        } else {
+            let lengths = self.ranges().iter().map(|range| range.pages());
+            self.own.longest = lengths.max().unwrap_or(0);
+        }
     }
 
     fn measure(&mut self) {

@@ -60,6 +60,14 @@ impl Room {
         }
     }
 
+    /// True if what it says of alignment may be due to this hole alone.
+    pub(super) fn aligned_by(&self, hole: Extent) -> bool {
+        let mut alone = Self::NONE;
+        alone.add(hole);
+        let mut pairs = alone.aligned.iter().zip(&self.aligned);
+        pairs.any(|(alone, all)| *alone > 0 && alone == all)
+    }
+
     /// Takes other holes into account.
     pub(super) fn join(&mut self, other: &Self) {
         self.longest = self.longest.max(other.longest);

@@ -16,6 +16,10 @@ impl Holes {
 
     /// The node with the last range that begins at or below `page`.
     pub(super) fn below(&self, page: u64) -> u32 {
+        let recent = self.node(self.recent).filter(|node| node.len() > 0);
+        if recent.is_some_and(|node| node.first() <= page && page <= node.end()) {
+            return self.recent;
+        }
         let (mut at, mut found) = (self.root, NONE);
         while let Some(node) = self.node(at) {
             if node.first() <= page {
@@ -42,60 +46,77 @@ impl Holes {
         found
     }
 
-    /// Adds a range that touches none.
-    pub(super) fn add(&mut self, range: Extent) {
+    /// Adds a range that touches none, at `index` of the node `at`: the last that
+    /// begins below it, if there is one.
+    pub(super) fn add(&mut self, at: u32, index: usize, range: Extent) {
         self.ranges += 1;
-        let mut at = self.below(range.first);
+        let (mut at, mut index) = (at, index);
         if at == NONE {
             at = self.node_above(range.first);
         }
         if at == NONE {
-            self.root = self.new_node(&[range]);
+            let root = self.new_node(&[range]);
+            self.set_root(root);
             return;
         }
         if self.edit(at).len() == RANGES {
-            at = self.split(at, range.first);
+            let new = self.split(at);
+            if let Some(above) = index.checked_sub(RANGES / 2).filter(|above| *above > 0) {
+                (at, index) = (new, above);
+            }
         }
-        self.edit(at).add(range);
-        self.measure_up(at);
+        self.change(at, |node| node.add(index, range));
     }
 
-    /// Replaces the range that begins at `first`, by one in the same gap.
-    pub(super) fn set(&mut self, first: u64, range: Extent) {
-        let at = self.below(first);
-        if let Some(index) = self.node(at).and_then(|node| node.index(first)) {
-            self.edit(at).set(index, range);
+    /// Replaces a range by one in the same gap.
+    pub(super) fn set(&mut self, at: u32, index: usize, range: Extent) {
+        self.change(at, |node| node.set(index, range));
+    }
+
+    /// Takes out a range.
+    pub(super) fn drop(&mut self, at: u32, index: usize) {
+        self.ranges -= 1;
+        let node = self.edit(at);
+        let first = node.first();
+        if node.len() == 1 {
+            self.unlink_node(at, first);
+            return;
+        }
+        self.change(at, |node| node.drop(index));
+        self.merge(at);
+    }
+
+    /// Changes the ranges of a node, of which at least one stays.
+    fn change(&mut self, at: u32, edit: impl FnOnce(&mut Node)) {
+        self.recent = at;
+        let node = self.edit(at);
+        let before = *node.own();
+        edit(node);
+        if *node.own() != before {
             self.measure_up(at);
         }
     }
 
-    /// Takes out the range that begins at `first`.
-    pub(super) fn drop(&mut self, first: u64) {
-        let at = self.below(first);
-        let Some(index) = self.node(at).and_then(|node| node.index(first)) else {
-            return;
-        };
-        self.ranges -= 1;
-        if self.edit(at).len() == 1 {
-            self.root = self.unlink(self.root, first);
-            self.give_back(at);
-            return;
-        }
-        self.edit(at).drop(index);
-        self.measure_up(at);
-        self.merge(at);
+    /// Moves the upper half of a full node to a new one.
+    fn split(&mut self, at: u32) -> u32 {
+        let mut upper = [Extent::new(0, 0); RANGES / 2];
+        upper.copy_from_slice(&self.edit(at).ranges()[RANGES / 2..]);
+        self.change(at, |node| node.truncate(8));
+        let new = self.new_node(&upper);
+        let root = self.link(self.root, new);
+        self.set_root(root);
+        new
     }
 
-    /// Makes two nodes of a full one; the one in which `page` belongs.
-    fn split(&mut self, at: u32, page: u64) -> u32 {
-        let mut upper = [Extent::new(0, 0); RANGES / 2];
+    /// Takes the node that begins at `first` out of the tree.
+    fn unlink_node(&mut self, at: u32, first: u64) {
+        let root = self.unlink(self.root, first);
+        self.set_root(root);
+        let spare = self.spare;
         let node = self.edit(at);
-        upper.copy_from_slice(&node.ranges()[RANGES / 2..]);
-        node.truncate(8);
-        self.measure_up(at);
-        let new = self.new_node(&upper);
-        self.root = self.link(self.root, new);
-        if page < upper[0].first { at } else { new }
+        node.truncate(0);
+        node.left = spare;
+        self.spare = at;
     }
 
     /// INVARIANT: of two nodes in order at least one is half full. `at` has lost
@@ -127,10 +148,8 @@ impl Holes {
         let node = self.edit(upper);
         let (first, len) = (node.first(), node.len());
         moved[..len].copy_from_slice(node.ranges());
-        self.root = self.unlink(self.root, first);
-        self.give_back(upper);
-        self.edit(lower).append(&moved[..len]);
-        self.measure_up(lower);
+        self.unlink_node(upper, first);
+        self.change(lower, |node| node.append(&moved[..len]));
     }
 
     /// A node for `ranges`, not yet in the tree.
@@ -147,38 +166,37 @@ impl Holes {
         u32::try_from(self.nodes.len() - 1).unwrap_or(NONE)
     }
 
-    fn give_back(&mut self, at: u32) {
-        let spare = self.spare;
-        self.edit(at).left = spare;
-        self.spare = at;
-    }
-
     /// Measures the subtrees that contain `at`, whose ranges have changed.
     fn measure_up(&mut self, at: u32) {
-        let Some(first) = self.node(at).map(Node::first) else {
-            return;
-        };
-        // An AVL tree of 2^32 nodes is 46 high.
-        let mut path = [NONE; 48];
-        let (mut depth, mut next) = (0, self.root);
-        while next != NONE && depth < path.len() {
-            path[depth] = next;
-            depth += 1;
-            let node = &self.nodes[next as usize];
-            next = if next == at {
-                NONE
-            } else if first < node.first() {
-                node.left
-            } else {
-                node.right
-            };
-        }
-        for &at in path[..depth].iter().rev() {
-            let before = self.nodes[at as usize].all;
-            self.measure(at);
-            if self.nodes[at as usize].all == before {
+        let mut next = at;
+        while let Some(node) = self.node(next) {
+            let (before, parent) = (node.all, node.parent);
+            self.measure(next);
+            if self.edit(next).all == before {
                 return;
             }
+            next = parent;
+        }
+    }
+
+    fn set_root(&mut self, root: u32) {
+        self.root = root;
+        if root != NONE {
+            self.edit(root).parent = NONE;
+        }
+    }
+
+    fn set_left(&mut self, at: u32, child: u32) {
+        self.edit(at).left = child;
+        if child != NONE {
+            self.edit(child).parent = at;
+        }
+    }
+
+    fn set_right(&mut self, at: u32, child: u32) {
+        self.edit(at).right = child;
+        if child != NONE {
+            self.edit(child).parent = at;
         }
     }
 
@@ -204,9 +222,11 @@ impl Holes {
         };
         let (left, right) = (node.left, node.right);
         if self.nodes[new as usize].first() < node.first() {
-            self.edit(at).left = self.link(left, new);
+            let left = self.link(left, new);
+            self.set_left(at, left);
         } else {
-            self.edit(at).right = self.link(right, new);
+            let right = self.link(right, new);
+            self.set_right(at, right);
         }
         self.balance(at)
     }
@@ -219,15 +239,17 @@ impl Holes {
         };
         let (left, right, here) = (node.left, node.right, node.first());
         if first < here {
-            self.edit(at).left = self.unlink(left, first);
+            let left = self.unlink(left, first);
+            self.set_left(at, left);
         } else if first > here {
-            self.edit(at).right = self.unlink(right, first);
+            let right = self.unlink(right, first);
+            self.set_right(at, right);
         } else if left == NONE || right == NONE {
             return if left == NONE { right } else { left };
         } else {
             let (least, rest) = self.unlink_first(right);
-            self.edit(least).left = left;
-            self.edit(least).right = rest;
+            self.set_left(least, left);
+            self.set_right(least, rest);
             return self.balance(least);
         }
         self.balance(at)
@@ -240,7 +262,7 @@ impl Holes {
             return (at, node.right);
         }
         let (least, rest) = self.unlink_first(node.left);
-        self.edit(at).left = rest;
+        self.set_left(at, rest);
         (least, self.balance(at))
     }
 
@@ -255,14 +277,16 @@ impl Holes {
         if self.height(left) > self.height(right) + 1 {
             let inner = self.nodes[left as usize].right;
             if self.height(inner) > self.height(self.nodes[left as usize].left) {
-                self.edit(at).left = self.rotate_left(left);
+                let left = self.rotate_left(left);
+                self.set_left(at, left);
             }
             return self.rotate_right(at);
         }
         if self.height(right) > self.height(left) + 1 {
             let inner = self.nodes[right as usize].left;
             if self.height(inner) > self.height(self.nodes[right as usize].right) {
-                self.edit(at).right = self.rotate_right(right);
+                let right = self.rotate_right(right);
+                self.set_right(at, right);
             }
             return self.rotate_left(at);
         }
@@ -272,8 +296,8 @@ impl Holes {
 
     fn rotate_left(&mut self, at: u32) -> u32 {
         let up = self.nodes[at as usize].right;
-        self.edit(at).right = self.nodes[up as usize].left;
-        self.edit(up).left = at;
+        self.set_right(at, self.nodes[up as usize].left);
+        self.set_left(up, at);
         self.measure(at);
         self.measure(up);
         up
@@ -281,8 +305,8 @@ impl Holes {
 
     fn rotate_right(&mut self, at: u32) -> u32 {
         let up = self.nodes[at as usize].left;
-        self.edit(at).left = self.nodes[up as usize].right;
-        self.edit(up).right = at;
+        self.set_left(at, self.nodes[up as usize].right);
+        self.set_right(up, at);
         self.measure(at);
         self.measure(up);
         up
