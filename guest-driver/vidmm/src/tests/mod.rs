@@ -17,4 +17,5 @@ mod page_vector;
 mod pool;
 mod ram;
 mod space;
+mod tables;
 mod verdicts;

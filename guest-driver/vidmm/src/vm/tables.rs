@@ -1,0 +1,506 @@
+//! The page tables of one address space's private zone: made when something is
+//! mapped there, given back when nothing is.
+
+use crate::Error;
+use alloc::vec::Vec;
+use core::ops::Range;
+use e3k_regs::pte::{L1_SPAN, L2_SPAN, TABLE_ENTRIES};
+use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
+
+const ENTRIES: usize = 1024;
+const _: () = assert!(ENTRIES as u64 == TABLE_ENTRIES);
+const NONE: u32 = u32::MAX;
+/// The entry of a page that leads nowhere.
+pub const INVALID: u32 = 0;
+
+/// What tables are made of and made known by. Used under the lock of the
+/// address space.
+pub trait TableMemory {
+    /// A page of VRAM that the CPU sees, for a table; its contents are garbage.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    fn alloc(&self) -> Result<VramOffset, Error>;
+
+    /// Takes such a page back. The GPU cannot reach it any more.
+    fn free(&self, table: VramOffset);
+
+    /// Writes consecutive entries of a table, from number `first` on.
+    fn store(&self, table: VramOffset, first: usize, entries: &[u32]);
+
+    /// Everything stored so far is seen by the GPU before what follows.
+    fn barrier(&self);
+
+    /// The L2 entry that points at an L3 table.
+    fn l2_entry(&self, table: VramOffset) -> u32;
+
+    /// The L2 table of L1 register `index` is this one from now on, or there is
+    /// none: written at once if the address space has a process id, remembered
+    /// otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], [`Error::Io`].
+    fn set_l1(&self, index: u64, table: Option<VramOffset>) -> Result<(), Error>;
+
+    /// Makes the GPU's TLBs forget these addresses of the address space; done when
+    /// it returns.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], [`Error::Io`].
+    fn invalidate(&self, addresses: Range<u64>) -> Result<(), Error>;
+}
+
+/// A table. Of an L2 table the entries are L3 tables by number, of an L3 table
+/// they are bits: whether the page leads somewhere.
+#[derive(Debug)]
+struct Table {
+    at: VramOffset,
+    /// Entries that are valid.
+    used: usize,
+    /// The entry (or register) above points at it.
+    linked: bool,
+}
+
+#[derive(Debug)]
+struct L2 {
+    table: Table,
+    /// Numbers in `Tables::l3`.
+    below: Vec<u32>,
+    /// How many of them there are, linked or not.
+    children: usize,
+}
+
+#[derive(Debug)]
+struct L3 {
+    table: Table,
+    valid: [u64; ENTRIES / 64],
+}
+
+/// The tables of a range of whole L1 registers.
+///
+/// What the TLBs know of pages that led nowhere is forgotten too when they are
+/// mapped: a TLB line has the entries of 16 pages (hardware reference 5).
+///
+/// # Invariants
+/// - An entry that is valid points at a table whose entries were written, with
+///   a barrier between.
+/// - A table whose memory was given back was unlinked, and the TLBs had
+///   forgotten its addresses, before.
+/// - `pending` covers every address whose translation has changed since the TLBs
+///   were last told.
+#[derive(Debug)]
+pub struct Tables {
+    range: Range<u64>,
+    /// By L1 register; numbers in `l2`.
+    top: Vec<u32>,
+    l2: Slab<L2>,
+    l3: Slab<L3>,
+    pending: Option<Range<u64>>,
+}
+
+/// A change of page-table entries. What it changed is made known to the GPU when
+/// it is finished or dropped, whatever happens in between: forgetting to
+/// invalidate cannot be written.
+#[derive(Debug)]
+#[must_use]
+pub struct Update<'a, M: TableMemory> {
+    tables: &'a mut Tables,
+    memory: &'a M,
+    range: Range<u64>,
+}
+
+impl Tables {
+    /// No tables, for the addresses of a private zone.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a zone that is not whole L1 registers;
+    /// [`Error::NoMemory`].
+    pub fn new(range: Range<u64>) -> Result<Self, Error> {
+        let whole = range.start.is_multiple_of(L1_SPAN) && range.end.is_multiple_of(L1_SPAN);
+        let registers = range.end.saturating_sub(range.start) / L1_SPAN;
+        if !whole || registers == 0 {
+            return Err(Error::Invalid);
+        }
+        let registers = usize::try_from(registers).map_err(|_| Error::Invalid)?;
+        let mut top = Vec::new();
+        top.try_reserve_exact(registers)?;
+        top.resize(registers, NONE);
+        Ok(Self {
+            range,
+            top,
+            l2: Slab::new(),
+            l3: Slab::new(),
+            pending: None,
+        })
+    }
+
+    /// Begins a change of the entries of whole pages, with all the tables it needs.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is not whole pages of the zone;
+    /// [`Error::NoMemory`]; nothing has changed then.
+    pub fn update<'a, M: TableMemory>(
+        &'a mut self,
+        memory: &'a M,
+        at: GpuVa,
+        bytes: u64,
+    ) -> Result<Update<'a, M>, Error> {
+        let end = at.0.checked_add(bytes).ok_or(Error::Invalid)?;
+        let pages = at.0.is_multiple_of(PAGE_SIZE) && bytes.is_multiple_of(PAGE_SIZE);
+        if !pages || bytes == 0 || at.0 < self.range.start || end > self.range.end {
+            return Err(Error::Invalid);
+        }
+        let range = at.0..end;
+        if let Err(error) = self.prepare(memory, &range) {
+            // What the TLBs may still know stays, until they are told.
+            if self.pending.is_some() {
+                self.changed(range);
+            } else {
+                self.trim(memory, &range);
+            }
+            return Err(error);
+        }
+        Ok(Update {
+            tables: self,
+            memory,
+            range,
+        })
+    }
+
+    /// Tables there are: of level 2, of level 3.
+    pub const fn counts(&self) -> (usize, usize) {
+        (self.l2.len, self.l3.len)
+    }
+
+    /// The L2 table that the zone's L1 register number `index` must point at.
+    pub fn l1(&self, index: u64) -> Option<VramOffset> {
+        let number = self.top.get(usize::try_from(index).ok()?)?;
+        let l2 = self.l2.get(*number)?;
+        l2.table.linked.then_some(l2.table.at)
+    }
+
+    /// Gives all tables back. The GPU has no work of the address space left.
+    ///
+    /// # Errors
+    /// Those of [`TableMemory::invalidate`]: the GPU may still reach the tables,
+    /// which stay.
+    pub fn clear<M: TableMemory>(&mut self, memory: &M) -> Result<(), Error> {
+        let range = self.range.clone();
+        let pages = (range.end - range.start) / PAGE_SIZE;
+        let mut update = Update {
+            tables: self,
+            memory,
+            range: range.clone(),
+        };
+        update.unmap(GpuVa(range.start), pages);
+        update.finish()
+    }
+
+    fn top_of(&self, at: u64) -> Option<u32> {
+        let index = usize::try_from(at.checked_sub(self.range.start)? / L1_SPAN).ok()?;
+        self.top.get(index).copied().filter(|l2| *l2 != NONE)
+    }
+
+    /// The L3 table of an address, if there is one.
+    fn l3_of(&self, at: u64) -> Option<(u32, u32)> {
+        let l2 = self.top_of(at)?;
+        let below = self.l2.get(l2)?.below.get(l2_index(at)).copied();
+        below.filter(|l3| *l3 != NONE).map(|l3| (l2, l3))
+    }
+
+    fn prepare<M: TableMemory>(&mut self, memory: &M, range: &Range<u64>) -> Result<(), Error> {
+        for span in spans(range) {
+            let index = usize::try_from((span.start - self.range.start) / L1_SPAN);
+            let index = index.map_err(|_| Error::Invalid)?;
+            if self.top[index] == NONE {
+                let mut below = Vec::new();
+                below.try_reserve_exact(ENTRIES)?;
+                below.resize(ENTRIES, NONE);
+                self.l2.reserve()?;
+                let table = Table::new(memory)?;
+                self.top[index] = self.l2.insert(L2 {
+                    table,
+                    below,
+                    children: 0,
+                });
+            }
+            let l2 = self.top[index];
+            if self.l3_of(span.start).is_none() {
+                self.l3.reserve()?;
+                let table = Table::new(memory)?;
+                let l3 = self.l3.insert(L3 {
+                    table,
+                    valid: [0; ENTRIES / 64],
+                });
+                if let Some(l2) = self.l2.get_mut(l2) {
+                    l2.below[l2_index(span.start)] = l3;
+                    l2.children += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back the tables of a range that nothing points at and that are empty.
+    fn trim<M: TableMemory>(&mut self, memory: &M, range: &Range<u64>) {
+        for span in spans(range) {
+            let Some(top) = self.top_of(span.start) else {
+                continue;
+            };
+            if let Some((_, l3)) = self.l3_of(span.start)
+                && self.l3.get(l3).is_some_and(|l3| l3.table.is_idle())
+                && let Some(l2) = self.l2.get_mut(top)
+            {
+                l2.below[l2_index(span.start)] = NONE;
+                l2.children -= 1;
+                if let Some(gone) = self.l3.remove(l3) {
+                    memory.free(gone.table.at);
+                }
+            }
+            let l2 = self.l2.get(top);
+            if l2.is_some_and(|l2| l2.children == 0 && l2.table.is_idle()) {
+                if let Some(gone) = self.l2.remove(top) {
+                    memory.free(gone.table.at);
+                }
+                let index = usize::try_from((span.start - self.range.start) / L1_SPAN);
+                if let Some(top) = index.ok().and_then(|index| self.top.get_mut(index)) {
+                    *top = NONE;
+                }
+            }
+        }
+    }
+
+    fn changed(&mut self, range: Range<u64>) {
+        let all = self.pending.get_or_insert_with(|| range.clone());
+        *all = all.start.min(range.start)..all.end.max(range.end);
+    }
+}
+
+impl Table {
+    /// A table of entries that lead nowhere.
+    fn new<M: TableMemory>(memory: &M) -> Result<Self, Error> {
+        let at = memory.alloc()?;
+        memory.store(at, 0, &[INVALID; ENTRIES]);
+        Ok(Self {
+            at,
+            used: 0,
+            linked: false,
+        })
+    }
+
+    const fn is_idle(&self) -> bool {
+        self.used == 0 && !self.linked
+    }
+}
+
+impl<M: TableMemory> Update<'_, M> {
+    /// Makes `pages` pages from `at` on lead where `entry` says, by their number in
+    /// this call; [`INVALID`] leads nowhere. What lies outside the range that the
+    /// update was begun for is left alone.
+    pub fn map(&mut self, at: GpuVa, pages: u64, mut entry: impl FnMut(u64) -> u32) {
+        let end = at.0.saturating_add(pages.saturating_mul(PAGE_SIZE));
+        let range = at.0.max(self.range.start)..end.min(self.range.end);
+        for span in spans(&range) {
+            let Some((_, l3)) = self.tables.l3_of(span.start) else {
+                continue;
+            };
+            self.tables.changed(span.clone());
+            if let Some(l3) = self.tables.l3.get_mut(l3) {
+                let number = |page: u64| entry((page - at.0) / PAGE_SIZE);
+                write(self.memory, l3, &span, number);
+            }
+        }
+    }
+
+    /// Makes `pages` pages from `at` on lead nowhere.
+    pub fn unmap(&mut self, at: GpuVa, pages: u64) {
+        self.map(at, pages, |_| INVALID);
+    }
+
+    /// Makes the change known: tables first, then what points at them, then the
+    /// TLBs; after that, empty tables are given back.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], [`Error::Io`]: the GPU may still have the translations from
+    /// before. Nothing was given back; the next update tries again.
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let Some(pending) = self.tables.pending.clone() else {
+            self.tables.trim(self.memory, &self.range);
+            return Ok(());
+        };
+        self.memory.barrier();
+        let linked = self.link(&pending);
+        self.memory.barrier();
+        linked?;
+        self.memory.invalidate(pending.clone())?;
+        self.tables.pending = None;
+        self.tables.trim(self.memory, &pending);
+        self.tables.trim(self.memory, &self.range);
+        Ok(())
+    }
+
+    /// Tables with entries get what points at them, tables without lose it.
+    fn link(&mut self, pending: &Range<u64>) -> Result<(), Error> {
+        let tables = &mut *self.tables;
+        for span in spans(pending) {
+            let Some((l2, l3)) = tables.l3_of(span.start) else {
+                continue;
+            };
+            let (Some(l2), Some(l3)) = (tables.l2.get_mut(l2), tables.l3.get_mut(l3)) else {
+                continue;
+            };
+            let wanted = l3.table.used > 0;
+            if wanted != l3.table.linked {
+                let entry = if wanted {
+                    self.memory.l2_entry(l3.table.at)
+                } else {
+                    INVALID
+                };
+                let index = l2_index(span.start);
+                self.memory.store(l2.table.at, index, &[entry]);
+                l3.table.linked = wanted;
+                l2.table.used = if wanted {
+                    l2.table.used + 1
+                } else {
+                    l2.table.used - 1
+                };
+            }
+        }
+        let mut at = pending.start - pending.start % L1_SPAN;
+        while at < pending.end {
+            let index = (at - tables.range.start) / L1_SPAN;
+            let l2 = tables.top_of(at).and_then(|l2| tables.l2.get_mut(l2));
+            if let Some(l2) = l2 {
+                let wanted = l2.table.used > 0;
+                if wanted != l2.table.linked {
+                    self.memory.set_l1(index, wanted.then_some(l2.table.at))?;
+                    l2.table.linked = wanted;
+                }
+            }
+            at += L1_SPAN;
+        }
+        Ok(())
+    }
+}
+
+impl<M: TableMemory> Drop for Update<'_, M> {
+    fn drop(&mut self) {
+        // What could not be made known stays pending for the next update.
+        let _ = self.flush();
+    }
+}
+
+/// Writes the entries of a span, which lies in one table.
+fn write<M: TableMemory>(
+    memory: &M,
+    l3: &mut L3,
+    span: &Range<u64>,
+    mut entry: impl FnMut(u64) -> u32,
+) {
+    const CHUNK: usize = 128;
+    let mut at = span.start;
+    while at < span.end {
+        let first = l3_index(at);
+        let mut chunk = [INVALID; CHUNK];
+        let mut filled = 0;
+        for slot in &mut chunk {
+            if at >= span.end {
+                break;
+            }
+            *slot = entry(at);
+            let valid = *slot != INVALID;
+            let (word, bit) = (l3_index(at) / 64, 1 << (l3_index(at) % 64));
+            let was = l3.valid[word] & bit != 0;
+            match (was, valid) {
+                (false, true) => l3.table.used += 1,
+                (true, false) => l3.table.used -= 1,
+                _ => {}
+            }
+            l3.valid[word] = l3.valid[word] & !bit | if valid { bit } else { 0 };
+            filled += 1;
+            at += PAGE_SIZE;
+        }
+        memory.store(l3.table.at, first, &chunk[..filled]);
+    }
+}
+
+/// A range cut where L3 tables begin.
+fn spans(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
+    let (mut at, end) = (range.start, range.end);
+    core::iter::from_fn(move || {
+        let span = at..end.min((at / L2_SPAN + 1) * L2_SPAN);
+        at = span.end;
+        (span.start < span.end).then_some(span)
+    })
+}
+
+fn index(at: u64, span: u64) -> usize {
+    // Below TABLE_ENTRIES.
+    usize::try_from(at / span % TABLE_ENTRIES).unwrap_or(0)
+}
+
+fn l2_index(at: u64) -> usize {
+    index(at, L2_SPAN)
+}
+
+fn l3_index(at: u64) -> usize {
+    index(at, PAGE_SIZE)
+}
+
+/// Things by number, with room reserved beforehand.
+#[derive(Debug)]
+struct Slab<T> {
+    slots: Vec<Option<T>>,
+    free: Vec<u32>,
+    len: usize,
+}
+
+impl<T> Slab<T> {
+    const fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            len: 0,
+        }
+    }
+
+    /// Room for one more, and for giving every number back.
+    fn reserve(&mut self) -> Result<(), Error> {
+        if self.slots.len() >= NONE as usize {
+            return Err(Error::NoMemory);
+        }
+        self.slots.try_reserve(1)?;
+        let room = self.slots.len() + 1 - self.free.len();
+        Ok(self.free.try_reserve(room)?)
+    }
+
+    fn insert(&mut self, value: T) -> u32 {
+        self.len += 1;
+        if let Some(number) = self.free.pop() {
+            self.slots[number as usize] = Some(value);
+            return number;
+        }
+        self.slots.push(Some(value));
+        // `reserve` keeps it below NONE.
+        u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
+    }
+
+    fn get(&self, number: u32) -> Option<&T> {
+        self.slots.get(number as usize)?.as_ref()
+    }
+
+    fn get_mut(&mut self, number: u32) -> Option<&mut T> {
+        self.slots.get_mut(number as usize)?.as_mut()
+    }
+
+    fn remove(&mut self, number: u32) -> Option<T> {
+        let taken = self.slots.get_mut(number as usize)?.take()?;
+        self.free.push(number);
+        self.len -= 1;
+        Some(taken)
+    }
+}
