@@ -24,6 +24,11 @@ pub enum Error {
     },
     /// It would have to wait: the ring is full, or the contents are not in place yet.
     Busy,
+    /// An older transaction has or wants that reservation: release all, take it
+    /// first, try again.
+    Deadlock,
+    /// This transaction holds that reservation.
+    Already,
     /// The caller has a signal to handle; call again.
     Interrupted,
     /// The caller's mistake.
@@ -55,7 +60,9 @@ impl Error {
             Self::Lost => 19,
             Self::Invalid | Self::NeverFits => 22,
             Self::NoSpace | Self::Limit { .. } => 28,
+            Self::Deadlock => 35,
             Self::TimedOut => 110,
+            Self::Already => 114,
             Self::Canceled => 125,
             Self::Interrupted => 512,
         }
@@ -80,6 +87,8 @@ impl fmt::Display for Error {
             Self::NeverFits => "larger than the window",
             Self::NoMemory => "out of memory",
             Self::Busy => "busy",
+            Self::Deadlock => "an older transaction goes first",
+            Self::Already => "reserved already",
             Self::Interrupted => "interrupted",
             Self::Invalid => "invalid request",
             Self::Fault => "page not reachable",

@@ -8,8 +8,9 @@
 //! Start at [`Adapter::init`]. Everything outside is reached through the
 //! traits of [`platform`].
 //!
-//! Not here yet: eviction, LRU lists, reservations, swap, per-process address
-//! spaces. A BO stays where it was placed until it is destroyed.
+//! What runs does not use eviction, LRU lists, reservations, swap and per-process
+//! address spaces yet, as far as they are here. A BO stays where it was placed until
+//! it is destroyed.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -24,7 +25,7 @@ pub mod evict;
 mod init;
 pub mod placement;
 pub mod platform;
-mod sync;
+pub mod sync;
 pub mod vm;
 mod zones;
 

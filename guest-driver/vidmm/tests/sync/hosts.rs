@@ -1,0 +1,191 @@
+//! Hosts with threads: the machine's own, shuttle's and loom's.
+
+/// A host over the locks of one library. Time is what the test says.
+macro_rules! threads {
+    ($name:ident, $($library:ident)::+) => {
+        pub(crate) mod $name {
+            use $($library)::+::{Condvar, Mutex, MutexGuard};
+            use std::sync::Arc;
+            use std::sync::PoisonError;
+            use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+            use vidmm::sync::Deadline;
+            use vidmm::sync::portable::{Host, Monitor};
+            use vidmm::{Patience, Wake};
+
+            fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+                mutex.lock().unwrap_or_else(PoisonError::into_inner)
+            }
+
+            /// Counts the reasons to look again.
+            struct Gate {
+                reasons: Mutex<u64>,
+                more: Condvar,
+            }
+
+            impl Gate {
+                fn open(&self) {
+                    *lock(&self.reasons) += 1;
+                    self.more.notify_all();
+                }
+            }
+
+            struct World {
+                now_ns: AtomicU64,
+                signal: AtomicBool,
+                // Never held where the library may change threads.
+                gates: std::sync::Mutex<Vec<std::sync::Weak<Gate>>>,
+            }
+
+            #[derive(Clone)]
+            pub(crate) struct Threads(Arc<World>);
+
+            impl Threads {
+                pub(crate) fn new() -> Self {
+                    Self(Arc::new(World {
+                        now_ns: AtomicU64::new(0),
+                        signal: AtomicBool::new(false),
+                        gates: std::sync::Mutex::new(Vec::new()),
+                    }))
+                }
+
+                pub(crate) fn now_ns(&self) -> u64 {
+                    self.0.now_ns.load(Ordering::SeqCst)
+                }
+
+                /// Time passes, for everybody who waits.
+                pub(crate) fn advance(&self, ns: u64) {
+                    self.0.now_ns.fetch_add(ns, Ordering::SeqCst);
+                    self.look_again();
+                }
+
+                /// Everybody has a signal to handle, or nobody.
+                pub(crate) fn set_signal(&self, pending: bool) {
+                    self.0.signal.store(pending, Ordering::SeqCst);
+                    self.look_again();
+                }
+
+                fn look_again(&self) {
+                    let gates: Vec<_> = {
+                        let mut gates = self.0.gates.lock().unwrap();
+                        gates.retain(|gate| gate.strong_count() > 0);
+                        gates.iter().filter_map(std::sync::Weak::upgrade).collect()
+                    };
+                    for gate in gates {
+                        gate.open();
+                    }
+                }
+            }
+
+            impl Host for Threads {
+                type Monitor<T: 'static> = Watched<T>;
+
+                fn monitor<T: 'static>(&self, value: T) -> Watched<T> {
+                    let gate = Arc::new(Gate {
+                        reasons: Mutex::new(0),
+                        more: Condvar::new(),
+                    });
+                    self.0.gates.lock().unwrap().push(Arc::downgrade(&gate));
+                    Watched {
+                        value: Mutex::new(value),
+                        gate,
+                        host: self.clone(),
+                    }
+                }
+            }
+
+            pub(crate) struct Watched<T> {
+                value: Mutex<T>,
+                gate: Arc<Gate>,
+                host: Threads,
+            }
+
+            impl<T> Monitor<T> for Watched<T> {
+                fn with<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+                    change(&mut lock(&self.value))
+                }
+
+                fn wake(&self) {
+                    self.gate.open();
+                }
+
+                fn wait<R>(
+                    &self,
+                    patience: Patience,
+                    deadline: Deadline,
+                    mut look: impl FnMut(&mut T) -> Option<R>,
+                ) -> Result<R, Wake> {
+                    loop {
+                        let seen = *lock(&self.gate.reasons);
+                        if let Some(found) = self.with(&mut look) {
+                            return Ok(found);
+                        }
+                        let world = &self.host.0;
+                        if world.signal.load(Ordering::SeqCst) && patience == Patience::UntilSignal
+                        {
+                            return Err(Wake::Interrupted);
+                        }
+                        if self.host.now_ns() >= deadline.0 {
+                            return Err(Wake::TimedOut);
+                        }
+                        let mut reasons = lock(&self.gate.reasons);
+                        while *reasons == seen {
+                            reasons = self
+                                .gate
+                                .more
+                                .wait(reasons)
+                                .unwrap_or_else(PoisonError::into_inner);
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+threads!(machine, std::sync);
+threads!(shuttled, shuttle::sync);
+
+/// Loom's threads, without time: every order of steps is tried.
+pub(crate) mod loomed {
+    use loom::sync::{Condvar, Mutex};
+    use vidmm::sync::Deadline;
+    use vidmm::sync::portable::{Host, Monitor};
+    use vidmm::{Patience, Wake};
+
+    pub(crate) struct Threads;
+
+    impl Host for Threads {
+        type Monitor<T: 'static> = Watched<T>;
+
+        fn monitor<T: 'static>(&self, value: T) -> Watched<T> {
+            Watched(Mutex::new(value), Condvar::new())
+        }
+    }
+
+    pub(crate) struct Watched<T>(Mutex<T>, Condvar);
+
+    impl<T> Monitor<T> for Watched<T> {
+        fn with<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+            change(&mut self.0.lock().unwrap())
+        }
+
+        fn wake(&self) {
+            self.1.notify_all();
+        }
+
+        fn wait<R>(
+            &self,
+            _: Patience,
+            _: Deadline,
+            mut look: impl FnMut(&mut T) -> Option<R>,
+        ) -> Result<R, Wake> {
+            let mut value = self.0.lock().unwrap();
+            loop {
+                if let Some(found) = look(&mut value) {
+                    return Ok(found);
+                }
+                value = self.1.wait(value).unwrap();
+            }
+        }
+    }
+}
