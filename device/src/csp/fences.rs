@@ -2,6 +2,7 @@
 
 use crate::memory::Target;
 use serde::{Serialize, Serializer};
+use std::collections::VecDeque;
 
 /// Fences that are kept; older ones are dropped.
 const KEPT: usize = 64;
@@ -38,33 +39,24 @@ fn text<S: Serializer>(target: &Target, serializer: S) -> Result<S::Ok, S::Error
 
 /// The last [`KEPT`] of them. All memory is taken at the beginning: fences are
 /// frequent. Nothing behaves differently for them, so they are not saved.
-pub(super) struct Fences {
-    records: Vec<FenceRecord>,
-    /// The place of the next one, when all are taken: of the oldest.
-    next: usize,
-}
+pub(super) struct Fences(VecDeque<FenceRecord>);
 
 impl Default for Fences {
     fn default() -> Self {
-        Self {
-            records: Vec::with_capacity(KEPT),
-            next: 0,
-        }
+        Self(VecDeque::with_capacity(KEPT))
     }
 }
 
 impl Fences {
     pub(super) fn record(&mut self, record: FenceRecord) {
-        match self.records.get_mut(self.next) {
-            Some(oldest) => *oldest = record,
-            None => self.records.push(record),
+        if self.0.len() == KEPT {
+            self.0.pop_front();
         }
-        self.next = (self.next + 1) % KEPT;
+        self.0.push_back(record);
     }
 
     /// Oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &FenceRecord> {
-        let (newer, older) = self.records.split_at(self.next.min(self.records.len()));
-        older.iter().chain(newer)
+        self.0.iter()
     }
 }
