@@ -7,12 +7,15 @@
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use rustix::fs::fcntl_get_seals;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::doors::eventfd_signal;
+use crate::shared_gpu::SharedGpu;
 
 /// Most address space that one client's memory may take, of the 2^47 bytes that
 /// the process has for all of them.
@@ -21,7 +24,8 @@ pub(crate) const MAX_ADDRESS_SPACE: u64 = 1 << 42;
 /// Said of memory that is refused.
 const NO_MEMORY: &str = "guest memory is in a file that is neither of tmpfs (as a \
     memory-backend-memfd) nor of hugetlbfs: the GPU might wait for its pages for ever";
-const TOO_SHORT: &str = "a file is shorter than the memory that it is to hold";
+/// The same, where only a part of it is there.
+pub(crate) const TOO_SHORT: &str = "a file is shorter than the memory that it is to hold";
 
 /// Where a file is read that has no positions.
 const NO_POSITION: u64 = u64::MAX;
@@ -94,18 +98,25 @@ impl LentMemory {
         }
     }
 
+    /// Whether it holds `bytes` bytes from `offset` on: beyond its end an access
+    /// would be a SIGBUS. Never waits.
+    pub(crate) fn holds(&self, offset: u64, bytes: u64) -> io::Result<bool> {
+        let end = offset.checked_add(bytes);
+        let held = self.0.metadata()?.len();
+        Ok(end.is_some_and(|end| end <= held))
+    }
+
     pub(crate) fn into_file(self) -> File {
         self.0
     }
 }
 
-/// What is wrong with `file` as one that holds memory: `bytes` bytes from
-/// `offset` on. Beyond its end an access would be a SIGBUS. Never waits.
-pub(crate) fn fault_of(file: &File, offset: u64, bytes: u64) -> io::Result<Option<&'static str>> {
-    if !is_memory(file) {
-        return Ok(Some(NO_MEMORY));
-    }
-    let end = offset.checked_add(bytes);
-    let held = file.metadata()?.len();
-    Ok(end.is_none_or(|end| end > held).then_some(TOO_SHORT))
+/// Has the connection of the client ended whose memory is not there any more.
+pub(crate) fn end_when_memory_is_gone(gpu: &SharedGpu, stream: &UnixStream) -> io::Result<()> {
+    let stream = stream.try_clone()?;
+    gpu.set_client(Some(Box::new(move || {
+        // It may have left by itself.
+        let _ = stream.shutdown(Shutdown::Both);
+    })));
+    Ok(())
 }

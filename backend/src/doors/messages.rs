@@ -304,6 +304,66 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A message of this side: its body, behind room for its header. All numbers are in
+/// the host's byte order.
+#[derive(Debug)]
+pub(crate) struct Outgoing<H> {
+    raw: Vec<u8>,
+    protocol: PhantomData<H>,
+}
+
+impl<H: Header> Outgoing<H> {
+    pub(crate) fn new() -> Self {
+        Self {
+            raw: vec![0; H::BYTES],
+            protocol: PhantomData,
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.raw.truncate(H::BYTES);
+    }
+
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> &mut Self {
+        self.raw.extend_from_slice(bytes);
+        self
+    }
+
+    pub(crate) fn u32s(&mut self, values: &[u32]) -> &mut Self {
+        for value in values {
+            self.put(&value.to_ne_bytes());
+        }
+        self
+    }
+
+    pub(crate) fn u64s(&mut self, values: &[u64]) -> &mut Self {
+        for value in values {
+            self.put(&value.to_ne_bytes());
+        }
+        self
+    }
+
+    /// So many zeros, to be written over.
+    pub(crate) fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let start = self.raw.len();
+        self.raw.resize(start + bytes, 0);
+        self.raw.get_mut(start..).unwrap_or_default()
+    }
+
+    /// Bytes of the body so far.
+    pub(crate) fn body_bytes(&self) -> usize {
+        self.raw.len() - H::BYTES
+    }
+
+    /// The whole message, with `header` in its place.
+    pub(crate) fn behind(&mut self, header: impl IntoIterator<Item = u8>) -> &[u8] {
+        for (to, from) in self.raw.iter_mut().zip(header) {
+            *to = from;
+        }
+        &self.raw
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;

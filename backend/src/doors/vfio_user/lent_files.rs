@@ -16,7 +16,7 @@ use vm_memory::mmap::{MmapRegion, MmapRegionError};
 use vm_memory::{FileOffset, VolatileMemory, VolatileSlice};
 
 use super::wire::DmaMap;
-use crate::doors::lent::{LentMemory, MAX_ADDRESS_SPACE, fault_of};
+use crate::doors::lent::{LentMemory, MAX_ADDRESS_SPACE};
 use crate::doors::system_memory::FileKey;
 
 /// Most files of one client. Each keeps a descriptor open, of which a process has few.
@@ -89,12 +89,12 @@ impl LentFiles {
     /// for what the range is to allow; `ENOSPC`: too many files or mappings, or
     /// too much address space; or what `mmap` says.
     pub(super) fn place(&mut self, request: &DmaMap, file: LentMemory) -> Result<Place, Errno> {
+        let is_held = file.holds(request.offset, request.bytes);
         let (file, id) = self.open(file.into_file())?;
         if request.writable && !id.1 {
             return Err(Errno::ACCESS);
         }
-        let fault = fault_of(&file, request.offset, request.bytes);
-        if fault.map_err(|_| Errno::BADF)?.is_some() {
+        if !is_held.map_err(|_| Errno::BADF)? {
             return Err(Errno::INVAL);
         }
         let mapping = match self.known(id, request) {

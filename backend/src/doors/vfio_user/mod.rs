@@ -17,7 +17,6 @@ mod interrupts;
 mod lent_files;
 mod wire;
 
-use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -27,7 +26,7 @@ use rustix::io::Errno;
 use self::dma::ANNOUNCED_RANGES;
 use self::function::Function;
 use self::wire::{Command, Header, MAX_DATA, Reply};
-use crate::doors::lent::{LentEvent, LentMemory};
+use crate::doors::lent::{self, LentEvent, LentMemory};
 use crate::doors::messages::{Broken, Connection, Message};
 use crate::doors::pci::Identity;
 use crate::service::life::Presence;
@@ -61,22 +60,13 @@ impl Door {
             function: None,
         };
         let talk = |connection| client.converse(connection);
-        let served = self
-            .end_when_memory_is_gone(&stream)
+        let served = lent::end_when_memory_is_gone(&self.gpu, &stream)
+            .map_err(Broken::from)
             .and_then(|()| Connection::new(stream).and_then(talk));
         self.gpu.set_client(None);
         if let Err(error) = served {
             tracing::warn!("vfio-user connection given up: {error}");
         }
-    }
-
-    fn end_when_memory_is_gone(&self, stream: &UnixStream) -> Result<(), Broken> {
-        let stream = stream.try_clone()?;
-        self.gpu.set_client(Some(Box::new(move || {
-            // It may have left by itself.
-            let _ = stream.shutdown(Shutdown::Both);
-        })));
-        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@
 use rustix::io::Errno;
 use vfio_bindings::bindings::vfio;
 
-use crate::doors::messages::{self, Fields};
+use crate::doors::messages::{self, Fields, Outgoing};
 
 /// Bytes of a message's header.
 const HEADER_BYTES: usize = 16;
@@ -291,46 +291,14 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The body of a reply, behind room for its header.
-#[derive(Debug)]
-pub(super) struct Reply(Vec<u8>);
+/// A reply to a command that succeeded.
+pub(super) type Reply = Outgoing<Header>;
 
 impl Reply {
-    pub(super) fn new() -> Self {
-        Self(vec![0; HEADER_BYTES])
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.0.truncate(HEADER_BYTES);
-    }
-
     /// The whole message, with the header in its place.
     pub(super) fn finish(&mut self, request: Header) -> &[u8] {
-        let bytes = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        let header = request.answer(bytes, REPLY, 0);
-        if let Some(room) = self.0.first_chunk_mut() {
-            *room = header;
-        }
-        &self.0
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    fn u32s(&mut self, values: &[u32]) -> &mut Self {
-        for value in values {
-            self.put(&value.to_ne_bytes());
-        }
-        self
-    }
-
-    fn u64s(&mut self, values: &[u64]) -> &mut Self {
-        for value in values {
-            self.put(&value.to_ne_bytes());
-        }
-        self
+        let bytes = u32::try_from(HEADER_BYTES + self.body_bytes()).unwrap_or(u32::MAX);
+        self.behind(request.answer(bytes, REPLY, 0))
     }
 
     pub(super) fn version(&mut self, major: u16, minor: u16, capabilities: &str) {
@@ -366,8 +334,6 @@ impl Reply {
     pub(super) fn access(&mut self, access: Access, room: usize) -> &mut [u8] {
         let count = u32::try_from(access.count).unwrap_or(u32::MAX);
         self.u64s(&[access.offset]).u32s(&[access.region, count]);
-        let start = self.0.len();
-        self.0.resize(start + room, 0);
-        self.0.get_mut(start..).unwrap_or_default()
+        self.room(room)
     }
 }

@@ -1,7 +1,6 @@
 //! One client's connection, from its arrival to its end.
 
 use std::io;
-use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 use super::handler::{Handler, Refused};
 use super::wire::{Header, Outgoing};
 use super::{Door, DoorCounters, QUEUES};
+use crate::doors::lent;
 use crate::doors::messages::{Broken, Connection};
 use crate::doors::system_memory::MEMORY_NOT_SHARED;
 use crate::service::life::Presence;
@@ -77,11 +77,7 @@ pub fn serve_client(
         GuestMemoryAtomic::new(GuestMemoryMmap::new()),
     ));
     let handler = Handler::new(Arc::clone(&door)).map_err(io::Error::other)?;
-    let same = stream.try_clone()?;
-    gpu.set_client(Some(Box::new(move || {
-        // It may have left by itself.
-        let _ = same.shutdown(Shutdown::Both);
-    })));
+    lent::end_when_memory_is_gone(gpu, &stream)?;
     let ended = Connection::new(stream)
         .map_err(Into::into)
         .and_then(|connection| {

@@ -340,17 +340,16 @@ fn map(regions: &[Region], fds: Vec<OwnedFd>) -> Result<GuestMemoryMmap, Refused
     let mut files = Vec::new();
     for (region, fd) in regions.iter().zip(fds) {
         let file = LentMemory::new(fd).map_err(|_| Refused::Kind("memory"))?;
-        let file = file.into_file();
-        let fault = lent::fault_of(&file, region.offset, region.bytes);
-        if let Some(fault) = fault.map_err(|error| refused(error.to_string()))? {
-            return Err(refused(fault.to_owned()));
+        let is_held = file.holds(region.offset, region.bytes);
+        if !is_held.map_err(|error| refused(error.to_string()))? {
+            return Err(refused(lent::TOO_SHORT.to_owned()));
         }
         let ends = [region.guest, region.client].map(|at| at.checked_add(region.bytes));
         if region.bytes == 0 || ends.contains(&None) {
             return Err(Refused::Malformed);
         }
         taken = taken.saturating_add(region.bytes);
-        files.push((region, file));
+        files.push((region, file.into_file()));
     }
     if taken > MAX_ADDRESS_SPACE {
         let why = format!("{taken} bytes: at most {MAX_ADDRESS_SPACE} for one client");

@@ -10,7 +10,6 @@
 //! with the next start tells them apart.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -22,6 +21,7 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use super::channel::Channel;
 use super::counters::DoorCounters;
+use crate::doors::system_memory::FileKey;
 use crate::thread;
 
 /// How long QEMU may take from its first message of a start to the memory
@@ -160,14 +160,13 @@ impl Window {
 
     /// Whether `table` contains the window: the beginning of VRAM's own file.
     fn is_shown_in(&self, table: &GuestMemoryMmap) -> bool {
-        let identity = |file: &std::fs::File| file.metadata().map(|data| (data.dev(), data.ino()));
-        let Ok(vram) = identity(self.vram.file()) else {
+        let Ok(vram) = FileKey::of(self.vram.file()) else {
             return false;
         };
         table.iter().any(|region| {
             region.len() == self.vram.visible_bytes()
                 && region.file_offset().is_some_and(|backing| {
-                    backing.start() == 0 && identity(backing.file()).is_ok_and(|it| it == vram)
+                    backing.start() == 0 && FileKey::of(backing.file()).is_ok_and(|it| it == vram)
                 })
         })
     }

@@ -241,35 +241,9 @@ impl<'a> Fields<'a> {
 }
 
 /// A message of this side: a reply, or a request on the client's other socket.
-#[derive(Debug)]
-pub(super) struct Outgoing(Vec<u8>);
+pub(super) type Outgoing = messages::Outgoing<Header>;
 
 impl Outgoing {
-    pub(super) fn new() -> Self {
-        Self(vec![0; HEADER_BYTES])
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.0.truncate(HEADER_BYTES);
-    }
-
-    pub(super) fn put(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    pub(super) fn u32s(&mut self, values: &[u32]) -> &mut Self {
-        values
-            .iter()
-            .fold(self, |it, value| it.put(&value.to_ne_bytes()))
-    }
-
-    pub(super) fn u64s(&mut self, values: &[u64]) -> &mut Self {
-        values
-            .iter()
-            .fold(self, |it, value| it.put(&value.to_ne_bytes()))
-    }
-
     /// One shared memory region of `bytes` bytes.
     pub(super) fn shmem_config(&mut self, bytes: u64) {
         self.u32s(&[1, 0]).u64s(&[bytes]);
@@ -287,16 +261,9 @@ impl Outgoing {
     }
 
     fn finish(&mut self, request: u32, flags: u32) -> &[u8] {
-        let bytes = u32::try_from(self.0.len() - HEADER_BYTES).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(self.body_bytes()).unwrap_or(u32::MAX);
         let fields = [request, VERSION | flags, bytes];
-        for (to, from) in self
-            .0
-            .iter_mut()
-            .zip(fields.iter().flat_map(|it| it.to_ne_bytes()))
-        {
-            *to = from;
-        }
-        &self.0
+        self.behind(fields.into_iter().flat_map(u32::to_ne_bytes))
     }
 }
 
