@@ -8,7 +8,7 @@ use presil_device::{FenceRecord, Gpu, RingState, UnmetWait};
 use serde::Serialize;
 
 use crate::control::rings;
-use crate::service::server::{DoorKind, Served};
+use crate::service::server::Served;
 use crate::shared_gpu::Way;
 
 /// The answer to `why`.
@@ -68,7 +68,7 @@ struct Details {
 pub(crate) fn look(served: &Served) -> Why {
     let mut session = served.gpu.enter();
     let (engine_held, way) = (session.engine_is_held(), session.interrupt_way());
-    let seen = session.run(|gpu| Seen::of(gpu));
+    let seen = session.run(|gpu| Seen::of(gpu, served.bus_master(gpu)));
     drop(session);
     let attached = served.presence.is_attached();
     let Ok(seen) = seen else {
@@ -85,9 +85,6 @@ pub(crate) fn look(served: &Served) -> Why {
     facts.attached = attached;
     facts.engine_held = engine_held;
     facts.way = way;
-    facts
-        .bus_master
-        .take_if(|_| served.door.kind() == DoorKind::VhostUser);
     Why {
         reasons: facts.reasons(&details),
         facts,
@@ -103,6 +100,11 @@ struct Word {
 }
 
 impl Word {
+    /// Pending, and not enabled.
+    fn missing(&self) -> u32 {
+        self.raw & !self.enable
+    }
+
     /// The sources of `bits`, by name.
     fn names(&self, bits: u32) -> impl Iterator<Item = &'static str> {
         let set = self.fields.iter().filter(move |f| f.mask() & bits != 0);
@@ -116,7 +118,7 @@ struct Seen {
     words: [Word; 2],
     gate_open: bool,
     line_up: bool,
-    bus_master: bool,
+    bus_master: Option<bool>,
     fault_status: u32,
     fault: Option<presil_device::FaultRecord>,
     rings: rings::Facts,
@@ -127,7 +129,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(gpu: &Gpu) -> Self {
+    fn of(gpu: &Gpu, bus_master: Option<bool>) -> Self {
         let peek = |reg: Reg| gpu.peek(reg.offset());
         let counters = gpu.counters();
         let fault_status = peek(Reg::MxuIntStatus);
@@ -148,7 +150,7 @@ impl Seen {
             ],
             gate_open: peek(Reg::AdapterControl) & 1 != 0,
             line_up: gpu.interrupt_pending(),
-            bus_master: gpu.bus_master(),
+            bus_master,
             fault_status,
             fault: gpu.faults().last().filter(|_| fault_status != 0).cloned(),
             rings: rings::Facts::of(gpu),
@@ -164,11 +166,10 @@ impl Seen {
             let words = self.words.iter();
             words.flat_map(move |word| word.names(bits(word))).collect()
         };
-        let missing = |word: &Word| word.raw & !word.enable;
-        let enables = self.words.iter().filter(|word| missing(word) != 0);
+        let enables = self.words.iter().filter(|word| word.missing() != 0);
         let enables = enables.map(|word| {
-            let names: Vec<_> = word.names(missing(word)).collect();
-            let (info, bits) = (word.enable_at.info(), missing(word));
+            let names: Vec<_> = word.names(word.missing()).collect();
+            let (info, bits) = (word.enable_at.info(), word.missing());
             format!(
                 "{}: pending, but not enabled. Set {bits:#x} in {} ({:#x}), which is {:#x}",
                 names.join(", "),
@@ -200,14 +201,14 @@ impl Seen {
             enables: enables.collect(),
         };
         let facts = Facts {
-            bus_master: Some(self.bus_master),
+            bus_master: self.bus_master,
             rings_started: numbers(false),
             rings_running: numbers(true),
             fault_status: self.fault_status,
             fault: self.fault.map(|fault| fault.to_string()),
             unmet_waits: self.unmet_waits,
             pending: all(|word| word.raw),
-            not_enabled: all(|word| word.raw & !word.enable),
+            not_enabled: all(Word::missing),
             gate_open: self.gate_open,
             line_up: self.line_up,
             interrupts: self.interrupts,
@@ -333,6 +334,7 @@ mod tests {
 
     use super::*;
     use crate::doors::pci::Identity;
+    use crate::service::server::DoorKind;
     use crate::service::server::DoorOptions;
     use crate::shared_gpu::InterruptPort;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 
-use presil_device::{BlockUse, Config, Counters};
+use presil_device::{BlockUse, Config, Counters, Gpu};
 use serde_json::{Value, json};
 
 use crate::control::conversation;
@@ -151,6 +151,11 @@ impl Served {
     pub fn counted(&self) -> Result<(Counters, Vec<BlockUse>), Lost> {
         let mut session = self.gpu.enter();
         session.run(|gpu| (gpu.counters(), gpu.undeclared().collect()))
+    }
+
+    /// Whether its PCI function is a bus master; a virtio device does not say.
+    pub(crate) fn bus_master(&self, gpu: &Gpu) -> Option<bool> {
+        (self.door.kind() == DoorKind::VfioUser).then(|| gpu.bus_master())
     }
 }
 
