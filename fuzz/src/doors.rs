@@ -6,8 +6,7 @@
 //! message, or with [`WRAPPED`] a command number and its body.
 #![allow(dead_code, reason = "each target has one door of its own")]
 
-use presil::doors::vfio_user;
-use presil::doors::vhost_user;
+use presil::doors::{vfio_user, vhost_user};
 use presil::shared_gpu::SharedGpu;
 use presil_device::{Chip, Config};
 use rustix::event::{EventfdFlags, eventfd};

@@ -66,7 +66,6 @@ class Guest:
     limit_seconds: int = GUEST_LIMIT_SECONDS
     """How long the guest may take from QEMU's start to its end; see `patience` for what counts."""
 
-
     def skips(self) -> list[str]:
         """Why checks may be skipped: what this GPU does not have."""
         return ["this GPU has no invisible VRAM"] if self.vram == self.visible else []
