@@ -118,7 +118,10 @@ int presil_rs_create(struct presil_adapter *adapter, struct presil_client *clien
 		     const struct drm_presil_create *request, u64 *bo, u32 *segment);
 void presil_rs_destroy(struct presil_adapter *adapter, u64 bo);
 int presil_rs_fault(struct presil_adapter *adapter, u64 bo, u64 page, struct presil_frame *frame);
-/* With -EBUSY the ring is full, or the client has too much outstanding. */
+/*
+ * These queue work for the client, and return its own fence. With -EBUSY it has
+ * too much unfinished.
+ */
 int presil_rs_fill(struct presil_adapter *adapter, struct presil_client *client, u64 bo,
 		   struct drm_presil_fill *request);
 int presil_rs_copy(struct presil_adapter *adapter, struct presil_client *client, u64 dst, u64 src,
@@ -126,9 +129,16 @@ int presil_rs_copy(struct presil_adapter *adapter, struct presil_client *client,
 int presil_rs_describe(struct presil_adapter *adapter, u64 bo,
 		       struct drm_presil_describe *description);
 void presil_rs_info(struct presil_adapter *adapter, struct drm_presil_info *info);
-bool presil_rs_reap(struct presil_adapter *adapter);	/* true: the GPU still runs */
+/* Puts clients' work on the ring, gives back what was freed. True: the GPU still runs. */
+bool presil_rs_advance(struct presil_adapter *adapter);
+bool presil_rs_has_queued(const struct presil_adapter *adapter);	/* what is not on the ring */
 void presil_rs_attend(struct presil_adapter *adapter);
-int presil_rs_judge(struct presil_adapter *adapter, u64 fence);
+/*
+ * How a client's job ended. -EAGAIN: it has not; when the ring's fence `next` is
+ * over, ask again.
+ */
+int presil_rs_ask(struct presil_adapter *adapter, const struct presil_client *client, u64 fence,
+		  u64 *next);
 void presil_rs_drain(struct presil_adapter *adapter, u64 timeout_ns);
 int presil_rs_suspend(struct presil_adapter *adapter, u64 timeout_ns);
 int presil_rs_resume(struct presil_adapter *adapter);
@@ -145,10 +155,8 @@ bool presil_rs_interrupt(const struct presil_timeline *timeline, u64 before, u32
 			 u32 advanced);
 u64 presil_rs_completed(const struct presil_timeline *timeline);
 u64 presil_rs_submitted(const struct presil_timeline *timeline);
-/* Until the fence is over; how it ended says presil_rs_verdict(). */
+/* Until a fence of the ring is over, however it ended. */
 int presil_rs_wait(const struct presil_timeline *timeline, u64 fence, u64 timeout_ns);
-/* How a fence ended that is over. -EAGAIN: presil_rs_judge() finds out. */
-int presil_rs_verdict(const struct presil_timeline *timeline, u64 fence);
 void presil_rs_release(const struct presil_timeline *timeline);
 
 #endif

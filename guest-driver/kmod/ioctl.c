@@ -125,14 +125,12 @@ static int ioctl_copy(struct drm_device *drm, void *data, struct drm_file *file)
 
 static int ioctl_wait(struct drm_device *drm, void *data, struct drm_file *file)
 {
-	struct presil_device *presil = to_presil(drm);
 	struct drm_presil_wait *request = data;
-	int ret;
 
 	if (request->flags || request->pad)
 		return -EINVAL;
-	ret = presil_wait(presil, request->fence, request->deadline_ns);
-	return ret ? ret : presil_verdict(presil, request->fence);
+	return presil_wait_job(to_presil(drm), file->driver_priv, request->fence,
+			       request->deadline_ns);
 }
 
 struct describe {

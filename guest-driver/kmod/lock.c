@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /* The device lock, and the waits that happen without it. */
 #include <linux/ktime.h>
+#include <linux/sched/signal.h>
 #include <drm/drm_drv.h>
 #include "presil.h"
 
@@ -24,7 +25,7 @@ int presil_lock(struct presil_device *presil)
 	return -ENODEV;
 }
 
-/* Waits until a fence is over, or a point of CLOCK_MONOTONIC, without the lock. */
+/* Waits until a fence of the ring is over, or a point of CLOCK_MONOTONIC, without the lock. */
 int presil_wait(struct presil_device *presil, u64 fence, s64 deadline_ns)
 {
 	for (;;) {
@@ -41,31 +42,51 @@ int presil_wait(struct presil_device *presil, u64 fence, s64 deadline_ns)
 	}
 }
 
-/* How a fence ended that is over. */
-int presil_verdict(struct presil_device *presil, u64 fence)
+/*
+ * Waits until a client's job has ended, or a point of CLOCK_MONOTONIC; returns how
+ * it ended. While it is queued the ring's next fence is waited for: asking puts on
+ * the ring what may go there.
+ */
+int presil_wait_job(struct presil_device *presil, struct presil_client *client, u64 fence,
+		    s64 deadline_ns)
 {
-	int cookie, ret;
+	for (;;) {
+		u64 next = 0;
+		int ret = presil_lock(presil);
 
-	if (!drm_dev_enter(&presil->drm, &cookie))
-		return -ENODEV;
-	ret = presil_rs_verdict(presil->timeline, fence);
-	drm_dev_exit(cookie);
-	if (ret != -EAGAIN)
-		return ret;
-	ret = presil_lock(presil);
-	if (ret)
-		return ret;
-	ret = presil_rs_judge(presil->adapter, fence);
-	mutex_unlock(&presil->lock);
-	return ret;
+		if (ret)
+			return ret;
+		ret = presil_rs_ask(presil->adapter, client, fence, &next);
+		mutex_unlock(&presil->lock);
+		if (ret != -EAGAIN)
+			return ret;
+		ret = presil_wait(presil, next, deadline_ns);
+		if (ret)
+			return ret;
+		/* Neither the lock nor the wait need have slept. */
+		if (signal_pending(current))
+			return -ERESTARTSYS;
+	}
+}
+
+/*
+ * What is queued goes on the ring as fences come: from here on the interrupt
+ * handler starts the worker, and for those that came before we do. Under the lock.
+ */
+static void look_after_queues(struct presil_device *presil)
+{
+	if (!presil_rs_has_queued(presil->adapter) || presil->queued)
+		return;
+	WRITE_ONCE(presil->queued, true);
+	schedule_work(&presil->worker);
 }
 
 /* Whether a call that failed may succeed when the GPU has come further. */
 static bool may_succeed_later(const struct presil_device *presil, int error)
 {
 	/*
-	 * The ring is full or about to be restarted, the client has too much in
-	 * it, or memory belongs to what was freed while the GPU uses it.
+	 * The client has too much unfinished, or memory belongs to what was freed
+	 * while the GPU uses it.
 	 */
 	return error == -EBUSY || (error == -ENOMEM && presil->zombies);
 }
@@ -89,6 +110,7 @@ int presil_call(struct presil_device *presil,
 			return ret;
 		next = presil_rs_completed(presil->timeline) + 1;
 		ret = call(presil->adapter, argument);
+		look_after_queues(presil);
 		again = may_succeed_later(presil, ret) &&
 			next <= presil_rs_submitted(presil->timeline);
 		mutex_unlock(&presil->lock);

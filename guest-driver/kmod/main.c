@@ -88,7 +88,7 @@ static void stop_adapter(struct presil_device *presil)
 	cancel_work_sync(&presil->worker);
 }
 
-/* Looks at errors of the GPU, and gives back what it does not use any more. */
+/* Looks at errors of the GPU, gives it what is queued, gives back what it does not use any more. */
 static void work(struct work_struct *work)
 {
 	struct presil_device *presil = container_of(work, struct presil_device, worker);
@@ -96,7 +96,8 @@ static void work(struct work_struct *work)
 	mutex_lock(&presil->lock);
 	if (presil->adapter) {
 		presil_rs_attend(presil->adapter);
-		WRITE_ONCE(presil->zombies, presil_rs_reap(presil->adapter));
+		WRITE_ONCE(presil->zombies, presil_rs_advance(presil->adapter));
+		WRITE_ONCE(presil->queued, presil_rs_has_queued(presil->adapter));
 	}
 	mutex_unlock(&presil->lock);
 	/* What a restart of the ring ended is over. */
@@ -123,7 +124,9 @@ void presil_interrupt(struct presil_device *presil, u64 before, u32 biu, u32 adv
 		return;
 	trouble = presil_rs_interrupt(timeline, before, biu, advanced);
 	wake_up_all(&presil->interrupted);
-	if (trouble || READ_ONCE(presil->zombies))
+	/* After the fence is published: see look_after_queues(). */
+	smp_mb();
+	if (trouble || READ_ONCE(presil->zombies) || READ_ONCE(presil->queued))
 		schedule_work(&presil->worker);
 }
 

@@ -40,6 +40,7 @@ struct presil_device {
 	struct list_head bos;				/* all of them, under the lock */
 	struct work_struct worker;			/* for what interrupts leave to do */
 	bool zombies;					/* the GPU may still use what was freed */
+	bool queued;					/* clients' work is to go on the ring */
 	u64 accesses;
 	u64 interrupts;
 	struct presil_times times;
@@ -80,7 +81,8 @@ extern struct pci_driver presil_pci_driver;
 /* lock.c */
 int presil_lock(struct presil_device *presil);
 int presil_wait(struct presil_device *presil, u64 fence, s64 deadline_ns);
-int presil_verdict(struct presil_device *presil, u64 fence);
+int presil_wait_job(struct presil_device *presil, struct presil_client *client, u64 fence,
+		    s64 deadline_ns);
 int presil_call(struct presil_device *presil,
 		int (*call)(struct presil_adapter *adapter, void *argument), void *argument);
 

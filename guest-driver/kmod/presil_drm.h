@@ -37,8 +37,8 @@ struct drm_presil_info {
 	__u16 device_id;
 	__u64 vram_bytes;
 	__u64 visible_bytes;
-	__u64 fence_submitted;	/* the newest fence */
-	__u64 fence_completed;
+	__u64 fence_submitted;	/* of the device: pieces of work given to ring 0 */
+	__u64 fence_completed;	/* and how many of them are done */
 	__u64 interrupts;
 	__u64 fallbacks;	/* fences found done by polling, not by interrupt */
 	__u64 page_faults;	/* of the GPU */
@@ -94,7 +94,7 @@ struct drm_presil_copy {
 };
 
 struct drm_presil_wait {
-	__u64 fence;		/* in */
+	__u64 fence;		/* in: one that this open node was given */
 	__s64 deadline_ns;	/* in: CLOCK_MONOTONIC; in the past: just ask */
 	__u32 flags;		/* in: 0 */
 	__u32 pad;		/* 0 */

@@ -30,7 +30,7 @@ type Timeline = vidmm::Timeline<Kernel>;
 #[unsafe(export_name = "presil_rs_shadows")]
 static SHADOWS: [u32; 2] = [Reg::BiuShadow.offset(), Reg::AdvancedShadow.offset()];
 
-/// Not an error of `vidmm`: nobody knows yet.
+/// Not an error of `vidmm`: it is not over yet.
 const EAGAIN: i32 = 11;
 
 /// As C functions report: 0 or a negative errno.
@@ -101,7 +101,7 @@ unsafe extern "C" fn presil_rs_client_bookings(
     client: &Client,
     out: &mut [RawBooking; uapi::SEGMENTS],
 ) {
-    driver.adapter.reap();
+    driver.adapter.advance();
     *out = driver.adapter.bookings(client).map(|booking| RawBooking {
         booked: booking.booked,
         limit: booking.limit,
@@ -111,7 +111,7 @@ unsafe extern "C" fn presil_rs_client_bookings(
 #[unsafe(no_mangle)]
 unsafe extern "C" fn presil_rs_create(
     driver: &mut Driver,
-    client: &mut Client,
+    client: &Client,
     request: &uapi::Create,
     bo: &mut u64,
     segment: &mut u32,
@@ -171,34 +171,34 @@ unsafe extern "C" fn presil_rs_fault(
 #[unsafe(no_mangle)]
 unsafe extern "C" fn presil_rs_fill(
     driver: &mut Driver,
-    client: &mut Client,
+    client: &Client,
     bo: u64,
     request: &mut uapi::Fill,
 ) -> i32 {
     let bo = BoId::from_bits(bo);
-    let filled = driver.adapter.run_for(client, request.bytes, |adapter| {
-        adapter.fill(bo, request.offset, request.bytes, request.pattern)
-    });
+    let filled =
+        driver
+            .adapter
+            .fill_for(client, bo, request.offset, request.bytes, request.pattern);
     status(filled.map(|fence| request.fence = fence))
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn presil_rs_copy(
     driver: &mut Driver,
-    client: &mut Client,
+    client: &Client,
     dst: u64,
     src: u64,
     request: &mut uapi::Copy,
 ) -> i32 {
-    let copied = driver.adapter.run_for(client, request.bytes, |adapter| {
-        adapter.copy(
-            BoId::from_bits(dst),
-            request.dst_offset,
-            BoId::from_bits(src),
-            request.src_offset,
-            request.bytes,
-        )
-    });
+    let copied = driver.adapter.copy_for(
+        client,
+        BoId::from_bits(dst),
+        request.dst_offset,
+        BoId::from_bits(src),
+        request.src_offset,
+        request.bytes,
+    );
     status(copied.map(|fence| request.fence = fence))
 }
 
@@ -234,7 +234,7 @@ unsafe extern "C" fn presil_rs_describe(driver: &Driver, bo: u64, out: &mut uapi
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn presil_rs_info(driver: &mut Driver, info: &mut uapi::Info) {
-    driver.adapter.reap();
+    driver.adapter.advance();
     let board = driver.adapter.os().board();
     let fences = driver.adapter.timeline().counters();
     *info = uapi::Info {
@@ -268,8 +268,20 @@ unsafe extern "C" fn presil_rs_attend(driver: &mut Driver) {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn presil_rs_judge(driver: &Driver, fence: u64) -> i32 {
-    status(driver.adapter.judge(fence))
+unsafe extern "C" fn presil_rs_ask(
+    driver: &mut Driver,
+    client: &Client,
+    fence: u64,
+    next: &mut u64,
+) -> i32 {
+    match driver.adapter.ask(client, fence) {
+        Ok(None) => 0,
+        Ok(Some(ring)) => {
+            *next = ring;
+            -EAGAIN
+        }
+        Err(error) => -error.errno(),
+    }
 }
 
 /// Waits for everything that was submitted.
@@ -279,12 +291,17 @@ unsafe extern "C" fn presil_rs_drain(driver: &mut Driver, timeout_ns: u64) {
     let _ = driver.adapter.drain(timeout_ns);
 }
 
-/// True while the GPU still works, so that more may be reaped later.
+/// True while the GPU still works, so that more may be given back later.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn presil_rs_reap(driver: &mut Driver) -> bool {
-    driver.adapter.reap();
+unsafe extern "C" fn presil_rs_advance(driver: &mut Driver) -> bool {
+    driver.adapter.advance();
     let fences = driver.adapter.timeline().counters();
     fences.completed < fences.submitted
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_has_queued(driver: &Driver) -> bool {
+    driver.adapter.has_queued()
 }
 
 #[unsafe(no_mangle)]
@@ -346,11 +363,6 @@ unsafe extern "C" fn presil_rs_submitted(timeline: &Timeline) -> u64 {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn presil_rs_wait(timeline: &Timeline, fence: u64, timeout_ns: u64) -> i32 {
     status(timeline.wait(fence, timeout_ns))
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn presil_rs_verdict(timeline: &Timeline, fence: u64) -> i32 {
-    timeline.verdict(fence).map_or(-EAGAIN, status)
 }
 
 #[unsafe(no_mangle)]

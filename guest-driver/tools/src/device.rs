@@ -133,6 +133,22 @@ impl Device {
         }
     }
 
+    /// Whether a job of this node's is over, however it ended.
+    pub(crate) fn is_over(&self, fence: u64) -> Result<bool> {
+        let mut request = uapi::Wait {
+            fence,
+            deadline_ns: i64::MIN,
+            ..uapi::Wait::default()
+        };
+        match self.call::<{ uapi::IOCTL_WAIT }, _>("WAIT", &mut request) {
+            Err(Error::Call {
+                source: Errno::TIMEDOUT,
+                ..
+            }) => Ok(false),
+            result => result.map(|()| true),
+        }
+    }
+
     /// Maps `bytes` from an offset on, whatever is there.
     pub(crate) fn map_at(&self, offset: u64, bytes: u64) -> Result<Mapping> {
         self.map(offset, bytes, MapFlags::SHARED)

@@ -61,9 +61,9 @@ pub struct Info {
     pub vram_bytes: u64,
     /// VRAM that the CPU reaches.
     pub visible_bytes: u64,
-    /// The newest fence.
+    /// Of the device: pieces of work given to ring 0.
     pub fence_submitted: u64,
-    /// The newest fence that is done.
+    /// How many of them are done.
     pub fence_completed: u64,
     /// Interrupts the driver was told of.
     pub interrupts: u64,

@@ -1,11 +1,11 @@
 //! The driver's front: what the kernel module and the tests call.
 
 use crate::Error;
-use crate::bo::accounts::{Booking, ClientId};
+use crate::bo::accounts::ClientId;
 use crate::bo::gart::Gart;
 use crate::bo::memory::Memory;
-use crate::bo::{Backing, Bo, BoId, Kind, NEVER};
-use crate::engine::client::Client;
+use crate::bo::{Backing, Bo, BoId, Kind, NEVER, QUEUED};
+use crate::engine::queue::Queues;
 use crate::engine::ring::Ring;
 use crate::engine::submit::{self, BASE_ALIGN, SIZE_ALIGN};
 use crate::engine::trouble::TroubleLog;
@@ -34,9 +34,11 @@ pub struct Adapter<O: Os> {
     pub(crate) gart: Gart,
     pub(crate) ring: Ring,
     pub(crate) timeline: Arc<Timeline<O>>,
+    pub(crate) queues: Queues,
     options: Options,
-    /// Destroyed BOs whose memory is not given back yet, by last use. Has room for all BOs.
-    zombies: BinaryHeap<Reverse<(u64, u64)>>,
+    /// Destroyed BOs whose memory is not given back yet, by last use; not those that
+    /// queued jobs use. Has room for all BOs.
+    pub(crate) zombies: BinaryHeap<Reverse<(u64, u64)>>,
     pub(crate) trouble: TroubleLog,
 }
 
@@ -98,6 +100,7 @@ impl<O: Os> Adapter<O> {
             gart,
             ring,
             timeline,
+            queues: Queues::new(),
             options,
             zombies: BinaryHeap::new(),
             trouble: TroubleLog::default(),
@@ -127,28 +130,13 @@ impl<O: Os> Adapter<O> {
     /// [`Error::Invalid`] for size 0 or bad flags or windows, [`Error::NoMemory`]
     /// when no place has room, [`Error::Busy`] when the ring is full.
     pub fn create(&mut self, request: &CreateRequest<'_>) -> Result<BoId, Error> {
-        self.create_owned(None, request)
+        let id = self.book(None, request)?;
+        self.clear(id).inspect_err(|_| self.memory.release(id))?;
+        Ok(id)
     }
 
-    /// Makes a BO for a client, on its account: [`Self::create`] within the
-    /// client's limits.
-    ///
-    /// # Errors
-    /// Those of [`Self::create`] and [`Self::run_for`]. [`Error::Limit`] when a
-    /// place has room and the client may not have it; [`Error::Busy`] also when
-    /// it may once the GPU is done with what it has destroyed.
-    pub fn create_for(
-        &mut self,
-        client: &mut Client,
-        request: &CreateRequest<'_>,
-    ) -> Result<BoId, Error> {
-        let owner = Some(client.id);
-        self.run_for(client, request.bytes, |adapter| {
-            adapter.create_owned(owner, request)
-        })
-    }
-
-    fn create_owned(
+    /// Books a BO, whose contents are not in place.
+    pub(crate) fn book(
         &mut self,
         owner: Option<ClientId>,
         request: &CreateRequest<'_>,
@@ -160,11 +148,8 @@ impl<O: Os> Adapter<O> {
         self.reap();
         let room = self.memory.bos.len() + 1 - self.zombies.len();
         self.zombies.try_reserve(room)?;
-        let id = self
-            .memory
-            .book(Kind::Device, owner, request.bytes, &places)?;
-        self.clear(id).inspect_err(|_| self.memory.release(id))?;
-        Ok(id)
+        self.memory
+            .book(Kind::Device, owner, request.bytes, &places)
     }
 
     /// The last reference is gone. Idle memory is free when this returns
@@ -174,8 +159,10 @@ impl<O: Os> Adapter<O> {
     /// [`Error::NotFound`].
     pub fn destroy(&mut self, bo: BoId) -> Result<(), Error> {
         self.user_bo(bo)?;
-        let last_use = self.memory.bury(bo)?.last_use;
-        self.zombies.push(Reverse((last_use, bo.to_bits())));
+        let gone = self.memory.bury(bo)?;
+        if gone.queued == 0 {
+            self.zombies.push(Reverse((gone.last_use, bo.to_bits())));
+        }
         self.reap();
         Ok(())
     }
@@ -193,6 +180,9 @@ impl<O: Os> Adapter<O> {
         let resource = self.user_bo(bo)?.resource.ok_or(Error::Fault)?;
         if page >= self.user_bo(bo)?.pages {
             return Err(Error::Fault);
+        }
+        if self.user_bo(bo)?.ready == QUEUED {
+            self.advance();
         }
         if self.ready_fence(bo).is_some() {
             let lost = self.timeline.is_lost();
@@ -218,10 +208,14 @@ impl<O: Os> Adapter<O> {
         })
     }
 
-    /// The fence after which a BO's contents are in place (its KERNEL fence),
-    /// if that is still to come.
+    /// The fence of the ring after which a BO's contents are in place (its KERNEL
+    /// fence), if that is still to come. While its clearing is queued, one after
+    /// which to ask again.
     pub fn ready_fence(&self, bo: BoId) -> Option<u64> {
         let ready = self.user_bo(bo).ok()?.ready;
+        if ready == QUEUED {
+            return Some(self.next_on_ring());
+        }
         (ready > self.timeline.completed()).then_some(ready)
     }
 
@@ -234,8 +228,9 @@ impl<O: Os> Adapter<O> {
     /// [`Self::attend`], [`Error::NoMemory`], [`Error::Lost`].
     pub fn fill(&mut self, bo: BoId, offset: u64, bytes: u64, pattern: u32) -> Result<u64, Error> {
         let at = self.gpu_range(bo, offset, bytes)?;
+        self.none_queued(&[bo])?;
         self.make_resident(bo)?;
-        self.submit(&[bo], |out| submit::fill(out, at, bytes, pattern))
+        self.submit([bo], |out| submit::fill(out, at, bytes, pattern))
     }
 
     /// Lets the GPU copy `bytes` (a multiple of 4) from one BO to another, or
@@ -251,59 +246,37 @@ impl<O: Os> Adapter<O> {
         src_offset: u64,
         bytes: u64,
     ) -> Result<u64, Error> {
-        let to = self.gpu_range(dst, dst_offset, bytes)?;
-        let from = self.gpu_range(src, src_offset, bytes)?;
-        if dst == src && dst_offset.abs_diff(src_offset) < bytes {
-            return Err(Error::Invalid);
-        }
+        let (to, from) = self.copy_ranges((dst, dst_offset), (src, src_offset), bytes)?;
+        self.none_queued(&[dst, src])?;
         self.make_resident(src)?;
         self.make_resident(dst)?;
-        self.submit(&[dst, src], |out| submit::copy(out, to, from, bytes))
+        self.submit([dst, src], |out| submit::copy(out, to, from, bytes))
     }
 
-    /// A client with nothing booked and nothing outstanding.
-    ///
-    /// # Errors
-    /// [`Error::NoMemory`].
-    pub fn open_client(&mut self) -> Result<Client, Error> {
-        self.memory.accounts.open().map(Client::new)
-    }
-
-    /// The client is gone. What it submitted runs; BOs of its that somebody else
-    /// still holds stay.
-    pub fn close_client(&mut self, client: Client) {
-        self.memory.accounts.close(client.id);
-        drop(client);
-    }
-
-    /// What a client has booked and may book in each segment.
-    pub fn bookings(&self, client: &Client) -> [Booking; 4] {
-        SegmentId::ALL.map(|id| {
-            let segment = self.memory.mm_mgr.segments.get(id);
-            self.memory.accounts.booking(client.id, segment)
-        })
-    }
-
-    /// Runs a call that may submit a job of `bytes` for a client.
-    ///
-    /// # Errors
-    /// [`Error::Busy`] when the client has too much outstanding: nothing was
-    /// called, wait for a fence and try again. [`Error::NoMemory`], and what
-    /// `call` says.
-    pub fn run_for<T>(
-        &mut self,
-        client: &mut Client,
+    /// The GPU addresses of the ranges of a copy, which do not overlap.
+    pub(crate) fn copy_ranges(
+        &self,
+        dst: (BoId, u64),
+        src: (BoId, u64),
         bytes: u64,
-        call: impl FnOnce(&mut Self) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        client.admit(self.timeline.completed(), bytes)?;
-        let before = self.timeline.submitted();
-        let called = call(self);
-        let newest = self.timeline.submitted();
-        if newest > before {
-            client.charge(newest, bytes);
+    ) -> Result<(GpuVa, GpuVa), Error> {
+        let to = self.gpu_range(dst.0, dst.1, bytes)?;
+        let from = self.gpu_range(src.0, src.1, bytes)?;
+        if dst.0 == src.0 && dst.1.abs_diff(src.1) < bytes {
+            return Err(Error::Invalid);
         }
-        called
+        Ok((to, from))
+    }
+
+    /// The driver's own work goes straight to the ring: not past what clients
+    /// have queued for the same BOs.
+    fn none_queued(&self, bos: &[BoId]) -> Result<(), Error> {
+        for bo in bos {
+            if self.memory.bos.get(*bo)?.queued > 0 {
+                return Err(Error::Busy);
+            }
+        }
+        Ok(())
     }
 
     /// Where a BO is and in what state.
@@ -446,8 +419,10 @@ impl<O: Os> Adapter<O> {
     pub(crate) fn begin_again(&mut self, guilty: bool) -> Result<(), Error> {
         self.ring.restart();
         let completed = self.timeline.restart(guilty);
+        self.judge_pieces();
+        self.queues.restart();
         for bo in self.memory.bos.iter_mut() {
-            if bo.ready > completed {
+            if bo.ready > completed && bo.ready != QUEUED {
                 bo.ready = NEVER;
             }
         }
@@ -459,6 +434,7 @@ impl<O: Os> Adapter<O> {
                 self.clear(id)?;
             }
         }
+        self.advance();
         Ok(())
     }
 
@@ -512,7 +488,7 @@ impl<O: Os> Adapter<O> {
     }
 
     /// The GPU address of a range that a packet can name.
-    fn gpu_range(&self, id: BoId, offset: u64, bytes: u64) -> Result<GpuVa, Error> {
+    pub(crate) fn gpu_range(&self, id: BoId, offset: u64, bytes: u64) -> Result<GpuVa, Error> {
         let bo = self.user_bo(id)?;
         let end = offset.checked_add(bytes).ok_or(Error::Invalid)?;
         let aligned = offset.is_multiple_of(BASE_ALIGN) && bytes.is_multiple_of(SIZE_ALIGN);
@@ -524,7 +500,7 @@ impl<O: Os> Adapter<O> {
 
     /// Makes the GPU able to reach a BO: RAM pages exist and are bound.
     /// Returns the pages, `None` for local memory. On an error the BO is as it was.
-    fn make_resident(&mut self, id: BoId) -> Result<Option<Arc<O::Pages>>, Error> {
+    pub(crate) fn make_resident(&mut self, id: BoId) -> Result<Option<Arc<O::Pages>>, Error> {
         let bo = self.memory.bos.get(id)?;
         let Some(segment) = bo.resource.map(|resource| resource.segment) else {
             return Err(Error::Fault);
@@ -563,13 +539,17 @@ impl<O: Os> Adapter<O> {
         }
         let bytes = bo.booked_bytes();
         let at = self.memory.va(id)?;
-        let fence = self.submit(&[id], |out| submit::fill(out, at, bytes, 0))?;
+        let fence = self.submit([id], |out| submit::fill(out, at, bytes, 0))?;
         self.memory.bos.get_mut(id)?.ready = fence;
         Ok(())
     }
 
     /// Submits work and adds its fence to the BOs it uses.
-    fn submit(&mut self, uses: &[BoId], work: impl Fn(&mut Writer<'_>)) -> Result<u64, Error> {
+    pub(crate) fn submit(
+        &mut self,
+        uses: impl IntoIterator<Item = BoId>,
+        work: impl Fn(&mut Writer<'_>),
+    ) -> Result<u64, Error> {
         if self.timeline.is_hung() {
             return Err(Error::Busy);
         }
@@ -577,7 +557,7 @@ impl<O: Os> Adapter<O> {
         let chip = self.memory.mm_mgr.chip;
         let fence = self.ring.submit(os, chip, &self.timeline, work)?;
         for id in uses {
-            self.memory.bos.get_mut(*id)?.last_use = fence;
+            self.memory.bos.get_mut(id)?.last_use = fence;
         }
         Ok(fence)
     }

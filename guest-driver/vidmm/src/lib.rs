@@ -36,7 +36,8 @@ pub use adapter::{Adapter, Description, Frame, Leftovers};
 pub use bo::BoId;
 pub use bo::accounts::Booking;
 pub use chip::{ChipOps, Fault};
-pub use engine::client::{CLIENT_BYTES, CLIENT_JOBS, Client};
+pub use engine::client::Client;
+pub use engine::queue::{CLIENT_BYTES, CLIENT_JOBS};
 pub use error::Error;
 pub use init::report::{
     ChipReport, EntrySample, InitReport, InitStep, L1Value, LevelReport, PteCounts,

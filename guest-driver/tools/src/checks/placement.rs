@@ -90,9 +90,7 @@ fn freed_while_busy(context: &Context) -> Result<String> {
             .create(uapi::CREATE_GPU_MOSTLY, BYTES, &place)
     };
     // What the checks before have freed may be busy too.
-    context
-        .device
-        .wait(context.device.info()?.fence_submitted)?;
+    SNOOPED.create(context, PAGE)?.fill(0, PAGE, 0)?;
     let before = used(&context.device.info()?.segments);
     let buffer = create()?;
     buffer.start_fill(0, BYTES, 0x5A5A_5A5A)?;

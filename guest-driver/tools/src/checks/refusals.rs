@@ -252,7 +252,8 @@ fn ranges(context: &Context) -> Result<String> {
 
 fn fences(context: &Context) -> Result<String> {
     let mut refusals = Refusals::default();
-    let newest = context.device.info()?.fence_submitted;
+    let buffer = SNOOPED.create(context, PAGE)?;
+    let newest = buffer.start_fill(0, PAGE, 0)?;
     refusals.expect(
         Errno::INVAL,
         "the next fence",
@@ -263,15 +264,13 @@ fn fences(context: &Context) -> Result<String> {
         "the last fence",
         context.device.wait(u64::MAX),
     )?;
-    let mut ask = uapi::Wait {
-        fence: newest,
-        deadline_ns: i64::MIN,
-        ..uapi::Wait::default()
-    };
+    refusals.expect(
+        Errno::INVAL,
+        "another node's fence",
+        Device::open()?.wait(newest),
+    )?;
     context.device.wait(newest)?;
-    context
-        .device
-        .call::<{ uapi::IOCTL_WAIT }, _>("WAIT", &mut ask)?;
+    ensure!(context.device.is_over(newest)?, "over, and it is not");
     Ok(refusals.all())
 }
 

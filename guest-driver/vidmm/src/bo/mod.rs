@@ -15,6 +15,8 @@ use e3k_regs::PAGE_SIZE;
 
 /// A fence that is never done.
 pub(crate) const NEVER: u64 = u64::MAX;
+/// As a BO's [`Bo::ready`]: the job that clears it is queued and not on the ring.
+pub(crate) const QUEUED: u64 = u64::MAX - 1;
 
 /// Names a BO. Stale once the BO is destroyed; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,10 +108,14 @@ pub(crate) struct Bo<P> {
     pub(crate) pins: u32,
     /// KERNEL class: the contents are in place when this fence is done. 0: they
     /// are already. [`NEVER`]: a reset cancelled the fill that was to clear them,
-    /// and it must be submitted again.
+    /// and it must be submitted again. [`QUEUED`]: it is not on the ring yet.
     pub(crate) ready: u64,
     /// BOOKKEEP class: the memory may be reused when this fence is done. 0: it may.
     pub(crate) last_use: u64,
+    /// Clients' jobs that use it and are not on the ring, or not all of them is.
+    pub(crate) queued: u32,
+    /// The newest client's job that uses it: whose client, and its number.
+    pub(crate) last_job: Option<(ClientId, u64)>,
     /// Destroyed by its user, memory not yet given back.
     pub(crate) zombie: bool,
 }
@@ -131,6 +137,8 @@ impl<P> Bo<P> {
             pins: 0,
             ready: 0,
             last_use: 0,
+            queued: 0,
+            last_job: None,
             zombie: false,
         }
     }

@@ -20,17 +20,29 @@ fn booked(a: &Adapter<Fake>, client: &Client) -> [u64; 4] {
     a.bookings(client).map(|booking| booking.booked)
 }
 
+/// Everything that was queued is done.
+fn complete(fake: &Fake, a: &mut Adapter<Fake>) {
+    loop {
+        fake.complete(a, a.timeline().submitted());
+        let more = a.has_queued();
+        a.advance();
+        if !more {
+            return;
+        }
+    }
+}
+
 #[test]
 fn a_client_gets_half_of_a_segment_and_another_the_other_half() {
     let fake = Fake::new();
     let mut a = fake.start();
-    let [mut greedy, mut other] = [(); 2].map(|()| a.open_client().unwrap());
+    let [greedy, other] = [(); 2].map(|()| a.open_client().unwrap());
     let readback = request(CreateFlags::READBACK, MIB);
     let half = OPTIONS.snoop_bytes / 2;
     let mut bos: Vec<BoId> = (0..half / MIB)
-        .map(|_| a.create_for(&mut greedy, &readback).unwrap())
+        .map(|_| a.create_for(&greedy, &readback).unwrap())
         .collect();
-    let refused = a.create_for(&mut greedy, &readback).unwrap_err();
+    let refused = a.create_for(&greedy, &readback).unwrap_err();
     let limit = Error::Limit {
         segment: SegmentId::PcieSnoop,
         limit: half,
@@ -41,11 +53,11 @@ fn a_client_gets_half_of_a_segment_and_another_the_other_half() {
         refused.to_string(),
         "beyond the client's limit in pcie-snoop: it has booked 4194304 of at most 4194304 bytes"
     );
-    let theirs = a.create_for(&mut other, &readback).unwrap();
+    let theirs = a.create_for(&other, &readback).unwrap();
     // What the driver books for itself is on nobody's account.
     a.create(&readback).unwrap();
     a.destroy(bos.pop().unwrap()).unwrap();
-    a.create_for(&mut greedy, &readback).unwrap();
+    a.create_for(&greedy, &readback).unwrap();
     a.destroy(theirs).unwrap();
     assert_eq!(booked(&a, &other), [0; 4]);
     fake.check(&a);
@@ -55,12 +67,12 @@ fn a_client_gets_half_of_a_segment_and_another_the_other_half() {
 fn a_full_segment_is_out_of_memory_and_no_limit() {
     let fake = Fake::new();
     let mut a = fake.start();
-    let mut client = a.open_client().unwrap();
+    let client = a.open_client().unwrap();
     let readback = |bytes| request(CreateFlags::READBACK, bytes);
-    let too_large = a.create_for(&mut client, &readback(OPTIONS.snoop_bytes + 1));
+    let too_large = a.create_for(&client, &readback(OPTIONS.snoop_bytes + 1));
     assert_eq!(too_large, Err(Error::NoMemory), "it fits nobody");
     a.create(&readback(OPTIONS.snoop_bytes - MIB)).unwrap();
-    let no_room = a.create_for(&mut client, &readback(MIB));
+    let no_room = a.create_for(&client, &readback(MIB));
     assert_eq!(
         no_room,
         Err(Error::NoMemory),
@@ -72,12 +84,12 @@ fn a_full_segment_is_out_of_memory_and_no_limit() {
 fn at_its_limit_a_client_goes_on_to_the_next_place() {
     let fake = Fake::new();
     let mut a = fake.start();
-    let mut client = a.open_client().unwrap();
+    let client = a.open_client().unwrap();
     let segments: Vec<_> = [6, 6, 3, 2]
         .into_iter()
         .map(|size| {
             let upload = request(CreateFlags::UPLOAD, size * MIB / 2);
-            let bo = a.create_for(&mut client, &upload)?;
+            let bo = a.create_for(&client, &upload)?;
             a.describe(bo).map(|bo| bo.segment)
         })
         .collect();
@@ -93,24 +105,29 @@ fn at_its_limit_a_client_goes_on_to_the_next_place() {
 fn a_buffer_that_could_not_be_made_is_not_booked() {
     let fake = Fake::new();
     let mut a = fake.start();
-    let mut client = a.open_client().unwrap();
+    let client = a.open_client().unwrap();
     let bo = a.create(&request(CreateFlags::READBACK, MIB)).unwrap();
-    while a.fill(bo, 0, 4, 0).is_ok() {}
     let mostly = request(CreateFlags::GPU_MOSTLY, MIB);
-    assert_eq!(a.create_for(&mut client, &mostly), Err(Error::Busy));
-    assert_eq!(booked(&a, &client), [0; 4], "the ring was full");
+    while a.fill(bo, 0, 4, 0).is_ok() {}
+    a.create_for(&client, &mostly).unwrap();
+    assert_eq!(booked(&a, &client)[0], MIB, "a full ring is waited for");
+    let too_much = request(CreateFlags::GPU_ONLY, CLIENT_BYTES);
+    assert_eq!(a.create_for(&client, &too_much), Err(Error::Busy));
+    a.timeline().mark_lost();
+    assert_eq!(a.create_for(&client, &mostly), Err(Error::Lost));
+    assert_eq!(booked(&a, &client), [MIB, 0, 0, 0]);
 }
 
 #[test]
 fn what_the_gpu_still_uses_is_waited_for_and_counts_until_it_is_free() {
     let fake = Fake::new();
     let mut a = fake.start();
-    let mut client = a.open_client().unwrap();
+    let client = a.open_client().unwrap();
     let half = request(CreateFlags::READBACK, OPTIONS.snoop_bytes / 2 - MIB);
     let more = request(CreateFlags::READBACK, 2 * MIB);
-    let bo = a.create_for(&mut client, &half).unwrap();
+    let bo = a.create_for(&client, &half).unwrap();
     assert!(matches!(
-        a.create_for(&mut client, &more),
+        a.create_for(&client, &more),
         Err(Error::Limit { .. })
     ));
     let fence = a.fill(bo, 0, 4, 0).unwrap();
@@ -121,9 +138,9 @@ fn what_the_gpu_still_uses_is_waited_for_and_counts_until_it_is_free() {
         (half.bytes, half.bytes),
         "its memory is nobody else's yet"
     );
-    assert_eq!(a.create_for(&mut client, &more), Err(Error::Busy));
+    assert_eq!(a.create_for(&client, &more), Err(Error::Busy));
     fake.complete(&a, fence);
-    a.create_for(&mut client, &more).unwrap();
+    a.create_for(&client, &more).unwrap();
     let booking = a.bookings(&client)[SegmentId::PcieSnoop as usize];
     assert_eq!((booking.booked, booking.dying), (2 * MIB, 0));
 }
@@ -170,7 +187,8 @@ struct Known {
     segment: usize,
     first: usize,
     pages: usize,
-    last_use: u64,
+    /// The GPU works on it.
+    busy: bool,
     zombie: bool,
 }
 
@@ -179,8 +197,8 @@ struct Reference {
     /// Booked pages.
     pages: [Vec<bool>; 4],
     bos: Vec<Known>,
-    /// Of each client, bytes by fence.
-    jobs: BTreeMap<u64, Vec<(u64, u64)>>,
+    /// Of each client, the bytes that are cleared and not done.
+    clearing: BTreeMap<u64, Vec<u64>>,
 }
 
 impl Reference {
@@ -197,7 +215,7 @@ impl Reference {
         Self {
             pages,
             bos: Vec::new(),
-            jobs: BTreeMap::new(),
+            clearing: BTreeMap::new(),
         }
     }
 
@@ -213,10 +231,18 @@ impl Reference {
         sums
     }
 
-    fn reap(&mut self, completed: u64) {
+    /// Everything that was queued is done.
+    fn complete(&mut self, fake: &Fake, a: &mut Adapter<Fake>) {
+        complete(fake, a);
+        self.bos.iter_mut().for_each(|bo| bo.busy = false);
+        self.clearing.clear();
+        self.reap();
+    }
+
+    fn reap(&mut self) {
         let (gone, left) = std::mem::take(&mut self.bos)
             .into_iter()
-            .partition(|bo: &Known| bo.zombie && bo.last_use <= completed);
+            .partition(|bo: &Known| bo.zombie && !bo.busy);
         self.bos = left;
         for bo in gone {
             self.pages[bo.segment][bo.first..bo.first + bo.pages].fill(false);
@@ -274,6 +300,8 @@ proptest! {
                     clients.push((opened, a.open_client().unwrap()));
                 }
                 Step::Close { client, keep } if clients.len() > 1 => {
+                    // What of its work would be dropped is another test's.
+                    reference.complete(&fake, &mut a);
                     let (owner, client) = clients.remove(client % clients.len());
                     let theirs = reference.bos.iter_mut().filter(|bo| bo.owner == owner && !bo.zombie);
                     for bo in theirs.skip(usize::from(keep)) {
@@ -284,18 +312,16 @@ proptest! {
                 }
                 Step::Create { client, flags, kib } => {
                     let at = client % clients.len();
-                    let (owner, client) = &mut clients[at];
+                    let (owner, client) = &clients[at];
                     let (owner, bytes) = (*owner, kib << 10);
-                    let completed = a.timeline().completed();
-                    let jobs = reference.jobs.entry(owner).or_default();
-                    jobs.retain(|(fence, _)| *fence > completed);
-                    let outstanding: u64 = jobs.iter().map(|(_, bytes)| bytes).sum();
+                    let clearing = reference.clearing.entry(owner).or_default();
+                    let outstanding: u64 = clearing.iter().sum();
                     let made = a.create_for(client, &request(CreateFlags(flags), bytes));
                     if outstanding > 0 && outstanding + bytes > CLIENT_BYTES {
                         prop_assert_eq!(made, Err(Error::Busy));
                         continue;
                     }
-                    reference.reap(completed);
+                    reference.reap();
                     let pages = bytes.div_ceil(PAGE) as usize;
                     match reference.place(owner, flags, pages) {
                         Err(why) => prop_assert_eq!(made, Err(why.unwrap_or(Error::NoMemory))),
@@ -305,11 +331,10 @@ proptest! {
                             prop_assert_eq!((found.segment as usize, found.start_page), (segment, first as u64));
                             reference.pages[segment][first..first + pages].fill(true);
                             let local = segment < 2;
-                            let last_use = if local { a.timeline().submitted() } else { 0 };
                             if local {
-                                reference.jobs.entry(owner).or_default().push((last_use, bytes));
+                                reference.clearing.entry(owner).or_default().push(pages as u64 * PAGE);
                             }
-                            reference.bos.push(Known { id, owner, segment, first, pages, last_use, zombie: false });
+                            reference.bos.push(Known { id, owner, segment, first, pages, busy: local, zombie: false });
                         }
                     }
                 }
@@ -319,17 +344,20 @@ proptest! {
                         continue;
                     };
                     if let Step::Use { .. } = step {
-                        known.last_use = a.fill(known.id, 0, 4, 0).unwrap();
+                        // Not past a clearing that is queued.
+                        let used = a.fill(known.id, 0, 4, 0);
+                        prop_assert!(used.is_ok() || known.busy, "{:?}", used);
+                        known.busy = true;
                     } else {
                         a.destroy(known.id).unwrap();
                         known.zombie = true;
                     }
                 }
-                Step::Complete => fake.complete(&a, a.timeline().submitted()),
+                Step::Complete => reference.complete(&fake, &mut a),
                 Step::Close { .. } => {}
             }
             a.reap();
-            reference.reap(a.timeline().completed());
+            reference.reap();
             for (owner, client) in &clients {
                 let bookings = a.bookings(client);
                 prop_assert_eq!(bookings.map(|b| b.booked), reference.booked(*owner, true));
@@ -340,8 +368,7 @@ proptest! {
         for bo in reference.bos.iter().filter(|bo| !bo.zombie) {
             a.destroy(bo.id).unwrap();
         }
-        fake.complete(&a, a.timeline().submitted());
-        a.reap();
+        complete(&fake, &mut a);
         fake.check(&a);
         prop_assert_eq!(a.memory.accounts.len(), clients.len(), "closed accounts are gone");
         for (_, client) in clients {

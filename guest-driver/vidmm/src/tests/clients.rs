@@ -1,87 +1,326 @@
-//! What one client may have outstanding, and what its many buffers cost.
+//! Clients' work: bounded, in pieces, in turns, and gone with its client.
 
 use super::fake::Fake;
+use crate::engine::queue::{PIECE_BYTES, RING_BYTES};
 use crate::{Adapter, BoId, CLIENT_BYTES, CLIENT_JOBS, Client, CreateFlags, CreateRequest, Error};
 use core::sync::atomic::Ordering;
 
 const MIB: u64 = 1 << 20;
+const FAULT: u32 = 1 << 5;
+const FENCE: u32 = 1 << 27;
 
+fn request(flags: CreateFlags, bytes: u64) -> CreateRequest<'static> {
+    CreateRequest {
+        bytes,
+        flags: flags.0,
+        windows: &[],
+    }
+}
+
+/// A large buffer of the driver's own, cleared.
 fn start(fake: &Fake) -> (Adapter<Fake>, BoId) {
     let mut a = fake.start();
-    let request = CreateRequest {
-        bytes: MIB,
-        flags: CreateFlags::READBACK.0,
-        windows: &[],
-    };
-    let bo = a.create(&request).unwrap();
+    let large = request(CreateFlags::GPU_ONLY, 200 * MIB);
+    let bo = a.create(&large).unwrap();
+    fake.complete(&a, 1);
     (a, bo)
 }
 
-/// Submits a small fill that counts as `bytes`.
-fn submit(a: &mut Adapter<Fake>, client: &mut Client, bo: BoId, bytes: u64) -> Result<u64, Error> {
-    a.run_for(client, bytes, |a| a.fill(bo, 0, 4, 0))
+fn clients<const N: usize>(a: &mut Adapter<Fake>) -> [Client; N] {
+    [(); N].map(|()| a.open_client().unwrap())
+}
+
+/// Everything on the ring is done.
+fn complete(fake: &Fake, a: &mut Adapter<Fake>) {
+    fake.complete(a, a.timeline().submitted());
+    a.advance();
+}
+
+/// The ring's fences that are not done.
+fn running(a: &Adapter<Fake>) -> u64 {
+    let timeline = a.timeline();
+    timeline.submitted() - timeline.completed()
 }
 
 #[test]
-fn a_client_at_its_bound_is_refused_and_another_is_behind_no_more_than_that() {
+fn a_client_at_its_bound_is_refused_and_another_is_behind_what_is_on_the_ring() {
     let fake = Fake::new();
     let (mut a, bo) = start(&fake);
-    let [mut greedy, mut other] = [(); 2].map(|()| a.open_client().unwrap());
+    let [greedy, other] = clients(&mut a);
+    let mine = a
+        .create_for(&other, &request(CreateFlags::READBACK, MIB))
+        .unwrap();
     let mut queued = 0;
-    while submit(&mut a, &mut greedy, bo, MIB).is_ok() {
+    while a.fill_for(&greedy, bo, 0, MIB, 0).is_ok() {
         queued += 1;
     }
     assert_eq!(queued, CLIENT_BYTES / MIB);
-    let fence = submit(&mut a, &mut other, bo, MIB).unwrap();
-    assert_eq!(fence, queued + 1, "jobs ahead of the other client's");
-    // One job done makes room for one, not for more.
-    fake.complete(&a, 1);
-    assert!(submit(&mut a, &mut greedy, bo, MIB).is_ok());
-    assert_eq!(
-        submit(&mut a, &mut greedy, bo, MIB),
-        Err(Error::Busy),
-        "bytes are at the bound again"
-    );
+    let ahead = running(&a);
+    assert_eq!(ahead, RING_BYTES / MIB, "the rest is not on the ring");
+    let fence = a.fill_for(&other, mine, 0, 4, 0).unwrap();
+    // One job done lets one on the ring, and makes room for one, not for more.
+    let first = a.timeline().completed() + 1;
+    fake.complete(&a, first);
+    assert!(a.fill_for(&greedy, bo, 0, MIB, 0).is_ok());
+    assert_eq!(a.fill_for(&greedy, bo, 0, MIB, 0), Err(Error::Busy));
+    // Before the other's job runs what is on the ring, and one turn.
+    let mut before = 0;
+    while a.ask(&other, fence).unwrap().is_some() {
+        before += 1;
+        fake.complete(&a, first + before);
+    }
+    assert!(before <= ahead + PIECE_BYTES / MIB + 1, "{before} jobs");
+    assert!(a.ask(&greedy, queued).is_ok_and(|next| next.is_some()));
+}
+
+#[test]
+fn who_is_told_to_wait_for_the_ring_finds_something_on_it() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let [client] = clients(&mut a);
+    while a.fill_for(&client, bo, 0, PIECE_BYTES, 0).is_ok() {}
+    // The ring is done, and nobody has looked since.
+    fake.complete(&a, a.timeline().submitted());
+    a.fill_for(&client, bo, 0, PIECE_BYTES, 0).unwrap();
+    fake.complete(&a, a.timeline().submitted());
+    let too_much = a.fill_for(&client, bo, 0, CLIENT_BYTES, 0);
+    assert_eq!(too_much, Err(Error::Busy));
+    assert!(running(&a) > 0);
 }
 
 #[test]
 fn small_jobs_are_bounded_by_their_number() {
     let fake = Fake::new();
     let (mut a, bo) = start(&fake);
-    let mut client = a.open_client().unwrap();
+    let [client] = clients(&mut a);
     for _ in 0..CLIENT_JOBS {
-        submit(&mut a, &mut client, bo, 4).unwrap();
+        a.fill_for(&client, bo, 0, 4, 0).unwrap();
     }
-    assert_eq!(submit(&mut a, &mut client, bo, 4), Err(Error::Busy));
-    fake.complete(&a, CLIENT_JOBS as u64);
-    assert!(submit(&mut a, &mut client, bo, 4).is_ok());
+    assert_eq!(a.fill_for(&client, bo, 0, 4, 0), Err(Error::Busy));
+    complete(&fake, &mut a);
+    assert_eq!(a.fill_for(&client, bo, 0, 4, 0), Ok(CLIENT_JOBS as u64 + 1));
 }
 
 #[test]
-fn a_job_beyond_the_bound_runs_alone() {
+fn a_job_beyond_the_bound_is_let_in_alone_and_goes_in_pieces() {
     let fake = Fake::new();
     let (mut a, bo) = start(&fake);
-    let mut client = a.open_client().unwrap();
-    submit(&mut a, &mut client, bo, u64::MAX).unwrap();
-    assert_eq!(submit(&mut a, &mut client, bo, 4), Err(Error::Busy));
-    fake.complete(&a, 1);
-    submit(&mut a, &mut client, bo, 4).unwrap();
-    assert_eq!(submit(&mut a, &mut client, bo, u64::MAX), Err(Error::Busy));
+    let [client] = clients(&mut a);
+    let fence = a.fill_for(&client, bo, 0, 100 * MIB, 0).unwrap();
+    assert_eq!(a.fill_for(&client, bo, 0, 4, 0), Err(Error::Busy));
+    let pieces = (100 * MIB).div_ceil(PIECE_BYTES);
+    for done in 1..=pieces {
+        assert!(running(&a) <= RING_BYTES / PIECE_BYTES);
+        assert!(
+            a.ask(&client, fence).unwrap().is_some(),
+            "{done} of {pieces}"
+        );
+        assert_eq!(a.jobs(&client), (1, 0));
+        fake.complete(&a, 1 + done);
+    }
+    assert_eq!(a.jobs(&client), (1, 1), "over, if not judged");
+    assert_eq!(a.ask(&client, fence), Ok(None));
+    a.fill_for(&client, bo, 0, 4, 0).unwrap();
+    assert_eq!(a.fill_for(&client, bo, 0, 100 * MIB, 0), Err(Error::Busy));
 }
 
 #[test]
 fn what_submits_nothing_is_not_charged() {
     let fake = Fake::new();
     let (mut a, bo) = start(&fake);
-    let mut client = a.open_client().unwrap();
+    let [client] = clients(&mut a);
     // A fence that is not done, for what would be charged wrongly.
     a.fill(bo, 0, 4, 0).unwrap();
     for _ in 0..=CLIENT_JOBS {
-        let bad = a.run_for(&mut client, CLIENT_BYTES, |a| a.fill(bo, 1, 4, 0));
+        let bad = a.fill_for(&client, bo, 1, CLIENT_BYTES, 0);
         assert_eq!(bad, Err(Error::Invalid));
-        let nothing = a.run_for(&mut client, CLIENT_BYTES, |_| Ok(()));
-        assert_eq!(nothing, Ok(()));
+        let readback = request(CreateFlags::READBACK, MIB);
+        let nothing = a.create_for(&client, &readback).unwrap();
+        a.destroy(nothing).unwrap();
     }
+    assert_eq!(a.jobs(&client), (0, 0));
+}
+
+#[test]
+fn fences_are_a_clients_own_and_none_but_those_it_was_given() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let [one, two] = clients(&mut a);
+    assert_eq!(a.fill_for(&one, bo, 0, 4, 0), Ok(1));
+    assert_eq!(a.fill_for(&one, bo, 0, 4, 0), Ok(2));
+    assert_eq!(a.fill_for(&two, bo, 0, 4, 0), Ok(1));
+    assert_eq!(a.ask(&two, 2), Err(Error::Invalid));
+    assert_eq!(a.ask(&two, 0), Ok(None));
+    complete(&fake, &mut a);
+    for (client, fence) in [(&one, 1), (&one, 2), (&two, 1)] {
+        assert_eq!(a.ask(client, fence), Ok(None));
+    }
+}
+
+#[test]
+fn an_error_in_any_piece_is_the_jobs_and_nobody_elses() {
+    for bad in 1..=3 {
+        let fake = Fake::new();
+        let (mut a, bo) = start(&fake);
+        let [client, other] = clients(&mut a);
+        let job = a.fill_for(&client, bo, 0, 3 * PIECE_BYTES, 0).unwrap();
+        for piece in 1..=3 {
+            // Each is told by itself, and judged before the next one runs.
+            let status = if piece == bad { FAULT } else { 0 };
+            fake.finish(&a, 1 + piece);
+            a.timeline().interrupt(1 + piece, status, FENCE);
+            a.advance();
+        }
+        assert_eq!(a.ask(&client, job), Err(Error::Io), "piece {bad}");
+        a.attend().unwrap();
+        let next = a.fill_for(&client, bo, 0, 4, 0).unwrap();
+        let theirs = a.fill_for(&other, bo, 0, 4, 0).unwrap();
+        complete(&fake, &mut a);
+        assert_eq!(a.ask(&client, next), Ok(None));
+        assert_eq!(a.ask(&other, theirs), Ok(None));
+        assert_eq!(a.ask(&client, job), Err(Error::Io), "for ever");
+    }
+}
+
+#[test]
+fn a_clients_work_that_is_not_on_the_ring_goes_with_it_and_its_memory_with_the_ring() {
+    let fake = Fake::new();
+    let (mut a, _) = start(&fake);
+    let free = a.segments().map(|segment| segment.usage);
+    let [greedy, other] = clients(&mut a);
+    // One that the ring uses, and one that only a queued job uses.
+    let snoop = request(CreateFlags::READBACK, 2 * MIB);
+    let [used, queued] = [(); 2].map(|()| a.create_for(&greedy, &snoop).unwrap());
+    for _ in 0..RING_BYTES / MIB / 2 {
+        a.fill_for(&greedy, used, 0, 2 * MIB, 0).unwrap();
+    }
+    let newest = a.timeline().submitted();
+    a.copy_for(&greedy, queued, 0, used, 0, MIB).unwrap();
+    assert!(a.timeline().submitted() == newest && a.has_queued());
+    a.destroy(used).unwrap();
+    a.destroy(queued).unwrap();
+    a.close_client(greedy);
+    assert!(!a.has_queued());
+    let usage = |a: &Adapter<Fake>| a.segments().map(|segment| segment.usage);
+    assert_eq!(usage(&a)[2], free[2] + 2 * MIB, "the ring uses only one");
+    let theirs = a.create_for(&other, &snoop).unwrap();
+    let fence = a.fill_for(&other, theirs, 0, 4, 0).unwrap();
+    fake.complete(&a, newest - 1);
+    a.advance();
+    assert_eq!(a.timeline().submitted(), newest + 1, "the next on the ring");
+    complete(&fake, &mut a);
+    assert_eq!(a.ask(&other, fence), Ok(None));
+    a.destroy(theirs).unwrap();
+    assert_eq!(usage(&a), free);
+    fake.check(&a);
+}
+
+#[test]
+fn the_rest_of_a_large_job_goes_with_its_client() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let [client] = clients(&mut a);
+    a.fill_for(&client, bo, 0, 100 * MIB, 0).unwrap();
+    a.close_client(client);
+    let submitted = a.timeline().submitted();
+    complete(&fake, &mut a);
+    assert_eq!(a.timeline().submitted(), submitted);
+    a.destroy(bo).unwrap();
+    fake.check(&a);
+}
+
+#[test]
+fn a_buffer_that_outlives_its_client_is_cleared_all_the_same() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let [client] = clients(&mut a);
+    for _ in 0..3 {
+        a.fill_for(&client, bo, 0, PIECE_BYTES, 0).unwrap();
+    }
+    let visible = request(CreateFlags::GPU_MOSTLY, MIB);
+    let [held, gone] = [(); 2].map(|()| a.create_for(&client, &visible).unwrap());
+    assert_eq!(a.fault(held, 0), Err(Error::Busy), "its clearing is queued");
+    a.destroy(gone).unwrap();
+    a.close_client(client);
+    assert!(a.has_queued());
+    assert_eq!(a.fault(held, 0), Err(Error::Busy));
+    let before = a.timeline().submitted();
+    complete(&fake, &mut a);
+    assert_eq!(
+        a.timeline().submitted(),
+        before + 1,
+        "the clearing, no fill"
+    );
+    assert_eq!(a.fault(held, 0), Err(Error::Busy));
+    complete(&fake, &mut a);
+    assert!(a.fault(held, 0).is_ok());
+    fake.check(&a);
+}
+
+#[test]
+fn a_reset_ends_what_is_on_the_ring_and_the_rest_runs_after_it() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let [client] = clients(&mut a);
+    let jobs = [0; 4].map(|at| a.fill_for(&client, bo, at, 14 * MIB, 0).unwrap());
+    let visible = request(CreateFlags::GPU_MOSTLY, MIB);
+    let fresh = a.create_for(&client, &visible).unwrap();
+    a.resume().unwrap();
+    for _ in 0..4 {
+        complete(&fake, &mut a);
+    }
+    let ends = jobs.map(|job| a.ask(&client, job));
+    let cut = Err(Error::Canceled);
+    assert_eq!(ends, [cut, cut, Ok(None), Ok(None)]);
+    assert!(a.fault(fresh, 0).is_ok());
+    fake.check(&a);
+}
+
+#[test]
+fn a_clearing_that_a_reset_cut_in_the_middle_begins_anew() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    a.destroy(bo).unwrap();
+    let [client] = clients(&mut a);
+    let large = request(CreateFlags::GPU_ONLY, 100 * MIB);
+    let bo = a.create_for(&client, &large).unwrap();
+    fake.complete(&a, 2);
+    a.advance();
+    a.resume().unwrap();
+    let cut = a.timeline().completed();
+    while a.has_queued() {
+        complete(&fake, &mut a);
+    }
+    let pieces = (100 * MIB).div_ceil(PIECE_BYTES);
+    assert_eq!(a.timeline().submitted() - cut, pieces, "all of it");
+    complete(&fake, &mut a);
+    assert_eq!(a.ready_fence(bo), None);
+}
+
+#[test]
+fn the_drivers_own_work_does_not_pass_what_is_queued_for_a_buffer() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let [client] = clients(&mut a);
+    for _ in 0..3 {
+        a.fill_for(&client, bo, 0, 16 * MIB, 0).unwrap();
+    }
+    assert_eq!(a.fill(bo, 0, 4, 0), Err(Error::Busy));
+    complete(&fake, &mut a);
+    assert!(a.fill(bo, 0, 4, 0).is_ok());
+}
+
+#[test]
+fn a_gpu_that_is_lost_takes_no_more_and_says_so_of_what_is_queued() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let [client] = clients(&mut a);
+    let jobs = [0; 3].map(|at| a.fill_for(&client, bo, at, 16 * MIB, 0).unwrap());
+    a.timeline().mark_lost();
+    for job in jobs {
+        assert_eq!(a.ask(&client, job), Err(Error::Lost));
+    }
+    assert_eq!(a.fill_for(&client, bo, 0, 4, 0), Err(Error::Lost));
 }
 
 #[test]
@@ -89,19 +328,15 @@ fn buffers_that_end_while_the_gpu_works_are_not_searched_for() {
     const BUFFERS: u64 = 1000;
     let fake = Fake::new();
     let (mut a, busy) = start(&fake);
-    let request = CreateRequest {
-        bytes: 4096,
-        flags: CreateFlags::READBACK.0,
-        windows: &[],
-    };
-    let bos: Vec<_> = (0..BUFFERS).map(|_| a.create(&request).unwrap()).collect();
+    let readback = request(CreateFlags::READBACK, 4096);
+    let bos: Vec<_> = (0..BUFFERS).map(|_| a.create(&readback).unwrap()).collect();
     for bo in &bos[1..] {
         a.destroy(*bo).unwrap();
     }
     let fence = a.fill(bos[0], 0, 4, 0).unwrap();
     a.destroy(bos[0]).unwrap();
     for _ in 0..BUFFERS {
-        let bo = a.create(&request).unwrap();
+        let bo = a.create(&readback).unwrap();
         a.destroy(bo).unwrap();
     }
     let steps = a.memory.bos.steps.load(Ordering::Relaxed);

@@ -18,4 +18,5 @@ mod pool;
 mod ram;
 mod space;
 mod tables;
+mod turns;
 mod verdicts;
