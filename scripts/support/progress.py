@@ -94,6 +94,16 @@ class Progress:
         return START + UP * rows + CLEAR
 
 
+class Silent(Progress):
+    """Seconds alone: what is shown is the caller's."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def _write(self, text: str, ending: str, final: bool) -> None:
+        """Nothing."""
+
+
 def columns() -> int:
     """How wide the terminal is now."""
     try:

@@ -5,25 +5,41 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from ..building.setup import Prepared
 from ..cache import REPO
 from ..running import patience
 from ..running.console import MARK
+from .jobs import Job, kernel_option
+from .results import Result
 
 LIMIT_SECONDS = 300
 
 
-def checks(kernel: str) -> list[tuple[str, str]]:
-    """Names, each with what was wrong; empty when nothing was."""
+def jobs() -> list[Job]:
+    """Every check as a job."""
+    checks = {
+        "Ctrl-C ends everything that was started": interrupted,
+        "a killed server ends the run at once": server_killed,
+        "an illegal VRAM size is refused with the legal list": illegal_size,
+    }
     return [
-        ("Ctrl-C ends everything that was started", interrupted(kernel)),
-        ("a killed server ends the run at once", server_killed(kernel)),
-        ("an illegal VRAM size is refused with the legal list", illegal_size(kernel)),
+        Job(f"scripts/run: {name}", partial(tried, f"scripts/run: {name}", check), once=True)
+        for name, check in checks.items()
     ]
 
 
-def interrupted(kernel: str) -> str:
+def tried(
+    name: str, check: Callable[[list[str]], str], prepared: Prepared, _: Path
+) -> list[Result]:
+    """What was wrong with one check; nothing where it passes."""
+    return [Result("scripts/run", name, check(kernel_option(prepared)))]
+
+
+def interrupted(kernel: list[str]) -> str:
     """Interrupt a run as soon as its guest has come up."""
     # A shell's background job ignores Ctrl-C, and so would the run that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -43,7 +59,7 @@ def interrupted(kernel: str) -> str:
         return f"left behind: {left}" if left else ""
 
 
-def server_killed(kernel: str) -> str:
+def server_killed(kernel: list[str]) -> str:
     """Kill the server of a PCI function, without which QEMU and its guest would live on."""
     with tempfile.TemporaryDirectory(prefix="presil-test-", dir="/tmp") as scratch:
         run = start(kernel, Path(scratch), "--door", "vfio-user")
@@ -62,7 +78,7 @@ def server_killed(kernel: str) -> str:
     return ""
 
 
-def illegal_size(kernel: str) -> str:
+def illegal_size(kernel: list[str]) -> str:
     """A size that no chip and no door can have; it is refused before anything is fetched."""
     with tempfile.TemporaryDirectory(prefix="presil-test-", dir="/tmp") as scratch:
         nothing = {"PRESIL_CACHE": f"{scratch}/cache", "PRESIL_DEBIAN_MIRROR": "http://127.0.0.1:1"}
@@ -74,10 +90,10 @@ def illegal_size(kernel: str) -> str:
 
 
 def start(
-    kernel: str, scratch: Path, *arguments: str, **environment: str
+    kernel: list[str], scratch: Path, *arguments: str, **environment: str
 ) -> "subprocess.Popen[str]":
     """scripts/run with its sockets and logs in a directory of ours."""
-    command = [sys.executable, str(REPO / "scripts/run"), "--kernel", kernel]
+    command = [sys.executable, str(REPO / "scripts/run"), *kernel]
     return subprocess.Popen(
         [*command, "--keep-logs", str(scratch / "logs"), *arguments],
         env={**os.environ, "TMPDIR": str(scratch), **environment}, text=True,

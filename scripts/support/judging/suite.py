@@ -2,15 +2,16 @@
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..building.setup import Prepared
-from ..errors import Refused
-from ..progress import Progress
+from ..progress import Silent
 from ..running import session, vm
 from ..running.console import Transcript
 from ..running.session import Guest
 from . import lspci
+from .jobs import Job
 from .results import Result
 
 TAP_LINE = re.compile(r"^(not ok|ok) (\d+)\b(?: - )?(.*?)(?: # (SKIP|skip)\b\s*(.*))?$")
@@ -96,39 +97,33 @@ def on_the_pci_function() -> list[Case]:
     ]
 
 
+def jobs() -> list[Job]:
+    """Every case as a job."""
+    return [
+        Job(full_name(case), partial(tried, case),
+            long=case.guest.limit_seconds > session.GUEST_LIMIT_SECONDS)
+        for case in cases()
+    ]
+
+
 def full_name(case: Case) -> str:
-    """A case's name with its door: what is shown, and what `--case` looks for."""
+    """A case's name with its door."""
     return f"{case.guest.door}: {case.name}"
 
 
-def chosen(pattern: str) -> list[Case]:
-    """The cases whose full name has the pattern, a regular expression; all where it is empty."""
-    return [case for case in cases() if re.search(pattern, full_name(case))]
-
-
-def run(progress: Progress, prepared: Prepared, logs: Path, pattern: str = "") -> list[Result]:
-    """The chosen cases on one kernel."""
-    suite = prepared.versions["kernel"]
-    results = []
-    for case in progress.counted(chosen(pattern)):
-        name = full_name(case)
-        directory = logs / suite / re.sub(r"\W+", "-", name)
-        before = progress.seconds.get("guest", 0.0)
-        try:
-            outcome = session.run(progress, prepared, case.guest, directory)
-        except Refused as refusal:
-            results.append(Result(suite, name, problem=str(refusal)))
-            continue
-        seconds = progress.seconds.get("guest", 0.0) - before
-        problem = judge(case, outcome)
-        if case.lspci and not problem:
-            problem = lspci.difference(progress, outcome.transcript.all("config"))
-        if problem:
-            problem += f" (logs in {directory})"
-        results.append(Result(suite, name, problem, seconds=seconds))
-        if case.tap:
-            text = (directory / "console.log").read_text("utf-8")
-            results += tap_results(f"{suite}.{case.guest.door}", text)
+def tried(case: Case, prepared: Prepared, directory: Path) -> list[Result]:
+    """What came of a case, and of each of its guest's tests where those count."""
+    suite, progress = prepared.versions["kernel"], Silent()
+    outcome = session.run(progress, prepared, case.guest, directory)
+    problem = judge(case, outcome)
+    if case.lspci and not problem:
+        problem = lspci.difference(progress, outcome.transcript.all("config"))
+    if problem:
+        problem += f" (logs in {directory})"
+    results = [Result(suite, full_name(case), problem)]
+    if case.tap:
+        text = (directory / "console.log").read_text("utf-8")
+        results += tap_results(f"{suite}.{case.guest.door}", text)
     return results
 
 
