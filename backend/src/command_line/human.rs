@@ -28,7 +28,13 @@ const ORDER: &[&str] = &[
     "va",
     "pages",
     "target",
+    "level",
     "value",
+    "valid",
+    "segment",
+    "snoop",
+    "ns",
+    "addr",
     "bits",
     "register",
     "kind",
@@ -50,6 +56,7 @@ const ORDER: &[&str] = &[
 const LAST: &[&str] = &["waits_for", "meaning", "held", "facts"];
 /// Numbers that people know in hexadecimal.
 const HEX: &[&str] = &[
+    "addr",
     "base",
     "buffer",
     "client_status",
@@ -81,6 +88,11 @@ const SAID_BY_ANOTHER: &[(&str, &str)] = &[
     ("hex", "value"),
     ("started", "state"),
     ("in_operation", "state"),
+    ("l1", "entries"),
+    ("l2", "entries"),
+    ("l3", "entries"),
+    ("dtlb", "entries"),
+    ("utlb", "entries"),
 ];
 /// Bytes of VRAM in a line.
 const DUMPED: u64 = 16;
@@ -121,7 +133,11 @@ impl Page {
         if let Some((offset, hex)) = dump(members) {
             return self.dump(offset, hex, indent);
         }
-        let keys = ordered(members.keys());
+        let told = |key: &&String| {
+            let another = SAID_BY_ANOTHER.iter().find(|(one, _)| one == key);
+            another.is_none_or(|(_, by)| !members.contains_key(*by))
+        };
+        let keys = ordered(members.keys().filter(told));
         let is_short = |key: &&String| members.get(*key).is_some_and(is_scalar);
         let (short, long): (Vec<_>, Vec<_>) = keys.into_iter().partition(is_short);
         let (first, last): (Vec<_>, Vec<_>) =
@@ -445,6 +461,28 @@ mod tests {
         ];
         assert_eq!(text(&answer, 25), lines.join("\n") + "\n");
         assert!(text(&answer, 20).contains("head       0x10\n"));
+    }
+
+    #[test]
+    fn a_walk_is_its_decoded_entries_and_no_bare_numbers() {
+        let entry = |level: &str, page_bytes: Option<u64>| {
+            json!({ "level": level, "value": 265, "valid": true, "segment": "VRAM", "snoop": false,
+                    "ns": false, "addr": 65536, "page_bytes": page_bytes })
+        };
+        let answer = json!({ "l1": 265, "l2": null, "dtlb": null, "utlb": { "blit": 265 },
+            "target": "vram:0x10", "stale": [], "page_bytes": 4096,
+            "entries": [entry("L1", None), entry("L3", Some(4096))] });
+        let lines = [
+            "target      vram:0x10",
+            "stale       none",
+            "page bytes  4096",
+            "",
+            "entries:",
+            "  LEVEL  VALUE  VALID  SEGMENT  SNOOP  NS  ADDR     PAGE BYTES",
+            "  L1     0x109  yes    VRAM     no     no  0x10000  -",
+            "  L3     0x109  yes    VRAM     no     no  0x10000  4096",
+        ];
+        assert_eq!(text(&answer, 80), lines.join("\n") + "\n");
     }
 
     #[test]

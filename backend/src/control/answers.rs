@@ -9,6 +9,7 @@ use presil_device::WordUse;
 use serde_json::{Value, json};
 
 use crate::command_line::regs;
+use crate::control::entries;
 use crate::control::questions::{Answer, Refusal, none};
 use crate::control::tlb;
 use crate::service::server::{self, Served};
@@ -178,7 +179,9 @@ pub(crate) fn walk(served: &Served, words: &[&str]) -> Answer {
         let held: Vec<_> = gpu.tlb(Some(process_id), Some(va)).collect();
         (gpu.walk(process_id, va), held)
     })?;
+    let entries = entries::of(&walk);
     let mut answer = serde_json::to_value(walk)?;
+    answer["entries"] = serde_json::to_value(entries)?;
     answer["stale"] = tlb::stale(&held).into();
     Ok(answer)
 }

@@ -287,7 +287,15 @@ mod tests {
         });
         let fresh = ask(&questions, "tlb 0 0");
         assert_eq!((&fresh["pages"], &fresh["stale"]), (&json!(2), &json!(0)));
-        assert_eq!(ask(&questions, "walk 0 0x10")["stale"], json!([]));
+        let walk = ask(&questions, "walk 0 0x10");
+        assert_eq!(
+            (&walk["stale"], &walk["page_bytes"]),
+            (&json!([]), &json!(4096))
+        );
+        let levels = walk["entries"].as_array().unwrap();
+        let levels: Vec<_> = levels.iter().map(|entry| &entry["level"]).collect();
+        assert_eq!(levels, ["L1", "L2", "L3", "DTLB", "UTLB of ring fetch"]);
+        assert_eq!(walk["entries"][2]["addr"], 0x20000);
         put(0x11000, page(0x21).into_bits());
         let held = ask(&questions, "tlb")["held"].clone();
         let utlb = &held[1];

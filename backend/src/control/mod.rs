@@ -3,6 +3,7 @@
 pub(crate) mod answers;
 pub(crate) mod clients;
 pub mod conversation;
+pub(crate) mod entries;
 pub mod questions;
 pub(crate) mod rings;
 pub(crate) mod running;

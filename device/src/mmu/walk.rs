@@ -234,6 +234,9 @@ pub struct Walk {
     pub l2: Option<u32>,
     /// The L3 entry, if the L2 entry led to one; of a 64 KiB page, if it said so.
     pub l3: Option<u32>,
+    /// Bytes of the page that the last entry is of, valid or not: that of L3, or an L2
+    /// entry that maps one itself. `None` where the tables end before.
+    pub page_bytes: Option<u64>,
     /// Where the address leads, as text; `None` if nowhere.
     pub target: Option<String>,
     /// The L3 entry of this page in the shared TLB, valid or not, if its line is there.
@@ -271,6 +274,7 @@ impl Walk {
             l1: l1.into_bits(),
             l2: None,
             l3: None,
+            page_bytes: None,
             target: None,
             dtlb: None,
             utlb: BTreeMap::new(),
@@ -307,6 +311,7 @@ impl Walk {
             }
             Below::Leaf(first) => (first, 1 << 22),
         };
+        self.page_bytes = Some(page_bytes);
         page.valid().then_some((page, page_bytes))
     }
 }
