@@ -2,16 +2,10 @@
 
 use presil_uapi as uapi;
 
-const SEGMENTS: [&str; uapi::SEGMENTS] = [
-    "local-visible",
-    "local-invisible",
-    "pcie-snoop",
-    "pcie-unsnoop",
-];
-
 /// A segment's name.
 pub(crate) fn segment(index: u32) -> &'static str {
-    SEGMENTS.get(index as usize).copied().unwrap_or("unknown")
+    let names = uapi::SEGMENT_NAMES;
+    names.get(index as usize).copied().unwrap_or("unknown")
 }
 
 /// A bus's name.

@@ -9,6 +9,13 @@ pub const DRIVER_NAME: &str = "presil";
 
 /// Segments of the GPU's memory.
 pub const SEGMENTS: usize = 4;
+/// Their names, in the order of their numbers: what fdinfo and debugfs call them.
+pub const SEGMENT_NAMES: [&str; SEGMENTS] = [
+    "local-visible",
+    "local-invisible",
+    "pcie-snoop",
+    "pcie-unsnoop",
+];
 /// Most windows of one creation.
 pub const MAX_WINDOWS: usize = 8;
 
