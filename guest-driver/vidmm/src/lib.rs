@@ -17,6 +17,7 @@
 extern crate alloc;
 
 mod adapter;
+pub mod arena;
 pub mod bo;
 mod chip;
 mod engine;

@@ -46,7 +46,7 @@ impl BoId {
 
 /// Who a BO is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// An application; its contents start as zeros.
     Device,
     /// The driver itself; pinned, contents start undefined.

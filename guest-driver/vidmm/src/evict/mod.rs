@@ -1,3 +1,22 @@
 //! Making room: which memory is given up first, and how it is given up.
+//!
+//! [`Mm`] has the books of all buffers. One small lock lies around them; nobody
+//! waits, copies or asks the system for pages under it. What a buffer is made of
+//! changes only while its reservation is held. Nothing uses it yet but its tests.
+//!
+//! Not here yet: budgets of clients, bulk groups in use, promotion back to a better
+//! place, planned eviction, hibernation.
 
+#[cfg(test)]
+mod check;
+mod destroy;
 pub mod lru;
+mod mm;
+mod moves;
+mod place;
+mod touch;
+mod world;
+
+pub use mm::{Context, Info, Mm, State};
+pub use touch::Page;
+pub use world::{BlockOf, FenceOf, ReservationOf, Side, World};

@@ -13,6 +13,7 @@ mod fake;
 mod fences;
 mod init;
 mod lru;
+mod mm;
 mod page_vector;
 mod pool;
 mod ram;

@@ -1,0 +1,69 @@
+//! The invariants of the books, looked at by tests (section 23).
+
+use super::mm::Mm;
+use super::world::World;
+use crate::Error;
+use crate::arena::Id;
+use crate::bo::page_vector::PageVector;
+use crate::bo::pool::SmallLock;
+use crate::placement::{Extent, SegmentId};
+use std::collections::HashMap;
+
+impl<W: World + 'static> Mm<W> {
+    /// Where a buffer lies.
+    pub(crate) fn extents(&self, id: Id) -> Result<Vec<Extent>, Error> {
+        self.state.with(|state| {
+            let resource = state.objects.get(id)?.resource.as_ref();
+            Ok(resource.map_or(Vec::new(), |at| at.booking().extents().to_vec()))
+        })
+    }
+
+    /// Pages of RAM that buffers hold.
+    pub(crate) fn held_pages(&self) -> usize {
+        self.state.with(|state| {
+            let objects = state.objects.iter();
+            let vectors = objects.filter_map(|(_, object)| object.vector.as_ref());
+            vectors.map(PageVector::held).sum()
+        })
+    }
+
+    /// # Panics
+    /// When an invariant does not hold.
+    pub(crate) fn check(&self) {
+        self.state.with(|state| {
+            state.lru.check();
+            let mut used: HashMap<SegmentId, u64> = HashMap::new();
+            let mut taken: HashMap<SegmentId, Vec<Extent>> = HashMap::new();
+            let mut unevictable = 0;
+            let mut listed = 0;
+            for (id, object) in state.objects.iter() {
+                assert_eq!(object.entry.is_some(), object.resource.is_some());
+                assert_eq!(object.refs == 0, object.dying);
+                assert_eq!(object.dying, state.dying.contains(&id));
+                let Some(at) = &object.resource else { continue };
+                listed += 1;
+                let swapped = object.has() == crate::bo::page_vector::Has::Swapped;
+                unevictable += usize::from(object.pins > 0 || swapped);
+                *used.entry(at.segment()).or_default() += at.bytes();
+                taken
+                    .entry(at.segment())
+                    .or_default()
+                    .extend(at.booking().extents());
+                // A type without pages of RAM keeps none.
+                assert!(at.segment().uses_tt() || object.vector.is_none());
+                assert!(!at.segment().uses_tt() || object.vector.is_some(), "R-8.1");
+            }
+            assert_eq!(state.lru.unevictable(), unevictable);
+            let lengths = (0..SegmentId::COUNT).map(|t| state.lru.lengths(t).unwrap());
+            let evictable: usize = lengths.flatten().sum();
+            assert_eq!(evictable + unevictable, listed);
+            for segment in SegmentId::ALL.into_iter().chain([SegmentId::System]) {
+                let booked = used.get(&segment).copied().unwrap_or(0);
+                assert_eq!(state.manager(segment).usage(), booked, "{segment:?}");
+                let extents = taken.entry(segment).or_default();
+                extents.sort();
+                assert!(extents.windows(2).all(|pair| pair[0].end <= pair[1].first));
+            }
+        });
+    }
+}

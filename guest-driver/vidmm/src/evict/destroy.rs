@@ -1,0 +1,181 @@
+//! The end of a buffer (section 17).
+
+use super::mm::{Mm, Parts};
+use super::world::World;
+use crate::Error;
+use crate::arena::Id;
+use crate::bo::pool::SmallLock;
+use crate::placement::SegmentId;
+use crate::platform::Patience;
+use crate::sync::{Caller, Primitives, Usage};
+
+/// How long a release waits for a buffer whose fences it cannot keep (section 3).
+const LAST_RESORT_NS: u64 = 30_000_000_000;
+
+impl<W: World + 'static> Mm<W> {
+    /// Takes another reference.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a buffer that is gone or going.
+    pub fn hold(&self, id: Id) -> Result<(), Error> {
+        self.state.with(|state| {
+            let object = state.objects.get_mut(id)?;
+            if object.dying {
+                return Err(Error::NotFound);
+            }
+            object.refs = object.refs.checked_add(1).ok_or(Error::NoMemory)?;
+            Ok(())
+        })
+    }
+
+    /// Gives a reference back. With the last one an idle buffer's memory is free when
+    /// this returns; a busy one's is when [`Self::reap`] finds it idle, or
+    /// when somebody needs the room. The caller holds no reservation.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn release(&self, id: Id) -> Result<(), Error> {
+        let last = self.state.with(|state| {
+            let object = state.objects.get_mut(id)?;
+            if object.dying {
+                return Err(Error::NotFound);
+            }
+            object.refs = object.refs.saturating_sub(1);
+            if object.refs > 0 {
+                return Ok(None);
+            }
+            Ok(Some((object.own.clone(), object.reservation.clone())))
+        })?;
+        let Some((own, reservation)) = last else {
+            return Ok(());
+        };
+        self.world.unmap_user(id);
+        let sync = self.world.sync();
+        let shared = !sync.same(&own, &reservation);
+        let mut caller = Caller::enter(sync);
+        // Who holds it has it in hand; then it dies later.
+        let mut guard = caller.try_lock(&own).ok();
+        let individual = match guard.as_mut().filter(|_| shared) {
+            // Its own fences from now on; without memory for them it has to be idle.
+            Some(guard) => guard.take_fences_of(&reservation).or_else(|_| {
+                let deadline = self.world.after(LAST_RESORT_NS);
+                sync.wait_idle(&reservation, Usage::Bookkeep, Patience::Patient, deadline)
+            }),
+            None => Ok(()),
+        };
+        let (reservation, mine) = match individual {
+            Ok(()) => (own.clone(), guard.as_ref()),
+            Err(_) => (reservation, None),
+        };
+        let idle = mine.is_some_and(|guard| guard.is_idle(Usage::Bookkeep));
+        self.state.with(|state| {
+            let object = state.objects.get_mut(id)?;
+            object.dying = true;
+            object.pins = 0;
+            object.reservation = reservation;
+            state.dying.push(id);
+            state.relink(id)
+        })?;
+        if idle {
+            self.destroy(id);
+        }
+        Ok(())
+    }
+
+    /// Frees the memory of those that are gone and that nobody uses any more.
+    pub fn reap(&self) {
+        let mut at = 0;
+        loop {
+            let next = self.state.with(|state| {
+                let id = *state.dying.get(at)?;
+                let object = state.objects.get(id).ok();
+                Some((id, object.map(|object| object.reservation.clone())))
+            });
+            let Some((id, reservation)) = next else {
+                return;
+            };
+            at += 1;
+            let Some(reservation) = reservation else {
+                continue;
+            };
+            let mut caller = Caller::enter(self.world.sync());
+            if let Ok(guard) = caller.try_lock(&reservation)
+                && guard.is_idle(Usage::Bookkeep)
+            {
+                self.destroy(id);
+                at -= 1;
+            }
+        }
+    }
+
+    /// Buffers that are gone and whose memory is not free yet.
+    pub fn dying(&self) -> usize {
+        self.state.with(|state| state.dying.len())
+    }
+
+    /// Buffers, those that are dying included.
+    pub fn len(&self) -> usize {
+        self.state.with(|state| state.objects.len())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A buffer that was never handed out, or that nobody uses and whose reservation
+    /// is held: its memory is free afterwards.
+    pub(super) fn destroy(&self, id: Id) {
+        let Ok(mut parts) = self.take(id) else {
+            return;
+        };
+        self.unbind(&mut parts);
+        if let Some(vector) = &mut parts.vector {
+            // It is bound no more.
+            let _ = vector.unpopulate(self.world.ram());
+        }
+        let Parts { resource, .. } = parts;
+        self.state.with(|state| {
+            if let Some(resource) = resource {
+                state.free(resource, None);
+            }
+            state.dying.retain(|dying| *dying != id);
+            // Without a resource it leaves its list.
+            let _ = state.relink(id);
+            state.objects.remove(id);
+        });
+    }
+
+    /// A buffer that could not be placed.
+    pub(super) fn discard(&self, id: Id) {
+        let idle = self
+            .reservation(id)
+            .is_ok_and(|reservation| self.world.sync().is_idle(&reservation, Usage::Bookkeep));
+        if idle {
+            self.destroy(id);
+            return;
+        }
+        self.state.with(|state| {
+            if let Ok(object) = state.objects.get_mut(id) {
+                (object.refs, object.dying) = (0, true);
+                state.dying.push(id);
+            }
+        });
+    }
+
+    /// Everything is back: no buffer, no page booked.
+    ///
+    /// # Errors
+    /// The bytes that are still booked in each memory type.
+    pub fn fini(self) -> Result<(), [u64; SegmentId::COUNT]> {
+        self.reap();
+        let mut types = [SegmentId::System; SegmentId::COUNT];
+        types[..4].copy_from_slice(&SegmentId::ALL);
+        let left = types.map(|segment| self.usage(segment));
+        if left.iter().all(|bytes| *bytes == 0) && self.is_empty() {
+            Ok(())
+        } else {
+            Err(left)
+        }
+    }
+}

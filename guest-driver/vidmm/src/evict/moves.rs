@@ -1,0 +1,355 @@
+//! Moving contents (section 12).
+
+use super::mm::{Context, Mark, Mm, Parts, latest};
+use super::world::{FenceOf, ReservationOf, Side, World};
+use crate::Error;
+use crate::arena::Id;
+use crate::bo::Kind;
+use crate::bo::page_vector::{Has, PageVector};
+use crate::bo::pool::SmallLock;
+use crate::placement::{Flags, Pass, Place, Resource, SegmentId};
+use crate::sync::{Caller, Guard, LockSet, Locked, Usage};
+
+/// How contents come from one place to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// There are none, or the pages of RAM stay what they are.
+    Null,
+    /// There are none, and somebody may look: local memory is cleared.
+    Clear,
+    /// The copy engine.
+    Copy,
+}
+
+impl<W: World + 'static> Mm<W> {
+    /// Moves a buffer, which the set holds and which has a fence slot, to a range that
+    /// is booked for it, over a stop where one is needed (12.3).
+    ///
+    /// # Errors
+    /// As [`Self::validate`]; the range is given back.
+    pub(super) fn move_to(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        id: Id,
+        new: Resource<Mark<W>>,
+        ctx: &mut Context,
+    ) -> Result<(), Error> {
+        let info = self.info(id)?;
+        let hop = self.stop(id, new.segment());
+        let reservation = self.reservation(id)?;
+        let moved = hop.and_then(|hop| {
+            let Some(hop) = hop else {
+                return Ok(());
+            };
+            let place = [Place::anywhere(hop, Flags::TEMPORARY)];
+            let booked = match self.book(set, id, &place, Pass::Free, ctx) {
+                Err(Error::NoSpace) => self.book(set, id, &place, Pass::Evict, ctx),
+                other => other,
+            };
+            let held = set.get(&reservation).ok_or(Error::Invalid)?;
+            held.reserve_slots(1)?;
+            self.move_once(held, id, booked?, ctx)?;
+            ctx.moved_pages += info.pages;
+            held.reserve_slots(1)
+        });
+        if let Err(error) = moved {
+            self.state.with(|state| state.unbook(new));
+            return Err(error);
+        }
+        let held = set.get(&reservation).ok_or(Error::Invalid)?;
+        self.move_once(held, id, new, ctx)?;
+        ctx.moved_pages += info.pages;
+        Ok(())
+    }
+
+    /// The stop that a buffer's contents must make on their way.
+    fn stop(&self, id: Id, to: SegmentId) -> Result<Option<SegmentId>, Error> {
+        self.state.with(|state| {
+            let object = state.objects.get(id)?;
+            let from = object.segment();
+            let contents = match from {
+                Some(from) if from.uses_tt() => object.has() != Has::Nothing,
+                Some(_) => true,
+                None => false,
+            };
+            let from = from.filter(|_| contents);
+            let asked = from.and_then(|from| self.world.hop(from, to));
+            // Of the two PCIe types, only one can have its pages.
+            Ok(asked.map(|_| object.info.pcie()))
+        })
+    }
+
+    /// One move. What can fail comes before anything has changed.
+    fn move_once(
+        &self,
+        held: &mut Locked<'_, W::Sync>,
+        id: Id,
+        new: Resource<Mark<W>>,
+        ctx: &mut Context,
+    ) -> Result<(), Error> {
+        let prepared = Ghost::prepare(self);
+        let ghost = match prepared {
+            Ok(ghost) => ghost,
+            Err(error) => {
+                self.state.with(|state| state.unbook(new));
+                return Err(error);
+            }
+        };
+        self.world.unmap_user(id);
+        let mut parts = self.take(id)?;
+        let moved = self.transfer(held, &mut parts, &new, ctx);
+        let mut left = Parts {
+            info: parts.info,
+            resource: None,
+            vector: None,
+        };
+        let result = match moved {
+            Ok(fence) => {
+                left.resource = parts.resource.replace(new);
+                if !parts
+                    .resource
+                    .as_ref()
+                    .is_some_and(|r| r.segment().uses_tt())
+                {
+                    // A buffer in local memory keeps no pages.
+                    left.vector = parts.vector.take();
+                }
+                self.leave_behind(ghost, left, fence)
+            }
+            Err(error) => {
+                self.state.with(|state| state.unbook(new));
+                ghost.cancel(self);
+                Err(error)
+            }
+        };
+        self.put(id, parts)?;
+        result
+    }
+
+    /// Brings contents over, or begins to: the fence of the copy, if there is one.
+    fn transfer(
+        &self,
+        held: &mut Locked<'_, W::Sync>,
+        parts: &mut Parts<W>,
+        new: &Resource<Mark<W>>,
+        ctx: &Context,
+    ) -> Result<Option<FenceOf<W>>, Error> {
+        let to = new.segment();
+        let from = parts.resource.as_ref().map(Resource::segment);
+        let from_pages = from.is_some_and(SegmentId::uses_tt);
+        let has = parts.vector.as_ref().map_or(Has::Nothing, PageVector::has);
+        let copies = match from {
+            // From one PCIe type to SYSTEM and back, pages stay what they are.
+            Some(_) if from_pages => !to.uses_tt() && has != Has::Nothing,
+            Some(_) => true,
+            None => false,
+        };
+        let way = if copies {
+            Way::Copy
+        } else if !to.uses_tt() && parts.info.kind == Kind::Device {
+            Way::Clear
+        } else {
+            Way::Null
+        };
+        let fence = match way {
+            Way::Null => {
+                // Entries that point at the pages go, once nobody uses them.
+                if has == Has::BoundPages {
+                    Self::idle(held, Usage::Bookkeep, ctx)?;
+                    self.unbind(parts);
+                }
+                if to.uses_tt() && parts.vector.is_none() {
+                    let zero = parts.info.kind == Kind::Device;
+                    parts.vector = Some(PageVector::new(parts.info.shape()?, zero));
+                }
+                latest(new).map(|mark| mark.fence).filter(|_| !to.uses_tt())
+            }
+            Way::Clear => {
+                let dirty = Side {
+                    segment: to,
+                    extents: new.booking().dirty(),
+                    pages: None,
+                };
+                if dirty.extents.is_empty() {
+                    latest(new).map(|mark| mark.fence)
+                } else {
+                    Some(self.world.clear(&dirty)?)
+                }
+            }
+            Way::Copy => Some(self.copy(held, parts, new)?),
+        };
+        if let Some(fence) = &fence {
+            held.add(fence, Usage::Kernel)?;
+        }
+        Ok(fence)
+    }
+
+    fn copy(
+        &self,
+        held: &Locked<'_, W::Sync>,
+        parts: &mut Parts<W>,
+        new: &Resource<Mark<W>>,
+    ) -> Result<FenceOf<W>, Error> {
+        let old = parts.resource.as_ref().ok_or(Error::Invalid)?;
+        let mut fresh = None;
+        if new.segment().uses_tt() {
+            let mut vector = PageVector::new(parts.info.shape()?, false);
+            vector.populate(self.world.ram())?;
+            if let Err(error) = self.bind(new, &mut vector) {
+                // They were never bound.
+                let _ = vector.unpopulate(self.world.ram());
+                return Err(error);
+            }
+            fresh = Some(vector);
+        } else if let Some(vector) = &mut parts.vector {
+            vector.populate(self.world.ram())?;
+            self.bind(old, vector)?;
+        }
+        let from = Side {
+            segment: old.segment(),
+            extents: old.booking().extents(),
+            pages: parts.vector.as_ref(),
+        };
+        let to = Side {
+            segment: new.segment(),
+            extents: new.booking().extents(),
+            pages: fresh.as_ref(),
+        };
+        let fence = self.world.copy(held.reservation(), &from, &to);
+        match (fence, fresh) {
+            (Ok(fence), fresh) => {
+                if fresh.is_some() {
+                    parts.vector = fresh;
+                }
+                Ok(fence)
+            }
+            (Err(error), Some(mut vector)) => {
+                self.world.unbind(new.segment(), new.booking().extents());
+                vector.unbound();
+                let _ = vector.unpopulate(self.world.ram());
+                Err(error)
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Makes the GART point at populated pages, if it does not.
+    pub(super) fn bind(
+        &self,
+        at: &Resource<Mark<W>>,
+        vector: &mut PageVector<super::world::BlockOf<W>>,
+    ) -> Result<(), Error> {
+        if vector.has() == Has::Pages {
+            self.world
+                .bind(at.segment(), at.booking().extents(), vector)?;
+            vector.bound()?;
+        }
+        Ok(())
+    }
+
+    /// Makes it point nowhere. Nobody uses the buffer.
+    pub(super) fn unbind(&self, parts: &mut Parts<W>) {
+        if let (Some(at), Some(vector)) = (&parts.resource, &mut parts.vector)
+            && vector.has() == Has::BoundPages
+        {
+            self.world.unbind(at.segment(), at.booking().extents());
+            vector.unbound();
+        }
+    }
+
+    /// What a buffer has left behind is free for others when the copy has ended.
+    fn leave_behind(
+        &self,
+        ghost: Ghost<'_, W>,
+        left: Parts<W>,
+        fence: Option<FenceOf<W>>,
+    ) -> Result<(), Error> {
+        match (left, fence) {
+            // Pages go back when the GPU has read them.
+            (
+                left @ Parts {
+                    vector: Some(_), ..
+                },
+                Some(fence),
+            ) => ghost.haunt(self, left, &fence),
+            (mut left, fence) => {
+                ghost.cancel(self);
+                self.unbind(&mut left);
+                if let Some(mut vector) = left.vector {
+                    vector.unpopulate(self.world.ram())?;
+                }
+                if let Some(old) = left.resource {
+                    // Ranges of the GART have no contents that a copy reads.
+                    let fence = fence.filter(|_| !old.segment().uses_tt());
+                    let mark = fence.map(|fence| Mark::new(&self.world, &fence));
+                    self.state.with(|state| state.free(old, mark));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until a buffer that is held is idle, if that is allowed.
+    pub(super) fn idle(
+        held: &Locked<'_, W::Sync>,
+        usage: Usage,
+        ctx: &Context,
+    ) -> Result<(), Error> {
+        if ctx.no_wait && !held.is_idle(usage) {
+            return Err(Error::Busy);
+        }
+        match held.wait_idle(usage, ctx.patience, ctx.deadline) {
+            Err(Error::TimedOut) => Err(Error::Busy),
+            other => other,
+        }
+    }
+}
+
+/// A nameless object that carries what a buffer has left behind until a fence has
+/// ended (12.4). Everything it needs is there before the move begins.
+struct Ghost<'a, W: World> {
+    id: Id,
+    caller: Caller<'a, W::Sync>,
+    reservation: ReservationOf<W>,
+}
+
+impl<'a, W: World + 'static> Ghost<'a, W> {
+    fn prepare(mm: &'a Mm<W>) -> Result<Self, Error> {
+        let info = super::mm::Info {
+            kind: Kind::Kernel,
+            pages: 1,
+            align: 1,
+            caching: crate::platform::Caching::Cached,
+            priority: 0,
+        };
+        let id = mm.new_object(&info, None)?;
+        let reservation = mm.reservation(id)?;
+        Ok(Self {
+            id,
+            caller: Caller::enter(mm.world.sync()),
+            reservation,
+        })
+    }
+
+    fn haunt(mut self, mm: &Mm<W>, left: Parts<W>, fence: &FenceOf<W>) -> Result<(), Error> {
+        let mut held: Guard<'_, W::Sync> = self.caller.try_lock(&self.reservation)?;
+        held.reserve_slots(1)?;
+        held.add(fence, Usage::Bookkeep)?;
+        drop(held);
+        mm.state.with(|state| {
+            let object = state.objects.get_mut(self.id)?;
+            object.info = left.info;
+            (object.refs, object.dying) = (0, true);
+            object.resource = left.resource;
+            object.vector = left.vector;
+            state.dying.push(self.id);
+            // Without memory for its place on a list it is not found there, only later.
+            let _ = state.relink(self.id);
+            Ok(())
+        })
+    }
+
+    fn cancel(self, mm: &Mm<W>) {
+        mm.state.with(|state| state.objects.remove(self.id));
+    }
+}

@@ -1,0 +1,342 @@
+//! Finding a place for a buffer, and evicting others for it (section 11).
+
+use super::mm::{Context, Info, Mark, Mm};
+use super::world::{ReservationOf, World};
+use crate::Error;
+use crate::arena::Id;
+use crate::bo::pool::SmallLock;
+use crate::placement::{Flags, Pass, Place, Resource, SegmentId, good_enough};
+use crate::sync::{LockSet, Primitives, Usage};
+
+/// Where a buffer that has to leave may go, in order; the first `usize` count.
+type Exits = ([Place; SegmentId::COUNT], usize);
+
+impl<W: World + 'static> Mm<W> {
+    /// A new buffer at one of these places. Its reservation, or `shared`, which the
+    /// caller's set must hold, is held by the set afterwards; one reference is the
+    /// caller's. Without places it has no memory yet.
+    ///
+    /// # Errors
+    /// As [`Self::validate`]; the buffer is gone then.
+    pub fn create(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        info: &Info,
+        shared: Option<&ReservationOf<W>>,
+        placement: &[Place],
+        ctx: &mut Context,
+    ) -> Result<Id, Error> {
+        let id = self.new_object(info, shared)?;
+        let placed = self.reservation(id).and_then(|reservation| {
+            set.lock(&reservation, 1)?;
+            if placement.is_empty() {
+                return Ok(());
+            }
+            self.validate(set, id, placement, ctx)
+        });
+        match placed {
+            Ok(()) => Ok(id),
+            Err(error) => {
+                self.discard(id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes sure that a buffer is at one of these places, evicting others if it must
+    /// (11.3). The set holds its reservation.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`] when there is no room, not even by evicting;
+    /// [`Error::Busy`] when there would be after a wait that is not allowed or too
+    /// long; [`Error::Invalid`] for a pinned buffer that would have to move, and for
+    /// places its pages cannot be in; [`Error::Deadlock`] to be handed up to
+    /// [`LockSet::run`]; [`Error::Interrupted`]. The buffer is where it was, or at a
+    /// stop on its way, with its contents.
+    pub fn validate(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        id: Id,
+        placement: &[Place],
+        ctx: &mut Context,
+    ) -> Result<(), Error> {
+        let info = self.info(id)?;
+        let reservation = self.reservation(id)?;
+        let held = set.get(&reservation).ok_or(Error::Invalid)?;
+        let reachable = |place: &Place| match place.segment {
+            SegmentId::PcieSnoop | SegmentId::PcieUnsnoop => place.segment == info.pcie(),
+            _ => true,
+        };
+        if placement.is_empty() || !placement.iter().all(reachable) {
+            return Err(Error::Invalid);
+        }
+        let (pinned, fits) = self.fits(id, placement)?;
+        if fits[0] || (pinned && fits[1]) {
+            return Ok(());
+        }
+        if pinned {
+            return Err(Error::Invalid);
+        }
+        held.reserve_slots(1)?;
+        match self.book(set, id, placement, Pass::Free, ctx) {
+            Err(Error::NoSpace) => {}
+            booked => return self.move_to(set, id, booked?, ctx),
+        }
+        // A place to fall back to is good enough where the first pass found none.
+        if fits[1] {
+            return Ok(());
+        }
+        match self.book(set, id, placement, Pass::Evict, ctx) {
+            Err(Error::NoSpace) => Err(Error::NoMemory),
+            booked => self.move_to(set, id, booked?, ctx),
+        }
+    }
+
+    /// Whether it is pinned, and whether it may stay in the first and second pass.
+    fn fits(&self, id: Id, placement: &[Place]) -> Result<(bool, [bool; 2]), Error> {
+        self.state.with(|state| {
+            let object = state.objects.get_mut(id)?;
+            let pinned = object.pins > 0;
+            // Out of the books for a moment, so that its manager can be asked.
+            let Some(resource) = object.resource.take() else {
+                return Ok((pinned, [false; 2]));
+            };
+            let manager = &*state.manager(resource.segment());
+            let passes = [Pass::Free, Pass::Evict];
+            let fits = passes.map(|pass| good_enough(manager, &resource, placement, pass));
+            state.objects.get_mut(id)?.resource = Some(resource);
+            Ok((pinned, fits))
+        })
+    }
+
+    /// Books a range at the first place that has room (11.1).
+    pub(super) fn book(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        id: Id,
+        placement: &[Place],
+        pass: Pass,
+        ctx: &mut Context,
+    ) -> Result<Resource<Mark<W>>, Error> {
+        let request = self.info(id)?.request();
+        let mut none = Error::NoSpace;
+        for place in placement.iter().filter(|place| place.flags.counts_in(pass)) {
+            let booked = self
+                .state
+                .with(|state| state.book(&self.world, &request, place));
+            let booked = match booked {
+                Err(Error::NoSpace)
+                    if pass == Pass::Evict && place.segment != SegmentId::System =>
+                {
+                    match self.evict_and_book(set, id, place, ctx) {
+                        // Somebody is in the way who may be gone soon (D-1).
+                        Err(Error::Busy) => {
+                            none = Error::Busy;
+                            continue;
+                        }
+                        Err(Error::NoSpace) => continue,
+                        other => other?,
+                    }
+                }
+                Err(Error::NoSpace | Error::NeverFits) => continue,
+                other => other?,
+            };
+            let pending = |mark: &Mark<W>| self.world.sync().result(&mark.fence).is_none();
+            if ctx.no_wait && booked.booking().fences().iter().any(pending) {
+                self.state.with(|state| state.unbook(booked));
+                none = Error::Busy;
+                continue;
+            }
+            return Ok(booked);
+        }
+        Err(none)
+    }
+
+    /// Evicts from a place, least recently used first, until there is room (11.4).
+    fn evict_and_book(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        id: Id,
+        place: &Place,
+        ctx: &mut Context,
+    ) -> Result<Resource<Mark<W>>, Error> {
+        // The first walk takes what is free. Each later one waits for one lock at its
+        // end, as long as the one before made somebody leave.
+        let mut may_wait = false;
+        loop {
+            let (mut progress, mut busy) = (false, false);
+            let mut contended = None;
+            let cursor = self
+                .state
+                .with(|state| state.lru.walk(place.segment as usize))?;
+            let walked = loop {
+                let next = self.state.with(|state| state.lru.next(cursor));
+                let (victim, waits) = match (next, contended.take()) {
+                    (Some((_, victim)), kept) => {
+                        contended = kept;
+                        (victim, false)
+                    }
+                    (None, Some(victim)) if may_wait && !ctx.no_wait => (victim, true),
+                    (None, _) => break Ok(None),
+                };
+                match self.evict_one(set, id, victim, place, waits, ctx) {
+                    Ok(()) => progress = true,
+                    Err(Error::Busy) => {
+                        busy = true;
+                        if !waits {
+                            contended.get_or_insert(victim);
+                        }
+                        continue;
+                    }
+                    Err(Error::Already | Error::NoSpace | Error::NotFound) => continue,
+                    Err(error) => break Err(error),
+                }
+                let request = self.info(id)?.request();
+                let booked = self
+                    .state
+                    .with(|state| state.book(&self.world, &request, place));
+                match booked {
+                    Err(Error::NoSpace) => {}
+                    other => break other.map(Some),
+                }
+            };
+            self.state.with(|state| state.lru.end(cursor));
+            if let Some(booked) = walked? {
+                return Ok(booked);
+            }
+            if ctx.no_wait || (may_wait && !progress) {
+                return Err(if busy { Error::Busy } else { Error::NoSpace });
+            }
+            may_wait = true;
+        }
+    }
+
+    /// Makes one buffer leave, if that may help.
+    fn evict_one(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        evictor: Id,
+        victim: Id,
+        place: &Place,
+        waits: bool,
+        ctx: &mut Context,
+    ) -> Result<(), Error> {
+        if victim == evictor {
+            return Err(Error::Already);
+        }
+        let reservation = self.valuable(victim, place)?;
+        // Who lives stays until this is done; who dies goes only with its lock held.
+        let kept = self.hold(victim).is_ok();
+        let left = set.victim(&reservation, waits).and_then(|mut lock| {
+            // It may have changed while nobody held it.
+            self.valuable(victim, place)?;
+            if kept {
+                return self.evict(lock.set(), victim, ctx);
+            }
+            let held = lock.locked().ok_or(Error::Busy)?;
+            Self::idle(held, Usage::Bookkeep, ctx)?;
+            self.destroy(victim);
+            Ok(())
+        });
+        if kept {
+            self.release(victim)?;
+        }
+        left
+    }
+
+    /// The reservation of a buffer whose leaving could help a request for a place;
+    /// [`Error::NotFound`] if it could not.
+    fn valuable(&self, victim: Id, place: &Place) -> Result<ReservationOf<W>, Error> {
+        self.state.with(|state| {
+            let object = state.objects.get_mut(victim)?;
+            let reservation = object.reservation.clone();
+            if object.pins > 0 || object.segment() != Some(place.segment) {
+                return Err(Error::NotFound);
+            }
+            let resource = object.resource.take().ok_or(Error::NotFound)?;
+            let helps = state
+                .manager(place.segment)
+                .intersects(&resource, Some(place));
+            state.objects.get_mut(victim)?.resource = Some(resource);
+            helps.then_some(reservation).ok_or(Error::NotFound)
+        })
+    }
+
+    /// Makes a buffer leave its memory type. The set holds it.
+    ///
+    /// # Errors
+    /// As [`Self::validate`]; it is where it was.
+    pub(super) fn evict(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        id: Id,
+        ctx: &mut Context,
+    ) -> Result<(), Error> {
+        let info = self.info(id)?;
+        let from = self.segment(id)?.ok_or(Error::Busy)?;
+        let (exits, count) = exits(from, &info);
+        let exits = &exits[..count];
+        let reservation = self.reservation(id)?;
+        let held = set.get(&reservation).ok_or(Error::Invalid)?;
+        held.reserve_slots(1)?;
+        let booked = match self.book(set, id, exits, Pass::Free, ctx) {
+            Err(Error::NoSpace) => self.book(set, id, exits, Pass::Evict, ctx),
+            other => other,
+        };
+        self.move_to(set, id, booked?, ctx)?;
+        ctx.evicted += 1;
+        Ok(())
+    }
+
+    /// Pins a buffer where it is; pins nest. The set holds it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is nowhere, or not held.
+    pub fn pin(&self, set: &mut LockSet<'_, W::Sync>, id: Id) -> Result<(), Error> {
+        self.change_pins(set, id, |pins| pins.checked_add(1))
+    }
+
+    /// Takes a pin back.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is not pinned, or not held.
+    pub fn unpin(&self, set: &mut LockSet<'_, W::Sync>, id: Id) -> Result<(), Error> {
+        self.change_pins(set, id, |pins| pins.checked_sub(1))
+    }
+
+    fn change_pins(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        id: Id,
+        change: impl FnOnce(u32) -> Option<u32>,
+    ) -> Result<(), Error> {
+        let reservation = self.reservation(id)?;
+        set.get(&reservation).ok_or(Error::Invalid)?;
+        self.state.with(|state| {
+            let object = state.objects.get_mut(id)?;
+            let placed = object.resource.is_some();
+            let pins = change(object.pins).filter(|_| placed);
+            let before = core::mem::replace(&mut object.pins, pins.ok_or(Error::Invalid)?);
+            let crossed = (before == 0) != (object.pins == 0);
+            if crossed { state.relink(id) } else { Ok(()) }
+        })
+    }
+}
+
+/// Where a buffer that has to leave may go: what its memory type leads to, and of the
+/// PCIe types the one of its pages' mode.
+fn exits(from: SegmentId, info: &Info) -> Exits {
+    let mut exits = [Place::anywhere(SegmentId::System, Flags::NONE); SegmentId::COUNT];
+    let mut count = 0;
+    let other = match info.pcie() {
+        SegmentId::PcieSnoop => SegmentId::PcieUnsnoop,
+        _ => SegmentId::PcieSnoop,
+    };
+    for to in from.evict_to().iter().filter(|to| **to != other) {
+        if let Some(exit) = exits.get_mut(count) {
+            *exit = Place::anywhere(*to, Flags::NONE);
+            count += 1;
+        }
+    }
+    (exits, count)
+}

@@ -1,0 +1,90 @@
+//! What the manager asks the driver for.
+
+use crate::Error;
+use crate::bo::page_vector::{PageVector, Ram};
+use crate::bo::pool::SmallLock;
+use crate::placement::{Extent, SegmentId};
+use crate::sync::{Deadline, Primitives};
+
+/// A fence of this driver.
+pub type FenceOf<W> = <<W as World>::Sync as Primitives>::Fence;
+/// A reservation of this driver.
+pub type ReservationOf<W> = <<W as World>::Sync as Primitives>::Reservation;
+/// A block of RAM of this driver.
+pub type BlockOf<W> = <<W as World>::Ram as Ram>::Block;
+
+/// Where contents are, as a copy engine finds them.
+#[derive(Debug)]
+pub struct Side<'a, B> {
+    /// The memory type.
+    pub segment: SegmentId,
+    /// Its pages, in order.
+    pub extents: &'a [Extent],
+    /// The RAM behind them; none in local memory. The GART points at it.
+    pub pages: Option<&'a PageVector<B>>,
+}
+
+/// The driver's half. Its calls are made with the reservation of the buffer held
+/// and no other lock.
+pub trait World: Sized {
+    /// Locks, fences and waits.
+    type Sync: Primitives;
+    /// Pages of RAM.
+    type Ram: Ram;
+    /// The lock around the manager's books. Memory may be allocated under it, but
+    /// not in a way that makes the system ask this manager for some.
+    type Lock<T>: SmallLock<T>;
+
+    /// Locks, fences and waits.
+    fn sync(&self) -> &Self::Sync;
+
+    /// Pages of RAM.
+    fn ram(&self) -> &Self::Ram;
+
+    /// Such a lock around a value.
+    fn lock<T>(&self, value: T) -> Self::Lock<T>;
+
+    /// The point in time that is so many nanoseconds away.
+    fn after(&self, ns: u64) -> Deadline;
+
+    /// A stop that contents must make between two memory types, because the copy
+    /// engine does not reach one from the other (12.3).
+    fn hop(&self, from: SegmentId, to: SegmentId) -> Option<SegmentId>;
+
+    /// Copies pages, after all work on the buffer (`reservation`). What may fail is
+    /// done before anything is copied. The fences of copies and clears are of one
+    /// context: they end in the order in which they were begun.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`], [`Error::Busy`], [`Error::Lost`].
+    fn copy(
+        &self,
+        reservation: &ReservationOf<Self>,
+        from: &Side<'_, BlockOf<Self>>,
+        to: &Side<'_, BlockOf<Self>>,
+    ) -> Result<FenceOf<Self>, Error>;
+
+    /// Fills pages of local memory with zeros, as [`Self::copy`] copies.
+    ///
+    /// # Errors
+    /// As [`Self::copy`].
+    fn clear(&self, to: &Side<'_, BlockOf<Self>>) -> Result<FenceOf<Self>, Error>;
+
+    /// Makes the GART point at the pages; done when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Fault`], [`Error::Lost`]; the entries lead nowhere then.
+    fn bind(
+        &self,
+        segment: SegmentId,
+        extents: &[Extent],
+        pages: &PageVector<BlockOf<Self>>,
+    ) -> Result<(), Error>;
+
+    /// Makes the GART entries lead nowhere; done when it returns, TLBs included
+    /// . On a GPU that is lost nothing is reached any more.
+    fn unbind(&self, segment: SegmentId, extents: &[Extent]);
+
+    /// Removes every CPU mapping of the buffer.
+    fn unmap_user(&self, bo: crate::arena::Id);
+}
