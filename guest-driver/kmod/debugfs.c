@@ -35,7 +35,7 @@ static int show_counters(struct seq_file *to, void *unused)
 	const struct presil_device *presil = to_presil(entry->dev);
 
 	seq_printf(to, "{\"register_accesses\":%llu,\"interrupts\":%llu,\"timeline\":",
-		   presil->accesses, presil->interrupts);
+		   READ_ONCE(presil->accesses), READ_ONCE(presil->interrupts));
 	if (list(to, PRESIL_LIST_COUNTERS))
 		seq_puts(to, "null");
 	seq_puts(to, "}\n");

@@ -142,6 +142,8 @@ int presil_rs_ask(struct presil_adapter *adapter, const struct presil_client *cl
 void presil_rs_drain(struct presil_adapter *adapter, u64 timeout_ns);
 int presil_rs_suspend(struct presil_adapter *adapter, u64 timeout_ns);
 int presil_rs_resume(struct presil_adapter *adapter);
+/* From here on the GPU does nothing, and is lost for whoever asks. */
+int presil_rs_shut_down(struct presil_adapter *adapter, u64 timeout_ns);
 int presil_rs_list(struct presil_adapter *adapter, enum presil_listing what, struct seq_file *to);
 int presil_rs_bench(struct presil_adapter *adapter, struct seq_file *to);
 

@@ -133,8 +133,9 @@ void presil_interrupt(struct presil_device *presil, u64 before, u32 biu, u32 adv
 int presil_access(struct presil_device *presil, struct presil_op *ops, size_t count)
 {
 	lockdep_assert_held(&presil->lock);
-	presil->accesses += count;
-	presil->times.access_began = ktime_get_ns();
+	/* Read without the lock, by whoever measures. */
+	WRITE_ONCE(presil->accesses, presil->accesses + count);
+	WRITE_ONCE(presil->times.access_began, ktime_get_ns());
 	return presil->transport->access(presil, ops, count);
 }
 
@@ -158,6 +159,8 @@ int presil_keep_awake(struct drm_device *drm)
 	if (ret >= 0 || ret == -EACCES)
 		return 0;
 	pm_runtime_put_noidle(drm->dev);
+	/* The error would stand for ever, and nobody be asked to wake the device again. */
+	pm_runtime_set_suspended(drm->dev);
 	return ret;
 }
 
@@ -265,6 +268,20 @@ int presil_resume(struct presil_device *presil)
 		dev_err(presil->drm.dev, "the GPU did not come back: %d\n", ret);
 	wake_up_all(&presil->interrupted);
 	return ret;
+}
+
+/*
+ * The kernel ends, and what the GPU does must not reach into the next one, which
+ * after a kexec finds the device as it is left. Processes may still be there, with
+ * their nodes open: they find a GPU that is lost, and keep their memory.
+ */
+void presil_shut_down(struct presil_device *presil)
+{
+	mutex_lock(&presil->lock);
+	if (presil->adapter && presil_rs_shut_down(presil->adapter, DRAIN_DEADLINE_NS))
+		dev_err(presil->drm.dev, "the GPU could not be brought to rest\n");
+	mutex_unlock(&presil->lock);
+	wake_up_all(&presil->interrupted);
 }
 
 /* The transport still works, or answers that the GPU is gone. */

@@ -252,6 +252,15 @@ static void presil_remove(struct pci_dev *pdev)
 	disable(function);
 }
 
+/* No sleep comes any more: the kernel has woken the function for this. */
+static void shut_down(struct pci_dev *pdev)
+{
+	struct presil_function *function = pci_get_drvdata(pdev);
+
+	presil_shut_down(&function->presil);
+	set_awake(function, false);
+}
+
 /* The lock is held over a reset: users wait for its end. */
 static void reset_prepare(struct pci_dev *pdev)
 {
@@ -336,6 +345,7 @@ struct pci_driver presil_pci_driver = {
 	.id_table = ids,
 	.probe = presil_probe,
 	.remove = presil_remove,
+	.shutdown = shut_down,
 	.err_handler = &reset_handlers,
 	.driver.pm = &power,
 };

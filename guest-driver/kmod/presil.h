@@ -70,6 +70,7 @@ int presil_start(struct presil_device *presil, const struct presil_board *board)
 void presil_stop(struct presil_device *presil);
 int presil_suspend(struct presil_device *presil);
 int presil_resume(struct presil_device *presil);
+void presil_shut_down(struct presil_device *presil);
 u64 presil_fence_memory(struct presil_device *presil);
 void presil_interrupt(struct presil_device *presil, u64 before, u32 biu, u32 advanced);
 int presil_keep_awake(struct drm_device *drm);

@@ -290,6 +290,17 @@ static int run_request(struct presil_virtio *door, struct presil_op *ops, size_t
 	return read_results(door, ops, count);
 }
 
+/* From here on nobody is asked anything: the device is about to be reset. */
+void presil_queues_lose(struct presil_virtio *door)
+{
+	mutex_lock(&door->presil.lock);
+	door->requests.lost = true;
+	mutex_unlock(&door->presil.lock);
+	virtio_break_device(door->vdev);
+	/* Event handlers that began before have posted their buffers. */
+	virtio_synchronize_cbs(door->vdev);
+}
+
 int presil_queues_access(struct presil_device *presil, struct presil_op *ops, size_t count)
 {
 	struct presil_virtio *door = container_of(presil, struct presil_virtio, presil);

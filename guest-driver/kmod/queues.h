@@ -4,6 +4,7 @@
 #define PRESIL_QUEUES_H
 
 #include <linux/completion.h>
+#include <linux/notifier.h>
 #include <linux/spinlock.h>
 #include <linux/virtio.h>
 #include "presil.h"
@@ -54,12 +55,14 @@ struct presil_virtio {
 	struct virtio_device *vdev;
 	struct presil_requests requests;
 	struct presil_events events;
+	struct notifier_block end;	/* the kernel's */
 };
 
 int presil_queues_start(struct presil_virtio *door, u32 max_ops);
 void presil_queues_kick(struct presil_virtio *door);
 void presil_queues_find_doorbell(struct presil_virtio *door);
 bool presil_queues_deliver(struct presil_device *presil);
+void presil_queues_lose(struct presil_virtio *door);
 int presil_queues_access(struct presil_device *presil, struct presil_op *ops, size_t count);
 
 #endif

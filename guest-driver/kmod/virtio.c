@@ -3,6 +3,7 @@
 #include <linux/delay.h>
 #include <linux/ktime.h>
 #include <linux/module.h>
+#include <linux/reboot.h>
 #include <linux/virtio_config.h>
 #include <drm/drm_drv.h>
 #include "queues.h"
@@ -122,6 +123,21 @@ static struct presil_virtio *new_device(struct virtio_device *vdev)
 	return ret ? ERR_PTR(ret) : door;
 }
 
+/*
+ * A virtio driver's own shutdown is known to some kernels only, and what the bus
+ * does of itself to others: this comes before either, on all of them. The queues
+ * stay, for users may still come, and find the device lost.
+ */
+static int shut_down(struct notifier_block *block, unsigned long event, void *unused)
+{
+	struct presil_virtio *door = container_of(block, struct presil_virtio, end);
+
+	presil_shut_down(&door->presil);
+	presil_queues_lose(door);
+	virtio_reset_device(door->vdev);
+	return NOTIFY_DONE;
+}
+
 static int presil_probe(struct virtio_device *vdev)
 {
 	struct presil_board board = {};
@@ -147,15 +163,19 @@ static int presil_probe(struct virtio_device *vdev)
 		ret = map_window(door, &board);
 	if (!ret)
 		ret = presil_start(&door->presil, &board);
-	if (ret)
+	if (ret) {
 		stop_device(door);
-	return ret;
+		return ret;
+	}
+	door->end.notifier_call = shut_down;
+	return register_reboot_notifier(&door->end);
 }
 
 static void presil_remove(struct virtio_device *vdev)
 {
 	struct presil_virtio *door = vdev->priv;
 
+	unregister_reboot_notifier(&door->end);
 	presil_stop(&door->presil);
 	stop_device(door);
 }

@@ -333,6 +333,12 @@ unsafe extern "C" fn presil_rs_resume(driver: &mut Driver) -> i32 {
     status(driver.adapter.resume())
 }
 
+/// Waits for everything that was submitted, and leaves a GPU that does nothing.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_shut_down(driver: &mut Driver, timeout_ns: u64) -> i32 {
+    status(driver.adapter.shut_down(timeout_ns))
+}
+
 /// Called by the interrupt handler.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn presil_rs_in_memory(timeline: &Timeline) -> u64 {

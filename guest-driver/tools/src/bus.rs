@@ -21,6 +21,11 @@ impl BusDevice {
         })
     }
 
+    /// The port that it is behind.
+    pub(crate) fn port(&self) -> Result<Self> {
+        Self::at(&self.path.join(".."))
+    }
+
     /// Its name, `virtio0` or `0000:01:00.0` for example.
     pub(crate) fn name(&self) -> String {
         let name = self.path.file_name().unwrap_or_default();

@@ -72,6 +72,20 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TTY")]
         model: PathBuf,
     },
+    /// Lets another kernel take over by kexec, while the GPU works if there is one
+    ///
+    /// Needs root. Returns only where it fails.
+    Kexec {
+        /// By a crash, behind which nothing is shut down; needs crashkernel= of the kernel
+        #[arg(long)]
+        crash: bool,
+        /// The kernel, a bzImage
+        kernel: PathBuf,
+        /// Its initramfs
+        initramfs: PathBuf,
+        /// Its command line
+        append: String,
+    },
     /// Runs all checks, refusals and threads included, and reports in TAP
     Selftest {
         /// As for demo; without it the checks that ask the model are skipped

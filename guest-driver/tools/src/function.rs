@@ -25,8 +25,10 @@ const RETRY: Duration = Duration::from_millis(1);
 /// How long a function that has a reason is seen to stay awake: without one it
 /// falls asleep in a few milliseconds.
 const AWAKE: Duration = Duration::from_millis(500);
-/// The command register in configuration space, and its bus master bit.
+/// The command register in configuration space, and two bits of it: whether
+/// memory is reached behind it, and whether it reaches memory itself.
 const COMMAND: u64 = 4;
+const MEMORY: u8 = 1 << 1;
 const BUS_MASTER: u8 = 1 << 2;
 const PATTERN: u8 = 0xAA;
 
@@ -61,6 +63,9 @@ const CASES: &[Case] = &[
         reset_in_use(function, model, "bus")
     }),
     ("asleep in D3 and back", |function, _| sleep(function)),
+    ("a wake-up that fails is not the last one", |function, _| {
+        failed_wake(function)
+    }),
     ("a job with a page fault ends in EIO", faulting_job),
 ];
 
@@ -202,24 +207,24 @@ fn ends_in(waiter: JoinHandle<Result<()>>, expected: Errno) -> Result<()> {
 fn unfinished_fence(function: &BusDevice, vram: &Buffer, model: &Path) -> Result<u64> {
     let model = Model::open(model)?;
     messages::provoke("no memory answered")?;
-    set_bus_master(function, false)?;
+    set_command(function, BUS_MASTER, false)?;
     // A VRAM buffer needs nothing but the fence in RAM. Page 1: page 0 is looked at later.
     let fence = vram.start_fill(PAGE, PAGE, 0)?;
     let word = |word: RingWord| model.register(word.offset(0));
     eventually("the GPU reads its ring", || {
         Ok(word(RingWord::Head)? == word(RingWord::Tail)?)
     })?;
-    set_bus_master(function, true)?;
+    set_command(function, BUS_MASTER, true)?;
     Ok(fence)
 }
 
-fn set_bus_master(function: &BusDevice, on: bool) -> Result<()> {
-    let path = function.config();
+fn set_command(device: &BusDevice, bit: u8, on: bool) -> Result<()> {
+    let path = device.config();
     let edit = || {
         let config = File::options().read(true).write(true).open(&path)?;
         let mut command = [0];
         config.read_exact_at(&mut command, COMMAND)?;
-        command[0] = command[0] & !BUS_MASTER | if on { BUS_MASTER } else { 0 };
+        command[0] = command[0] & !bit | if on { bit } else { 0 };
         config.write_all_at(&command, COMMAND)
     };
     edit().map_err(Error::file(&path))
@@ -307,6 +312,27 @@ fn sleep(function: &BusDevice) -> Result<String> {
     eventually("the function is in D3 once more", || is_in("D3hot"))?;
     function.set("power/control", "on")?;
     Ok("D3hot, D0 while a node is open or a buffer is there".into())
+}
+
+/// Whoever opens the node while the function cannot be reached is refused, and who
+/// comes later is not.
+fn failed_wake(function: &BusDevice) -> Result<String> {
+    let port = function.port()?;
+    // Else it would be put right by its own wake-up.
+    port.set("power/control", "on")?;
+    function.set("power/control", "auto")?;
+    eventually("the function is in D3", || {
+        Ok(function.get("power_state")? == "D3hot")
+    })?;
+    messages::provoke("the GPU did not come back")?;
+    set_command(&port, MEMORY, false)?;
+    let refused = Device::open();
+    set_command(&port, MEMORY, true)?;
+    ensure!(refused.is_err(), "a function that cannot be reached works");
+    let buffer = Device::open()?.create(uapi::CREATE_READBACK, PAGE, &[])?;
+    buffer.fill(0, PAGE, 1)?;
+    function.set("power/control", "on")?;
+    Ok("refused while it lasts".into())
 }
 
 /// How many hold the module: open nodes do.

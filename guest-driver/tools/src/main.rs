@@ -12,6 +12,7 @@ mod fdinfo;
 mod frames;
 mod function;
 mod info;
+mod kexec;
 mod messages;
 mod model;
 mod names;
@@ -39,8 +40,18 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<bool> {
-    let device = Device::open()?;
+    let device = match command {
+        // With or without a GPU, and it may have several reasons to have none.
+        Command::Kexec {
+            crash,
+            kernel,
+            initramfs,
+            append,
+        } => return kexec::run(crash, &kernel, &initramfs, &append),
+        _ => Device::open()?,
+    };
     match command {
+        Command::Kexec { .. } => Ok(false),
         Command::Info => info::info(&device).map(|()| true),
         Command::Alloc {
             purpose,

@@ -40,6 +40,8 @@ pub struct Adapter<O: Os> {
     /// queued jobs use. Has room for all BOs.
     pub(crate) zombies: BinaryHeap<Reverse<(u64, u64)>>,
     pub(crate) trouble: TroubleLog,
+    /// The system ends: see [`Self::shut_down`].
+    pub(crate) ended: bool,
 }
 
 /// A page for the CPU's page table.
@@ -104,6 +106,7 @@ impl<O: Os> Adapter<O> {
             options,
             zombies: BinaryHeap::new(),
             trouble: TroubleLog::default(),
+            ended: false,
         }
     }
 
@@ -398,8 +401,12 @@ impl<O: Os> Adapter<O> {
     ///
     /// # Errors
     /// Those of register accesses, [`Error::Io`] when the GPU does not answer
-    /// or is not the same any more; the GPU is lost then.
+    /// or is not the same any more; the GPU is lost then. [`Error::Lost`] after
+    /// [`Self::shut_down`].
     pub fn resume(&mut self) -> Result<(), Error> {
+        if self.ended {
+            return Err(Error::Lost);
+        }
         self.restart().inspect_err(|_| self.timeline.mark_lost())
     }
 
@@ -436,6 +443,22 @@ impl<O: Os> Adapter<O> {
         }
         self.advance();
         Ok(())
+    }
+
+    /// The system ends, and another kernel may follow in the same machine: waits
+    /// (bounded) for the ring, then stops it and leaves registers as they were
+    /// found, and the GPU without DMA, whatever fails on the way. For users the
+    /// GPU is lost from here on. Memory stays theirs: nothing is given back.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the GPU could not be shown idle.
+    pub fn shut_down(&mut self, timeout_ns: u64) -> Result<(), Error> {
+        let done = self.drain(timeout_ns);
+        self.ended = true;
+        self.timeline.mark_lost();
+        let idle = self.stop(done.is_ok());
+        let restored = self.memory.quiet();
+        (idle && restored).then_some(()).ok_or(Error::Io)
     }
 
     /// Ends the driver: waits (bounded) for the ring, then undoes `vidmm_init`

@@ -46,6 +46,14 @@ def write(
         to.write_bytes(archive.finish())
 
 
+def add_kernel(to: Path, initramfs: Path, image: bytes) -> None:
+    """Write an initramfs that has a kernel in it, too: a kernel reads one archive after the other."""
+    archive = cpio.Archive()
+    archive.file("kexec/vmlinuz", image)
+    with writing(to):
+        to.write_bytes(initramfs.read_bytes() + archive.finish())
+
+
 def base(busybox: Path) -> cpio.Archive:
     """What every guest has: /init, busybox and places to mount at."""
     archive = cpio.Archive()

@@ -24,10 +24,12 @@ class Prepared:
     server: Path
     accel: str
     versions: dict[str, str]
+    kexec_initramfs: Path | None = None
+    """The initramfs with the kernel in it, where a guest is to start that."""
 
 
 def prepare(
-    progress: Progress, which_kernel: str, parts: Path, refresh: bool = False
+    progress: Progress, which_kernel: str, parts: Path, refresh: bool = False, kexec: bool = False
 ) -> Prepared:
     """Fetch what is missing, build what has changed; a warm call takes seconds.
 
@@ -45,6 +47,7 @@ def prepare(
         userland = busybox.ensure(cache, debian)
         rust_sysroot = sysroot.ensure(cache, debian)
         cc = compiler.ensure(cache, debian)
+        image = kernel.boot_image(cache, debian, chosen_kernel).read_bytes() if kexec else b""
         chosen_kernel = kept_kernel(chosen_kernel, parts)
     with locked(module.target_directory(), progress):
         with progress.phase("build", "the model's server and the guest's programs"):
@@ -53,7 +56,12 @@ def prepare(
         driver = module.build(progress, chosen_kernel, rust_sysroot, cc)
         initramfs = parts / f"initramfs-{chosen_kernel.release}.cpio"
         guest_image.write(initramfs, chosen_kernel, userland, driver, tools)
-    return together(chosen_qemu, chosen_kernel, initramfs, server)
+    prepared = together(chosen_qemu, chosen_kernel, initramfs, server)
+    if not kexec:
+        return prepared
+    with_kernel = initramfs.with_suffix(".kexec.cpio")
+    guest_image.add_kernel(with_kernel, initramfs, image)
+    return replace(prepared, kexec_initramfs=with_kernel)
 
 
 def kept_kernel(chosen: kernel.Kernel, parts: Path) -> kernel.Kernel:

@@ -113,6 +113,25 @@ def fetch_image(
     return cache.entry(f"kernel-{which}", " ".join(specs), make, phase)
 
 
+def boot_image(cache: Cache, debian: Debian, chosen: Kernel) -> Path:
+    """The kernel as a bzImage, which is what kexec takes."""
+    if chosen.origin == "own":
+        own = Path(os.environ["PRESIL_KERNEL"]).resolve()
+        if bzimage.is_elf(own.read_bytes()):
+            raise Refused(f"PRESIL_KERNEL={own} is an ELF file: kexec takes a bzImage")
+        return own
+    specs = resolve(cache, debian, chosen.origin, refresh=False)["image"]
+
+    def make(into: Path) -> None:
+        whole = into / "whole"
+        debian.unpack(debian.packages(specs), whole)
+        sorted(whole.rglob("vmlinuz*"))[0].rename(into / "vmlinuz")
+        shutil.rmtree(whole)
+
+    phase = ("kernel", f"kernel image for kexec ({chosen.origin})")
+    return cache.entry(f"image-{chosen.origin}", " ".join(specs), make, phase) / "vmlinuz"
+
+
 def debian_modules(cache: Cache, debian: Debian, which: str) -> Path:
     """All modules of a Debian kernel: for drivers that need more than the demo's."""
     specs = resolve(cache, debian, which, refresh=False)["image"]

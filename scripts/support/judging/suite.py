@@ -49,6 +49,7 @@ def cases() -> list[Case]:
         *on_the_pci_function(),
         Case("the register cannot say this VRAM size", Guest("demo", vram="1280M", visible="1G")),
         Case("reboot, then everything again", Guest("reboot", boots=2)),
+        Case("kexec while the GPU works", Guest("kexec", kexec=True)),
         Case("what scripts/bench measures can be measured", Guest("bench"), counted="doorbells"),
         # Debian's kernels zero every page; the driver must do it without them.
         Case("init_on_alloc=0", Guest("demo", kernel_arguments=["init_on_alloc=0"])),
@@ -90,6 +91,8 @@ def on_the_pci_function() -> list[Case]:
         Case("pci=nomsi", Guest("intx", door, kernel_arguments=["pci=nomsi"])),
         Case("10 reboots, then everything again",
              Guest("reboot", door, boots=11, limit_seconds=600)),
+        Case("kexec and a crash while the GPU works",
+             Guest("kexec", door, kexec=True, kernel_arguments=["crashkernel=224M"])),
         Case("without a driver", Guest("bare", door)),
         # Without a driver all pages that the GPU ever saw are one program's.
         Case("a model that ignores invalidations is noticed",

@@ -50,6 +50,8 @@ class Guest:
     """The server's own choice where it is not said."""
     boots: int = 1
     """How often the guest is to come up: more than one where it reboots."""
+    kexec: bool = False
+    """Whether it is to have a kernel that it gives the machine to, in a crash perhaps."""
     server_options: Sequence[str] = SEEDED
     gpus: int = 1
     """How many GPUs, all alike."""
@@ -131,7 +133,7 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
 
             def on_message(kind: str) -> None:
                 progress.detail(kind)
-                if kind in {"done", "panic"}:
+                if kind == "done" or (kind == "panic" and not guest.kexec):
                     answers.update(model.look(paths.control, guest.gpus))
                     go_on(process)
                 if guest.boots > 1 and is_over(transcript, guest.boots):
@@ -258,8 +260,10 @@ def machine_for(
     prepared: Prepared, guest: Guest, paths: "Sockets", board: list[str], terminal: bool = False
 ) -> Machine:
     """The virtual machine of a guest with the GPU in it."""
+    initramfs = prepared.kexec_initramfs if guest.kexec else prepared.initramfs
+    assert initramfs
     return Machine(
-        qemu=prepared.qemu, vmlinux=prepared.kernel.vmlinux, initramfs=prepared.initramfs,
+        qemu=prepared.qemu, vmlinux=prepared.kernel.vmlinux, initramfs=initramfs,
         action=guest.action, accel=prepared.accel,
         board=board, control_socket=paths.control,
         reboots=guest.boots > 1, interactive=terminal,

@@ -189,10 +189,7 @@ impl<O: Os> Memory<O> {
     /// put back, RAM that it may reach is lost rather than freed. So are the
     /// pages of BOs that still have a user.
     pub(crate) fn unwind(mut self, idle: bool) -> Leftovers {
-        let flush = self.mm_mgr.chip.invalidate_all();
-        let restored = self.registers.restore(&*self.os, &flush).is_ok();
-        self.os.set_dma(false);
-        let quiet = idle && restored;
+        let quiet = self.quiet() && idle;
         let mut left = Leftovers {
             idle: quiet,
             ..Leftovers::default()
@@ -215,6 +212,15 @@ impl<O: Os> Memory<O> {
             self.os.log(LogLevel::Error, format_args!("{left}"));
         }
         left
+    }
+
+    /// Puts the registers back, and takes the GPU's DMA away. False: nobody knows
+    /// what the registers hold.
+    pub(crate) fn quiet(&mut self) -> bool {
+        let flush = self.mm_mgr.chip.invalidate_all();
+        let restored = self.registers.restore(&*self.os, &flush).is_ok();
+        self.os.set_dma(false);
+        restored
     }
 
     fn free_backing(&mut self, backing: Backing<O::Pages>, count: u64) {

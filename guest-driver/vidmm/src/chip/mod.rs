@@ -57,6 +57,8 @@ pub trait ChipOps: Sync {
     /// Opens the gate for fences, page faults, bus errors and a ring that gave
     /// up. The first two writes must read back.
     fn enable_interrupts(&self, gate: RegisterOp) -> [RegisterOp; 4];
+    /// Closes every source of interrupts, whoever opened it.
+    fn disable_interrupts(&self) -> [RegisterOp; 2];
     /// True if a latched status says that a translation failed.
     fn is_page_fault(&self, biu_status: u32) -> bool;
     /// True if a latched status says that no memory answered an access.
@@ -273,6 +275,10 @@ impl ChipOps for E3k {
             },
             write(Reg::BiuShadow.offset(), 0),
         ]
+    }
+
+    fn disable_interrupts(&self) -> [RegisterOp; 2] {
+        [Reg::BiuEnable, Reg::AdvancedEnable].map(|reg| write(reg.offset(), 0))
     }
 
     fn is_page_fault(&self, biu_status: u32) -> bool {

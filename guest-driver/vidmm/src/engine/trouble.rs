@@ -64,6 +64,9 @@ impl<O: Os> Adapter<O> {
     /// Those of register accesses, [`Error::Io`] when the GPU stays busy; the
     /// GPU is lost then.
     pub fn attend(&mut self) -> Result<(), Error> {
+        if self.ended {
+            return Ok(());
+        }
         let trouble = self.timeline.take_trouble();
         let attended = self.attend_to(trouble);
         attended.inspect_err(|_| self.timeline.mark_lost())

@@ -184,6 +184,7 @@ fn chip_functions<O: Os>(os: &O, chip: &dyn ChipOps) -> Result<ChipReport, Error
 /// Stops what a system that crashed, or firmware, may have left running, before
 /// the GPU may reach memory.
 fn quiet<O: Os>(os: &O, chip: &dyn ChipOps) -> Result<(), Error> {
+    os.access(&mut chip.disable_interrupts())?;
     os.access(&mut chip.reset_all_engines())?;
     os.access(&mut chip.invalidate_all())?;
     os.set_dma(true);

@@ -123,6 +123,18 @@ fn a_wait_ends_at_its_deadline_or_with_a_signal() {
 }
 
 #[test]
+fn a_drain_takes_no_notice_of_signals_and_every_other_wait_does() {
+    let fake = Fake::new();
+    let (mut a, bo, timeline) = with_bo(&fake);
+    let fence = a.fill(bo, 0, 4, 0).unwrap();
+    fake.interrupted.set(true);
+    assert_eq!(a.drain(SECOND), Err(Error::TimedOut));
+    assert_eq!(timeline.wait(fence, SECOND), Err(Error::Interrupted));
+    fake.complete(&a, fence);
+    assert_eq!(a.drain(SECOND), Ok(()));
+}
+
+#[test]
 fn a_ring_that_gave_up_fails_fast_everywhere() {
     let fake = Fake::new();
     let (mut a, bo, timeline) = with_bo(&fake);

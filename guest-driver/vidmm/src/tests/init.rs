@@ -311,13 +311,18 @@ fn what_was_left_running_is_stopped_before_the_gpu_may_reach_memory() {
     let fake = Fake::new();
     let _adapter = fake.start();
     let writes = fake.writes.borrow();
-    let reset = Reg::EngineReset.offset();
-    let first: Vec<u32> = writes.iter().map(|write| write.0).take(2).collect();
-    assert_eq!(first, [reset, reset]);
+    let first: Vec<u32> = writes.iter().map(|write| write.0).take(4).collect();
+    let expected = [
+        Reg::BiuEnable,
+        Reg::AdvancedEnable,
+        Reg::EngineReset,
+        Reg::EngineReset,
+    ];
+    assert_eq!(first, expected.map(Reg::offset));
     assert_eq!(
         fake.writes_before_dma.get(),
-        2 + 4,
-        "reset, and TLBs flushed"
+        2 + 2 + 4,
+        "interrupts closed, engines reset, TLBs flushed"
     );
     assert!(fake.dma.get());
 }

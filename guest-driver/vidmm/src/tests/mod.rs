@@ -17,6 +17,7 @@ mod mm;
 mod page_vector;
 mod pool;
 mod ram;
+mod shut_down;
 mod space;
 mod tables;
 mod turns;
