@@ -67,6 +67,75 @@ fn event(qemu: &Qemu) -> (u32, u32, u64) {
     gpu::event(qemu, EVENT_AT)
 }
 
+/// Event buffers that are posted, and what came in them so far.
+#[derive(Default)]
+struct Events {
+    posted: u64,
+    taken: u16,
+    errors: u32,
+    fences: u32,
+}
+
+impl Events {
+    const SLOTS: u64 = 16;
+
+    fn post(&mut self, qemu: &mut Qemu) {
+        while self.posted < u64::from(self.taken) + Self::SLOTS / 2 {
+            let at = EVENT_AT + self.posted % Self::SLOTS * 16;
+            qemu.guest.offer(1, &[writable(at, 16)]);
+            self.posted += 1;
+        }
+        qemu.kick(1);
+    }
+
+    /// Whatever is there now.
+    fn take(&mut self, qemu: &Qemu) {
+        while self.taken < qemu.guest.used_index(1) {
+            let at = EVENT_AT + u64::from(self.taken) % Self::SLOTS * 16;
+            let (errors, fences, _) = gpu::event(qemu, at);
+            self.errors |= errors;
+            self.fences |= fences;
+            self.taken += 1;
+        }
+    }
+}
+
+#[test]
+fn who_has_seen_a_fence_finds_the_errors_of_what_came_before_it_in_the_events() {
+    let (_server, mut qemu) = attach(&[]);
+    let vram = qemu.start();
+    gpu::bring_up(&mut qemu, &vram);
+    let (at, entry) = gpu::unanswered();
+    vram.write(at, &entry);
+    let (enable, sources) = gpu::error_sources();
+    gpu::write(&mut qemu, enable, sources);
+    let mut events = Events::default();
+    for value in 1..=200 {
+        let (bad, asks) = (value % 3 == 0, value % 2 == 0);
+        events.post(&mut qemu);
+        gpu::submit(&mut qemu, &vram, |writer| {
+            gpu::job(writer, bad, FENCE_AT, value);
+        });
+        while qemu.guest.word(FENCE_AT) != value {
+            std::hint::spin_loop();
+        }
+        if asks {
+            // Whatever was raised before an answer is in the queue when that is there.
+            gpu::read(&mut qemu, RingWord::Head.offset(0));
+            events.take(&qemu);
+            assert_eq!(events.fences, fence_bit(), "fence {value}");
+        } else {
+            until("the fence's event", || {
+                events.take(&qemu);
+                events.fences != 0
+            });
+        }
+        let wanted = if bad { gpu::bus_error_bit() } else { 0 };
+        assert_eq!(events.errors, wanted, "fence {value}");
+        (events.errors, events.fences) = (0, 0);
+    }
+}
+
 #[test]
 fn exactly_the_features_that_qemu_survives_are_offered() {
     let (_server, mut qemu) = attach(&["--visible", "256M"]);

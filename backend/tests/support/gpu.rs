@@ -1,6 +1,6 @@
 //! What a driver does with the GPU: register accesses, tables, ring 0.
 
-use e3k_regs::fields::{AdvancedInterrupts, MmuMode, RingAddress, RingWord};
+use e3k_regs::fields::{AdvancedInterrupts, BiuInterrupts, MmuMode, RingAddress, RingWord};
 use e3k_regs::packet::Writer;
 use e3k_regs::pte::{L2Entry, L3Entry, Ttbr};
 use e3k_regs::{GpuVa, Reg};
@@ -75,6 +75,41 @@ pub fn tables() -> Vec<(u64, Vec<u8>)> {
         (L3_AT, l3(true)),
         (L3_AT + 0x1000, l3(false)),
     ]
+}
+
+/// GPU address of a page where no memory answers, once [`unanswered`] is in VRAM.
+pub const UNANSWERED_VA: GpuVa = GpuVa(RAM_VA + 1023 * 0x1000);
+
+/// Where in VRAM the table entry of [`UNANSWERED_VA`] is, and what it is to be.
+pub fn unanswered() -> (u64, [u8; 4]) {
+    let entry = L3Entry::new().with_valid(true).with_snoop(true);
+    let entry = entry.with_page(page(0xF_0000_0000));
+    (L3_AT + 0x1000 + 1023 * 4, entry.into_bits().to_le_bytes())
+}
+
+/// Enables the sources that a driver wants of errors; call after [`set_up`].
+pub fn error_sources() -> (u32, u32) {
+    let errors = BiuInterrupts::new()
+        .with_page_fault(true)
+        .with_master_abort(true);
+    (Reg::BiuEnable.offset(), errors.into_bits())
+}
+
+/// What tells of an access that no memory answered.
+pub fn bus_error_bit() -> u32 {
+    BiuInterrupts::new().with_master_abort(true).into_bits()
+}
+
+/// A job with a bus error if it is `bad`, its fence, and some more work, so that
+/// the fence can be seen while the GPU is still at it.
+pub fn job(writer: &mut Writer<'_>, bad: bool, at: u64, value: u64) {
+    if bad {
+        writer.surface(0, UNANSWERED_VA, 16, 1);
+        writer.clear(16, 1, 1);
+    }
+    fence(writer, at, value, true);
+    writer.surface(0, GpuVa(0x10_0000), 16384, 4);
+    writer.clear(16384, 4, 0x1234_5678);
 }
 
 /// Registers of VA mode with [`tables`], fence interrupts, and ring 0 at the

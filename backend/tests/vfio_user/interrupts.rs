@@ -8,6 +8,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::FENCE_AT;
 use crate::support::assert_nobody_holds;
 use crate::support::fuse::Stubborn;
+use crate::support::gpu;
 use crate::support::vfio::*;
 
 #[test]
@@ -93,6 +94,27 @@ fn intx_is_masked_by_itself_and_comes_again_while_the_line_is_up() {
     assert_eq!(msi.wait(), 1);
     rig.client.set_config(4, 2, 6);
     assert_eq!(msi.take(), 0);
+}
+
+#[test]
+fn who_has_seen_a_fence_latches_the_errors_of_what_came_before_it() {
+    let mut rig = Rig::new();
+    rig.bring_up(&Signal::new());
+    let (at, entry) = gpu::unanswered();
+    rig.put_vram(at, &entry);
+    let (enable, sources) = gpu::error_sources();
+    rig.client.write(enable, sources);
+    for value in 1..=200 {
+        let bad = value % 3 == 0;
+        rig.submit(|writer| gpu::job(writer, bad, FENCE_AT, value));
+        while rig.ram_u64(FENCE_AT) != value {
+            std::hint::spin_loop();
+        }
+        assert_eq!(rig.latch(), 1 << 27, "fence {value}");
+        let errors = rig.client.read(e3k_regs::Reg::BiuShadow.offset());
+        let wanted = if bad { gpu::bus_error_bit() } else { 0 };
+        assert_eq!(errors, wanted, "fence {value}");
+    }
 }
 
 #[test]
