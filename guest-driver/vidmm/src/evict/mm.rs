@@ -187,6 +187,8 @@ pub struct State<W: World> {
     pub(super) objects: Arena<Object<W>>,
     managers: [Manager<Mark<W>>; SegmentId::COUNT],
     pub(super) lru: Lru<Id, { SegmentId::COUNT }>,
+    /// The newest fence behind which a range of each type became free.
+    last_moves: [Option<Mark<W>>; SegmentId::COUNT],
     /// Objects that wait for their fences to be freed; room for all there are.
     pub(super) dying: Vec<Id>,
 }
@@ -218,11 +220,19 @@ impl<W: World + 'static> State<W> {
 
     /// Gives a range back, for others after the fence.
     pub(super) fn free(&mut self, resource: Resource<Mark<W>>, fence: Option<Mark<W>>) {
+        if let Some(mark) = &fence {
+            self.last_moves[resource.segment() as usize] = Some(mark.clone());
+        }
         let freed = Freed {
             cleared: false,
             fence,
         };
         self.manager(resource.segment()).free(resource, freed);
+    }
+
+    /// See [`Self::last_moves`].
+    pub(super) const fn last_move(&self, segment: SegmentId) -> Option<&Mark<W>> {
+        self.last_moves[segment as usize].as_ref()
     }
 
     /// Gives back a range that was booked and not used: whoever had it before may
@@ -263,6 +273,7 @@ impl<W: World + 'static> Mm<W> {
             objects: Arena::new(),
             managers: [a?, b?, c?, d?, Manager::System(SystemManager::default())],
             lru: Lru::new(),
+            last_moves: [const { None }; SegmentId::COUNT],
             dying: Vec::new(),
         };
         let state = world.lock(state);

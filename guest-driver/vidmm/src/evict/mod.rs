@@ -10,6 +10,7 @@
 #[cfg(test)]
 mod check;
 mod destroy;
+mod drain;
 pub mod lru;
 mod mm;
 mod moves;

@@ -522,6 +522,45 @@ fn who_may_not_wait_is_told_busy_and_not_out_of_memory() {
     assert_eq!(created, Err(Error::Busy));
 }
 
+#[test]
+fn local_memory_is_emptied_before_a_sleep_and_its_contents_come_back_r_5_12() {
+    let mm = manager(SIZES);
+    let local = [SegmentId::LocalVisible, SegmentId::LocalInvisible];
+    let mut bos: Vec<_> = (0..6)
+        .map(|n| create(&mm, &info(8), &[anywhere(local[n % 2])]).unwrap())
+        .collect();
+    let machine = mm.world();
+    for (n, bo) in (0..).zip(&bos) {
+        let at = (mm.segment(*bo).unwrap().unwrap(), first_page(&mm, *bo) + 3);
+        machine.work(usize::MAX);
+        machine.gpu.write(&machine.ram.system, at, 70 + n);
+    }
+    // Gone, and still in use: it does not keep the memory.
+    mm.release(bos.pop().unwrap()).unwrap();
+    with(&mm, bos[0], |set| mm.pin(set, bos[0])).unwrap();
+    let mut caller = Caller::enter(machine.sync());
+    // What leaves visible memory may go to the invisible part: that one comes last.
+    for segment in local {
+        mm.evict_all(&mut caller, segment, &mut ctx()).unwrap();
+    }
+    assert!(
+        machine.gpu.queue.borrow().is_empty(),
+        "all copies were waited for"
+    );
+    let left = local.map(|segment| mm.usage(segment));
+    assert_eq!(left, [8 * 4096, 0], "what is pinned stays");
+    machine
+        .gpu
+        .local
+        .borrow_mut()
+        .retain(|at, _| at.0 == SegmentId::LocalVisible);
+    for (n, bo) in (0..).zip(&bos) {
+        assert_eq!(word(&mm, *bo, 3), Ok(70 + n));
+    }
+    let system = mm.evict_all(&mut caller, SegmentId::System, &mut ctx());
+    assert_eq!(system, Err(Error::Invalid));
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Create(u64, usize, bool, bool, usize),
