@@ -66,6 +66,9 @@ pub struct Prepared<S: Primitives>(S::Unarmed);
 
 /// The fences of one queue of work, which ends in order.
 ///
+/// A fence costs one allocation and a pointer in the queue here, both made by
+/// [`Self::prepare`], until it has ended and nobody has it any more.
+///
 /// Plain data: its owner keeps it behind the lock that its interrupt handler takes.
 /// The functions for that handler, all that begin with `end`, neither allocate nor
 /// take a reservation, for which they would need a [`super::Caller`].

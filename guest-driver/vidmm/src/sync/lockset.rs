@@ -141,7 +141,8 @@ impl<'c, S: Primitives> LockSet<'c, S> {
     }
 
     /// A reservation of something that is in the way, locked with this ticket until
-    /// the victim is dropped. `waits`: if it is not free, as [`Self::lock`] does.
+    /// the victim is dropped. `waits`: if it is not free, as [`Self::lock`] does. Not
+    /// to wait, with a ticket, is for victims alone; is [`super::Caller::try_lock`].
     ///
     /// # Errors
     /// [`Error::Busy`] if it is not free and this does not wait. [`Error::Already`]:

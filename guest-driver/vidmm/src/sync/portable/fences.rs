@@ -6,11 +6,10 @@ use crate::sync::Usage;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// Fences with their class, in no order.
+/// Fences with their class, in the order of adding.
 ///
 /// # Invariants
-/// Of two fences of one context, the younger one has the later class, or the older
-/// one had ended when the younger one came.
+/// Behind a fence stand, of its context, only older ones and those of a later class.
 pub(super) struct FenceSet<H: Host>(Vec<(Arc<Fence<H>>, Usage)>);
 
 impl<H: Host> FenceSet<H> {
@@ -26,7 +25,7 @@ impl<H: Host> FenceSet<H> {
 
     /// Adds one; allocates nothing if there is room.
     pub(super) fn add(&mut self, fence: &Arc<Fence<H>>, usage: Usage) {
-        // Who waits for this one waits for those it replaces, since a context ends
+        // INVARIANT: who waits for this one waits for those it replaces, since a context ends
         // in order: as long as it is found by all who would have found them.
         let replaced = |(old, of): &(Arc<Fence<H>>, Usage)| {
             old.context == fence.context && old.sequence <= fence.sequence && *of >= usage

@@ -20,7 +20,8 @@ struct World {
 
 /// One thread, time that passes only while it waits, and a machine that goes on only
 /// then. A wait ends when what it is for has happened, at its deadline, or when
-/// nothing will happen any more: then the time is the deadline's.
+/// nothing will happen any more: then the time is the deadline's. To wait for a lock
+/// that nobody will let go any more is [`Wake::TimedOut`], too.
 ///
 /// ```
 /// use std::{cell::RefCell, rc::Rc};
