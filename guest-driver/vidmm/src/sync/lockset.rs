@@ -54,6 +54,7 @@ pub struct LockSet<'c, S: Primitives> {
     held: Vec<Held<'c, S>>,
     contended: Option<S::Reservation>,
     refuses_duplicates: bool,
+    running: bool,
     back_offs: u64,
 }
 
@@ -66,6 +67,7 @@ impl<'c, S: Primitives> LockSet<'c, S> {
             held: Vec::new(),
             contended: None,
             refuses_duplicates: false,
+            running: false,
             back_offs: 0,
         })
     }
@@ -79,16 +81,28 @@ impl<'c, S: Primitives> LockSet<'c, S> {
     /// Runs `attempt` until no older transaction stood in its way, and gives its
     /// answer. Between two runs all is unlocked and what was contended is locked
     /// first. A back-off that is due comes whatever error `attempt` has made
-    /// of it: no contention ends as "no room".
+    /// of it: no contention ends as "no room". Within an attempt, another one backs
+    /// off no further than the outer one.
     ///
     /// # Errors
-    /// Those of `attempt`; [`Error::Interrupted`] during a back-off.
+    /// Those of `attempt`; [`Error::Interrupted`] during a back-off. [`Error::Invalid`]
+    /// if the set holds something: a back-off would unlock it behind the caller's back.
     pub fn run<T>(
         &mut self,
         mut attempt: impl FnMut(&mut Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        if self.running {
+            let end = attempt(self);
+            return end.map_err(|error| self.contended.as_ref().map_or(error, |_| Error::Deadlock));
+        }
+        if !self.held.is_empty() {
+            return Err(Error::Invalid);
+        }
         loop {
-            match attempt(self) {
+            self.running = true;
+            let end = attempt(self);
+            self.running = false;
+            match end {
                 Err(_) if self.contended.is_some() => self.back_off()?,
                 other => {
                     self.contended = None;
@@ -121,10 +135,10 @@ impl<'c, S: Primitives> LockSet<'c, S> {
         Ok(locked)
     }
 
-    /// Locks all of them, as [`Self::lock`] does, and backs off by itself.
+    /// Locks all of them, as [`Self::lock`] does, in a [`Self::run`].
     ///
     /// # Errors
-    /// Those of [`Self::lock`] but [`Error::Deadlock`].
+    /// Those of both; [`Error::Deadlock`] only within another run.
     pub fn lock_all<'r>(
         &mut self,
         reservations: impl IntoIterator<Item = &'r S::Reservation, IntoIter: Clone>,

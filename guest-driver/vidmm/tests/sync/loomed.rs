@@ -119,6 +119,39 @@ fn two_transactions_that_want_each_others_locks_both_finish() {
     });
 }
 
+/// who waits with a reservation held is told so when an older one comes, and
+/// not only when the lock changes hands: it never does before the other one is free.
+#[test]
+fn a_younger_waiter_lets_go_what_it_holds_as_soon_as_an_older_one_comes() {
+    every_order(3, || {
+        let sync = Arc::new(Sync::new(Threads));
+        let wanted = sync.new_reservation().unwrap();
+        let other = sync.new_reservation().unwrap();
+        let mut holder = Caller::enter(&*sync);
+        let held = holder.lock(&wanted, Patient).unwrap();
+        let mut ticket = sync.draw().unwrap();
+        let younger = thread::spawn({
+            let (sync, other, wanted) = (sync.clone(), other.clone(), wanted.clone());
+            move || {
+                let mut caller = Caller::enter(&*sync);
+                let mut set = caller.transaction(Patient).unwrap();
+                set.lock_all([&other, &wanted], 0).unwrap();
+            }
+        });
+        let older = thread::spawn({
+            let (sync, wanted) = (sync.clone(), wanted.clone());
+            move || {
+                sync.lock(&wanted, Some(&mut ticket), Patient).unwrap();
+                sync.unlock(&wanted, Some(&mut ticket));
+            }
+        });
+        drop(Caller::enter(&*sync).lock(&other, Patient).unwrap());
+        drop(held);
+        younger.join().unwrap();
+        older.join().unwrap();
+    });
+}
+
 /// Who waits for what a reservation protects finds the fence that was added before.
 #[test]
 fn a_fence_that_was_committed_is_seen_by_the_next_holder() {

@@ -99,12 +99,38 @@ fn no_contention_ends_as_no_room() {
     });
     assert_eq!(evicted, Ok(()));
     assert_eq!(set.back_offs(), 1);
+    drop(set);
+    let mut set = caller.transaction(Patient).unwrap();
     let refused: Result<(), _> = set.run(|_| Err(Error::NoSpace));
-    assert_eq!(
-        refused,
-        Err(Error::NoSpace),
-        "which there may be without any"
-    );
+    assert_eq!(refused, Err(Error::NoSpace), "without contention");
+}
+
+/// a back-off unlocks all, so what was locked before it is locked again, or
+/// the caller would work on it unlocked.
+#[test]
+fn a_back_off_within_an_attempt_is_one_of_the_whole_attempt() {
+    let host = Single::new();
+    let sync = Rc::new(Portable::new(host.clone()));
+    let [x, y] = bos(&*sync);
+    let mut older = sync.draw().unwrap();
+    sync.lock(&x, Some(&mut older), Patient).unwrap();
+    let older = RefCell::new(older);
+    let step = (Rc::clone(&sync), x.clone());
+    host.on_poll(move |_| {
+        step.0.unlock(&step.1, Some(&mut older.borrow_mut()));
+        None
+    });
+    let mut caller = Caller::enter(&*sync);
+    let mut set = caller.transaction(Patient).unwrap();
+    set.run(|set| {
+        set.lock(&y, 0)?;
+        set.lock_all([&x], 0)
+    })
+    .unwrap();
+    assert_eq!((set.iter().count(), set.back_offs()), (2, 1));
+    assert!(!sync.try_lock(&y, None));
+    assert_eq!(set.lock_all([&x], 0), Err(Error::Invalid), "they are held");
+    assert_eq!(set.iter().count(), 2);
 }
 
 ///

@@ -313,28 +313,39 @@ fn threads_that_lock_wait_evict_and_submit_all_finish_and_exclude_each_other() {
     });
 }
 
-/// A ticket that ages wins. Who is the n-th oldest backs off at most 2^(n-1)-1 times:
-/// each older one stops it once, and once more for each time that one backs off
-/// itself, since it waits for what was contended until the older one lets it go.
+/// A ticket that ages wins. With no older one around when its ticket is drawn, a
+/// transaction never backs off; with n older ones, at most (LOCKS+1)^n-1 times. An
+/// older one that unlocks stops it at most once for each of its locks, since it waits
+/// for the contended one; and an older one unlocks when it ends or backs off itself.
 #[test]
-fn nobody_backs_off_more_often_than_its_place_among_the_tickets_explains() {
+fn nobody_backs_off_more_often_than_the_older_tickets_explain() {
     const WORKERS: usize = 4;
+    const LOCKS: u64 = 3;
     static MOST: AtomicU64 = AtomicU64::new(0);
     every_scene(|| {
         let world = Arc::new(World::new(WORKERS, 4));
+        // Transactions that have begun to draw a ticket and have not ended.
+        let alive = Arc::new(AtomicU64::new(0));
         let threads: Vec<_> = (0..WORKERS)
             .map(|me| {
-                let world = Arc::clone(&world);
+                let (world, alive) = (Arc::clone(&world), Arc::clone(&alive));
                 thread::spawn(move || {
                     for _ in 0..OPERATIONS / 3 {
                         let mut caller = Caller::enter(&world.sync);
+                        alive.fetch_add(1, SeqCst);
                         let mut set = caller.transaction(Patient).unwrap();
+                        let older = u32::try_from(alive.load(SeqCst) - 1).unwrap();
                         let first = world.some();
-                        let order = (0..3).map(|n| &world.objects[(first + n * 3) % 4].bo);
-                        set.lock_all(order, 0).unwrap();
-                        MOST.fetch_max(set.back_offs(), SeqCst);
-                        assert!(set.back_offs() < 1 << (WORKERS - 1), "{}", set.back_offs());
+                        let wanted = [0, 3, 2].map(|n| &world.objects[(first + n) % 4].bo);
+                        set.lock_all(wanted, 0).unwrap();
+                        assert_eq!(set.iter().count() as u64, LOCKS);
+                        let backed_off = set.back_offs();
+                        MOST.fetch_max(backed_off, SeqCst);
+                        let most = (LOCKS + 1).pow(older) - 1;
+                        assert!(backed_off <= most, "{backed_off} times, {older} older");
                         world.inside(me, first, set.get(&world.objects[first].bo).unwrap());
+                        drop(set);
+                        alive.fetch_sub(1, SeqCst);
                     }
                 })
             })
