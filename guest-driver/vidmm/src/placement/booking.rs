@@ -11,6 +11,18 @@ pub enum NoFence {}
 
 /// Ranges that an allocator has booked. Given back to the same allocator, as a whole.
 ///
+/// ```
+/// use vidmm::placement::{Buddy, BuddyOptions, Extent, Flags, Freed, NoFence, Request, Window};
+/// let mut heap = Buddy::<NoFence>::new(16, BuddyOptions::default())?;
+/// let four = heap.book(&Request::new(4), Window::ALL, Flags::NONE)?;
+/// heap.give_back(four, Freed { cleared: true, fence: None })?;
+/// let request = Request { clear: true, ..Request::new(12) };
+/// let booking = heap.book(&request, Window::ALL, Flags::NONE)?;
+/// assert_eq!(booking.extents(), [Extent::new(0, 12)]);
+/// assert_eq!(booking.dirty(), [Extent::new(4, 12)], "all that has to be cleared");
+/// # Ok::<(), vidmm::Error>(())
+/// ```
+///
 /// # Invariants
 /// `extents` do not overlap, and no two neighbours in the list touch. `dirty`
 /// are runs of their pages.

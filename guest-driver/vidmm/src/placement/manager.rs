@@ -40,6 +40,17 @@ impl Request {
 }
 
 /// How pages come back.
+///
+/// ```
+/// use vidmm::placement::{Buddy, BuddyOptions, Flags, Freed, Request, Window};
+/// let mut heap = Buddy::<u64>::new(8, BuddyOptions::default())?;
+/// let booking = heap.book(&Request::new(8), Window::ALL, Flags::NONE)?;
+/// // The copy that empties it is fence 5.
+/// heap.give_back(booking, Freed { cleared: false, fence: Some(5) })?;
+/// let next = heap.book(&Request::new(4), Window::ALL, Flags::NONE)?;
+/// assert_eq!(next.fences(), [5]);
+/// # Ok::<(), vidmm::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freed<F> {
     /// They are zero.
@@ -60,6 +71,18 @@ impl<F> Default for Freed<F> {
 
 /// Books pages of one memory type. It never touches contents, never waits and
 /// never evicts. `F` is what a range may have to wait for.
+///
+/// ```
+/// use vidmm::placement::{Flags, Freed, NoFence, Place, RangeManager, Request};
+/// use vidmm::placement::{ResourceManager, SegmentId};
+/// let manager: &mut dyn ResourceManager<NoFence> = &mut RangeManager::new(64)?;
+/// let place = Place::anywhere(SegmentId::PcieSnoop, Flags::TOPDOWN);
+/// let resource = manager.alloc(&Request::new(16), &place)?;
+/// assert_eq!((resource.first_page(), manager.usage()), (Some(48), 16 * 4096));
+/// manager.free(resource, Freed::default());
+/// assert_eq!(manager.usage(), 0);
+/// # Ok::<(), vidmm::Error>(())
+/// ```
 pub trait ResourceManager<F> {
     /// Books the pages of `request` inside the window of `place`.
     ///
@@ -104,6 +127,25 @@ pub trait ResourceManager<F> {
 pub type Managers<'a, F> = [Option<&'a mut dyn ResourceManager<F>>; SegmentId::COUNT];
 
 /// Books at the first place that has room, in one pass, without evicting.
+///
+/// ```
+/// use vidmm::placement::{Flags, Managers, NoFence, Pass, Place, RangeManager, Request};
+/// use vidmm::placement::{SegmentId, Window, book};
+/// let mut visible = RangeManager::new(8)?;
+/// let mut managers: Managers<'_, NoFence> = Default::default();
+/// managers[SegmentId::LocalVisible as usize] = Some(&mut visible);
+/// let window = |first_page, last_page| Place {
+///     window: Window::new(first_page, last_page),
+///     ..Place::anywhere(SegmentId::LocalVisible, Flags::NONE)
+/// };
+/// let places = [window(0, 4), window(6, 8)];
+/// let starts = [0; 3].map(|_| {
+///     let booked = book(&mut managers, &places, &Request::new(2), Pass::Free);
+///     booked.ok().and_then(|resource| resource.first_page())
+/// });
+/// assert_eq!(starts, [Some(0), Some(2), Some(6)]);
+/// # Ok::<(), vidmm::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::NoSpace`] when no place has room now; any error of a manager that is

@@ -131,6 +131,17 @@ impl core::ops::BitOr for Flags {
 
 /// One acceptable memory type with a window in it. A placement is a slice of
 /// places, asked in order.
+///
+/// ```
+/// use vidmm::placement::{Flags, Place, SegmentId, Window};
+/// let visible = Place {
+///     segment: SegmentId::LocalVisible,
+///     window: Window::new(0x100, 0x200),
+///     flags: Flags::CONTIGUOUS,
+/// };
+/// let placement = [visible, Place::anywhere(SegmentId::PcieUnsnoop, Flags::FALLBACK)];
+/// # assert_eq!(placement.len(), 2);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The memory type.

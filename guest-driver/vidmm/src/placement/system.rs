@@ -6,6 +6,14 @@ use core::fmt;
 use e3k_regs::PAGE_SIZE;
 
 /// Books nothing, so that it is never full: there are no addresses to share out.
+///
+/// ```
+/// use vidmm::placement::{NoFence, PARKED, Request, ResourceManager, SystemManager};
+/// let system: &mut dyn ResourceManager<NoFence> = &mut SystemManager::default();
+/// let parked = system.alloc(&Request::new(1 << 40), &PARKED[0])?;
+/// assert_eq!((parked.first_page(), parked.bytes()), (None, 1 << 52));
+/// # Ok::<(), vidmm::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct SystemManager {
     pages: u64,

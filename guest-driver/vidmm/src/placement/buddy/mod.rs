@@ -16,6 +16,13 @@ use blocks::Plan;
 use layers::Layers;
 
 /// How a [`Buddy`] works. Each is independent of the others.
+///
+/// ```
+/// use vidmm::placement::BuddyOptions;
+/// // Blocks of 64 KiB, and 1 MiB for page tables alone.
+/// let options = BuddyOptions { chunk: 16, reserve: 256, ..BuddyOptions::default() };
+/// # assert!(options.track_clear);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Pages of the smallest block: a power of two.

@@ -1,5 +1,9 @@
 //! A set of disjoint ranges in which "the lowest place for so many pages at
 //! that alignment" takes log n steps. Both managers keep what is free in it.
+//!
+//! `BTreeMap` would do neither half of it: it knows nothing of room, so that every
+//! hole below would be looked at; and it cannot say that memory is out, so that the
+//! kernel would stop where a program has only to be told.
 
 #[cfg(test)]
 pub(crate) mod checker;
