@@ -232,17 +232,19 @@ impl<F: Clone + PartialEq> Layers<F> {
         });
     }
 
-    /// Extents of the booking that touch become one.
+    /// What touches becomes one, in both lists of the booking.
     pub(super) fn join(&mut self, booking: &mut Booking<F>) {
         let before = booking.extents.len();
-        booking.extents.dedup_by(|next, extent| {
-            let touch = extent.end == next.first || next.end == extent.first;
-            if touch {
-                extent.first = extent.first.min(next.first);
-                extent.end = extent.end.max(next.end);
-            }
-            touch
-        });
+        for list in [&mut booking.extents, &mut booking.dirty] {
+            list.dedup_by(|next, extent| {
+                let touch = extent.end == next.first || next.end == extent.first;
+                if touch {
+                    extent.first = extent.first.min(next.first);
+                    extent.end = extent.end.max(next.end);
+                }
+                touch
+            });
+        }
         self.booked -= before - booking.extents.len();
     }
 

@@ -121,7 +121,7 @@ impl Holes {
 
     /// INVARIANT: of two nodes in order at least one is half full. `at` has lost
     /// a range: it takes in neighbours until that is so again.
-    fn merge(&mut self, at: u32) {
+    fn merge(&mut self, mut at: u32) {
         loop {
             let Some(node) = self.node(at).filter(|node| node.len() < RANGES / 2) else {
                 return;
@@ -135,7 +135,7 @@ impl Holes {
                 self.absorb(at, next);
             } else if fits(previous) {
                 self.absorb(previous, at);
-                return self.merge(previous);
+                at = previous;
             } else {
                 return;
             }

@@ -186,17 +186,9 @@ impl Model {
             dirty.extend(naive_runs(&is_dirty));
             self.slice(*block).fill(Page::Booked);
         }
-        let mut extents: Vec<Extent> = Vec::new();
-        for block in blocks {
-            match extents.last_mut() {
-                Some(last) if last.end == block.first => last.end = block.end,
-                Some(last) if block.end == last.first => last.first = block.first,
-                _ => extents.push(block),
-            }
-        }
         Some(Booked {
-            extents,
-            dirty,
+            extents: joined(blocks),
+            dirty: joined(dirty),
             fences: Vec::new(),
         })
     }
@@ -234,4 +226,17 @@ impl Model {
         let alone = |at: &usize| free(size, *at) && !free(2 * size, at / 2);
         (0..idle.len() / size).filter(alone).count() as u64
     }
+}
+
+/// What touches its neighbour in the list is one with it.
+fn joined(list: Vec<Extent>) -> Vec<Extent> {
+    let mut joined: Vec<Extent> = Vec::new();
+    for extent in list {
+        match joined.last_mut() {
+            Some(run) if run.end == extent.first => run.end = extent.end,
+            Some(run) if extent.end == run.first => run.first = extent.first,
+            _ => joined.push(extent),
+        }
+    }
+    joined
 }
