@@ -108,6 +108,13 @@ impl Operation {
         }
     }
 
+    /// Bytes that it writes from its beginning to its end.
+    fn bytes(&self) -> u64 {
+        let Rectangle { x, y, .. } = self.rectangle;
+        let [columns, rows] = [x, y].map(|range| u64::from(range.max() - range.min()) + 1);
+        (columns * rows) << self.pixel.shift()
+    }
+
     /// Bytes left in the current row.
     fn row_left(&self) -> u64 {
         let Rectangle { x, at_x, .. } = self.rectangle;
@@ -223,8 +230,8 @@ impl Ff {
         for (chunk, at) in colour.as_chunks_mut::<4>().0.iter_mut().zip(0_u16..) {
             *chunk = self.words[usize::from(ff::CLEAR_COLOUR + at)].to_le_bytes();
         }
-        if !self.colour.0.starts_with(&colour) {
-            self.colour.0.as_chunks_mut().0.fill(colour);
+        if !self.colour.bytes.starts_with(&colour) {
+            self.colour.bytes.as_chunks_mut().0.fill(colour);
         }
     }
 
@@ -269,6 +276,7 @@ impl Ff {
         allowance: &mut Allowance,
         mxu: &mut Mxu,
     ) -> bool {
+        self.colour.all = operation.bytes();
         let mut run = Run::default();
         let (mut bytes, mut done) = (0, false);
         let plain = operation.destination.mask == WHOLE_PIXEL && !operation.is_ignored(mxu);

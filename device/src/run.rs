@@ -1,6 +1,11 @@
 //! Pieces of a copy or fill that follow each other: they are moved together, with
 //! the same effects as one by one.
 
+#![expect(
+    clippy::inline_always,
+    reason = "what a call hands back in memory is read only when the page stored before is; see docs/performance.md"
+)]
+
 use crate::index;
 use crate::memory::{Target, Vram};
 use crate::mmu::{Mxu, Request};
@@ -14,27 +19,34 @@ pub(crate) const COLOUR_RUN: usize = 32 << 10;
 /// multiple of it.
 pub(crate) const COLOUR_BYTES: usize = 16;
 
-/// The clear colour, repeated. It begins at a page: just below one's end, a host's
+/// The clear colour, repeated, and how many bytes the operation fills with it in all. It
+/// begins at a page: just below one's end, a host's
 /// loads of it wait for the stores before them, and a fill takes a tenth longer.
 #[repr(align(4096))]
-pub(crate) struct Colour(pub(crate) [u8; COLOUR_RUN + COLOUR_BYTES]);
+pub(crate) struct Colour {
+    pub(crate) bytes: [u8; COLOUR_RUN + COLOUR_BYTES],
+    pub(crate) all: u64,
+}
 
 impl Default for Colour {
     #[expect(clippy::large_stack_arrays, reason = "it is boxed at once")]
     fn default() -> Self {
-        Self([0; COLOUR_RUN + COLOUR_BYTES])
+        Self {
+            bytes: [0; COLOUR_RUN + COLOUR_BYTES],
+            all: 0,
+        }
     }
 }
 
 impl Colour {
     /// As it is from this address on.
     pub(crate) fn run(&self, at: u64) -> &[u8] {
-        &self.0[Self::phase(at)..][..COLOUR_RUN]
+        &self.bytes[Self::phase(at)..][..COLOUR_RUN]
     }
 
     /// The same.
     pub(crate) fn run_mut(&mut self, at: u64) -> &mut [u8] {
-        &mut self.0[Self::phase(at)..][..COLOUR_RUN]
+        &mut self.bytes[Self::phase(at)..][..COLOUR_RUN]
     }
 
     fn phase(at: u64) -> usize {
@@ -107,7 +119,7 @@ impl Run {
     }
 
     /// The same, as far as the pieces follow each other in memory.
-    #[inline]
+    #[inline(always)]
     fn extend_once(&mut self, piece: &Piece, pieces: u64, colour: &Colour, mxu: &mut Mxu) -> u64 {
         let (writing, va) = piece.destination;
         let Some(destination) = mxu.peek(writing, va, pieces) else {
@@ -137,7 +149,7 @@ impl Run {
                 let from = from.map(|(reading, source)| source.place.with_origin(*reading));
                 let to = destination.place.with_origin(writing);
                 let bytes = index(pieces * piece.len);
-                let colour = colour.run(va.0);
+                let colour = (colour.run(va.0), colour.all);
                 let done = mxu
                     .memory
                     .exchange(from, to, [bytes, index(piece.len)], colour);
@@ -155,6 +167,7 @@ impl Run {
     }
 
     /// Makes one run of it and these pieces, or flushes it and begins anew.
+    #[inline(always)]
     fn add(
         &mut self,
         from: Option<VramOffset>,
@@ -165,6 +178,7 @@ impl Run {
     ) {
         let next = Self { from, to, bytes };
         if !self.append(&next) {
+            mxu.memory.vram.expect(from, to);
             self.flush(colour, &mxu.memory.vram);
             *self = next;
         }
@@ -198,7 +212,7 @@ impl Run {
         // Its pages are inside VRAM, which is whole pages.
         let _inside = match from {
             Some(from) => vram.copy(from, to, bytes),
-            None => vram.fill(to, bytes, colour.run(to.0)),
+            None => vram.fill(to, bytes, colour.run(to.0), colour.all),
         };
     }
 }

@@ -18,19 +18,24 @@ const STEP: usize = 128;
 
 /// Writes `colour` to all of `to`, over and over. It holds the same [`PERIOD`] bytes
 /// again and again, at least once and a byte more; its end may cut them. The longer it
-/// is, the faster is a fill with bytes that the host has no instruction for.
+/// is, the faster is a fill where the host has no instruction for it. `all` are the
+/// bytes of everything that is filled with it before anything else is done: it makes a
+/// fill faster, and nothing else, to know whether they stay in the host's caches.
 ///
 /// # Panics
 /// `colour` is too short.
-pub fn fill(to: &VolatileSlice<'_>, colour: &[u8]) {
+pub fn fill(to: &VolatileSlice<'_>, colour: &[u8], all: u64) {
     assert!(colour.len() > PERIOD, "a colour of {} bytes", colour.len());
     let mut period = [0; PERIOD];
     period.copy_from_slice(&colour[..PERIOD]);
     let head = to.ptr_guard().as_ptr().align_offset(STEP).min(to.len());
     let steps = head..to.len() - (to.len() - head) % STEP;
-    period.rotate_left(head % PERIOD);
+    // Never where a page begins.
+    if !head.is_multiple_of(PERIOD) {
+        period.rotate_left(head % PERIOD);
+    }
     #[cfg(target_arch = "x86_64")]
-    let fast = x86_64::fill(to, steps.clone(), period);
+    let fast = x86_64::fill(to, steps.clone(), &period, all);
     #[cfg(not(target_arch = "x86_64"))]
     let fast = false;
     if fast {
@@ -39,6 +44,21 @@ pub fn fill(to: &VolatileSlice<'_>, colour: &[u8]) {
     } else {
         copy(to, 0..to.len(), colour);
     }
+}
+
+/// Says that `from` is read soon, and `to` written, so that the host looks up where they
+/// are meanwhile. Without effect but on time.
+#[inline]
+pub fn expect(from: Option<&VolatileSlice<'_>>, to: &VolatileSlice<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Some(from) = from {
+            x86_64::expect_read(from);
+        }
+        x86_64::expect_write(to);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, to);
 }
 
 /// Copies the colour, which begins at `to`'s first byte, to a part of it.
@@ -71,8 +91,9 @@ mod tests {
     fn lengths() -> impl Strategy<Value = usize> {
         prop_oneof![
             0_usize..200,
-            4000_usize..4200,
+            4000_usize..4400,
             8000_usize..8500,
+            12_000_usize..12_600,
             30_000_usize..70_000
         ]
     }
@@ -86,12 +107,13 @@ mod tests {
             start in 0_usize..200,
             bytes in lengths(),
             repeated in prop_oneof![17_usize..200, Just(32 << 10)],
+            all in prop_oneof![Just(0), Just(u64::MAX)],
         ) {
             let colour: Vec<u8> = (0..repeated).map(|n| period[n % PERIOD]).collect();
             let other = !period[0];
             let mut memory = vec![other; start + bytes + 200];
-            let all = VolatileSlice::from(&mut memory[..]);
-            fill(&all.subslice(start, bytes).unwrap(), &colour);
+            let whole = VolatileSlice::from(&mut memory[..]);
+            fill(&whole.subslice(start, bytes).unwrap(), &colour, all);
             let (before, rest) = memory.split_at(start);
             let (filled, behind) = rest.split_at(bytes);
             prop_assert!(before.iter().chain(behind).all(|byte| *byte == other));

@@ -128,15 +128,15 @@ impl Memory {
         }
     }
 
-    /// Copies between VRAM and memory of the machine's, or fills that with `colour`,
-    /// as far as it is mapped: at most `bytes`, and a multiple of `unit`. Returns how
+    /// Copies between VRAM and memory of the machine's, or fills that with a colour, as
+    /// [`fill`], as far as it is mapped: at most `bytes`, and a multiple of `unit`. Returns how
     /// many bytes; the others have not been touched. What is in VRAM lies inside it.
     pub(crate) fn exchange(
         &self,
         from: Option<(Target, Origin)>,
         to: (Target, Origin),
         [bytes, unit]: [usize; 2],
-        colour: &[u8],
+        (colour, all): (&[u8], u64),
     ) -> usize {
         use Target::{System, Vram};
         let (at, access, local, write) = match (from, to) {
@@ -158,7 +158,7 @@ impl Memory {
                 return;
             };
             match local {
-                None => fill(&memory, colour),
+                None => fill(&memory, colour, all),
                 Some(local) if write => local.copy_to_volatile_slice(memory),
                 Some(local) => memory.copy_to_volatile_slice(local),
             }

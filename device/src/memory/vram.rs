@@ -5,7 +5,7 @@
 use super::system::BusError;
 use crate::index;
 use e3k_regs::VramOffset;
-use presil_fill::fill;
+use presil_fill::{expect, fill};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use std::fs::File;
 use std::io;
@@ -104,9 +104,23 @@ impl Vram {
     }
 
     /// Fills, as [`fill`]; the range must lie in VRAM.
-    pub(crate) fn fill(&self, at: VramOffset, bytes: usize, colour: &[u8]) -> Result<(), BusError> {
-        fill(&self.slice(at, bytes)?, colour);
+    pub(crate) fn fill(
+        &self,
+        at: VramOffset,
+        bytes: usize,
+        colour: &[u8],
+        all: u64,
+    ) -> Result<(), BusError> {
+        fill(&self.slice(at, bytes)?, colour, all);
         Ok(())
+    }
+
+    /// Says what is moved next, which may make it faster and has no other effect.
+    pub(crate) fn expect(&self, from: Option<VramOffset>, to: VramOffset) {
+        let first = |at| self.slice(at, 1).ok();
+        if let Some(to) = first(to) {
+            expect(from.and_then(first).as_ref(), &to);
+        }
     }
 
     /// One aligned atomic load.

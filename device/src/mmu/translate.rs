@@ -1,6 +1,11 @@
 //! Translation: from a client's address to a place in memory, by its UTLB, the
 //! shared TLB, or a walk (hardware reference 4.6, 5).
 
+#![expect(
+    clippy::inline_always,
+    reason = "what a call hands back in memory is read only when the page stored before is; see docs/performance.md"
+)]
+
 use super::fault::{FaultCause, FaultPlace};
 use super::tlb::{LINE_ENTRIES, entry_of};
 use super::{Mxu, Place, Request, Stop, utlb, walk};
@@ -75,7 +80,7 @@ impl Mxu {
     /// and how many pages, at most `pages`, follow each other from there in both.
     /// Changes nothing: [`Self::take`] with the pages that are really used does the
     /// TLB fills and counts them.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn peek(&self, request: Request, va: GpuVa, pages: u64) -> Option<Peeked> {
         if va.0 >> ADDRESS_BITS != 0 {
             return None;
@@ -113,7 +118,7 @@ impl Mxu {
         self.peeked(place, pages, hit)
     }
 
-    #[inline]
+    #[inline(always)]
     fn peeked(&self, place: Place, pages: u64, hit: Hit) -> Option<Peeked> {
         let end = match place.target {
             Target::Vram(_) => self.memory.vram.bytes(),
