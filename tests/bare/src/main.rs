@@ -15,6 +15,7 @@ mod pages;
 mod shadow;
 mod window;
 
+use serde_json::json;
 use std::process::ExitCode;
 
 /// Errors are text for the message.
@@ -25,12 +26,9 @@ fn main() -> ExitCode {
     let mut say = |name: &str, outcome: Result<String>| {
         let ok = outcome.is_ok();
         all &= ok;
-        let detail = outcome
-            .unwrap_or_else(|error| error)
-            .replace(['"', '\\'], "'");
-        println!(
-            "@presil {{\"check\":{{\"name\":\"{name}\",\"ok\":{ok},\"detail\":\"{detail}\"}}}}"
-        );
+        let detail = outcome.unwrap_or_else(|error| error);
+        let check = json!({ "check": { "name": name, "ok": ok, "detail": detail } });
+        println!("@presil {check}");
     };
     if let Err(error) = checks::run(&mut say) {
         say("without a driver", Err(error));
