@@ -32,6 +32,8 @@ class Case:
     """What the door must have counted: the way that the driver went."""
     lspci: bool = False
     """Whether the guest tells its configuration space, which is held against the snapshot."""
+    once: bool = False
+    """Whether it shows something of the model, a door or our checks that no other kernel changes."""
     least_ranges: int = 0
     """How often QEMU must lend memory, at least: that a virtual IOMMU is in use shows in it."""
 
@@ -47,18 +49,22 @@ def cases() -> list[Case]:
     return [
         *(case for door in session.DOORS for case in on_any_door(door)),
         *on_the_pci_function(),
-        Case("the register cannot say this VRAM size", Guest("demo", vram="1280M", visible="1G")),
+        Case("the register cannot say this VRAM size", Guest("demo", vram="1280M", visible="1G"),
+             once=True),
         Case("reboot, then everything again", Guest("reboot", boots=2)),
         Case("kexec while the GPU works", Guest("kexec", kexec=True)),
-        Case("what scripts/bench measures can be measured", Guest("bench"), counted="doorbells"),
+        Case("what scripts/bench measures can be measured", Guest("bench"), counted="doorbells",
+             once=True),
         # Debian's kernels zero every page; the driver must do it without them.
         Case("init_on_alloc=0", Guest("demo", kernel_arguments=["init_on_alloc=0"])),
         Case("retbleed=unret", mitigated("EPYC-Rome", "retbleed=unret")),
         Case("retbleed=stuff", mitigated("Skylake-Server-v1", "retbleed=stuff")),
-        Case("a model that ignores copies is noticed", defective("copies"), fails=("copy ",)),
+        Case("a model that ignores copies is noticed", defective("copies"), fails=("copy ",),
+             once=True),
         # New VRAM is cleared by fills, and the scattered pages are filled.
         Case("a model that ignores fills is noticed", defective("fills"),
-             fails=("fill ", "fresh VRAM reads zero", "GPU and CPU find the same scattered pages")),
+             fails=("fill ", "fresh VRAM reads zero", "GPU and CPU find the same scattered pages"),
+             once=True),
         # Ignored invalidations and segments let the GPU write to memory that is the guest
         # kernel's by then; tests/ has those controls, where nothing else can break.
     ]
@@ -70,7 +76,7 @@ def on_any_door(door: str) -> list[Case]:
         Case("demo", Guest("demo", door)),
         Case("selftest", Guest("selftest", door), tap=True),
         Case("2 GiB of VRAM, half of it visible", Guest("demo", door, vram="2G", visible="1G")),
-        Case("all VRAM visible", Guest("demo", door, vram="1G", visible="1G")),
+        Case("all VRAM visible", Guest("demo", door, vram="1G", visible="1G"), once=True),
         Case("driver reloaded 20 times", Guest("reload", door)),
     ]
 
@@ -88,15 +94,16 @@ def on_the_pci_function() -> list[Case]:
              lspci=True),
         Case("behind a virtual IOMMU", Guest("selftest", door, **behind_iommu), tap=True,
              least_ranges=2000),
-        Case("pci=nomsi", Guest("intx", door, kernel_arguments=["pci=nomsi"])),
+        Case("pci=nomsi", Guest("intx", door, kernel_arguments=["pci=nomsi"]), once=True),
         Case("10 reboots, then everything again",
-             Guest("reboot", door, boots=11, limit_seconds=600)),
+             Guest("reboot", door, boots=11, limit_seconds=600), once=True),
         Case("kexec and a crash while the GPU works",
              Guest("kexec", door, kexec=True, kernel_arguments=["crashkernel=224M"])),
         Case("without a driver", Guest("bare", door)),
         # Without a driver all pages that the GPU ever saw are one program's.
         Case("a model that ignores invalidations is noticed",
-             Guest("bare", door, server_options=stale), fails=("a page is mapped anew",)),
+             Guest("bare", door, server_options=stale), fails=("a page is mapped anew",),
+             once=True),
     ]
 
 
@@ -104,7 +111,7 @@ def jobs() -> list[Job]:
     """Every case as a job."""
     return [
         Job(full_name(case), partial(tried, case),
-            long=case.guest.limit_seconds > session.GUEST_LIMIT_SECONDS)
+            long=case.guest.limit_seconds > session.GUEST_LIMIT_SECONDS, once=case.once)
         for case in cases()
     ]
 

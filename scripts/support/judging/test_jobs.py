@@ -154,6 +154,19 @@ class Names(unittest.TestCase):
         self.assertIn("own driver: a module that oopses is called out", names)
         self.assertIn("scripts/run: Ctrl-C ends everything that was started", names)
 
+    def test_other_kernels_run_what_a_kernel_can_change(self) -> None:
+        again = {job.name for part in (suite, lifecycle, bring_up) for job in part.jobs()
+                 if not job.once}
+        for door in ("vhost-user", "vfio-user"):
+            for case in ("demo", "selftest", "driver reloaded 20 times"):
+                self.assertIn(f"{door}: {case}", again)
+        for case in ("vfio-user: removal, resets and sleep, idle and in use",
+                     "vfio-user: behind a virtual IOMMU", "vhost-user: init_on_alloc=0",
+                     "vhost-user: retbleed=unret", "vhost-user: retbleed=stuff",
+                     "vhost-user: reboot, then everything again",
+                     "own driver: a PCI driver written from docs/ gets its first fence"):
+            self.assertIn(case, again)
+
     def test_planted_oops_warning_and_hang_are_found_on_a_guest(self) -> None:
         shown = {trial.name: (trial.status, trial.shows) for trial in bring_up.trials()}
         for name, status, words in [
