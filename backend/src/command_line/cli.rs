@@ -22,7 +22,7 @@ use crate::command_line::query;
 use crate::command_line::regs;
 use crate::control::questions;
 use crate::doors::pci::{self, Class, Identity};
-use crate::service::log_flood::FloodGate;
+use crate::service::log_flood::{self, FloodGate};
 use crate::service::server::{self, ControlOptions, DoorKind, DoorOptions, Options};
 use crate::service::socket::{self, Access};
 
@@ -259,7 +259,11 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
     let outcome = match cli.command {
-        Command::Serve(args) => serve(&args),
+        Command::Serve(args) => {
+            let served = serve(&args);
+            log_flood::tell_rest();
+            served
+        }
         Command::Query(args) => ask(&args),
         Command::Regs(args) => print(&regs::answer(&args)),
         Command::Chips(args) => print(&chips::answer(&args)),
@@ -459,7 +463,7 @@ fn start_log() {
         .with_ansi(std::io::stderr().is_terminal());
     tracing_subscriber::registry()
         .with(filter)
-        .with(FloodGate::default())
+        .with(FloodGate)
         .with(lines)
         .init();
 }

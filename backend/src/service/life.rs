@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::service::log_flood;
 use crate::service::socket::SocketFile;
 use crate::thread;
 
@@ -102,6 +103,7 @@ impl Life {
         for socket in &self.state.lock().sockets {
             socket.remove();
         }
+        log_flood::tell_rest();
         exit(code)
     }
 }
