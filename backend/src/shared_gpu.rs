@@ -49,6 +49,10 @@ pub trait InterruptPort: Send {
     }
 }
 
+/// Sends whoever lent the guest's memory away, and says why: it was missing at this
+/// address of this process. It must neither wait nor use the GPU.
+pub(crate) type SendAway = Box<dyn Fn(usize) + Send>;
+
 /// The GPU, shared by doors, the engine thread and the control socket.
 ///
 /// A panic inside the model makes the GPU *lost*: it never runs again, every
@@ -70,8 +74,7 @@ struct Machine {
     gpu: Option<Gpu>,
     vram: Arc<Vram>,
     port: Option<Box<dyn InterruptPort>>,
-    /// Sends whoever lent the guest's memory away.
-    client: Option<Box<dyn Fn() + Send>>,
+    client: Option<SendAway>,
     /// The engine rests, whatever there is to do.
     held: bool,
     /// The engine's thread sleeps, and no clock will wake it.
@@ -154,8 +157,7 @@ impl SharedGpu {
 
     /// Sets how to end the connection of the client that lends the guest's
     /// memory, should that be gone when it is used; `None` when it has left.
-    /// `send_away` must neither wait nor use the GPU.
-    pub(crate) fn set_client(&self, send_away: Option<Box<dyn Fn() + Send>>) {
+    pub(crate) fn set_client(&self, send_away: Option<SendAway>) {
         self.enter().machine.client = send_away;
     }
 
@@ -255,14 +257,10 @@ impl Session<'_> {
     /// Sends the client away whose memory was missing, at once: after a sleep of
     /// the engine it might be the next one that is there.
     fn judge_client(&mut self) {
-        if sigbus::take_lost()
+        if let Some(at) = sigbus::take_lost()
             && let Some(send_away) = self.machine.client.take()
         {
-            tracing::error!(
-                "guest memory is gone while the GPU uses it: the file that the client lent was \
-                 cut short, or has no huge pages. The client is sent away"
-            );
-            send_away();
+            send_away(at);
         }
     }
 
@@ -511,7 +509,7 @@ mod tests {
     fn a_client_whose_memory_is_missing_goes_before_the_engine_sleeps() {
         let shared = start();
         let (sender, gone) = mpsc::channel();
-        let send_away = move || sender.send(()).unwrap();
+        let send_away = move |_| sender.send(()).unwrap();
         shared.set_client(Some(Box::new(send_away)));
         shared.set_interrupt_port(Some(Box::new(LosingPort)));
         // As the engine does whose frame ends just before it sleeps. Nothing wakes it.

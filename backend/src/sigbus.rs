@@ -20,7 +20,8 @@ use std::sync::OnceLock;
 thread_local! {
     // Constants without destructors: a signal handler may use them.
     static SCOPES: Cell<u32> = const { Cell::new(0) };
-    static LOST: Cell<bool> = const { Cell::new(false) };
+    /// Where memory was missed last, or 0.
+    static LOST: Cell<usize> = const { Cell::new(0) };
 }
 
 /// What a page of lent memory may have, the usual first: of a mapping of huge
@@ -34,7 +35,7 @@ impl Scope {
     /// Begins one. They nest.
     pub(crate) fn enter() -> Self {
         if SCOPES.get() == 0 {
-            LOST.set(false);
+            LOST.set(0);
         }
         SCOPES.set(SCOPES.get() + 1);
         Self(PhantomData)
@@ -47,14 +48,20 @@ impl Drop for Scope {
     }
 }
 
-/// Whether this thread has met missing memory since its outermost scope began.
-pub(crate) fn is_lost() -> bool {
-    LOST.get()
+/// Whether this thread is in a scope, as it is while it has a GPU.
+pub(crate) fn is_in_scope() -> bool {
+    SCOPES.get() != 0
 }
 
-/// The same, and forgets it: the consequences are drawn.
-pub(crate) fn take_lost() -> bool {
-    LOST.replace(false)
+/// Whether this thread has met missing memory since its outermost scope began.
+pub(crate) fn is_lost() -> bool {
+    LOST.get() != 0
+}
+
+/// At which address of this process, if it has; and forgets it: the consequences
+/// are drawn.
+pub(crate) fn take_lost() -> Option<usize> {
+    Some(LOST.replace(0)).filter(|at| *at != 0)
 }
 
 /// Installs the handler, once for the process.
@@ -77,7 +84,7 @@ extern "C" fn handle(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid siginfo_t of a SIGBUS to this handler.
     let at = unsafe { (*info).si_addr() };
     if SCOPES.get() != 0 && replace(at as usize) {
-        LOST.set(true);
+        LOST.set(at as usize);
     } else {
         // SAFETY: the default action ends the process at the next try.
         unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
@@ -156,6 +163,7 @@ pub(crate) mod tests {
             // SAFETY: as above; the handler replaces the page.
             assert_eq!(unsafe { byte(BYTES - 1).read_volatile() }, 0);
             assert!(is_lost());
+            assert_eq!(LOST.get(), byte(BYTES - 1).addr());
             std::thread::spawn(|| assert!(!is_lost())).join().unwrap();
             let _inner = Scope::enter();
             assert!(is_lost(), "until the outermost ends");

@@ -13,6 +13,7 @@ use crate::control::entries;
 use crate::control::questions::{Answer, Refusal, none};
 use crate::control::tlb;
 use crate::service::server::{self, Served};
+use crate::sigbus;
 
 /// Most bytes of VRAM in one answer.
 const MAX_VRAM_READ: u64 = 4096;
@@ -125,6 +126,10 @@ pub(crate) fn undeclared(served: &Served, words: &[&str]) -> Answer {
 
 /// Records with their fields, and with a sentence as `text`.
 fn told<T: serde::Serialize + Display>(records: &[T]) -> Result<Vec<Value>, Refusal> {
+    debug_assert!(
+        !sigbus::is_in_scope(),
+        "the guest waits for these sentences"
+    );
     records
         .iter()
         .map(|record| {

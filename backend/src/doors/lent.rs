@@ -5,11 +5,13 @@
 //! file system asks a process of the client's. So the kernel alone says what kind
 //! one is, and what is of a wrong kind is dropped before any lock is taken.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use rustix::fs::fcntl_get_seals;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
@@ -26,6 +28,9 @@ const NO_MEMORY: &str = "guest memory is in a file that is neither of tmpfs (as 
     memory-backend-memfd) nor of hugetlbfs: the GPU might wait for its pages for ever";
 /// The same, where only a part of it is there.
 pub(crate) const TOO_SHORT: &str = "a file is shorter than the memory that it is to hold";
+
+/// Bytes of a usual page.
+pub(crate) const PAGE_BYTES: u64 = 4096;
 
 /// Where a file is read that has no positions.
 const NO_POSITION: u64 = u64::MAX;
@@ -111,10 +116,51 @@ impl LentMemory {
     }
 }
 
-/// Has the connection of the client ended whose memory is not there any more.
-pub(crate) fn end_when_memory_is_gone(gpu: &SharedGpu, stream: &UnixStream) -> io::Result<()> {
+/// Bytes of the pages of a file of memory. What is mapped of huge ones must be whole:
+/// the kernel maps a part of one, and unmaps it never. Never waits.
+pub(crate) fn page_bytes(file: &File) -> Result<u64, Errno> {
+    let system = rustix::fs::fstatfs(file)?;
+    let is_huge = system.f_type == libc::HUGETLBFS_MAGIC;
+    let bytes = u64::try_from(system.f_bsize).ok().filter(|_| is_huge);
+    Ok(bytes.unwrap_or(PAGE_BYTES).max(PAGE_BYTES))
+}
+
+/// Where memory is that a client lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lent {
+    /// In the guest: an address of its bus.
+    pub(crate) guest: u64,
+    /// In the file behind it, in bytes.
+    pub(crate) in_file: u64,
+}
+
+impl Display for Lent {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { guest, in_file } = self;
+        write!(
+            f,
+            "guest address {guest:#x}, byte {in_file:#x} of the file behind it"
+        )
+    }
+}
+
+/// Has the connection of the client at `socket` ended whose memory is not there any
+/// more. `find` says where in its memory an address of this process is; it must
+/// neither wait nor use the GPU.
+pub(crate) fn end_when_memory_is_gone(
+    gpu: &SharedGpu,
+    stream: &UnixStream,
+    socket: &Path,
+    find: impl Fn(usize) -> Option<Lent> + Send + 'static,
+) -> io::Result<()> {
     let stream = stream.try_clone()?;
-    gpu.set_client(Some(Box::new(move || {
+    let socket = socket.display().to_string();
+    gpu.set_client(Some(Box::new(move |at| {
+        let place = find(at).map_or("taken away meanwhile".to_owned(), |it| it.to_string());
+        tracing::error!(
+            "{socket}: guest memory is gone while the GPU uses it ({place}): the file that the \
+             client lent was cut short, or has no huge pages. The client is sent away"
+        );
         // It may have left by itself.
         let _ = stream.shutdown(Shutdown::Both);
     })));

@@ -1,7 +1,7 @@
 //! One client's socket, of either door: whole messages in, with the descriptors
 //! that came with them; replies out. One system call each, as a rule.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSliceMut};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,11 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 
+use crate::service::send::send_all;
 use crate::service::socket::PATIENCE;
 
 /// Most descriptors that are taken from one client ahead; no message needs more.
@@ -210,38 +208,9 @@ impl<H: Header> Connection<H> {
         Ok(received.bytes != 0)
     }
 
-    /// Sends one message, with a descriptor or without.
-    pub(crate) fn send(&self, message: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Broken> {
-        let mut rest = message;
-        let mut fd = fd;
-        while !rest.is_empty() {
-            let sent = match fd {
-                Some(fd) => self.send_with(rest, fd),
-                None => send(&self.stream, rest, SendFlags::NOSIGNAL),
-            };
-            match sent {
-                Ok(bytes) => {
-                    rest = rest.get(bytes..).unwrap_or_default();
-                    fd = None;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    fn send_with(&self, bytes: &[u8], fd: BorrowedFd<'_>) -> Result<usize, Errno> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = [fd];
-        control.push(SendAncillaryMessage::ScmRights(&fds));
-        sendmsg(
-            &self.stream,
-            &[IoSlice::new(bytes)],
-            &mut control,
-            SendFlags::NOSIGNAL,
-        )
+    /// Sends one message, with a descriptor or without. `false`: the client has left.
+    pub(crate) fn send(&self, message: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<bool, Broken> {
+        Ok(send_all(&self.stream, message, fd, PATIENCE)?)
     }
 }
 

@@ -10,9 +10,11 @@ use e3k_regs::BusAddr;
 use e3k_regs::addr::ADDRESS_BITS;
 use presil_device::{BusError, DmaAccess, SystemMemory, Vram};
 use vm_memory::{
-    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
+    Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+    VolatileSlice,
 };
 
+use crate::doors::lent::Lent;
 use crate::sigbus;
 
 /// What to do when guest memory comes without files behind it.
@@ -34,6 +36,18 @@ impl FileKey {
         let data = file.metadata()?;
         Ok(Self(data.dev(), data.ino()))
     }
+}
+
+/// Where in `table` the address `at` of this process is.
+pub(crate) fn find(table: &GuestMemoryMmap, at: usize) -> Option<Lent> {
+    table.iter().find_map(|region| {
+        let offset = at.checked_sub(region.as_ptr().addr())? as u64;
+        let start = region.file_offset().map_or(0, FileOffset::start);
+        (offset < region.len()).then(|| Lent {
+            guest: region.start_addr().0 + offset,
+            in_file: start + offset,
+        })
+    })
 }
 
 /// One table of the guest memory that QEMU shares with us. It keeps its
@@ -128,7 +142,6 @@ impl SystemMemory for GuestRam {
 mod tests {
     use e3k_regs::fields::FaultClient;
     use presil_device::{Chip, Config, Gpu, NoInterrupts, Snoop, VramOffset};
-    use vm_memory::FileOffset;
 
     use super::*;
 

@@ -3,5 +3,6 @@
 pub mod life;
 pub(crate) mod log_flood;
 pub mod sandbox;
+pub(crate) mod send;
 pub mod server;
 pub mod socket;

@@ -14,7 +14,7 @@ use vm_memory::{Bytes, VolatileSlice};
 
 use super::lent_files::{LentFiles, Place};
 use super::wire::{DmaMap, DmaUnmap};
-use crate::doors::lent::LentMemory;
+use crate::doors::lent::{Lent, LentMemory};
 use crate::doors::system_memory::{FileKey, MEMORY_NOT_SHARED, NEVER_WRITTEN};
 use crate::sigbus;
 
@@ -206,6 +206,19 @@ impl Dma {
         Ok(())
     }
 
+    /// Where in the ranges the address `host` of this process is.
+    pub(super) fn find(&self, host: usize) -> Option<Lent> {
+        let table = self.table.read();
+        table.ranges.iter().find_map(|(first, range)| {
+            let place = range.place.as_ref()?;
+            let offset = host.checked_sub(place.address()?)? as u64;
+            (offset <= range.last - first).then(|| Lent {
+                guest: first + offset,
+                in_file: place.in_file() + offset,
+            })
+        })
+    }
+
     fn say_not_shared(&self) {
         if !self.said.swap(true, Ordering::Relaxed) {
             tracing::error!("{MEMORY_NOT_SHARED}");
@@ -368,6 +381,33 @@ mod tests {
             done += written;
         }
         Ok(())
+    }
+
+    #[test]
+    fn an_address_of_this_process_is_found_in_its_range_and_file() {
+        let gpu = gpu();
+        let dma = Arc::new(Dma::new(gpu.vram()));
+        dma.set_enabled(true);
+        let ram = File::from(memfd_create("ram", MemfdFlags::CLOEXEC).unwrap());
+        ram.set_len(4 * PAGE_BYTES).unwrap();
+        for (address, offset) in [(0, 3 * PAGE_BYTES), (START, 2 * PAGE_BYTES)] {
+            let request = DmaMap {
+                readable: true,
+                writable: true,
+                offset,
+                address,
+                bytes: PAGE_BYTES,
+            };
+            let file = LentMemory::new(ram.try_clone().unwrap().into()).unwrap();
+            dma.map(request, Some(file)).unwrap();
+        }
+        for (guest, in_file) in [(0x10, 3 * PAGE_BYTES + 0x10), (START, 2 * PAGE_BYTES)] {
+            let mut host = 0;
+            let mut body = |memory: VolatileSlice<'_>| host = memory.ptr_guard().as_ptr().addr();
+            dma.first_piece(BusAddr(guest), 4, true, &mut body).unwrap();
+            assert_eq!(dma.find(host), Some(Lent { guest, in_file }));
+        }
+        assert_eq!(dma.find(0x1000), None);
     }
 
     #[test]

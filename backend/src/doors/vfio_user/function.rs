@@ -32,14 +32,14 @@ pub(super) struct Function {
 }
 
 impl Function {
-    /// Plugs the GPU in.
+    /// Plugs the GPU in, which reaches memory by `dma`.
     pub(super) fn new(
         gpu: Arc<SharedGpu>,
         identity: Identity,
         counters: Arc<VfioUserCounters>,
+        dma: Arc<Dma>,
     ) -> Self {
         let vram = gpu.vram();
-        let dma = Arc::new(Dma::new(&vram));
         let interrupts = Arc::new(Interrupts::new(Arc::clone(&counters)));
         gpu.set_interrupt_port(Some(Box::new(Port(Arc::clone(&interrupts)))));
         let mut session = gpu.enter();

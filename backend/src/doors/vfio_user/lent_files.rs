@@ -16,7 +16,7 @@ use vm_memory::mmap::{MmapRegion, MmapRegionError};
 use vm_memory::{FileOffset, VolatileMemory, VolatileSlice};
 
 use super::wire::DmaMap;
-use crate::doors::lent::{LentMemory, MAX_ADDRESS_SPACE};
+use crate::doors::lent::{self, LentMemory, MAX_ADDRESS_SPACE};
 use crate::doors::system_memory::FileKey;
 
 /// Most files of one client. Each keeps a descriptor open, of which a process has few.
@@ -25,7 +25,6 @@ const MAX_FILES: usize = 128;
 const MAX_MAPPINGS: usize = 2048;
 /// Mappings begin and end at multiples of it in their file, or at the file's end.
 const WINDOW_BYTES: u64 = 1 << 30;
-const PAGE_BYTES: u64 = 4096;
 
 /// Which file, and whether it was opened for writing.
 type FileId = (FileKey, bool);
@@ -66,6 +65,16 @@ impl Place {
         let offset = self.offset.checked_add(from)?;
         let offset = usize::try_from(offset).ok()?;
         self.mapping.region.get_slice(offset, bytes).ok()
+    }
+
+    /// Its address in this process.
+    pub(super) fn address(&self) -> Option<usize> {
+        Some(self.slice(0, 0)?.ptr_guard().as_ptr().addr())
+    }
+
+    /// Where it begins in its file, in bytes.
+    pub(super) fn in_file(&self) -> u64 {
+        self.mapping.start + self.offset
     }
 
     /// Which file it is in.
@@ -156,7 +165,7 @@ impl LentFiles {
             .checked_next_multiple_of(WINDOW_BYTES)
             .map_or(length, |end| end.min(length));
         let size = (end - start)
-            .checked_next_multiple_of(page_bytes(&file)?)
+            .checked_next_multiple_of(lent::page_bytes(&file)?)
             .ok_or(Errno::INVAL)?;
         self.check_room(size)?;
         let mut protection = libc::PROT_READ;
@@ -195,12 +204,4 @@ impl LentFiles {
         }
         Ok(())
     }
-}
-
-/// What a mapping of it begins and ends at: of a file of huge pages, theirs.
-fn page_bytes(file: &File) -> Result<u64, Errno> {
-    let system = rustix::fs::fstatfs(file)?;
-    let is_huge = system.f_type == libc::HUGETLBFS_MAGIC;
-    let bytes = u64::try_from(system.f_bsize).ok().filter(|_| is_huge);
-    Ok(bytes.unwrap_or(PAGE_BYTES).max(PAGE_BYTES))
 }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use self::dma::ANNOUNCED_RANGES;
+use self::dma::{ANNOUNCED_RANGES, Dma};
 use self::function::Function;
 use self::wire::{Command, Header, MAX_DATA, Reply};
 use crate::doors::lent::{self, LentEvent, LentMemory};
@@ -57,10 +57,14 @@ impl Door {
     pub fn serve(&self, stream: UnixStream) {
         let mut client = Client {
             door: self,
+            dma: Arc::new(Dma::new(&self.gpu.vram())),
             function: None,
         };
+        let dma = Arc::clone(&client.dma);
+        let socket = self.presence.socket();
+        let find = move |at| dma.find(at);
         let talk = |connection| client.converse(connection);
-        let served = lent::end_when_memory_is_gone(&self.gpu, &stream)
+        let served = lent::end_when_memory_is_gone(&self.gpu, &stream, socket, find)
             .map_err(Broken::from)
             .and_then(|()| Connection::new(stream).and_then(talk));
         self.gpu.set_client(None);
@@ -73,6 +77,7 @@ impl Door {
 /// One client.
 struct Client<'a> {
     door: &'a Door,
+    dma: Arc<Dma>,
     /// From the client's VERSION on.
     function: Option<Function>,
 }
@@ -90,9 +95,12 @@ impl Client<'_> {
                 tracing::debug!("vfio-user command {} refused: {error}", header.command);
             }
             if header.wants_reply() {
-                match obeyed {
+                let has_taken_it = match obeyed {
                     Ok(fd) => connection.send(reply.finish(header), fd)?,
                     Err(error) => connection.send(&header.refusal(error), None)?,
+                };
+                if !has_taken_it {
+                    return Ok(());
                 }
             }
             if self.function.is_none() {
@@ -171,6 +179,7 @@ impl Client<'_> {
             Arc::clone(&door.gpu),
             door.identity,
             counters,
+            Arc::clone(&self.dma),
         ));
         Ok(())
     }

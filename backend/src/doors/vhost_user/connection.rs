@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
+use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
 use super::handler::{Handler, Refused};
 use super::wire::{Header, Outgoing};
 use super::{Door, DoorCounters, QUEUES};
 use crate::doors::lent;
 use crate::doors::messages::{Broken, Connection};
-use crate::doors::system_memory::MEMORY_NOT_SHARED;
+use crate::doors::system_memory::{self, MEMORY_NOT_SHARED};
 use crate::service::life::Presence;
 use crate::shared_gpu::SharedGpu;
 
@@ -70,14 +70,16 @@ pub fn serve_client(
     counters: &Arc<DoorCounters>,
     patience: Duration,
 ) -> Result<(), ConnectionError> {
+    let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
     let door = Arc::new(Door::new(
         Arc::clone(gpu),
         Arc::clone(presence),
         Arc::clone(counters),
-        GuestMemoryAtomic::new(GuestMemoryMmap::new()),
+        memory.clone(),
     ));
     let handler = Handler::new(Arc::clone(&door)).map_err(io::Error::other)?;
-    lent::end_when_memory_is_gone(gpu, &stream)?;
+    let find = move |at| system_memory::find(&memory.memory(), at);
+    lent::end_when_memory_is_gone(gpu, &stream, presence.socket(), find)?;
     let ended = Connection::new(stream)
         .map_err(Into::into)
         .and_then(|connection| {
@@ -146,14 +148,8 @@ impl Client<'_> {
         };
         let header = message.header;
         let (is_due, obeyed) = self.handler.obey(message, reply);
-        if is_due {
-            match self.connection.send(reply.reply_to(header), None) {
-                // It has left without waiting.
-                Err(Broken::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    return Ok(false);
-                }
-                sent => sent?,
-            }
+        if is_due && !self.connection.send(reply.reply_to(header), None)? {
+            return Ok(false);
         }
         let request = header.request;
         obeyed.map_err(|why| ConnectionError::Refused { request, why })?;

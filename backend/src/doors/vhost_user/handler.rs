@@ -11,7 +11,7 @@ use super::channel::Channel;
 use super::vring::{RingsAt, Vring};
 use super::wire::{self, Header, Outgoing, Region, Request, Rings, VringFd};
 use super::{Door, FEATURES, PROTOCOL_FEATURES, QUEUES, REPLY_ACK, RINGS_ARE_ENABLED_BY_MESSAGE};
-use crate::doors::lent::{self, LentEvent, LentMemory, MAX_ADDRESS_SPACE};
+use crate::doors::lent::{self, LentEvent, LentMemory, MAX_ADDRESS_SPACE, PAGE_BYTES};
 use crate::doors::messages::Message;
 
 /// Why a request is not obeyed.
@@ -171,7 +171,9 @@ impl Handler {
             }
             Request::SetVringKick(VringFd { queue, .. }) => {
                 let event = fds.pop().map(event).transpose()?;
+                let door = Arc::clone(&self.door);
                 let queue = self.queue(queue)?;
+                let _nobody = door.wait_for_queues();
                 queue.vring.set_ready(event.is_some());
                 queue.kick = event;
                 queue.due = true;
@@ -189,7 +191,9 @@ impl Handler {
                     1 => true,
                     _ => return Err(Refused::Malformed),
                 };
+                let door = Arc::clone(&self.door);
                 let queue = self.queue(queue)?;
+                let _nobody = door.wait_for_queues();
                 queue.vring.set_enabled(enabled);
                 queue.due = enabled;
             }
@@ -272,6 +276,10 @@ impl Handler {
         let table = map(&regions, fds)?;
         self.regions = regions;
         self.door.set_memory(table);
+        // What was kicked before there was memory.
+        for queue in &mut self.queues {
+            queue.due = true;
+        }
         Ok(())
     }
 
@@ -349,7 +357,14 @@ fn map(regions: &[Region], fds: Vec<OwnedFd>) -> Result<GuestMemoryMmap, Refused
             return Err(Refused::Malformed);
         }
         taken = taken.saturating_add(region.bytes);
-        files.push((region, file.into_file()));
+        let file = file.into_file();
+        let page = lent::page_bytes(&file).map_err(|error| refused(error.to_string()))?;
+        if page != PAGE_BYTES && !region.bytes.is_multiple_of(page) {
+            let bytes = region.bytes;
+            let why = format!("{bytes:#x} bytes of a file whose pages are of {page:#x} each");
+            return Err(refused(why));
+        }
+        files.push((region, file));
     }
     if taken > MAX_ADDRESS_SPACE {
         let why = format!("{taken} bytes: at most {MAX_ADDRESS_SPACE} for one client");
@@ -366,4 +381,42 @@ fn map(regions: &[Region], fds: Vec<OwnedFd>) -> Result<GuestMemoryMmap, Refused
         mapped.push(there.ok_or(Refused::Malformed)?);
     }
     GuestMemoryMmap::from_regions(mapped).map_err(|error| refused(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::super::tests::started_door;
+    use super::*;
+    use crate::doors::messages::Header as _;
+
+    #[test]
+    fn a_queue_is_not_said_to_be_stopped_while_an_event_may_still_be_written_to_it() {
+        let (gpu, door) = started_door();
+        let mut handler = Handler::new(Arc::new(door)).unwrap();
+        let disable = [1_u32, 0].map(u32::to_ne_bytes).concat();
+        let no_kick = 0x101_u64.to_ne_bytes().to_vec();
+        for (request, body) in [(18_u32, disable), (12, no_kick)] {
+            let raw = [request, 1, 8].map(u32::to_ne_bytes).concat();
+            let (sender, answered) = mpsc::channel();
+            std::thread::scope(|scope| {
+                let busy = gpu.enter();
+                scope.spawn(|| {
+                    let message = Message {
+                        header: Header::parse(&raw).unwrap(),
+                        body: &body,
+                        fds: Vec::new(),
+                    };
+                    let (_, obeyed) = handler.obey(message, &mut Outgoing::new());
+                    sender.send(obeyed).unwrap();
+                });
+                let early = answered.recv_timeout(Duration::from_millis(200));
+                assert!(early.is_err(), "request {request}");
+                drop(busy);
+                answered.recv().unwrap().unwrap();
+            });
+        }
+    }
 }

@@ -156,6 +156,12 @@ impl Door {
         tracing::debug!("guest memory: {news:?}");
     }
 
+    /// Waits for whoever uses a queue now; nobody does while the result lives. A
+    /// queue that is stopped meanwhile is not touched any more.
+    fn wait_for_queues(&self) -> Session<'_> {
+        self.gpu.enter()
+    }
+
     /// The connection is over: whoever still waits for its client stops that.
     fn retire(&self) {
         self.stop();
