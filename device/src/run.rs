@@ -20,8 +20,8 @@ pub(crate) const COLOUR_RUN: usize = 32 << 10;
 pub(crate) const COLOUR_BYTES: usize = 16;
 
 /// The clear colour, repeated, and how many bytes the operation fills with it in all. It
-/// begins at a page: just below one's end, a host's
-/// loads of it wait for the stores before them, and a fill takes a tenth longer.
+/// begins at a page: just below one's end, a host's loads of it wait for the stores
+/// before them, and a fill takes a tenth longer.
 #[repr(align(4096))]
 pub(crate) struct Colour {
     pub(crate) bytes: [u8; COLOUR_RUN + COLOUR_BYTES],

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use vm_memory::VolatileSlice;
 
-use crate::{PERIOD, STEP};
+use crate::STEP;
 
 /// A string store takes longer to begin than wide stores, and less for each page: from
 /// so many bytes on it is faster.
@@ -17,15 +17,10 @@ const SHORT: usize = 4 << 10;
 /// Of more bytes in all than that, caches keep nothing.
 const UNCACHED: u64 = 8 << 20;
 
-/// Writes `period` over and over to this part of `to`, if that is in it, whole and
-/// aligned steps, and fast.
+/// Writes the first [`PERIOD`](crate::PERIOD) bytes of `colour` over and over to this
+/// part of `to`, if that is in it, whole and aligned steps, and fast.
 #[inline]
-pub(crate) fn fill(
-    to: &VolatileSlice<'_>,
-    steps: Range<usize>,
-    period: &[u8; PERIOD],
-    all: u64,
-) -> bool {
+pub(crate) fn fill(to: &VolatileSlice<'_>, steps: Range<usize>, colour: &[u8], all: u64) -> bool {
     let guard = to.ptr_guard_mut();
     let start = guard.as_ptr().wrapping_add(steps.start);
     let bytes = steps.len();
@@ -33,8 +28,8 @@ pub(crate) fn fill(
     if !whole || steps.end > to.len() {
         return false;
     }
-    let [word, other] =
-        [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|n| period[at + n])));
+    let (words, _) = colour.as_chunks();
+    let [word, other] = [0, 1].map(|n| u64::from_le_bytes(words[n]));
     let wide = is_x86_feature_detected!("avx512f");
     let string = if wide && all <= UNCACHED { LONG } else { SHORT };
     if word == other && bytes >= string {
