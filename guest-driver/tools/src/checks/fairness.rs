@@ -1,6 +1,6 @@
 //! One client's long queue does not stand between another and its memory.
 
-use super::{Check, Context, VISIBLE};
+use super::{Check, Context, SNOOPED, VISIBLE};
 use crate::device::{Buffer, Device, PAGE};
 use crate::error::{Error, Result, ensure};
 use presil_uapi as uapi;
@@ -12,13 +12,21 @@ use std::thread;
 const FILL_BYTES: u64 = 32 << 20;
 /// Pieces of a client's work that are on the ring at a time, as docs/uapi.md says.
 const ON_THE_RING: u64 = 2;
+/// Fills that a node is closed with: as many as it may have.
+const FILLS: u64 = (64 << 20) / FILL_BYTES;
 /// Fills that were queued before the other client comes.
 const QUEUED: usize = 24;
 
-pub(super) const CHECKS: &[Check] = &[Check {
-    name: "a page behind another client's long queue",
-    run: fairness,
-}];
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        name: "a page behind another client's long queue",
+        run: fairness,
+    },
+    Check {
+        name: "what a closed node had queued never runs",
+        run: closed,
+    },
+];
 
 fn fairness(context: &Context) -> Result<String> {
     let greedy = Device::open()?;
@@ -62,4 +70,30 @@ fn touch_a_page(context: &Context) -> Result<String> {
     let byte = buffer.map()?.touch()?;
     ensure!(byte == 0, "a fresh page begins with {byte:#x}, expected 0");
     Ok(format!("{unfinished} pieces on the ring, the page came"))
+}
+
+/// What ring 0 is given after a node with a queue is closed is what others ask for.
+fn closed(context: &Context) -> Result<String> {
+    let buffer = SNOOPED.create(context, PAGE)?;
+    let greedy = Device::open()?;
+    let theirs = greedy.create(uapi::CREATE_GPU_MOSTLY, FILL_BYTES, &[])?;
+    for _ in 0..FILLS {
+        theirs.start_fill(0, FILL_BYTES, 0x5AFE_5AFE)?;
+    }
+    let before = context.device.info()?;
+    drop((theirs, greedy));
+    let given = context.device.info()?.fence_submitted;
+    buffer.fill(0, PAGE, 1)?;
+    // What was on the ring is done, too: anything queued would have followed it.
+    buffer.fill(0, PAGE, 2)?;
+    let after = context.device.info()?.fence_submitted;
+    ensure!(
+        after == given + 2,
+        "{} pieces were given to the ring after the node was closed, expected 2 of ours",
+        after - given
+    );
+    let unfinished = before.fence_submitted - before.fence_completed;
+    Ok(format!(
+        "{unfinished} pieces were on the ring when it was closed"
+    ))
 }

@@ -277,6 +277,32 @@ fn a_reset_ends_what_is_on_the_ring_and_the_rest_runs_after_it() {
 }
 
 #[test]
+fn a_ring_that_gives_up_costs_others_what_is_on_it_and_no_queue() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let [guilty, other] = clients(&mut a);
+    let mine = a
+        .create_for(&other, &request(CreateFlags::READBACK, MIB))
+        .unwrap();
+    let hang = a.fill_for(&guilty, bo, 0, 4, 0).unwrap();
+    let behind = a.fill_for(&other, mine, 0, 4, 0).unwrap();
+    let rest = [0; 2].map(|at| a.fill_for(&guilty, bo, at, RING_BYTES - MIB, 0).unwrap());
+    let queued = a.fill_for(&other, mine, 0, 4, 0).unwrap();
+    a.timeline().interrupt(1, 0, 1 << 16);
+    a.attend().unwrap();
+    while a.has_queued() {
+        complete(&fake, &mut a);
+    }
+    complete(&fake, &mut a);
+    assert_eq!(a.ask(&guilty, hang), Err(Error::Io));
+    assert_eq!(a.ask(&other, behind), Err(Error::Canceled));
+    let cut = a.ask(&guilty, rest[0]);
+    assert_eq!(cut, Err(Error::Canceled), "it was on the ring");
+    assert_eq!(a.ask(&guilty, rest[1]), Ok(None));
+    assert_eq!(a.ask(&other, queued), Ok(None));
+}
+
+#[test]
 fn a_clearing_that_a_reset_cut_in_the_middle_begins_anew() {
     let fake = Fake::new();
     let (mut a, bo) = start(&fake);
