@@ -86,12 +86,29 @@ impl Guest {
             flags: flags.0,
             windows,
         };
-        match self.adapter.create(&request) {
-            Err(Error::Busy) => {
-                self.machine.run();
-                self.adapter.create(&request)
+        self.call(|adapter| adapter.create(&request))
+    }
+
+    /// Calls the driver; where it says that it is busy, lets the GPU work and calls
+    /// again, as the kernel module does.
+    ///
+    /// # Errors
+    /// What `call` says; [`Error::Busy`] when the GPU finishes nothing more.
+    pub fn call<T>(
+        &mut self,
+        mut call: impl FnMut(&mut Adapter<Machine>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        loop {
+            let before = self.timeline().counters();
+            match call(&mut self.adapter) {
+                Err(Error::Busy) => {}
+                result => return result,
             }
-            result => result,
+            // A GPU that cannot be helped is lost, which the next call says.
+            _ = self.run();
+            if self.timeline().counters() == before {
+                return Err(Error::Busy);
+            }
         }
     }
 
@@ -158,12 +175,10 @@ impl Guest {
     /// The page frame behind a page, waiting while the BO is being cleared.
     ///
     /// # Errors
-    /// Those of [`Adapter::fault`] and [`Timeline::wait`].
+    /// Those of [`Adapter::fault`].
     pub fn touch(&mut self, bo: BoId, page: u64) -> Result<u64, Error> {
-        if let Some(fence) = self.adapter.ready_fence(bo) {
-            self.wait(fence)?;
-        }
-        Ok(self.adapter.fault(bo, page)?.pfn)
+        let frame = self.call(|adapter| adapter.fault(bo, page))?;
+        Ok(frame.pfn)
     }
 
     /// Calls `access` with the physical address of each piece of a range that

@@ -3,7 +3,7 @@
 
 use presil_device::{Chip, Config};
 use presil_tests::Guest;
-use vidmm::{BoId, Client, CreateFlags, CreateRequest};
+use vidmm::{BoId, Client, CreateFlags, CreateRequest, Error};
 
 const MIB: u64 = 1 << 20;
 /// More than two pieces.
@@ -82,8 +82,10 @@ fn a_shared_buffer_is_cleared_though_its_client_went_before_it_was() {
     guest.adapter.destroy(dirty).unwrap();
     let shared = create(&mut guest, &a);
     assert_eq!(guest.adapter.describe(shared).unwrap().start_page, place);
-    let copy = guest.adapter.copy_for(&c, copied, 0, shared, 0, LARGE);
+    let early = guest.adapter.copy_for(&c, copied, 0, shared, 0, LARGE);
+    assert_eq!(early, Err(Error::Busy), "it shows what was there before");
     guest.adapter.close_client(a);
+    let copy = guest.call(|adapter| adapter.copy_for(&c, copied, 0, shared, 0, LARGE));
     wait(&mut guest, &c, copy.unwrap());
     assert_eq!(words(&mut guest, copied), [0; 6]);
     assert_eq!(words(&mut guest, shared), [0; 6]);

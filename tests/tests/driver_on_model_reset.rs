@@ -29,7 +29,7 @@ fn reset(guest: &mut Guest) -> Result<(), Error> {
 /// What the GPU finds in a BO.
 fn word(guest: &mut Guest, bo: BoId) -> u32 {
     let out = guest.create(4096, CreateFlags::READBACK).unwrap();
-    let fence = guest.adapter.copy(out, 0, bo, 0, 4).unwrap();
+    let fence = guest.call(|a| a.copy(out, 0, bo, 0, 4)).unwrap();
     guest.wait(fence).unwrap();
     let data = guest.read(out, 0, 4).unwrap();
     guest.adapter.destroy(out).unwrap();
@@ -41,7 +41,7 @@ fn data_in_every_segment_survives_a_reset_and_the_gpu_works_as_before() {
     let mut guest = guest();
     let bos = ALL.map(|flags| guest.create(MIB, flags).unwrap());
     for (bo, pattern) in bos.iter().zip(1..) {
-        let fence = guest.adapter.fill(*bo, 0, MIB, pattern).unwrap();
+        let fence = guest.call(|a| a.fill(*bo, 0, MIB, pattern)).unwrap();
         guest.wait(fence).unwrap();
     }
     assert_eq!(guest.adapter.suspend(SECOND), Ok(()));

@@ -125,7 +125,7 @@ impl World {
             } => {
                 let (bo, shadow) = &mut live[which % count];
                 let (offset, bytes) = clip(offset, bytes, shadow.len() as u64);
-                guest.adapter.fill(*bo, offset, bytes, pattern)?;
+                guest.call(|a| a.fill(*bo, offset, bytes, pattern))?;
                 for pixel in shadow[range(offset, bytes)].chunks_mut(4) {
                     pixel.copy_from_slice(&pattern.to_le_bytes());
                 }
@@ -140,9 +140,8 @@ impl World {
                 let (from, to) = (from % count, to % count);
                 let (from_offset, bytes) = clip(from_offset, bytes, live[from].1.len() as u64);
                 let (to_offset, bytes) = clip(to_offset, bytes, live[to].1.len() as u64);
-                guest
-                    .adapter
-                    .copy(live[to].0, to_offset, live[from].0, from_offset, bytes)?;
+                let (dst, src) = (live[to].0, live[from].0);
+                guest.call(|a| a.copy(dst, to_offset, src, from_offset, bytes))?;
                 let data = live[from].1[range(from_offset, bytes)].to_vec();
                 live[to].1[range(to_offset, bytes)].copy_from_slice(&data);
             }

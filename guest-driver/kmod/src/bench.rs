@@ -52,6 +52,9 @@ fn kicks(adapter: &mut Adapter<Kernel>) -> Result<Figures, Error> {
         flags: CreateFlags::GPU_MOSTLY.0,
         windows: &[],
     })?;
+    if let Some(fence) = adapter.ready_fence(bo) {
+        adapter.timeline().wait(fence, FENCE_DEADLINE_NS)?;
+    }
     let figures = measure(KICKS, || kick(adapter, bo));
     adapter.destroy(bo)?;
     figures

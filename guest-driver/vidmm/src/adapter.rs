@@ -4,7 +4,7 @@ use crate::Error;
 use crate::bo::accounts::ClientId;
 use crate::bo::gart::Gart;
 use crate::bo::memory::Memory;
-use crate::bo::{Backing, Bo, BoId, Kind, NEVER, QUEUED};
+use crate::bo::{Backing, Bo, BoId, Clearing, Contents, Kind};
 use crate::engine::queue::Queues;
 use crate::engine::ring::Ring;
 use crate::engine::submit::{self, BASE_ALIGN, SIZE_ALIGN};
@@ -27,6 +27,9 @@ pub use crate::bo::memory::Leftovers;
 
 /// How often an engine is asked whether it is idle after its reset.
 const IDLE_READS: u32 = 1000;
+/// How many fills that clear a fresh BO may have an error of their own. One that
+/// a reset cut off does not count: what caused the reset may be others' work.
+const CLEARINGS: u32 = 4;
 
 /// One GPU. Used under one device lock, which the caller holds.
 pub struct Adapter<O: Os> {
@@ -134,7 +137,7 @@ impl<O: Os> Adapter<O> {
     /// when no place has room, [`Error::Busy`] when the ring is full.
     pub fn create(&mut self, request: &CreateRequest<'_>) -> Result<BoId, Error> {
         let id = self.book(None, request)?;
-        self.clear(id).inspect_err(|_| self.memory.release(id))?;
+        self.clear(id, 0).inspect_err(|_| self.memory.release(id))?;
         Ok(id)
     }
 
@@ -176,21 +179,15 @@ impl<O: Os> Adapter<O> {
     ///
     /// # Errors
     /// [`Error::Busy`] while a fresh BO is still being cleared (wait for
-    /// [`Self::ready_fence`] and call again), [`Error::Fault`] beyond the BO's
-    /// end and for memory the CPU cannot reach, [`Error::NoMemory`],
-    /// [`Error::Lost`].
+    /// [`Self::ready_fence`] and call again), [`Error::Io`] if that fails again
+    /// and again, [`Error::Fault`] beyond the BO's end and for memory the CPU
+    /// cannot reach, [`Error::NoMemory`], [`Error::Lost`].
     pub fn fault(&mut self, bo: BoId, page: u64) -> Result<Frame, Error> {
         let resource = self.user_bo(bo)?.resource.ok_or(Error::Fault)?;
         if page >= self.user_bo(bo)?.pages {
             return Err(Error::Fault);
         }
-        if self.user_bo(bo)?.ready == QUEUED {
-            self.advance();
-        }
-        if self.ready_fence(bo).is_some() {
-            let lost = self.timeline.is_lost();
-            return Err(if lost { Error::Lost } else { Error::Busy });
-        }
+        self.make_ready(bo)?;
         let os = &self.memory.os;
         let pfn = match resource.segment {
             SegmentId::LocalVisible => {
@@ -211,15 +208,22 @@ impl<O: Os> Adapter<O> {
         })
     }
 
-    /// The fence of the ring after which a BO's contents are in place (its KERNEL
-    /// fence), if that is still to come. While its clearing is queued, one after
-    /// which to ask again.
+    /// The fence of the ring to wait for while a BO's first contents are not known
+    /// to be in place (its KERNEL fence). Once it is over [`Self::fault`] finds out
+    /// whether they are.
     pub fn ready_fence(&self, bo: BoId) -> Option<u64> {
-        let ready = self.user_bo(bo).ok()?.ready;
-        if ready == QUEUED {
+        let Contents::Clearing(clearing) = self.user_bo(bo).ok()?.contents else {
+            return None;
+        };
+        let Some(last) = clearing.last else {
             return Some(self.next_on_ring());
+        };
+        match self.timeline.verdict(last) {
+            None => Some(last),
+            Some(Ok(())) if clearing.error.is_none() => None,
+            // It is to be cleared again, once the ring has room.
+            Some(_) => Some(self.next_on_ring()),
         }
-        (ready > self.timeline.completed()).then_some(ready)
     }
 
     /// Lets the GPU write `pattern` to every 4 bytes of a range; `offset` is a
@@ -228,10 +232,13 @@ impl<O: Os> Adapter<O> {
     /// # Errors
     /// [`Error::Invalid`] for a range that is empty, misaligned or not inside
     /// the BO, [`Error::Busy`] when the ring is full or wants
-    /// [`Self::attend`], [`Error::NoMemory`], [`Error::Lost`].
+    /// [`Self::attend`], or while a fresh BO is still being cleared;
+    /// [`Error::Io`] if that fails again and again, [`Error::NoMemory`],
+    /// [`Error::Lost`].
     pub fn fill(&mut self, bo: BoId, offset: u64, bytes: u64, pattern: u32) -> Result<u64, Error> {
         let at = self.gpu_range(bo, offset, bytes)?;
         self.none_queued(&[bo])?;
+        self.make_ready(bo)?;
         self.make_resident(bo)?;
         self.submit([bo], |out| submit::fill(out, at, bytes, pattern))
     }
@@ -251,6 +258,8 @@ impl<O: Os> Adapter<O> {
     ) -> Result<u64, Error> {
         let (to, from) = self.copy_ranges((dst, dst_offset), (src, src_offset), bytes)?;
         self.none_queued(&[dst, src])?;
+        self.make_ready(src)?;
+        self.make_ready(dst)?;
         self.make_resident(src)?;
         self.make_resident(dst)?;
         self.submit([dst, src], |out| submit::copy(out, to, from, bytes))
@@ -396,8 +405,7 @@ impl<O: Os> Adapter<O> {
 
     /// After the registers were lost: writes them again (L1 bank, mode,
     /// interrupts, ring 0) and drops what the TLBs hold. VRAM was kept, and so
-    /// the tables. Fences that were unfinished end in [`Error::Canceled`]; fresh
-    /// BOs that had not been cleared are cleared.
+    /// the tables. Fences that were unfinished end in [`Error::Canceled`].
     ///
     /// # Errors
     /// Those of register accesses, [`Error::Io`] when the GPU does not answer
@@ -418,31 +426,18 @@ impl<O: Os> Adapter<O> {
         chip.vram_bytes(&identity)?;
         let mut flush = chip.invalidate_all();
         self.memory.registers.replay(os, &mut flush)?;
-        self.begin_again(false)
+        self.begin_again(false);
+        Ok(())
     }
 
-    /// Ring 0 is empty and stands at its beginning: ends what was unfinished,
-    /// and clears what a cut-off fill was to clear. `guilty`: see [`Timeline::restart`].
-    pub(crate) fn begin_again(&mut self, guilty: bool) -> Result<(), Error> {
+    /// Ring 0 is empty and stands at its beginning: ends what was unfinished. A
+    /// fresh BO whose clearing was cut off is cleared again when somebody wants to
+    /// use it. `guilty`: see [`Timeline::restart`].
+    pub(crate) fn begin_again(&mut self, guilty: bool) {
         self.ring.restart();
-        let completed = self.timeline.restart(guilty);
+        self.timeline.restart(guilty);
         self.judge_pieces();
-        self.queues.restart();
-        for bo in self.memory.bos.iter_mut() {
-            if bo.ready > completed && bo.ready != QUEUED {
-                bo.ready = NEVER;
-            }
-        }
-        let mut slot = 0;
-        while let Some(id) = self.memory.bos.from(slot) {
-            slot = id.next_slot();
-            let bo = self.memory.bos.get(id)?;
-            if bo.ready == NEVER && !bo.zombie {
-                self.clear(id)?;
-            }
-        }
         self.advance();
-        Ok(())
     }
 
     /// The system ends, and another kernel may follow in the same machine: waits
@@ -554,8 +549,8 @@ impl<O: Os> Adapter<O> {
         Ok(Some(pages))
     }
 
-    /// Clears a fresh local BO. RAM pages come zeroed.
-    fn clear(&mut self, id: BoId) -> Result<(), Error> {
+    /// Clears a fresh local BO, after so many fills that failed. RAM pages come zeroed.
+    fn clear(&mut self, id: BoId, failed: u32) -> Result<(), Error> {
         let bo = self.memory.bos.get(id)?;
         if !bo.is_on(Bus::Io) {
             return Ok(());
@@ -563,8 +558,68 @@ impl<O: Os> Adapter<O> {
         let bytes = bo.booked_bytes();
         let at = self.memory.va(id)?;
         let fence = self.submit([id], |out| submit::fill(out, at, bytes, 0))?;
-        self.memory.bos.get_mut(id)?.ready = fence;
+        self.memory.bos.get_mut(id)?.contents = Contents::Clearing(Clearing {
+            last: Some(fence),
+            error: None,
+            failed,
+        });
         Ok(())
+    }
+
+    /// Makes sure that a BO's first contents are in place, before anybody reads,
+    /// maps or writes it: what is there before them is another client's, and a
+    /// second clearing must not wipe what its user has written.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: the BO is being cleared, perhaps once more; wait for
+    /// [`Self::ready_fence`]. [`Error::Io`] when that has failed too often.
+    pub(crate) fn make_ready(&mut self, id: BoId) -> Result<(), Error> {
+        let failed = match self.learn_contents(id)? {
+            Contents::InPlace => return Ok(()),
+            Contents::Unusable => return Err(Error::Io),
+            Contents::Clearing(Clearing { error, failed, .. }) => {
+                failed + u32::from(error == Some(Error::Io))
+            }
+        };
+        if failed >= CLEARINGS {
+            self.memory.bos.get_mut(id)?.contents = Contents::Unusable;
+            return Err(Error::Io);
+        }
+        if self.timeline.has_trouble() {
+            self.attend().map_err(|_| Error::Lost)?;
+        }
+        self.clear(id, failed)?;
+        Err(Error::Busy)
+    }
+
+    /// A BO's contents; [`Contents::Clearing`] if that has failed.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while nobody can know; those of [`Self::judge`] that say
+    /// nothing of a fence.
+    fn learn_contents(&mut self, id: BoId) -> Result<Contents, Error> {
+        if let Contents::Clearing(Clearing { last: None, .. }) = self.memory.bos.get(id)?.contents {
+            self.advance();
+        }
+        let last = match self.memory.bos.get(id)?.contents {
+            Contents::Clearing(clearing) => clearing.last,
+            known => return Ok(known),
+        };
+        let verdict = match last {
+            Some(fence) => self.learn(fence)?,
+            None if self.timeline.is_lost() => return Err(Error::Lost),
+            None => return Err(Error::Busy),
+        };
+        // Now all fills before it are known, too.
+        self.judge_pieces();
+        let bo = self.memory.bos.get_mut(id)?;
+        if let Contents::Clearing(clearing) = &mut bo.contents {
+            clearing.note(verdict);
+            if clearing.error.is_none() {
+                bo.contents = Contents::InPlace;
+            }
+        }
+        Ok(bo.contents)
     }
 
     /// Submits work and adds its fence to the BOs it uses.

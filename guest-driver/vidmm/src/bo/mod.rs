@@ -13,11 +13,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use e3k_regs::PAGE_SIZE;
 
-/// A fence that is never done.
-pub(crate) const NEVER: u64 = u64::MAX;
-/// As a BO's [`Bo::ready`]: the job that clears it is queued and not on the ring.
-pub(crate) const QUEUED: u64 = u64::MAX - 1;
-
 /// Names a BO. Stale once the BO is destroyed; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BoId {
@@ -93,6 +88,41 @@ impl<P> Backing<P> {
     }
 }
 
+/// Whether a BO's first contents, zeros, are in place (its KERNEL class). Before
+/// they are, its memory shows what another client left there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contents {
+    /// They are, or nobody asks for any.
+    InPlace,
+    /// They are if all fills that clear it end well.
+    Clearing(Clearing),
+    /// They never will be: it was tried too often.
+    Unusable,
+}
+
+/// See [`Contents::Clearing`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Clearing {
+    /// The ring's fence of the last fill; `None` while that is queued.
+    pub(crate) last: Option<u64>,
+    /// How one of the fills ended that did not end well.
+    pub(crate) error: Option<Error>,
+    /// How often it had an error of its own and was begun anew.
+    pub(crate) failed: u32,
+}
+
+impl Clearing {
+    /// Takes the verdict on one of the fills. An error of its own counts more
+    /// than that a reset cut another one off.
+    pub(crate) fn note(&mut self, verdict: Result<(), Error>) {
+        if let Err(error) = verdict
+            && self.error != Some(Error::Io)
+        {
+            self.error = Some(error);
+        }
+    }
+}
+
 /// A buffer object.
 #[derive(Debug)]
 pub(crate) struct Bo<P> {
@@ -106,10 +136,7 @@ pub(crate) struct Bo<P> {
     pub(crate) resource: Option<Resource>,
     pub(crate) backing: Backing<P>,
     pub(crate) pins: u32,
-    /// KERNEL class: the contents are in place when this fence is done. 0: they
-    /// are already. [`NEVER`]: a reset cancelled the fill that was to clear them,
-    /// and it must be submitted again. [`QUEUED`]: it is not on the ring yet.
-    pub(crate) ready: u64,
+    pub(crate) contents: Contents,
     /// BOOKKEEP class: the memory may be reused when this fence is done. 0: it may.
     pub(crate) last_use: u64,
     /// Clients' jobs that use it and are not on the ring, or not all of them is.
@@ -135,7 +162,7 @@ impl<P> Bo<P> {
             resource,
             backing: Backing::Empty,
             pins: 0,
-            ready: 0,
+            contents: Contents::InPlace,
             last_use: 0,
             queued: 0,
             last_job: None,
@@ -273,11 +300,6 @@ impl<P> Arena<P> {
             };
             Some((id, slot.bo.as_ref()?))
         })
-    }
-
-    /// All BOs, to change them.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Bo<P>> {
-        self.slots.iter_mut().filter_map(|slot| slot.bo.as_mut())
     }
 
     /// The first BO whose slot is `slot` or a later one.

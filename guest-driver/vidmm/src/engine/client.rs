@@ -4,7 +4,7 @@
 use crate::Error;
 use crate::adapter::Adapter;
 use crate::bo::accounts::{Booking, ClientId};
-use crate::bo::{Arena, BoId, QUEUED};
+use crate::bo::{Arena, BoId, Clearing, Contents};
 use crate::engine::queue::{CopyWork, FillWork, Piece, RING_BYTES, RING_PIECES, Work};
 use crate::engine::submit;
 use crate::placement::CreateRequest;
@@ -21,7 +21,7 @@ const UNJUDGED: usize = 1024;
 /// each job, over in that order.
 #[derive(Debug)]
 pub struct Client {
-    id: ClientId,
+    pub(crate) id: ClientId,
 }
 
 impl<O: Os> Adapter<O> {
@@ -82,7 +82,7 @@ impl<O: Os> Adapter<O> {
         let id = self.book(Some(client.id), request)?;
         let bo = self.memory.bos.get_mut(id)?;
         if bo.is_on(Bus::Io) {
-            bo.ready = QUEUED;
+            bo.contents = Contents::Clearing(Clearing::default());
             let bytes = bo.booked_bytes();
             self.queue(client, Work::Clear { bo: id }, bytes)?;
         }
@@ -104,6 +104,7 @@ impl<O: Os> Adapter<O> {
         pattern: u32,
     ) -> Result<u64, Error> {
         self.gpu_range(bo, offset, bytes)?;
+        self.make_ready(bo)?;
         self.admit(client, bytes)?;
         self.make_resident(bo)?;
         let fill = FillWork {
@@ -129,6 +130,8 @@ impl<O: Os> Adapter<O> {
         bytes: u64,
     ) -> Result<u64, Error> {
         self.copy_ranges((dst, dst_offset), (src, src_offset), bytes)?;
+        self.make_ready(src)?;
+        self.make_ready(dst)?;
         self.admit(client, bytes)?;
         self.make_resident(src)?;
         self.make_resident(dst)?;
@@ -205,7 +208,15 @@ impl<O: Os> Adapter<O> {
     /// Takes the verdicts on clients' pieces, as far as they are known.
     pub(crate) fn judge_pieces(&mut self) {
         let timeline = &self.timeline;
-        self.queues.judge(|fence| timeline.verdict(fence));
+        let bos = &mut self.memory.bos;
+        let cleared = |bo, verdict| {
+            if let Ok(bo) = bos.get_mut(bo)
+                && let Contents::Clearing(clearing) = &mut bo.contents
+            {
+                clearing.note(verdict);
+            }
+        };
+        self.queues.judge(|fence| timeline.verdict(fence), cleared);
     }
 
     fn admit(&mut self, client: &Client, bytes: u64) -> Result<(), Error> {
@@ -234,8 +245,18 @@ impl<O: Os> Adapter<O> {
         Ok(fence)
     }
 
-    /// Puts a piece of a client's work on the ring.
+    /// Puts a piece of a client's work on the ring. A clearing of which one piece
+    /// is known to have failed ends with it: all of it is to be done again, and
+    /// what hangs is not to hang with every piece.
     fn put(&mut self, piece: &Piece) -> Result<(), Error> {
+        let mut piece = *piece;
+        let failed = match piece.work {
+            Work::Clear { bo } => match self.memory.bos.get(bo)?.contents {
+                Contents::Clearing(clearing) => clearing.error.is_some(),
+                _ => false,
+            },
+            _ => false,
+        };
         let (unjudged, oldest) = self.queues.unjudged();
         if unjudged >= UNJUDGED {
             let _ = self.judge(oldest);
@@ -250,6 +271,10 @@ impl<O: Os> Adapter<O> {
         let uses = [bos.next(), bos.next()];
         let uses = uses.iter().flatten().copied();
         let fence = match piece.work {
+            Work::Clear { .. } if failed => {
+                piece.last = true;
+                Ok(self.timeline.submitted())
+            }
             Work::Clear { bo } => {
                 let at = va((bo, 0))?;
                 self.submit(uses, |out| submit::fill(out, at, piece.bytes, 0))
@@ -264,10 +289,12 @@ impl<O: Os> Adapter<O> {
                 self.submit(uses, |out| submit::copy(out, dst, src, piece.bytes))
             }
         }?;
-        self.queues.put(piece, fence);
+        self.queues.put(&piece, fence);
         if piece.last {
-            if let Work::Clear { bo } = piece.work {
-                self.memory.bos.get_mut(bo)?.ready = fence;
+            if let Work::Clear { bo } = piece.work
+                && let Contents::Clearing(clearing) = &mut self.memory.bos.get_mut(bo)?.contents
+            {
+                clearing.last = Some(fence);
             }
             let (bos, zombies) = (&mut self.memory.bos, &mut self.zombies);
             piece.work.bos().for_each(|bo| let_go(bos, zombies, bo));

@@ -99,6 +99,8 @@ struct OnRing {
     job: JobId,
     bytes: u64,
     last: bool,
+    /// The BO that it clears.
+    clears: Option<BoId>,
 }
 
 /// One client's work.
@@ -121,9 +123,10 @@ impl Queue {
     /// Takes the verdict on a piece.
     fn judge(&mut self, piece: &OnRing, verdict: Result<(), Error>) {
         self.failed = match (self.failed, verdict) {
-            (Some(End::Canceled), _) | (_, Err(Error::Canceled)) => Some(End::Canceled),
-            (_, Err(_)) => Some(End::Failed),
             (failed, Ok(())) => failed,
+            (Some(End::Failed), _) => Some(End::Failed),
+            (_, Err(Error::Canceled)) => Some(End::Canceled),
+            (_, Err(_)) => Some(End::Failed),
         };
         if piece.last {
             if let Some(end) = self.failed.take() {
@@ -281,6 +284,10 @@ impl Queues {
             job: piece.job,
             bytes: piece.bytes,
             last: piece.last,
+            clears: match piece.work {
+                Work::Clear { bo } => Some(bo),
+                _ => None,
+            },
         });
         let Some(queue) = self.get_mut(piece.job.0) else {
             return;
@@ -297,25 +304,22 @@ impl Queues {
         self.end_if_over(piece.job.0);
     }
 
-    /// Takes the verdicts on pieces, as far as they are known.
-    pub(crate) fn judge(&mut self, verdict: impl Fn(u64) -> Option<Result<(), Error>>) {
+    /// Takes the verdicts on pieces, as far as they are known, and tells those on
+    /// pieces that clear a BO.
+    pub(crate) fn judge(
+        &mut self,
+        verdict: impl Fn(u64) -> Option<Result<(), Error>>,
+        mut cleared: impl FnMut(BoId, Result<(), Error>),
+    ) {
         while let Some(piece) = self.on_ring.front().copied()
             && let Some(verdict) = verdict(piece.fence)
         {
             self.on_ring.pop_front();
+            if let Some(bo) = piece.clears {
+                cleared(bo, verdict);
+            }
             if let Some(queue) = self.get_mut(piece.job.0) {
                 queue.judge(&piece, verdict);
-            }
-        }
-    }
-
-    /// The ring has lost what it had: clears that were partly there begin anew.
-    pub(crate) fn restart(&mut self) {
-        for queue in &mut self.list {
-            if let Some(job) = queue.jobs.front_mut()
-                && let Some(Work::Clear { .. }) = job.work
-            {
-                job.done = 0;
             }
         }
     }

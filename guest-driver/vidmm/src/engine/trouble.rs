@@ -11,9 +11,9 @@ use e3k_regs::GpuVa;
 
 /// A log line at most so often.
 const LOG_EVERY_NS: u64 = 5_000_000_000;
-/// So often the same fault is acknowledged while no fence is done. Then it is
-/// taken for one that the GPU repeats for ever.
-const SAME_FAULTS: u32 = 16;
+/// So often a fault comes while no fence is done. Then it is taken for one that
+/// the GPU repeats for ever.
+const SAME_FAULTS: u64 = 16;
 /// How often interrupts are asked for before the GPU counts as not answering.
 const DELIVERIES: u32 = 8;
 
@@ -22,9 +22,43 @@ const DELIVERIES: u32 = 8;
 pub(crate) struct TroubleLog {
     quiet_until_ns: u64,
     left_out: u64,
-    /// The last fault: where, in whose address space, after which fence; and how often.
-    last: Option<(GpuVa, u8, u64)>,
-    same: u32,
+    repeats: Repeats,
+}
+
+/// Faults while no fence is done. The GPU may repeat one, or several in turn:
+/// each is held against a mark, which moves to a later fault at growing
+/// distances, so that a circle of any length is found without remembering it.
+#[derive(Debug, Default)]
+struct Repeats {
+    /// The newest fence that was done.
+    completed: u64,
+    /// Where, in whose address space.
+    mark: Option<(GpuVa, u8)>,
+    /// How often it was seen again.
+    again: u64,
+    /// Faults until the mark moves, and how many that were when it moved last.
+    left: u64,
+    distance: u64,
+}
+
+impl Repeats {
+    /// Counts a fault. True if it is one of those that the GPU repeats.
+    fn count(&mut self, fault: &Fault, completed: u64) -> bool {
+        if self.completed != completed {
+            *self = Self {
+                completed,
+                ..Self::default()
+            };
+        }
+        let this = Some((fault.va, fault.process_id));
+        self.again += u64::from(self.mark == this);
+        if self.left == 0 {
+            self.distance = (self.distance * 2).max(SAME_FAULTS);
+            (self.mark, self.again, self.left) = (this, 1, self.distance);
+        }
+        self.left -= 1;
+        self.again >= SAME_FAULTS
+    }
 }
 
 impl TroubleLog {
@@ -43,14 +77,6 @@ impl TroubleLog {
             let more = format_args!("GPU: {what} ({left_out} lines before this left out)");
             os.log(LogLevel::Error, more);
         }
-    }
-
-    /// Counts a fault. True if it is one that the GPU repeats.
-    fn repeats(&mut self, fault: &Fault, completed: u64) -> bool {
-        let this = Some((fault.va, fault.process_id, completed));
-        self.same = if self.last == this { self.same + 1 } else { 1 };
-        self.last = this;
-        self.same >= SAME_FAULTS
     }
 }
 
@@ -78,7 +104,10 @@ impl<O: Os> Adapter<O> {
         if trouble.page_fault
             && let Some(fault) = self.acknowledge()?
         {
-            stuck |= self.trouble.repeats(&fault, self.timeline.completed());
+            stuck |= self
+                .trouble
+                .repeats
+                .count(&fault, self.timeline.completed());
             self.trouble.say(os, format_args!("{fault}"));
         }
         if trouble.bus_error {
@@ -117,8 +146,9 @@ impl<O: Os> Adapter<O> {
         os.access(&mut chip.invalidate_all())?;
         let size = crate::engine::ring::RING_BYTES;
         os.access(&mut chip.start_ring(self.ring.va, size))?;
-        self.trouble.last = None;
-        self.begin_again(true)
+        self.trouble.repeats = Repeats::default();
+        self.begin_again(true);
+        Ok(())
     }
 
     /// Makes sure that every fence that is done now is judged.
@@ -146,14 +176,23 @@ impl<O: Os> Adapter<O> {
     /// [`Error::Canceled`] for one that a reset ended, [`Error::Busy`] when it is
     /// not over; [`Error::Lost`]; those of register accesses.
     pub fn judge(&self, fence: u64) -> Result<(), Error> {
+        self.learn(fence)?
+    }
+
+    /// The verdict on a fence, apart from the errors of asking for it: those of
+    /// [`Self::judge`] that say nothing of the fence.
+    pub(crate) fn learn(&self, fence: u64) -> Result<Result<(), Error>, Error> {
         if let Some(verdict) = self.timeline.verdict(fence) {
-            return verdict;
+            return Ok(verdict);
         }
         if self.timeline.is_lost() {
             return Err(Error::Lost);
         }
+        if fence > self.timeline.in_memory() {
+            return Err(Error::Busy);
+        }
         self.settle()?;
-        self.timeline.verdict(fence).unwrap_or(Err(Error::Busy))
+        self.timeline.verdict(fence).ok_or(Error::Busy)
     }
 
     /// Waits until everything that was submitted is over and judged, and

@@ -71,20 +71,26 @@ impl Ends {
     }
 
     /// How a fence ended, once everything that it can have suffered is recorded.
+    /// A job that had an error and was cut off by a reset afterwards is one that
+    /// had an error: nothing is recorded of a fence that is judged already, so
+    /// that the error always came first.
     ///
     /// # Errors
     /// [`Error::Canceled`]; [`Error::Io`]: the GPU had an error, or nobody
     /// remembers that it had none.
     pub(crate) fn of(&self, fence: u64) -> Result<(), Error> {
-        let mut failed = false;
+        let mut canceled = false;
         for end in self.slots.iter().filter_map(|slot| slot.end_of(fence)) {
             match end {
-                End::Canceled => return Err(Error::Canceled),
-                End::Failed => failed = true,
+                End::Failed => return Err(Error::Io),
+                End::Canceled => canceled = true,
             }
         }
+        if canceled {
+            return Err(Error::Canceled);
+        }
         // The floor last: it rises before a slot is emptied.
-        if failed || fence != 0 && fence <= self.floor.load(Ordering::Acquire) {
+        if fence != 0 && fence <= self.floor.load(Ordering::Acquire) {
             return Err(Error::Io);
         }
         Ok(())
@@ -160,7 +166,7 @@ mod tests {
                 ends.record(end, first, at);
                 let range = (first - 1)..at;
                 for (_, result) in (1..).zip(list.iter_mut().skip(1)).filter(|(n, _)| range.contains(&(n - 1))) {
-                    if *result != Err(Error::Canceled) {
+                    if *result != Err(Error::Io) {
                         *result = Err(if canceled { Error::Canceled } else { Error::Io });
                     }
                 }

@@ -251,8 +251,8 @@ impl<O: Os> Timeline<O> {
 
     /// After a reset: what the GPU had not finished is over, and it is not lost
     /// any more. So is what nobody can judge any more. `guilty`: the first job
-    /// that was not finished is why. Returns the newest fence that was really done.
-    pub(crate) fn restart(&self, guilty: bool) -> u64 {
+    /// that was not finished is why. Nobody calls [`Self::interrupt`] meanwhile.
+    pub(crate) fn restart(&self, guilty: bool) {
         let completed = self.publish();
         let submitted = self.submitted();
         let mut cut = self.judged.load(Ordering::Acquire).min(completed) + 1;
@@ -267,7 +267,6 @@ impl<O: Os> Timeline<O> {
         self.completed.fetch_max(submitted, Ordering::AcqRel);
         self.take_trouble();
         self.lost.store(false, Ordering::Release);
-        completed
     }
 
     fn sleep(

@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering;
 const MIB: u64 = 1 << 20;
 const FAULT: u32 = 1 << 5;
 const FENCE: u32 = 1 << 27;
+const HANG: u32 = 1 << 16;
 
 fn request(flags: CreateFlags, bytes: u64) -> CreateRequest<'static> {
     CreateRequest {
@@ -313,14 +314,74 @@ fn a_clearing_that_a_reset_cut_in_the_middle_begins_anew() {
     fake.complete(&a, 2);
     a.advance();
     a.resume().unwrap();
-    let cut = a.timeline().completed();
-    while a.has_queued() {
-        complete(&fake, &mut a);
-    }
-    let pieces = (100 * MIB).div_ceil(PIECE_BYTES);
-    assert_eq!(a.timeline().submitted() - cut, pieces, "all of it");
+    // By who wants to use it; the rest of the first one is not put there.
+    let cut = a.timeline().submitted();
+    assert!(!a.has_queued());
+    assert_eq!(a.fill_for(&client, bo, 0, 4, 0), Err(Error::Busy));
+    assert_eq!(a.timeline().submitted(), cut + 1, "all of it");
+    assert_eq!(a.ready_fence(bo), Some(cut + 1));
     complete(&fake, &mut a);
     assert_eq!(a.ready_fence(bo), None);
+    assert!(a.fill_for(&client, bo, 0, 4, 0).is_ok());
+}
+
+#[test]
+fn a_clearing_in_pieces_has_failed_when_any_of_them_has() {
+    for bad in 0..3 {
+        let fake = Fake::new();
+        let (mut a, bo) = start(&fake);
+        a.destroy(bo).unwrap();
+        let [client] = clients(&mut a);
+        let large = request(CreateFlags::GPU_ONLY, 3 * PIECE_BYTES);
+        let bo = a.create_for(&client, &large).unwrap();
+        let first = a.timeline().completed() + 1;
+        for n in 0..3 {
+            // As far as it went on the ring: a piece that failed ends it.
+            if first + n <= a.timeline().submitted() {
+                fake.finish(&a, first + n);
+                let error = if n == bad { FAULT } else { 0 };
+                a.timeline().interrupt(first + n, error, FENCE);
+                a.attend().unwrap();
+                a.advance();
+            }
+        }
+        assert!(!a.has_queued());
+        let before = a.timeline().submitted();
+        assert_eq!(a.fill_for(&client, bo, 0, 4, 0), Err(Error::Busy), "{bad}");
+        assert_eq!(
+            a.timeline().submitted(),
+            before + 1,
+            "once more, as a whole"
+        );
+        complete(&fake, &mut a);
+        assert!(a.fill_for(&client, bo, 0, 4, 0).is_ok());
+    }
+}
+
+#[test]
+fn a_clearing_in_pieces_that_always_hangs_is_given_up() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    a.destroy(bo).unwrap();
+    let [client] = clients(&mut a);
+    let large = request(CreateFlags::GPU_ONLY, 6 * PIECE_BYTES);
+    let bo = a.create_for(&client, &large).unwrap();
+    let mut hangs = 0;
+    loop {
+        if running(&a) > 0 {
+            hangs += 1;
+            a.timeline().interrupt(0, 0, HANG);
+            a.attend().unwrap();
+        }
+        match a.fill_for(&client, bo, 0, 4, 0) {
+            Err(Error::Busy) => assert!(hangs < 20, "it goes on for ever"),
+            end => {
+                assert_eq!(end, Err(Error::Io));
+                break;
+            }
+        }
+    }
+    assert_eq!((hangs, running(&a), a.has_queued()), (4, 0, false));
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) on_wait: RefCell<Option<Box<dyn FnMut()>>>,
     /// What [`Interrupts::deliver`] does.
     pub(super) on_deliver: RefCell<Option<Box<dyn FnMut()>>>,
+    /// What happens just before the engine is reset.
+    pub(super) on_engine_reset: RefCell<Option<Box<dyn FnMut()>>>,
     pub(super) interrupted: Cell<bool>,
     /// Register writes that no read has pushed to the device yet.
     posted: Cell<u64>,
@@ -102,6 +104,7 @@ impl Fake {
             now_ns: Cell::new(0),
             on_wait: RefCell::default(),
             on_deliver: RefCell::default(),
+            on_engine_reset: RefCell::default(),
             interrupted: Cell::new(false),
             posted: Cell::new(0),
             dma: Cell::new(false),
@@ -160,7 +163,7 @@ impl Fake {
     pub(super) fn finish(&self, adapter: &Adapter<Self>, fence: u64) {
         let tail = self.registers.borrow()[&RingWord::Tail.offset(0)];
         self.set_register(RingWord::Head.offset(0), tail);
-        FENCES.with(|f| f.borrow_mut().insert(fence_frame(adapter), fence));
+        write_fence(fence_frame(adapter), fence);
     }
 
     /// The same, with the interrupt.
@@ -222,8 +225,13 @@ thread_local! {
     static FENCES: RefCell<BTreeMap<u64, u64>> = const { RefCell::new(BTreeMap::new()) };
 }
 
+/// The GPU writes a fence to the memory at this frame.
+pub(super) fn write_fence(frame: u64, fence: u64) {
+    FENCES.with(|f| f.borrow_mut().insert(frame, fence));
+}
+
 /// The frame whose beginning is fence memory.
-fn fence_frame(adapter: &Adapter<Fake>) -> u64 {
+pub(super) fn fence_frame(adapter: &Adapter<Fake>) -> u64 {
     let fence = |bo: &crate::bo::Bo<Pages>| {
         bo.resource
             .is_some_and(|r| r.segment == SegmentId::PcieSnoop)
@@ -300,6 +308,12 @@ impl Registers for Fake {
     fn access(&self, ops: &mut [RegisterOp]) -> Result<(), Error> {
         if self.may_fail() {
             return Err(Error::Io);
+        }
+        let resets = |op: &RegisterOp| op.write && op.offset == Reg::EngineReset.offset();
+        if ops.iter().any(|op| resets(op) && op.value != 0)
+            && let Some(callback) = &mut *self.on_engine_reset.borrow_mut()
+        {
+            callback();
         }
         let mut registers = self.registers.borrow_mut();
         for op in ops {

@@ -9,14 +9,17 @@
 mod bookings;
 mod bos;
 mod clients;
+mod contents;
 mod fake;
 mod fences;
 mod init;
 mod lru;
 mod mm;
+mod ordeal;
 mod page_vector;
 mod pool;
 mod ram;
+mod restarts;
 mod shut_down;
 mod space;
 mod tables;

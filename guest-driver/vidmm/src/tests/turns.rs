@@ -207,7 +207,7 @@ proptest! {
                     let pieces = reference.jobs.iter_mut().flat_map(|job| &mut job.pieces);
                     pieces.filter(|piece| piece.0 == completed).for_each(|piece| piece.1 = Some(bad));
                     let verdict = if bad { Err(Error::Io) } else { Ok(()) };
-                    queues.judge(|fence| (fence <= completed).then_some(verdict));
+                    queues.judge(|fence| (fence <= completed).then_some(verdict), |_, _| {});
                 }
                 Step::Close { client, keep } => {
                     let (id, _) = clients[client];
