@@ -82,6 +82,7 @@ fn resolve(path: &Path) -> Result<PathBuf> {
     fs::canonicalize(path).map_err(Error::file(path))
 }
 
-fn write(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
+/// Writes to an attribute.
+pub(crate) fn write(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
     fs::write(path, text).map_err(Error::file(path))
 }

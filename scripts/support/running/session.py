@@ -1,5 +1,6 @@
 """One guest on one model: start both, listen to the guest, end both."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -14,7 +15,7 @@ from ..building.setup import SERVER_PACKAGE, Prepared
 from ..errors import Misused, Refused
 from ..judging import guest_log
 from ..progress import Progress
-from . import console, control, model, patience, scratch
+from . import console, control, model, monitor, patience, scratch
 from .processes import Processes, end_with
 from .vm import GUEST_CPUS, GUEST_MEMORY, Machine
 
@@ -52,6 +53,8 @@ class Guest:
     """How often the guest is to come up: more than one where it reboots."""
     kexec: bool = False
     """Whether it is to have a kernel that it gives the machine to, in a crash perhaps."""
+    hotplug: bool = False
+    """Whether the GPU comes only when the guest asks for it."""
     server_options: Sequence[str] = SEEDED
     gpus: int = 1
     """How many GPUs, all alike."""
@@ -112,8 +115,13 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
     logs.mkdir(parents=True, exist_ok=True)
     answers: dict[str, Any] = {}
     expired: list[patience.Clock] = []
+    plugged: list[str] = []
     with sockets() as paths, Processes() as processes:
         board = board_of(prepared.server, guest, paths)
+        gpu = json.loads(board[-1]) if guest.hotplug else {}
+        if guest.hotplug:
+            board = board_of(prepared.server, guest, paths, "--hotplug")
+            board += monitor.options(paths.monitor)
         server = start_server(processes, prepared, guest, paths, logs)
         with (
             progress.phase("guest", f"guest: {guest.action}"),
@@ -133,6 +141,8 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
 
             def on_message(kind: str) -> None:
                 progress.detail(kind)
+                if kind == "plug":
+                    plugged.append(monitor.execute(paths.monitor, "device_add", gpu))
                 if kind == "done" or (kind == "panic" and not guest.kexec):
                     answers.update(model.look(paths.control, guest.gpus))
                     go_on(process)
@@ -152,6 +162,7 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
     stopped = guest.boots > 1 or bool(expired) or server_status != 0
     ended = {0, 143, -15} if stopped else {0}
     checks = [judged_skip(told, guest) for told in transcript.all("check")]
+    checks += [check("QEMU adds the GPU", not problem, problem) for problem in plugged]
     checks += kernel_log(transcript, prepared.accel == "tcg")
     checks += endings(transcript, guest.boots, any(is_bad(told) for told in checks))
     for clock in expired:
@@ -195,6 +206,8 @@ class Sockets:
 
     gpu: Path
     control: Path
+    monitor: Path = Path("monitor")
+    """QEMU's own, where it has one."""
 
     def gpus(self, count: int) -> list[Path]:
         """The door of each of several GPUs."""
@@ -205,7 +218,7 @@ class Sockets:
 def sockets() -> Iterator[Sockets]:
     """Paths for the two sockets in a directory that goes away."""
     with scratch.directory() as directory:
-        yield Sockets(directory / "gpu", directory / "control")
+        yield Sockets(directory / "gpu", directory / "control", directory / "monitor")
 
 
 def server_command(server: Path, guest: Guest, paths: Sockets) -> list[str]:
@@ -223,10 +236,10 @@ def server_command(server: Path, guest: Guest, paths: Sockets) -> list[str]:
     ]
 
 
-def board_of(server: Path, guest: Guest, paths: Sockets) -> list[str]:
+def board_of(server: Path, guest: Guest, paths: Sockets, *more: str) -> list[str]:
     """QEMU's options for the GPU, from the server itself, which refuses what cannot be."""
     command = server_command(server, guest, paths)
-    command += ["--print-qemu-args", "--guest-ram", guest.ram]
+    command += ["--print-qemu-args", "--guest-ram", guest.ram, *more]
     run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if run.returncode == 0 and run.stdout.startswith("-"):
         return shlex.split(run.stdout)
