@@ -523,6 +523,50 @@ fn who_may_not_wait_is_told_busy_and_not_out_of_memory() {
 }
 
 #[test]
+fn a_range_that_was_booked_in_vain_still_has_to_be_waited_for() {
+    let mm = manager(SIZES);
+    let machine = mm.world();
+    let old = create(&mm, &info(32), &[anywhere(SegmentId::LocalVisible)]).unwrap();
+    machine.work(usize::MAX);
+    machine
+        .gpu
+        .write(&machine.ram.system, (SegmentId::LocalVisible, 9), 77);
+    let out = [anywhere(SegmentId::LocalInvisible)];
+    with(&mm, old, |set| mm.validate(set, old, &out, &mut ctx())).unwrap();
+    let kernel = Info {
+        kind: Kind::Kernel,
+        ..info(32)
+    };
+    let places = [anywhere(SegmentId::LocalVisible)];
+    let mut context = Context {
+        no_wait: true,
+        ..ctx()
+    };
+    let mut caller = Caller::enter(machine.sync());
+    let mut set = caller.transaction(Patience::Patient).unwrap();
+    let created = set.run(|set| mm.create(set, &kernel, None, &places, &mut context));
+    assert_eq!(created, Err(Error::Busy), "the copy has not ended");
+    drop(set);
+    let new = create(&mm, &kernel, &places).unwrap();
+    let idle = machine
+        .sync
+        .is_idle(&mm.reservation(new).unwrap(), Usage::Kernel);
+    assert!(!idle, "nor has it now");
+    // The fault waits for the copy, so that this does not come before it.
+    assert!(word(&mm, new, 9).is_ok());
+    machine
+        .gpu
+        .write(&machine.ram.system, (SegmentId::LocalVisible, 9), 0);
+    machine.work(usize::MAX);
+    assert_eq!(
+        machine
+            .gpu
+            .read(&machine.ram.system, (SegmentId::LocalInvisible, 9)),
+        77
+    );
+}
+
+#[test]
 fn local_memory_is_emptied_before_a_sleep_and_its_contents_come_back_r_5_12() {
     let mm = manager(SIZES);
     let local = [SegmentId::LocalVisible, SegmentId::LocalInvisible];
