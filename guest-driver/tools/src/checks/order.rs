@@ -46,8 +46,8 @@ fn done_when_told(context: &Context) -> Result<String> {
     Ok(format!("{ROUNDS} fills of {bytes} bytes"))
 }
 
-/// A buffer ends while the copy from it waits in the ring, and another takes memory at
-/// once: the copy is of the buffer's data, not of the other's.
+/// A buffer ends while the copy from it is queued or waits in the ring, and others take
+/// memory until the GPU is done: the copy is of the buffer's data, not of theirs.
 fn freed_meanwhile(context: &Context) -> Result<String> {
     const BYTES: u64 = 128 << 10;
     /// Rounds in which the copy was still to come when the buffer had ended.
@@ -69,8 +69,14 @@ fn freed_meanwhile(context: &Context) -> Result<String> {
         let fence = target.start_copy_from(0, &source, 0, BYTES)?;
         drop(source);
         in_time += usize::from(!context.device.is_over(fence)?);
-        let other = kind.create(context, BYTES)?;
-        other.map()?.write(&theirs)?;
+        loop {
+            let other = kind.create(context, BYTES)?;
+            other.map()?.write(&theirs)?;
+            let info = context.device.info()?;
+            if info.fence_completed == info.fence_submitted {
+                break;
+            }
+        }
         context.device.wait(fence)?;
         let found = target.map()?.read()?;
         let wrong = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
