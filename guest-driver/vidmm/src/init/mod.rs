@@ -93,10 +93,13 @@ pub(crate) fn init<O: Os>(
     quiet(&os, chip).map_err(InitStep::ChipFunctions.failed())?;
 
     let vm_info = VmInfo::plan(identity.vram_bytes, identity.visible_bytes, &options)
+        .inspect_err(|_| os.set_dma(false))
         .map_err(InitStep::Zones.failed())?;
     report.zones = Some(vm_info.zones());
 
-    let segments = Segments::new(&vm_info).map_err(InitStep::Segments.failed())?;
+    let segments = Segments::new(&vm_info)
+        .inspect_err(|_| os.set_dma(false))
+        .map_err(InitStep::Segments.failed())?;
     report.segments = Some(segments.infos());
 
     let mm_mgr = MmMgr {

@@ -326,3 +326,16 @@ fn what_was_left_running_is_stopped_before_the_gpu_may_reach_memory() {
     );
     assert!(fake.dma.get());
 }
+
+#[test]
+fn a_plan_that_is_refused_leaves_the_gpu_without_dma_r_4_8() {
+    let fake = Fake::new();
+    let options = Options {
+        snoop_bytes: 1 << 60,
+        ..OPTIONS
+    };
+    let error = Adapter::init(fake.clone(), options, &mut InitReport::default()).err();
+    assert_eq!(error.map(|error| error.step), Some(InitStep::Zones));
+    assert!(fake.writes_before_dma.get() > 0, "it was on before");
+    assert!(!fake.dma.get());
+}
