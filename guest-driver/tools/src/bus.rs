@@ -82,7 +82,6 @@ fn resolve(path: &Path) -> Result<PathBuf> {
     fs::canonicalize(path).map_err(Error::file(path))
 }
 
-/// Writes to an attribute.
-pub(crate) fn write(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
+fn write(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
     fs::write(path, text).map_err(Error::file(path))
 }

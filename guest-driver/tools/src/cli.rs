@@ -86,14 +86,6 @@ pub(crate) enum Command {
         /// Its command line
         append: String,
     },
-    /// Lets another device interrupt on the function's line while the function sleeps
-    ///
-    /// Needs root, pci=nomsi of the kernel, and QEMU's edu device on the same line.
-    SharedLine {
-        /// As for demo
-        #[arg(long, value_name = "TTY")]
-        model: PathBuf,
-    },
     /// Runs all checks, refusals and threads included, and reports in TAP
     Selftest {
         /// As for demo; without it the checks that ask the model are skipped

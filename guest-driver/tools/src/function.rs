@@ -344,7 +344,7 @@ fn users_of_the_module() -> Result<u32> {
 }
 
 /// Waits for what sysfs or the model tell only when asked.
-pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> Result<bool>) -> Result<()> {
+fn eventually(what: &str, mut happened: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
     while !happened()? {
         ensure!(

@@ -19,7 +19,6 @@ mod names;
 mod noise;
 mod pages;
 mod selftest;
-mod shared_line;
 
 use clap::Parser as _;
 use cli::{Arguments, Command};
@@ -65,10 +64,6 @@ fn run(command: Command) -> Result<bool> {
         Command::Function { model } => {
             drop(device);
             function::run(&model)
-        }
-        Command::SharedLine { model } => {
-            drop(device);
-            shared_line::run(&model)
         }
         Command::Selftest { model } => selftest::run(device, open_model(model.as_deref())?),
     }

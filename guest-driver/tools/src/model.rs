@@ -86,8 +86,7 @@ impl Model {
             })
     }
 
-    /// The answer to a question.
-    pub(crate) fn value(&self, question: &str) -> Result<Value> {
+    fn value(&self, question: &str) -> Result<Value> {
         let answer = self.ask(question)?;
         serde_json::from_str(&answer).map_err(|_| Error::ModelAnswer {
             question: question.to_owned(),

@@ -94,9 +94,7 @@ def on_the_pci_function() -> list[Case]:
              lspci=True),
         Case("behind a virtual IOMMU", Guest("selftest", door, **behind_iommu), tap=True,
              least_ranges=2000),
-        # The fourth slot from that of the port has the same line.
-        Case("pci=nomsi", Guest("intx", door, kernel_arguments=["pci=nomsi"],
-                                devices=["-device", "edu,addr=5"]), once=True),
+        Case("pci=nomsi", Guest("intx", door, kernel_arguments=["pci=nomsi"]), once=True),
         Case("10 reboots, then everything again",
              Guest("reboot", door, boots=11, limit_seconds=600), once=True),
         # QEMU reserves what ends at 2^40 where an AMD CPU has 40 address bits, as its own
