@@ -171,9 +171,10 @@ impl User {
         }
     }
 
-    /// The device was reset: all but the fence is as before.
+    /// The device was reset: all but the fence is as before. The GPU had told that
+    /// an access of the job failed, the fence's own, before the reset cut it off.
     fn after_reset(self) -> Result<()> {
-        ends_in(self.waiter, Errno::CANCELED)?;
+        ends_in(self.waiter, Errno::IO)?;
         for mapping in &self.mappings {
             let first = mapping.touch()?;
             ensure!(
@@ -250,7 +251,7 @@ fn reset_in_use(function: &BusDevice, model: &Path, method: &str) -> Result<Stri
     let user = User::new(function, model)?;
     reset(function, method)?;
     user.after_reset()?;
-    Ok(format!("{method}: ECANCELED, data intact"))
+    Ok(format!("{method}: EIO, data intact"))
 }
 
 /// A job that comes upon a page-table entry that somebody has cleared: its fence
