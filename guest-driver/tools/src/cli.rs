@@ -71,6 +71,9 @@ pub(crate) enum Command {
         /// As for demo
         #[arg(long, value_name = "TTY")]
         model: PathBuf,
+        /// Only what has this text in its name
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        only: String,
     },
     /// Lets another kernel take over by kexec, while the GPU works if there is one
     ///

@@ -9,6 +9,7 @@ use crate::messages::{self, say};
 use crate::model::Model;
 use e3k_regs::Reg;
 use e3k_regs::fields::RingWord;
+use e3k_regs::pte::L3Entry;
 use presil_uapi as uapi;
 use rustix::io::Errno;
 use serde_json::json;
@@ -31,6 +32,8 @@ const COMMAND: u64 = 4;
 const MEMORY: u8 = 1 << 1;
 const BUS_MASTER: u8 = 1 << 2;
 const PATTERN: u8 = 0xAA;
+/// A page of the bus that no guest has memory at.
+const NO_MEMORY: u32 = 0xF0_0000;
 
 type Case = (&'static str, fn(&BusDevice, &Path) -> Result<String>);
 
@@ -66,18 +69,40 @@ const CASES: &[Case] = &[
     ("a wake-up that fails is not the last one", |function, _| {
         failed_wake(function)
     }),
-    ("a job with a page fault ends in EIO", faulting_job),
+    ("a job with a page fault ends in EIO", |function, model| {
+        let faults = failing_job(function, L3Entry::new(), "page fault of", |info| {
+            info.page_faults
+        })?;
+        let model = Model::open(model)?;
+        eventually("the fault is acknowledged", || {
+            Ok(model.register(Reg::MxuIntStatus.offset())? == 0)
+        })?;
+        Ok(format!(
+            "{faults} page faults, another client's jobs are good"
+        ))
+    }),
+    ("a job with a bus error ends in EIO", |function, _| {
+        let nowhere = L3Entry::new().with_valid(true).with_ns(true);
+        let nowhere = nowhere.with_snoop(true).with_page(NO_MEMORY);
+        let errors = failing_job(function, nowhere, "no memory answered", |info| {
+            info.bus_errors
+        })?;
+        Ok(format!(
+            "{errors} bus errors, another client's jobs are good"
+        ))
+    }),
 ];
 
-/// Runs every case, and the demo's checks after each. True if all passed.
-pub(crate) fn run(model: &Path) -> Result<bool> {
+/// Runs every case that has `only` in its name, and the demo's checks after each.
+/// True if all passed.
+pub(crate) fn run(model: &Path, only: &str) -> Result<bool> {
     let function = Device::open()?.bus_device()?;
     if !function.is_pci() {
         let name = function.name();
         return Err(Error::Wrong(format!("{name} is not a PCI function")));
     }
     let mut passed = true;
-    for (name, case) in CASES {
+    for (name, case) in CASES.iter().filter(|(name, _)| name.contains(only)) {
         let result = case(&function, model)
             .and_then(|detail| Ok(format!("{detail}; then {}", everything_works(model)?)));
         let (ok, detail) = match result {
@@ -254,43 +279,45 @@ fn reset_in_use(function: &BusDevice, model: &Path, method: &str) -> Result<Stri
     Ok(format!("{method}: EIO, data intact"))
 }
 
-/// A job that comes upon a page-table entry that somebody has cleared: its fence
-/// ends in an error, others' do not, and the fault is acknowledged.
-fn faulting_job(function: &BusDevice, model: &Path) -> Result<String> {
+/// A job that comes upon a page-table entry that somebody has spoilt: its fence
+/// arrives and ends in an error, another client's do not. Returns how many errors
+/// INFO counts.
+fn failing_job(
+    function: &BusDevice,
+    spoilt: L3Entry,
+    message: &str,
+    count: fn(&uapi::Info) -> u64,
+) -> Result<u64> {
     // In the middle of many pages, so that no TLB line that a neighbour filled has it.
     const PAGES: u64 = 64;
     const SPOILT: u64 = 40;
-    let model = Model::open(model)?;
-    let device = Device::open()?;
-    let [good, bad] = [1, PAGES].map(|n| device.create(uapi::CREATE_READBACK, n * PAGE, &[]));
-    let (good, bad) = (good?, bad?);
+    let [mine, others] = [Device::open()?, Device::open()?];
+    let good = others.create(uapi::CREATE_READBACK, PAGE, &[])?;
+    let bad = mine.create(uapi::CREATE_READBACK, PAGES * PAGE, &[])?;
     bad.map()?.touch()?;
-    let tables = debugfs::number(&debugfs::reserved_vma(&device)?["levels"][1], "gpu_phys")?;
+    let tables = debugfs::number(&debugfs::reserved_vma(&mine)?["levels"][1], "gpu_phys")?;
     let entry = tables + (bad.describe()?.gpu_va / PAGE + SPOILT) * 4;
-    messages::provoke("page fault of")?;
+    messages::provoke(message)?;
     let window = function.map_bar(1, entry - entry % PAGE, PAGE)?;
-    window.store(entry % PAGE, 0)?;
+    window.store(entry % PAGE, spoilt.into_bits())?;
 
-    let before = device.info()?;
+    let before = mine.info()?;
     good.fill(0, PAGE, 1)?;
-    match device.wait(bad.start_fill(0, PAGES * PAGE, 2)?) {
+    match mine.wait(bad.start_fill(0, PAGES * PAGE, 2)?) {
         Err(Error::Call {
             source: Errno::IO, ..
         }) => {}
         other => {
             return Err(Error::Wrong(format!(
-                "the job with the fault ended in {other:?}, expected {}",
+                "the job with the error ended in {other:?}, expected {}",
                 Errno::IO
             )));
         }
     }
     good.fill(0, PAGE, 3)?;
-    let faults = device.info()?.page_faults - before.page_faults;
-    ensure!(faults > 0, "INFO counts no page fault");
-    eventually("the fault is acknowledged", || {
-        Ok(model.register(Reg::MxuIntStatus.offset())? == 0)
-    })?;
-    Ok(format!("EIO, {faults} page faults, others' jobs are good"))
+    let errors = count(&mine.info()?) - count(&before);
+    ensure!(errors > 0, "INFO counts no such error");
+    Ok(errors)
 }
 
 /// With nobody at the node and no buffer the function sleeps; the next open wakes it.

@@ -61,9 +61,9 @@ fn run(command: Command) -> Result<bool> {
         } => info::alloc(&device, purpose.flags(), bytes, &windows, touch).map(|()| true),
         Command::Bench => bench::run(device).map(|()| true),
         Command::Demo { model, small } => demo::run(device, open_model(model.as_deref())?, small),
-        Command::Function { model } => {
+        Command::Function { model, only } => {
             drop(device);
-            function::run(&model)
+            function::run(&model, &only)
         }
         Command::Selftest { model } => selftest::run(device, open_model(model.as_deref())?),
     }

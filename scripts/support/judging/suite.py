@@ -92,6 +92,10 @@ def on_the_pci_function() -> list[Case]:
              # A check clears a page-table entry beside the driver.
              Guest("function", door, limit_seconds=300, kernel_arguments=["iomem=relaxed"]),
              lspci=True),
+        *(Case(f"a job at fault is its client's affair, --on-fault {policy}",
+               Guest("faults", door, kernel_arguments=["iomem=relaxed"],
+                     server_options=[*session.SEEDED, "--on-fault", policy]), once=True)
+          for policy in ("halt", "retry")),
         Case("behind a virtual IOMMU", Guest("selftest", door, **behind_iommu), tap=True,
              least_ranges=2000),
         Case("pci=nomsi", Guest("intx", door, kernel_arguments=["pci=nomsi"]), once=True),
