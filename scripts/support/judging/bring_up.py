@@ -153,14 +153,16 @@ def command(trial: Trial, prepared: Prepared, directory: Path) -> list[str]:
     }
     if "{foreign}" in trial.arguments:
         of_another_kernel(places["{bad}"], places["{foreign}"])
-    words = ["--keep-logs", str(directory), *trial.arguments]
-    if "--kernel-image" not in words:
+    # Options first: what follows "--" among the arguments is the server's.
+    words = ["--keep-logs", str(directory)]
+    if "--kernel-image" not in trial.arguments:
         words += kernel_option(prepared)
     if trial.script:
         file = directory / "files/script.sh"
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"#!/bin/sh\n{trial.script}\n", "utf-8")
         words += ["--guest-exec", str(file)]
+    words += trial.arguments
     for name, path in places.items():
         words = [word.replace(name, str(path)) for word in words]
     return [sys.executable, str(REPO / "scripts/run"), *words]

@@ -193,8 +193,11 @@ class Names(unittest.TestCase):
                 self.assertIn(path, words)
             hangs = next(trial for trial in trials.values() if "waiting" in trial.script)
             words = bring_up.command(hangs, PREPARED, directory)
-            self.assertEqual(words[-2], "--guest-exec")
-            self.assertIn("echo waiting", Path(words[-1]).read_text("utf-8"))
+            script = words[words.index("--guest-exec") + 1]
+            self.assertIn("echo waiting", Path(script).read_text("utf-8"))
+            defect = next(trial for trial in trials.values() if "--defect" in trial.arguments)
+            words = bring_up.command(defect, PREPARED, directory)
+            self.assertEqual(words[words.index("--"):], ["--", "--defect", "copies"])
             self.assertEqual(words[words.index("--kernel") + 1], "stable")
 
 

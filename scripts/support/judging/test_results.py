@@ -119,6 +119,21 @@ class CargoTest(unittest.TestCase):
         failed = [row for row in host_tests.of_libtest(torn.splitlines()) if row.problem]
         self.assertEqual(failed[1].problem, "1 tests were counted, 0 told")
 
+    def test_examples_that_must_not_compile_are_counted_by_themselves(self) -> None:
+        examples = '''   Doc-tests vidmm
+running 1 test
+test src/lib.rs - zones (line 3) ... ok
+
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out
+
+running 1 test
+test src/sync.rs - lock (line 9) - compile fail ... ok
+
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out
+'''
+        rows = host_tests.of_libtest(examples.splitlines())
+        self.assertEqual([row.problem for row in rows], ["", ""])
+
 
 class Instructions(unittest.TestCase):
     """What the benchmark that counts instructions prints."""
