@@ -88,7 +88,7 @@ static bool may_succeed_later(const struct presil_device *presil, int error)
 	 * The client has too much unfinished, or memory belongs to what was freed
 	 * while the GPU uses it.
 	 */
-	return error == -EBUSY || (error == -ENOMEM && presil->zombies);
+	return error == -EBUSY || ((error == -ENOMEM || error == -ENOSPC) && presil->zombies);
 }
 
 /*

@@ -266,6 +266,9 @@ int presil_resume(struct presil_device *presil)
 	ret = presil_rs_resume(presil->adapter);
 	if (ret)
 		dev_err(presil->drm.dev, "the GPU did not come back: %d\n", ret);
+	else if (presil_rs_has_queued(presil->adapter))
+		/* Nothing may be on the ring whose fence would do it. */
+		schedule_work(&presil->worker);
 	wake_up_all(&presil->interrupted);
 	return ret;
 }

@@ -45,6 +45,8 @@ pub struct Adapter<O: Os> {
     pub(crate) trouble: TroubleLog,
     /// The system ends: see [`Self::shut_down`].
     pub(crate) ended: bool,
+    /// Between [`Self::suspend`] and [`Self::resume`].
+    pub(crate) asleep: bool,
 }
 
 /// A page for the CPU's page table.
@@ -110,6 +112,7 @@ impl<O: Os> Adapter<O> {
             zombies: BinaryHeap::new(),
             trouble: TroubleLog::default(),
             ended: false,
+            asleep: false,
         }
     }
 
@@ -400,6 +403,8 @@ impl<O: Os> Adapter<O> {
     pub fn suspend(&mut self, timeout_ns: u64) -> Result<(), Error> {
         self.drain(timeout_ns)?;
         self.reap();
+        // What clients have queued waits; nothing of it is put on a ring that sleeps.
+        self.asleep = true;
         Ok(())
     }
 
@@ -415,6 +420,7 @@ impl<O: Os> Adapter<O> {
         if self.ended {
             return Err(Error::Lost);
         }
+        self.asleep = false;
         self.restart().inspect_err(|_| self.timeline.mark_lost())
     }
 

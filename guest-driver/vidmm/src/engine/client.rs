@@ -7,8 +7,8 @@ use crate::bo::accounts::{Booking, ClientId};
 use crate::bo::{Arena, BoId, Clearing, Contents};
 use crate::engine::queue::{CopyWork, FillWork, Piece, RING_BYTES, RING_PIECES, Work};
 use crate::engine::submit;
-use crate::placement::CreateRequest;
 use crate::placement::segments::{Bus, SegmentId};
+use crate::placement::{self, CreateRequest};
 use crate::platform::Os;
 use alloc::collections::BinaryHeap;
 use core::cmp::Reverse;
@@ -78,7 +78,11 @@ impl<O: Os> Adapter<O> {
         client: &Client,
         request: &CreateRequest<'_>,
     ) -> Result<BoId, Error> {
-        self.admit(client, request.bytes)?;
+        let places = placement::places(request)?;
+        if places.iter().any(|place| place.segment.bus() == Bus::Io) {
+            // Its clearing is work.
+            self.admit(client, request.bytes)?;
+        }
         let id = self.book(Some(client.id), request)?;
         let bo = self.memory.bos.get_mut(id)?;
         if bo.is_on(Bus::Io) {
@@ -186,6 +190,10 @@ impl<O: Os> Adapter<O> {
     /// Puts clients' work on the ring, as far as it may, and gives back the
     /// memory of destroyed BOs that the GPU is done with.
     pub fn advance(&mut self) {
+        // Its registers are not to be touched; [`Self::resume`] goes on.
+        if self.asleep {
+            return;
+        }
         self.judge_pieces();
         let (mut bytes, mut count) = self.queues.running(self.timeline.completed());
         while let Some(piece) = self.queues.next() {
@@ -194,8 +202,7 @@ impl<O: Os> Adapter<O> {
             if count > 0 && too_much || self.put(&piece).is_err() {
                 break;
             }
-            bytes += piece.bytes;
-            count += 1;
+            (bytes, count) = self.queues.running(self.timeline.completed());
         }
         self.reap();
     }
@@ -245,18 +252,24 @@ impl<O: Os> Adapter<O> {
         Ok(fence)
     }
 
-    /// Puts a piece of a client's work on the ring. A clearing of which one piece
-    /// is known to have failed ends with it: all of it is to be done again, and
-    /// what hangs is not to hang with every piece.
+    /// Puts a piece of a client's work on the ring. A job of which one piece is known
+    /// to have failed ends with it: what hangs is not to hang with every piece, and
+    /// of a clearing all is to be done again. So does a clearing whose BO is gone.
     fn put(&mut self, piece: &Piece) -> Result<(), Error> {
         let mut piece = *piece;
-        let failed = match piece.work {
-            Work::Clear { bo } => match self.memory.bos.get(bo)?.contents {
-                Contents::Clearing(clearing) => clearing.error.is_some(),
+        // Nobody will see the rest of it.
+        let empty = self.queues.has_failed(piece.job)
+            || match piece.work {
+                Work::Clear { bo } => {
+                    let bo = self.memory.bos.get(bo)?;
+                    let failed = match bo.contents {
+                        Contents::Clearing(clearing) => clearing.error.is_some(),
+                        _ => false,
+                    };
+                    bo.zombie || failed
+                }
                 _ => false,
-            },
-            _ => false,
-        };
+            };
         let (unjudged, oldest) = self.queues.unjudged();
         if unjudged >= UNJUDGED {
             let _ = self.judge(oldest);
@@ -271,7 +284,7 @@ impl<O: Os> Adapter<O> {
         let uses = [bos.next(), bos.next()];
         let uses = uses.iter().flatten().copied();
         let fence = match piece.work {
-            Work::Clear { .. } if failed => {
+            _ if empty => {
                 piece.last = true;
                 Ok(self.timeline.submitted())
             }
@@ -289,7 +302,7 @@ impl<O: Os> Adapter<O> {
                 self.submit(uses, |out| submit::copy(out, dst, src, piece.bytes))
             }
         }?;
-        self.queues.put(&piece, fence);
+        self.queues.put(&piece, fence, empty);
         if piece.last {
             if let Work::Clear { bo } = piece.work
                 && let Contents::Clearing(clearing) = &mut self.memory.bos.get_mut(bo)?.contents

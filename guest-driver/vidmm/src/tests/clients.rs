@@ -184,6 +184,63 @@ fn an_error_in_any_piece_is_the_jobs_and_nobody_elses() {
 }
 
 #[test]
+fn the_rest_of_a_job_that_has_failed_is_not_put_on_the_ring() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let [client, other] = clients(&mut a);
+    let job = a.fill_for(&client, bo, 0, 9 * PIECE_BYTES, 0).unwrap();
+    let first = a.timeline().submitted() - 1;
+    fake.finish(&a, first);
+    a.timeline().interrupt(first, FAULT, FENCE);
+    a.advance();
+    complete(&fake, &mut a);
+    assert_eq!(a.timeline().submitted(), first + 1, "seven pieces less");
+    assert_eq!(a.ask(&client, job), Err(Error::Io));
+    a.attend().unwrap();
+    let theirs = a.fill_for(&other, bo, 0, 4, 0).unwrap();
+    complete(&fake, &mut a);
+    assert_eq!(a.ask(&other, theirs), Ok(None));
+}
+
+#[test]
+fn nothing_is_put_on_a_ring_that_sleeps() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let [client] = clients(&mut a);
+    let job = a.fill_for(&client, bo, 0, 5 * PIECE_BYTES, 0).unwrap();
+    fake.complete(&a, a.timeline().submitted());
+    a.suspend(1_000).unwrap();
+    let (put, written) = (a.timeline().submitted(), fake.writes.borrow().len());
+    // The worker, for a fence of before.
+    a.advance();
+    let after = (a.timeline().submitted(), fake.writes.borrow().len());
+    assert_eq!(after, (put, written), "its registers are not touched");
+    a.resume().unwrap();
+    a.advance();
+    while a.has_queued() {
+        complete(&fake, &mut a);
+    }
+    complete(&fake, &mut a);
+    assert_eq!(a.ask(&client, job), Ok(None));
+}
+
+#[test]
+fn the_clearing_of_a_buffer_that_nobody_has_any_more_ends() {
+    let fake = Fake::new();
+    let mut a = fake.start();
+    let [client] = clients(&mut a);
+    let large = request(CreateFlags::GPU_ONLY, 5 * PIECE_BYTES);
+    let bo = a.create_for(&client, &large).unwrap();
+    let put = a.timeline().submitted();
+    // A dma-buf outlives its node.
+    a.close_client(client);
+    assert!(a.has_queued());
+    a.destroy(bo).unwrap();
+    complete(&fake, &mut a);
+    assert_eq!((a.timeline().submitted(), a.has_queued()), (put, false));
+}
+
+#[test]
 fn a_clients_work_that_is_not_on_the_ring_goes_with_it_and_its_memory_with_the_ring() {
     let fake = Fake::new();
     let (mut a, _) = start(&fake);

@@ -196,7 +196,7 @@ proptest! {
                         ring += 1;
                         reference.put(&piece, ring)?;
                         queues.reserve().unwrap();
-                        queues.put(&piece, ring);
+                        queues.put(&piece, ring, false);
                     }
                     for passed in reference.waited.values().flat_map(BTreeMap::values) {
                         prop_assert!(passed.0 < 2 * PIECE_BYTES && passed.1 <= TURN_JOBS, "{:?}", passed);
