@@ -308,14 +308,15 @@ impl<B: Linked> PageVector<B> {
         Ok(())
     }
 
-    /// Gives pages and stored contents back. Again is harmless.
+    /// Gives pages and stored contents back: the next pages are zeros. Again
+    /// is harmless.
     ///
     /// # Errors
     /// [`Error::Busy`] while the GART points at the pages; nothing has
     /// changed then.
     pub fn unpopulate(&mut self, ram: &impl Ram<Block = B>) -> Result<(), Error> {
         match core::mem::replace(&mut self.state, State::Empty) {
-            State::Empty => {}
+            State::Empty => return Ok(()),
             State::Populated(vector) => pool::give_back(ram.source(), ram.pool(), vector),
             State::Swapped(handles) => {
                 forget(ram.store(), handles);
@@ -328,8 +329,12 @@ impl<B: Linked> PageVector<B> {
                 self.state = bound;
                 return Err(Error::Busy);
             }
-            external @ State::External { .. } => self.state = external,
+            external @ State::External { .. } => {
+                self.state = external;
+                return Ok(());
+            }
         }
+        self.zero = true;
         Ok(())
     }
 

@@ -20,7 +20,8 @@ impl<W: World + 'static> Mm<W> {
     pub fn hold(&self, id: Id) -> Result<(), Error> {
         self.state.with(|state| {
             let object = state.objects.get_mut(id)?;
-            if object.dying {
+            // The last reference never comes back.
+            if object.dying || object.refs == 0 {
                 return Err(Error::NotFound);
             }
             object.refs = object.refs.checked_add(1).ok_or(Error::NoMemory)?;
@@ -37,12 +38,9 @@ impl<W: World + 'static> Mm<W> {
     pub fn release(&self, id: Id) -> Result<(), Error> {
         let last = self.state.with(|state| {
             let object = state.objects.get_mut(id)?;
-            if object.dying {
-                return Err(Error::NotFound);
-            }
-            object.refs = object.refs.saturating_sub(1);
+            object.refs = object.refs.checked_sub(1).ok_or(Error::NotFound)?;
             if object.refs > 0 {
-                return Ok(None);
+                return Ok::<_, Error>(None);
             }
             Ok(Some((object.own.clone(), object.reservation.clone())))
         })?;
@@ -61,21 +59,25 @@ impl<W: World + 'static> Mm<W> {
                 let deadline = self.world.after(LAST_RESORT_NS);
                 sync.wait_idle(&reservation, Usage::Bookkeep, Patience::Patient, deadline)
             }),
+            None if shared => Err(Error::Busy),
             None => Ok(()),
         };
-        let (reservation, mine) = match individual {
+        let (now, mine) = match individual {
             Ok(()) => (own.clone(), guard.as_ref()),
-            Err(_) => (reservation, None),
+            Err(_) => (reservation.clone(), None),
         };
         let idle = mine.is_some_and(|guard| guard.is_idle(Usage::Bookkeep));
-        self.state.with(|state| {
+        // What it had is dropped without the lock.
+        let before = self.state.with(|state| {
             let object = state.objects.get_mut(id)?;
             object.dying = true;
             object.pins = 0;
-            object.reservation = reservation;
+            let before = core::mem::replace(&mut object.reservation, now);
             state.dying.push(id);
-            state.relink(id)
-        })?;
+            state.relink(id)?;
+            Ok::<_, Error>(before)
+        });
+        drop(before);
         if idle {
             self.destroy(id);
         }
@@ -135,15 +137,23 @@ impl<W: World + 'static> Mm<W> {
             let _ = vector.unpopulate(self.world.ram());
         }
         let Parts { resource, .. } = parts;
-        self.state.with(|state| {
+        // The object is dropped without the lock.
+        let gone = self.state.with(|state| {
             if let Some(resource) = resource {
                 state.free(resource, None);
             }
             state.dying.retain(|dying| *dying != id);
             // Without a resource it leaves its list.
             let _ = state.relink(id);
-            state.objects.remove(id);
+            state.objects.remove(id)
         });
+        drop(gone);
+    }
+
+    /// An object that never had memory.
+    pub(super) fn forget(&self, id: Id) {
+        let gone = self.state.with(|state| state.objects.remove(id));
+        drop(gone);
     }
 
     /// A buffer that could not be placed.

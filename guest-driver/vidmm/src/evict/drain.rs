@@ -6,7 +6,7 @@ use super::world::World;
 use crate::Error;
 use crate::bo::pool::SmallLock;
 use crate::placement::SegmentId;
-use crate::sync::{Caller, Primitives, Usage};
+use crate::sync::{Caller, Primitives};
 
 impl<W: World + 'static> Mm<W> {
     /// Makes every buffer that is not pinned leave a memory type, and waits until the
@@ -29,25 +29,36 @@ impl<W: World + 'static> Mm<W> {
             let Ok(reservation) = self.reservation(id) else {
                 continue;
             };
-            let kept = self.hold(id).is_ok();
+            let kept = match self.hold(id) {
+                Ok(()) => true,
+                Err(Error::NotFound) => false,
+                Err(error) => return Err(error),
+            };
             let mut set = caller.transaction(ctx.patience)?;
             let left = set.run(|set| {
                 let held = set.lock(&reservation, 1)?;
-                if !kept {
-                    Self::idle(held, Usage::Bookkeep, ctx)?;
-                    self.destroy(id);
-                    return Ok(());
+                let now = self.reservation(id)?;
+                if !held.is(&now) {
+                    return Err(Error::NotFound);
                 }
+                if !kept {
+                    return self.take_dying(held, id, ctx);
+                }
+                let pinned = self.is_pinned(id)?;
                 match self.segment(id)? {
-                    Some(now) if now == segment => self.evict(set, id, ctx),
+                    Some(now) if now == segment && !pinned => self.evict(set, id, ctx),
                     _ => Ok(()),
                 }
             });
             drop(set);
             if kept {
-                self.release(id)?;
+                let _ = self.release(id);
             }
-            left?;
+            match left {
+                // It went by itself.
+                Err(Error::NotFound) => {}
+                other => other?,
+            }
         }
         let last = self.state.with(|state| state.last_move(segment).cloned());
         let Some(last) = last else {
@@ -58,8 +69,13 @@ impl<W: World + 'static> Mm<W> {
             .sync()
             .wait_fence(&last.fence, ctx.patience, ctx.deadline);
         match waited {
-            Err(Error::TimedOut) => Err(Error::Busy),
-            other => other,
+            Err(Error::TimedOut) => return Err(Error::Busy),
+            other => other?,
+        }
+        // A copy that failed has lost what it was to save.
+        match self.world.sync().result(&last.fence) {
+            Some(Err(error)) => Err(error.into()),
+            _ => Ok(()),
         }
     }
 }

@@ -221,7 +221,13 @@ impl<W: World + 'static> State<W> {
     /// Gives a range back, for others after the fence.
     pub(super) fn free(&mut self, resource: Resource<Mark<W>>, fence: Option<Mark<W>>) {
         if let Some(mark) = &fence {
-            self.last_moves[resource.segment() as usize] = Some(mark.clone());
+            let last = &mut self.last_moves[resource.segment() as usize];
+            let newer = last
+                .as_ref()
+                .is_none_or(|last| last.identity < mark.identity);
+            if newer {
+                *last = Some(mark.clone());
+            }
         }
         let freed = Freed {
             cleared: false,
@@ -290,6 +296,14 @@ impl<W: World + 'static> Mm<W> {
         self.state.with(|state| state.manager(segment).usage())
     }
 
+    /// Whether a buffer is pinned.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn is_pinned(&self, id: Id) -> Result<bool, Error> {
+        self.state.with(|state| Ok(state.objects.get(id)?.pins > 0))
+    }
+
     /// Which memory type a buffer is in.
     ///
     /// # Errors
@@ -330,8 +344,11 @@ impl<W: World + 'static> Mm<W> {
         self.state.with(|state| {
             state.objects.reserve()?;
             // Whoever lives may die.
-            let room = state.objects.len() + 1 - state.dying.len();
+            let objects = state.objects.len() + 1;
+            let room = objects - state.dying.len();
             state.dying.try_reserve(room)?;
+            // Whoever gets a place gets one on a list.
+            state.lru.reserve(objects)?;
             Ok(state.objects.insert(Object {
                 info: *info,
                 reservation,

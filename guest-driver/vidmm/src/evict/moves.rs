@@ -1,7 +1,7 @@
 //! Moving contents (section 12).
 
 use super::mm::{Context, Mark, Mm, Parts, latest};
-use super::world::{FenceOf, ReservationOf, Side, World};
+use super::world::{FenceOf, Side, World};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::Kind;
@@ -42,15 +42,20 @@ impl<W: World + 'static> Mm<W> {
                 return Ok(());
             };
             let place = [Place::anywhere(hop, Flags::TEMPORARY)];
+            // What can fail comes before a range is booked.
+            let held = set.get(&reservation).ok_or(Error::Invalid)?;
+            held.reserve_slots(2)?;
             let booked = match self.book(set, id, &place, Pass::Free, ctx) {
                 Err(Error::NoSpace) => self.book(set, id, &place, Pass::Evict, ctx),
                 other => other,
+            }?;
+            let Some(held) = set.get(&reservation) else {
+                self.state.with(|state| state.unbook(booked));
+                return Err(Error::Invalid);
             };
-            let held = set.get(&reservation).ok_or(Error::Invalid)?;
-            held.reserve_slots(1)?;
-            self.move_once(held, id, booked?, ctx)?;
+            self.move_once(held, id, booked, ctx)?;
             ctx.moved_pages += info.pages;
-            held.reserve_slots(1)
+            Ok(())
         });
         if let Err(error) = moved {
             self.state.with(|state| state.unbook(new));
@@ -87,8 +92,8 @@ impl<W: World + 'static> Mm<W> {
         new: Resource<Mark<W>>,
         ctx: &mut Context,
     ) -> Result<(), Error> {
-        let prepared = Ghost::prepare(self);
-        let ghost = match prepared {
+        let mut caller = Caller::enter(self.world.sync());
+        let ghost = match Ghost::prepare(self, &mut caller) {
             Ok(ghost) => ghost,
             Err(error) => {
                 self.state.with(|state| state.unbook(new));
@@ -96,7 +101,14 @@ impl<W: World + 'static> Mm<W> {
             }
         };
         self.world.unmap_user(id);
-        let mut parts = self.take(id)?;
+        let mut parts = match self.take(id) {
+            Ok(parts) => parts,
+            Err(error) => {
+                self.state.with(|state| state.unbook(new));
+                ghost.cancel(self);
+                return Err(error);
+            }
+        };
         let moved = self.transfer(held, &mut parts, &new, ctx);
         let mut left = Parts {
             info: parts.info,
@@ -306,15 +318,15 @@ impl<W: World + 'static> Mm<W> {
 }
 
 /// A nameless object that carries what a buffer has left behind until a fence has
-/// ended (12.4). Everything it needs is there before the move begins.
+/// ended (12.4). Everything it needs is there before the move begins: its
+/// place among the objects and on a list, and room for the fence.
 struct Ghost<'a, W: World> {
     id: Id,
-    caller: Caller<'a, W::Sync>,
-    reservation: ReservationOf<W>,
+    held: Guard<'a, W::Sync>,
 }
 
 impl<'a, W: World + 'static> Ghost<'a, W> {
-    fn prepare(mm: &'a Mm<W>) -> Result<Self, Error> {
+    fn prepare(mm: &Mm<W>, caller: &'a mut Caller<'_, W::Sync>) -> Result<Self, Error> {
         let info = super::mm::Info {
             kind: Kind::Kernel,
             pages: 1,
@@ -324,18 +336,22 @@ impl<'a, W: World + 'static> Ghost<'a, W> {
         };
         let id = mm.new_object(&info, None)?;
         let reservation = mm.reservation(id)?;
-        Ok(Self {
-            id,
-            caller: Caller::enter(mm.world.sync()),
-            reservation,
-        })
+        // Nobody else knows it.
+        let held = caller.try_lock(&reservation).and_then(|mut held| {
+            held.reserve_slots(1)?;
+            Ok(held)
+        });
+        match held {
+            Ok(held) => Ok(Self { id, held }),
+            Err(error) => {
+                mm.forget(id);
+                Err(error)
+            }
+        }
     }
 
     fn haunt(mut self, mm: &Mm<W>, left: Parts<W>, fence: &FenceOf<W>) -> Result<(), Error> {
-        let mut held: Guard<'_, W::Sync> = self.caller.try_lock(&self.reservation)?;
-        held.reserve_slots(1)?;
-        held.add(fence, Usage::Bookkeep)?;
-        drop(held);
+        self.held.add(fence, Usage::Bookkeep)?;
         mm.state.with(|state| {
             let object = state.objects.get_mut(self.id)?;
             object.info = left.info;
@@ -343,13 +359,11 @@ impl<'a, W: World + 'static> Ghost<'a, W> {
             object.resource = left.resource;
             object.vector = left.vector;
             state.dying.push(self.id);
-            // Without memory for its place on a list it is not found there, only later.
-            let _ = state.relink(self.id);
-            Ok(())
+            state.relink(self.id)
         })
     }
 
     fn cancel(self, mm: &Mm<W>) {
-        mm.state.with(|state| state.objects.remove(self.id));
+        mm.forget(self.id);
     }
 }

@@ -6,7 +6,7 @@ use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
 use crate::placement::{Flags, Pass, Place, Resource, SegmentId, good_enough};
-use crate::sync::{LockSet, Primitives, Usage};
+use crate::sync::{LockSet, Locked, Primitives, Usage};
 
 /// Where a buffer that has to leave may go, in order; the first `usize` count.
 type Exits = ([Place; SegmentId::COUNT], usize);
@@ -78,17 +78,23 @@ impl<W: World + 'static> Mm<W> {
             return Err(Error::Invalid);
         }
         held.reserve_slots(1)?;
-        match self.book(set, id, placement, Pass::Free, ctx) {
-            Err(Error::NoSpace) => {}
-            booked => return self.move_to(set, id, booked?, ctx),
+        let improved = self
+            .book(set, id, placement, Pass::Free, ctx)
+            .and_then(|booked| self.move_to(set, id, booked, ctx));
+        match improved {
+            Err(Error::NoSpace | Error::Busy) => {}
+            other => return other,
         }
         // A place to fall back to is good enough where the first pass found none.
         if fits[1] {
             return Ok(());
         }
-        match self.book(set, id, placement, Pass::Evict, ctx) {
+        let moved = self
+            .book(set, id, placement, Pass::Evict, ctx)
+            .and_then(|booked| self.move_to(set, id, booked, ctx));
+        match moved {
             Err(Error::NoSpace) => Err(Error::NoMemory),
-            booked => self.move_to(set, id, booked?, ctx),
+            other => other,
         }
     }
 
@@ -226,22 +232,47 @@ impl<W: World + 'static> Mm<W> {
         }
         let reservation = self.valuable(victim, place)?;
         // Who lives stays until this is done; who dies goes only with its lock held.
-        let kept = self.hold(victim).is_ok();
+        let kept = match self.hold(victim) {
+            Ok(()) => true,
+            Err(Error::NotFound) => false,
+            Err(error) => return Err(error),
+        };
         let left = set.victim(&reservation, waits).and_then(|mut lock| {
             // It may have changed while nobody held it.
-            self.valuable(victim, place)?;
+            let now = self.valuable(victim, place)?;
+            if !self.world.sync().same(&now, &reservation) {
+                return Err(Error::NotFound);
+            }
             if kept {
                 return self.evict(lock.set(), victim, ctx);
             }
             let held = lock.locked().ok_or(Error::Busy)?;
-            Self::idle(held, Usage::Bookkeep, ctx)?;
-            self.destroy(victim);
-            Ok(())
+            self.take_dying(held, victim, ctx)
         });
         if kept {
-            self.release(victim)?;
+            // Gone or not, what was done with it counts.
+            let _ = self.release(victim);
         }
         left
+    }
+
+    /// Frees a buffer that is dying, whose lock is held, once nobody uses it.
+    pub(super) fn take_dying(
+        &self,
+        held: &Locked<'_, W::Sync>,
+        id: Id,
+        ctx: &Context,
+    ) -> Result<(), Error> {
+        let dying = self
+            .state
+            .with(|state| Ok::<_, Error>(state.objects.get(id)?.dying))?;
+        if !dying {
+            // Somebody is just letting it go.
+            return Err(Error::Busy);
+        }
+        Self::idle(held, Usage::Bookkeep, ctx)?;
+        self.destroy(id);
+        Ok(())
     }
 
     /// The reservation of a buffer whose leaving could help a request for a place;
@@ -250,10 +281,18 @@ impl<W: World + 'static> Mm<W> {
         self.state.with(|state| {
             let object = state.objects.get_mut(victim)?;
             let reservation = object.reservation.clone();
-            if object.pins > 0 || object.segment() != Some(place.segment) {
+            if object.pins > 0 {
                 return Err(Error::NotFound);
             }
-            let resource = object.resource.take().ok_or(Error::NotFound)?;
+            let Some(resource) = object.resource.take() else {
+                // Somebody who holds it has it in hand; its lock says when that is over.
+                let listed = object.entry.is_some();
+                return listed.then_some(reservation).ok_or(Error::NotFound);
+            };
+            if resource.segment() != place.segment {
+                object.resource = Some(resource);
+                return Err(Error::NotFound);
+            }
             let helps = state
                 .manager(place.segment)
                 .intersects(&resource, Some(place));
@@ -273,7 +312,8 @@ impl<W: World + 'static> Mm<W> {
         ctx: &mut Context,
     ) -> Result<(), Error> {
         let info = self.info(id)?;
-        let from = self.segment(id)?.ok_or(Error::Busy)?;
+        let pinned = self.is_pinned(id)?;
+        let from = self.segment(id)?.filter(|_| !pinned).ok_or(Error::Busy)?;
         let (exits, count) = exits(from, &info);
         let exits = &exits[..count];
         let reservation = self.reservation(id)?;

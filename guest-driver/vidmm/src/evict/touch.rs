@@ -10,12 +10,12 @@ use crate::placement::{Resource, SegmentId};
 use crate::sync::{Caller, LockSet, Usage};
 
 /// Where a page of a buffer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Page<R> {
+#[derive(Debug, PartialEq, Eq)]
+pub enum Page<'a, B> {
     /// In local memory: the page of the segment.
     Local(SegmentId, u64),
-    /// In RAM: what was asked of the block and the page in it.
-    Ram(R),
+    /// In RAM: the block, and the page in it.
+    Ram(&'a B, usize),
 }
 
 impl<W: World + 'static> Mm<W> {
@@ -42,24 +42,29 @@ impl<W: World + 'static> Mm<W> {
     }
 
     /// A CPU access to a page that is not mapped: waits until contents are in place,
-    /// makes pages exist, and says where the page is (15.5). `in_ram` is asked with
-    /// the block and the page in it.
+    /// makes pages exist, and has `install` map the page where it is (15.5). Until
+    /// that returns the buffer cannot move. With `no_wait` of `ctx` nothing is waited
+    /// for: what holds a lock that others need may come back without it and try again.
     ///
     /// # Errors
     /// [`Error::Interrupted`]: the access is simply repeated. [`Error::NoMemory`];
-    /// [`Error::Busy`] when contents are not in place in time; [`Error::Fault`] for a
-    /// page beyond the end, for somebody else's pages, and for a buffer that is
-    /// nowhere or where the CPU does not reach.
+    /// [`Error::Busy`] when somebody has the buffer or contents are not in place, in
+    /// time; [`Error::Fault`] for a page beyond the end, for somebody else's pages, and
+    /// for a buffer that is nowhere or where the CPU does not reach.
     pub fn fault<R>(
         &self,
         caller: &mut Caller<'_, W::Sync>,
         id: Id,
         page: u64,
         ctx: &Context,
-        in_ram: impl FnOnce(&BlockOf<W>, usize) -> R,
-    ) -> Result<Page<R>, Error> {
+        install: impl FnOnce(Page<'_, BlockOf<W>>) -> R,
+    ) -> Result<R, Error> {
         let reservation = self.reservation(id)?;
-        let held = caller.lock(&reservation, ctx.patience)?;
+        let held = if ctx.no_wait {
+            caller.try_lock(&reservation)?
+        } else {
+            caller.lock(&reservation, ctx.patience)?
+        };
         if page >= self.info(id)?.pages {
             return Err(Error::Fault);
         }
@@ -67,7 +72,7 @@ impl<W: World + 'static> Mm<W> {
         self.with_vector(id, |parts| {
             let at = parts.resource.as_ref().ok_or(Error::Fault)?;
             let Some(vector) = &mut parts.vector else {
-                return local(at, page);
+                return Ok(install(local(at, page)?));
             };
             if !vector.may_fault() || vector.has() == Has::External {
                 return Err(Error::Fault);
@@ -80,7 +85,7 @@ impl<W: World + 'static> Mm<W> {
                 .ok()
                 .and_then(|page| vector.slot(page));
             let (block, page) = slot.ok_or(Error::Fault)?;
-            Ok(Page::Ram(in_ram(block, page)))
+            Ok(install(Page::Ram(block, page)))
         })?
     }
 
@@ -119,7 +124,7 @@ impl<W: World + 'static> Mm<W> {
 }
 
 /// The page of a segment that is page `page` of a buffer.
-fn local<F, R>(at: &Resource<F>, page: u64) -> Result<Page<R>, Error> {
+fn local<'a, F, B>(at: &Resource<F>, page: u64) -> Result<Page<'a, B>, Error> {
     if at.segment() != SegmentId::LocalVisible {
         return Err(Error::Fault);
     }

@@ -51,8 +51,10 @@ pub trait World: Sized {
     /// engine does not reach one from the other (12.3).
     fn hop(&self, from: SegmentId, to: SegmentId) -> Option<SegmentId>;
 
-    /// Copies pages, after all work on the buffer (`reservation`). What may fail is
-    /// done before anything is copied. The fences of copies and clears are of one
+    /// Copies pages. The fence ends well only when the bytes are there: what a reset has
+    /// cut off is begun again behind it, and only a GPU that is lost ends it badly;
+    /// then contents are lost with the GPU. It begins after all work on the
+    /// buffer (`reservation`). What may fail is done before anything is copied. The fences of copies and clears are of one
     /// context: they end in the order in which they were begun.
     ///
     /// # Errors

@@ -351,13 +351,10 @@ fn with<R>(
 fn word(mm: &Mm<Machine>, id: Id, page: u64) -> Result<u64, Error> {
     let machine = mm.world();
     let mut caller = Caller::enter(machine.sync());
-    let words = &machine.ram.system.words;
-    let found = mm.fault(&mut caller, id, page, &ctx(), |block, page| {
-        words.borrow()[&(block.page + page as u64)]
-    });
-    Ok(match found? {
-        Page::Ram(word) => word,
-        Page::Local(segment, page) => machine.gpu.read(&machine.ram.system, (segment, page)),
+    let system = &machine.ram.system;
+    mm.fault(&mut caller, id, page, &ctx(), |page| match page {
+        Page::Ram(block, page) => system.words.borrow()[&(block.page + page as u64)],
+        Page::Local(segment, page) => machine.gpu.read(system, (segment, page)),
     })
 }
 
@@ -810,17 +807,16 @@ impl Test {
         );
         idle.unwrap();
         let mut caller = Caller::enter(machine.sync());
-        let words = &machine.ram.system.words;
-        let found = mm.fault(&mut caller, id, page, &ctx(), |block, page| {
-            words.borrow_mut().insert(block.page + page as u64, word);
-        });
-        match found {
-            Ok(Page::Ram(())) => {}
-            Ok(Page::Local(segment, page)) => {
-                machine
-                    .gpu
-                    .write(&machine.ram.system, (segment, page), word);
+        let system = &machine.ram.system;
+        let written = mm.fault(&mut caller, id, page, &ctx(), |page| match page {
+            Page::Ram(block, page) => {
+                let mut words = system.words.borrow_mut();
+                words.insert(block.page + page as u64, word);
             }
+            Page::Local(segment, page) => machine.gpu.write(system, (segment, page), word),
+        });
+        match written {
+            Ok(()) => {}
             Err(error) => {
                 let invisible = mm.segment(id) == Ok(Some(SegmentId::LocalInvisible));
                 assert!(

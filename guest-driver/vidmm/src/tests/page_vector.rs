@@ -393,7 +393,11 @@ proptest! {
                 Op::Unpopulate | Op::Purge => {
                     // Contents are no longer wanted, but for a bound vector's.
                     let had = vector.has();
-                    if vector.purge(&world).is_ok() {
+                    let gone = match op {
+                        Op::Purge => vector.purge(&world).map(drop),
+                        _ => vector.unpopulate(&world),
+                    };
+                    if gone.is_ok() {
                         contents.fill(0);
                     } else {
                         prop_assert_eq!(had, Has::BoundPages);

@@ -33,7 +33,8 @@ pub struct Held<K> {
 /// let mut slots: Slots<&str, u64, 2> = Slots::new();
 /// let done = |fence: &u64| *fence <= 10;
 /// let first = slots.hold("a", done).unwrap();
-/// assert!(slots.load(&first), "its registers are written before its first job");
+/// assert!(slots.must_load(&first), "its registers are written before its first job");
+/// slots.loaded(&first);
 /// slots.submitted(&first, 11);
 /// let second = slots.hold("b", done).unwrap();
 /// slots.submitted(&second, 10);
@@ -96,14 +97,20 @@ impl<K: Copy + PartialEq, F: Clone, const N: usize> Slots<K, F, N> {
     }
 
     /// Whether the private L1 registers of the slot must be written, and the TLB
-    /// entries of its process id invalidated, before the job runs. To be asked
-    /// once, by who then does it, right before the job is given to the GPU.
-    pub fn load(&mut self, held: &Held<K>) -> bool {
-        let slot = self.slots.get_mut(held.slot);
-        slot.is_some_and(|slot| !core::mem::replace(&mut slot.loaded, true))
+    /// entries of its process id invalidated, before the job runs: to be asked right
+    /// before the job is given to the GPU, under the lock of who gives it.
+    pub fn must_load(&self, held: &Held<K>) -> bool {
+        self.slots.get(held.slot).is_some_and(|slot| !slot.loaded)
     }
 
-    /// The job is on its way.
+    /// They were.
+    pub fn loaded(&mut self, held: &Held<K>) {
+        if let Some(slot) = self.slots.get_mut(held.slot) {
+            slot.loaded = true;
+        }
+    }
+
+    /// The job is on its way. Jobs of one slot are told in the order in which they end.
     pub fn submitted(&mut self, held: &Held<K>, fence: F) {
         if let Some(slot) = self.slots.get_mut(held.slot) {
             slot.last = Some(fence);
@@ -180,12 +187,16 @@ mod tests {
         let mut slots = Three::new();
         for (n, loads) in [(1, true), (2, false), (3, false)] {
             let held = slots.hold(7, |_| false).unwrap();
-            assert_eq!((held.slot, held.was, slots.load(&held)), (0, None, loads));
+            assert_eq!(
+                (held.slot, held.was, slots.must_load(&held)),
+                (0, None, loads)
+            );
+            slots.loaded(&held);
             slots.submitted(&held, n);
         }
         slots.unload();
         let held = slots.hold(7, |_| false).unwrap();
-        assert!(slots.load(&held), "a reset has cleared its registers");
+        assert!(slots.must_load(&held), "a reset has cleared its registers");
         slots.abandon(&held);
     }
 
@@ -218,7 +229,10 @@ mod tests {
         slots.forget(2).unwrap();
         assert_eq!(slots.hold(9, |_| false), Err(Some(10)));
         let held = slots.hold(9, |_| true).unwrap();
-        assert_eq!((held.slot, held.was, slots.load(&held)), (2, None, true));
+        assert_eq!(
+            (held.slot, held.was, slots.must_load(&held)),
+            (2, None, true)
+        );
     }
 
     #[derive(Clone, Debug)]
@@ -265,11 +279,12 @@ mod tests {
                     },
                     Step::Submit(n) if !held.is_empty() => {
                         let (it, space) = held.swap_remove(n % held.len());
-                        if slots.load(&it) {
+                        if slots.must_load(&it) {
                             // Nobody else's job may be running with them.
                             let others = |job: &&(u64, usize, u32)| job.1 == it.slot && job.2 != space;
                             prop_assert_eq!(jobs.iter().find(others), None);
                             registers[it.slot] = Some(space);
+                            slots.loaded(&it);
                         }
                         fence += 1;
                         jobs.push((fence, it.slot, space));

@@ -82,8 +82,9 @@ struct L3 {
 /// mapped: a TLB line has the entries of 16 pages (hardware reference 5).
 ///
 /// # Invariants
-/// - An entry that is valid points at a table whose entries were written, with
-///   a barrier between.
+/// - What an entry or an L1 register points at is a table that was written, with a
+///   barrier between; an entry of an L2 table may lead nowhere for a moment
+///   after its L1 register is written.
 /// - A table whose memory was given back was unlinked, and the TLBs had
 ///   forgotten its addresses, before.
 /// - `pending` covers every address whose translation has changed since the TLBs
@@ -145,12 +146,7 @@ impl Tables {
         at: GpuVa,
         bytes: u64,
     ) -> Result<Update<'a, M>, Error> {
-        let end = at.0.checked_add(bytes).ok_or(Error::Invalid)?;
-        let pages = at.0.is_multiple_of(PAGE_SIZE) && bytes.is_multiple_of(PAGE_SIZE);
-        if !pages || bytes == 0 || at.0 < self.range.start || end > self.range.end {
-            return Err(Error::Invalid);
-        }
-        let range = at.0..end;
+        let range = self.pages(at, bytes)?;
         if let Err(error) = self.prepare(memory, &range) {
             // What the TLBs may still know stays, until they are told.
             if self.pending.is_some() {
@@ -165,6 +161,37 @@ impl Tables {
             memory,
             range,
         })
+    }
+
+    /// Makes whole pages lead nowhere. It needs no memory: where there are no tables,
+    /// nothing leads anywhere.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] as for [`Self::update`]; those of [`Update::finish`].
+    pub fn unmap<M: TableMemory>(
+        &mut self,
+        memory: &M,
+        at: GpuVa,
+        bytes: u64,
+    ) -> Result<(), Error> {
+        let range = self.pages(at, bytes)?;
+        let mut update = Update {
+            tables: self,
+            memory,
+            range,
+        };
+        update.unmap(at, bytes / PAGE_SIZE);
+        update.finish()
+    }
+
+    /// The addresses of whole pages of the zone.
+    fn pages(&self, at: GpuVa, bytes: u64) -> Result<Range<u64>, Error> {
+        let end = at.0.checked_add(bytes).ok_or(Error::Invalid)?;
+        let pages = at.0.is_multiple_of(PAGE_SIZE) && bytes.is_multiple_of(PAGE_SIZE);
+        if !pages || bytes == 0 || at.0 < self.range.start || end > self.range.end {
+            return Err(Error::Invalid);
+        }
+        Ok(at.0..end)
     }
 
     /// Tables there are: of level 2, of level 3.

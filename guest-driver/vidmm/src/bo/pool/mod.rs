@@ -68,7 +68,7 @@ pub trait PageSource {
     fn unmap(&self, block: &Self::Block, at: BusAddr, order: u32);
 }
 
-/// A small lock: what runs under it neither waits nor allocates.
+/// A small lock: what runs under it does not wait, and of the pool's allocates nothing.
 pub trait SmallLock<T> {
     /// Runs `f` under the lock.
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R;

@@ -105,6 +105,7 @@ pub struct Lru<T, const TYPES: usize> {
     unevictable: List,
     /// The stamp of what comes to a tail next.
     stamp: u64,
+    entries: usize,
 }
 
 impl<T: Copy, const TYPES: usize> Lru<T, TYPES> {
@@ -118,7 +119,17 @@ impl<T: Copy, const TYPES: usize> Lru<T, TYPES> {
             lists: [[EMPTY; PRIORITIES]; TYPES],
             unevictable: EMPTY,
             stamp: 0,
+            entries: 0,
         }
+    }
+
+    /// Room for so many entries in all: until there are as many, [`Self::insert`] does
+    /// not fail for want of memory.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn reserve(&mut self, entries: usize) -> Result<(), Error> {
+        self.reserve_nodes(entries.saturating_sub(self.entries))
     }
 
     /// A new entry at the tail of its list.
@@ -133,6 +144,7 @@ impl<T: Copy, const TYPES: usize> Lru<T, TYPES> {
             self.groups[group.slot as usize].count += 1;
         }
         self.link(which, node);
+        self.entries += 1;
         let generation = self.nodes[node as usize].generation;
         Ok(EntryId { node, generation })
     }
@@ -148,6 +160,7 @@ impl<T: Copy, const TYPES: usize> Lru<T, TYPES> {
             self.groups[group.slot as usize].count -= 1;
         }
         self.free_node(id.node);
+        self.entries -= 1;
         Ok(value)
     }
 

@@ -128,6 +128,14 @@ impl<T: Copy, const TYPES: usize> Lru<T, TYPES> {
         }
     }
 
+    /// Room for so many nodes more than are in use, and for giving each back.
+    pub(super) fn reserve_nodes(&mut self, more: usize) -> Result<(), Error> {
+        let missing = more.saturating_sub(self.free_nodes.len());
+        self.nodes.try_reserve(missing)?;
+        let room = self.nodes.len() + missing - self.free_nodes.len();
+        Ok(self.free_nodes.try_reserve(room)?)
+    }
+
     pub(super) fn new_node(&mut self, content: Content<T>) -> Result<u32, Error> {
         if let Some(node) = self.free_nodes.pop() {
             self.nodes[node as usize].content = content;
@@ -137,10 +145,7 @@ impl<T: Copy, const TYPES: usize> Lru<T, TYPES> {
         if node == NONE {
             return Err(Error::NoMemory);
         }
-        self.nodes.try_reserve(1)?;
-        // Room for every node, so that giving one back cannot fail.
-        let room = self.nodes.len() + 1 - self.free_nodes.len();
-        self.free_nodes.try_reserve(room)?;
+        self.reserve_nodes(1)?;
         self.nodes.push(Node {
             generation: 1,
             previous: NONE,
