@@ -2,6 +2,7 @@
 //! mapped there, given back when nothing is.
 
 use crate::Error;
+use crate::arena::{Arena, Id};
 use alloc::vec::Vec;
 use core::ops::Range;
 use e3k_regs::pte::{L1_SPAN, L2_SPAN, TABLE_ENTRIES};
@@ -9,7 +10,6 @@ use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 
 const ENTRIES: usize = 1024;
 const _: () = assert!(ENTRIES as u64 == TABLE_ENTRIES);
-const NONE: u32 = u32::MAX;
 /// The entry of a page that leads nowhere.
 pub const INVALID: u32 = 0;
 
@@ -64,8 +64,8 @@ struct Table {
 #[derive(Debug)]
 struct L2 {
     table: Table,
-    /// Numbers in `Tables::l3`.
-    below: Vec<u32>,
+    /// Names in `Tables::l3`.
+    below: Vec<Option<Id>>,
     /// How many of them there are, linked or not.
     children: usize,
 }
@@ -92,10 +92,10 @@ struct L3 {
 #[derive(Debug)]
 pub struct Tables {
     range: Range<u64>,
-    /// By L1 register; numbers in `l2`.
-    top: Vec<u32>,
-    l2: Slab<L2>,
-    l3: Slab<L3>,
+    /// By L1 register; names in `l2`.
+    top: Vec<Option<Id>>,
+    l2: Arena<L2>,
+    l3: Arena<L3>,
     pending: Option<Range<u64>>,
 }
 
@@ -125,12 +125,12 @@ impl Tables {
         let registers = usize::try_from(registers).map_err(|_| Error::Invalid)?;
         let mut top = Vec::new();
         top.try_reserve_exact(registers)?;
-        top.resize(registers, NONE);
+        top.resize(registers, None);
         Ok(Self {
             range,
             top,
-            l2: Slab::new(),
-            l3: Slab::new(),
+            l2: Arena::new(),
+            l3: Arena::new(),
             pending: None,
         })
     }
@@ -196,13 +196,13 @@ impl Tables {
 
     /// Tables there are: of level 2, of level 3.
     pub const fn counts(&self) -> (usize, usize) {
-        (self.l2.len, self.l3.len)
+        (self.l2.len(), self.l3.len())
     }
 
     /// The L2 table that the zone's L1 register number `index` must point at.
     pub fn l1(&self, index: u64) -> Option<VramOffset> {
-        let number = self.top.get(usize::try_from(index).ok()?)?;
-        let l2 = self.l2.get(*number)?;
+        let id = (*self.top.get(usize::try_from(index).ok()?)?)?;
+        let l2 = self.l2.get(id).ok()?;
         l2.table.linked.then_some(l2.table.at)
     }
 
@@ -223,35 +223,38 @@ impl Tables {
         update.finish()
     }
 
-    fn top_of(&self, at: u64) -> Option<u32> {
+    fn top_of(&self, at: u64) -> Option<Id> {
         let index = usize::try_from(at.checked_sub(self.range.start)? / L1_SPAN).ok()?;
-        self.top.get(index).copied().filter(|l2| *l2 != NONE)
+        *self.top.get(index)?
     }
 
     /// The L3 table of an address, if there is one.
-    fn l3_of(&self, at: u64) -> Option<(u32, u32)> {
+    fn l3_of(&self, at: u64) -> Option<(Id, Id)> {
         let l2 = self.top_of(at)?;
-        let below = self.l2.get(l2)?.below.get(l2_index(at)).copied();
-        below.filter(|l3| *l3 != NONE).map(|l3| (l2, l3))
+        let l3 = (*self.l2.get(l2).ok()?.below.get(l2_index(at))?)?;
+        Some((l2, l3))
     }
 
     fn prepare<M: TableMemory>(&mut self, memory: &M, range: &Range<u64>) -> Result<(), Error> {
         for span in spans(range) {
             let index = usize::try_from((span.start - self.range.start) / L1_SPAN);
             let index = index.map_err(|_| Error::Invalid)?;
-            if self.top[index] == NONE {
+            let l2 = if let Some(l2) = self.top[index] {
+                l2
+            } else {
                 let mut below = Vec::new();
                 below.try_reserve_exact(ENTRIES)?;
-                below.resize(ENTRIES, NONE);
+                below.resize(ENTRIES, None);
                 self.l2.reserve()?;
                 let table = Table::new(memory)?;
-                self.top[index] = self.l2.insert(L2 {
+                let l2 = self.l2.insert(L2 {
                     table,
                     below,
                     children: 0,
                 });
-            }
-            let l2 = self.top[index];
+                self.top[index] = Some(l2);
+                l2
+            };
             if self.l3_of(span.start).is_none() {
                 self.l3.reserve()?;
                 let table = Table::new(memory)?;
@@ -259,8 +262,8 @@ impl Tables {
                     table,
                     valid: [0; ENTRIES / 64],
                 });
-                if let Some(l2) = self.l2.get_mut(l2) {
-                    l2.below[l2_index(span.start)] = l3;
+                if let Ok(l2) = self.l2.get_mut(l2) {
+                    l2.below[l2_index(span.start)] = Some(l3);
                     l2.children += 1;
                 }
             }
@@ -275,23 +278,23 @@ impl Tables {
                 continue;
             };
             if let Some((_, l3)) = self.l3_of(span.start)
-                && self.l3.get(l3).is_some_and(|l3| l3.table.is_idle())
-                && let Some(l2) = self.l2.get_mut(top)
+                && self.l3.get(l3).is_ok_and(|l3| l3.table.is_idle())
+                && let Ok(l2) = self.l2.get_mut(top)
             {
-                l2.below[l2_index(span.start)] = NONE;
+                l2.below[l2_index(span.start)] = None;
                 l2.children -= 1;
                 if let Some(gone) = self.l3.remove(l3) {
                     memory.free(gone.table.at);
                 }
             }
             let l2 = self.l2.get(top);
-            if l2.is_some_and(|l2| l2.children == 0 && l2.table.is_idle()) {
+            if l2.is_ok_and(|l2| l2.children == 0 && l2.table.is_idle()) {
                 if let Some(gone) = self.l2.remove(top) {
                     memory.free(gone.table.at);
                 }
                 let index = usize::try_from((span.start - self.range.start) / L1_SPAN);
                 if let Some(top) = index.ok().and_then(|index| self.top.get_mut(index)) {
-                    *top = NONE;
+                    *top = None;
                 }
             }
         }
@@ -332,7 +335,7 @@ impl<M: TableMemory> Update<'_, M> {
                 continue;
             };
             self.tables.changed(span.clone());
-            if let Some(l3) = self.tables.l3.get_mut(l3) {
+            if let Ok(l3) = self.tables.l3.get_mut(l3) {
                 let number = |page: u64| entry((page - at.0) / PAGE_SIZE);
                 write(self.memory, l3, &span, number);
             }
@@ -377,7 +380,7 @@ impl<M: TableMemory> Update<'_, M> {
             let Some((l2, l3)) = tables.l3_of(span.start) else {
                 continue;
             };
-            let (Some(l2), Some(l3)) = (tables.l2.get_mut(l2), tables.l3.get_mut(l3)) else {
+            let (Ok(l2), Ok(l3)) = (tables.l2.get_mut(l2), tables.l3.get_mut(l3)) else {
                 continue;
             };
             let wanted = l3.table.used > 0;
@@ -400,7 +403,7 @@ impl<M: TableMemory> Update<'_, M> {
         let mut at = pending.start - pending.start % L1_SPAN;
         while at < pending.end {
             let index = (at - tables.range.start) / L1_SPAN;
-            let l2 = tables.top_of(at).and_then(|l2| tables.l2.get_mut(l2));
+            let l2 = tables.top_of(at).and_then(|l2| tables.l2.get_mut(l2).ok());
             if let Some(l2) = l2 {
                 let wanted = l2.table.used > 0;
                 if wanted != l2.table.linked {
@@ -476,58 +479,4 @@ fn l2_index(at: u64) -> usize {
 
 fn l3_index(at: u64) -> usize {
     index(at, PAGE_SIZE)
-}
-
-/// Things by number, with room reserved beforehand.
-#[derive(Debug)]
-struct Slab<T> {
-    slots: Vec<Option<T>>,
-    free: Vec<u32>,
-    len: usize,
-}
-
-impl<T> Slab<T> {
-    const fn new() -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            len: 0,
-        }
-    }
-
-    /// Room for one more, and for giving every number back.
-    fn reserve(&mut self) -> Result<(), Error> {
-        if self.slots.len() >= NONE as usize {
-            return Err(Error::NoMemory);
-        }
-        self.slots.try_reserve(1)?;
-        let room = self.slots.len() + 1 - self.free.len();
-        Ok(self.free.try_reserve(room)?)
-    }
-
-    fn insert(&mut self, value: T) -> u32 {
-        self.len += 1;
-        if let Some(number) = self.free.pop() {
-            self.slots[number as usize] = Some(value);
-            return number;
-        }
-        self.slots.push(Some(value));
-        // `reserve` keeps it below NONE.
-        u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
-    }
-
-    fn get(&self, number: u32) -> Option<&T> {
-        self.slots.get(number as usize)?.as_ref()
-    }
-
-    fn get_mut(&mut self, number: u32) -> Option<&mut T> {
-        self.slots.get_mut(number as usize)?.as_mut()
-    }
-
-    fn remove(&mut self, number: u32) -> Option<T> {
-        let taken = self.slots.get_mut(number as usize)?.take()?;
-        self.free.push(number);
-        self.len -= 1;
-        Some(taken)
-    }
 }
