@@ -74,9 +74,9 @@ impl<B> Vector<B> {
 
     /// The block of a slot, to change its contents, and the page within it.
     pub(crate) fn slot_mut(&mut self, index: usize) -> Option<(&mut B, usize)> {
-        let after = self.pieces.partition_point(|piece| piece.first <= index);
-        let piece = self.pieces.get_mut(after.checked_sub(1)?)?;
-        (index < self.pages).then_some((&mut piece.block, index - piece.first))
+        let number = self.number(index)?;
+        let piece = self.pieces.get_mut(number)?;
+        Some((&mut piece.block, index - piece.first))
     }
 
     /// Whether the GPU can reach all slots.
@@ -166,9 +166,13 @@ impl<B> Vector<B> {
     }
 
     fn piece(&self, index: usize) -> Option<&Piece<B>> {
+        self.pieces.get(self.number(index)?)
+    }
+
+    /// Which block a slot is in; `None` beyond the end.
+    fn number(&self, index: usize) -> Option<usize> {
         let after = self.pieces.partition_point(|piece| piece.first <= index);
-        let piece = self.pieces.get(after.checked_sub(1)?)?;
-        (index < self.pages).then_some(piece)
+        after.checked_sub(1).filter(|_| index < self.pages)
     }
 }
 

@@ -33,18 +33,14 @@ impl<T: Copy, const TYPES: usize> Lru<T, TYPES> {
             .iter()
             .map(|list| list.head)
             .find(|&head| head != NONE)?;
-        match self.nodes[head as usize].content {
-            Content::Entry(value, _) => Some(value),
+        let first = match self.nodes[head as usize].content {
             Content::Position { group, list } => {
                 let members = &self.groups[group as usize].members;
-                let head = members[list / PRIORITIES][list % PRIORITIES].head;
-                match self.nodes[head as usize].content {
-                    Content::Entry(value, _) => Some(value),
-                    _ => None,
-                }
+                members[list / PRIORITIES][list % PRIORITIES].head
             }
-            Content::Free => None,
-        }
+            _ => head,
+        };
+        self.named(first).map(|(_, value)| value)
     }
 
     /// Begins a walk of a memory type. What comes to a tail from now on is not
