@@ -5,7 +5,7 @@ use super::mm::{Context, Mm};
 use super::world::World;
 use crate::Error;
 use crate::bo::pool::SmallLock;
-use crate::placement::SegmentId;
+use crate::placement::{Flags, Place, SegmentId};
 use crate::sync::{Caller, Primitives};
 
 impl<W: World + 'static> Mm<W> {
@@ -24,40 +24,13 @@ impl<W: World + 'static> Mm<W> {
         if segment == SegmentId::System {
             return Err(Error::Invalid);
         }
+        let place = Place::anywhere(segment, Flags::NONE);
         while let Some(id) = self.state.with(|state| state.lru.first(segment as usize)) {
-            // Gone meanwhile.
-            let Ok(reservation) = self.reservation(id) else {
-                continue;
-            };
-            let kept = match self.hold(id) {
-                Ok(()) => true,
-                Err(Error::NotFound) => false,
-                Err(error) => return Err(error),
-            };
             let mut set = caller.transaction(ctx.patience)?;
-            let left = set.run(|set| {
-                let held = set.lock(&reservation, 1)?;
-                let now = self.reservation(id)?;
-                if !held.is(&now) {
-                    return Err(Error::NotFound);
-                }
-                if !kept {
-                    return self.take_dying(held, id, ctx);
-                }
-                let pinned = self.is_pinned(id)?;
-                match self.segment(id)? {
-                    Some(now) if now == segment && !pinned => self.evict(set, id, ctx),
-                    _ => Ok(()),
-                }
-            });
-            drop(set);
-            if kept {
-                let _ = self.release(id);
-            }
-            match left {
+            match set.run(|set| self.evict_one(set, None, id, &place, true, ctx)) {
                 // It went by itself.
                 Err(Error::NotFound) => {}
-                other => other?,
+                left => left?,
             }
         }
         let last = self.state.with(|state| state.last_move(segment).cloned());

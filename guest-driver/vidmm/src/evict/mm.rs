@@ -166,11 +166,15 @@ enum Manager<F> {
     System(SystemManager),
 }
 
-impl<F: Clone + PartialEq> Manager<F> {
-    fn any(&mut self) -> &mut dyn ResourceManager<F>
-    where
-        F: 'static,
-    {
+impl<F: Clone + PartialEq + 'static> Manager<F> {
+    fn any(&self) -> &dyn ResourceManager<F> {
+        match self {
+            Self::Pages(buddy) => buddy,
+            Self::System(system) => system,
+        }
+    }
+
+    fn any_mut(&mut self) -> &mut dyn ResourceManager<F> {
         match self {
             Self::Pages(buddy) => buddy,
             Self::System(system) => system,
@@ -194,7 +198,7 @@ pub struct State<W: World> {
 }
 
 impl<W: World + 'static> State<W> {
-    pub(super) fn manager(&mut self, segment: SegmentId) -> &mut dyn ResourceManager<Mark<W>> {
+    pub(super) fn manager(&self, segment: SegmentId) -> &dyn ResourceManager<Mark<W>> {
         self.managers[segment as usize].any()
     }
 
@@ -233,7 +237,8 @@ impl<W: World + 'static> State<W> {
             cleared: false,
             fence,
         };
-        self.manager(resource.segment()).free(resource, freed);
+        let manager = &mut self.managers[resource.segment() as usize];
+        manager.any_mut().free(resource, freed);
     }
 
     /// See [`Self::last_moves`].
@@ -255,10 +260,11 @@ impl<W: World + 'static> State<W> {
         request: &Request,
         place: &Place,
     ) -> Result<Resource<Mark<W>>, Error> {
-        if let Manager::Pages(buddy) = &mut self.managers[place.segment as usize] {
+        let manager = &mut self.managers[place.segment as usize];
+        if let Manager::Pages(buddy) = manager {
             buddy.retire(|mark| world.sync().result(&mark.fence).is_some());
         }
-        self.manager(place.segment).alloc(request, place)
+        manager.any_mut().alloc(request, place)
     }
 }
 

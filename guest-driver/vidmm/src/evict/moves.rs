@@ -7,7 +7,7 @@ use crate::arena::Id;
 use crate::bo::Kind;
 use crate::bo::page_vector::{Has, PageVector};
 use crate::bo::pool::SmallLock;
-use crate::placement::{Flags, Pass, Place, Resource, SegmentId};
+use crate::placement::{Flags, Place, Resource, SegmentId};
 use crate::sync::{Caller, Guard, LockSet, Locked, Usage};
 
 /// How contents come from one place to another.
@@ -45,10 +45,7 @@ impl<W: World + 'static> Mm<W> {
             // What can fail comes before a range is booked.
             let held = set.get(&reservation).ok_or(Error::Invalid)?;
             held.reserve_slots(2)?;
-            let booked = match self.book(set, id, &place, Pass::Free, ctx) {
-                Err(Error::NoSpace) => self.book(set, id, &place, Pass::Evict, ctx),
-                other => other,
-            }?;
+            let booked = self.find_space(set, id, &place, ctx)?;
             let Some(held) = set.get(&reservation) else {
                 self.state.with(|state| state.unbook(booked));
                 return Err(Error::Invalid);

@@ -101,22 +101,19 @@ impl<W: World + 'static> Mm<W> {
     /// Whether it is pinned, and whether it may stay in the first and second pass.
     fn fits(&self, id: Id, placement: &[Place]) -> Result<(bool, [bool; 2]), Error> {
         self.state.with(|state| {
-            let object = state.objects.get_mut(id)?;
-            let pinned = object.pins > 0;
-            // Out of the books for a moment, so that its manager can be asked.
-            let Some(resource) = object.resource.take() else {
-                return Ok((pinned, [false; 2]));
+            let object = state.objects.get(id)?;
+            let fits = |resource: &Resource<_>| {
+                let manager = state.manager(resource.segment());
+                let passes = [Pass::Free, Pass::Evict];
+                passes.map(|pass| good_enough(manager, resource, placement, pass))
             };
-            let manager = &*state.manager(resource.segment());
-            let passes = [Pass::Free, Pass::Evict];
-            let fits = passes.map(|pass| good_enough(manager, &resource, placement, pass));
-            state.objects.get_mut(id)?.resource = Some(resource);
-            Ok((pinned, fits))
+            let fits = object.resource.as_ref().map_or([false; 2], fits);
+            Ok((object.pins > 0, fits))
         })
     }
 
     /// Books a range at the first place that has room (11.1).
-    pub(super) fn book(
+    fn book(
         &self,
         set: &mut LockSet<'_, W::Sync>,
         id: Id,
@@ -158,6 +155,20 @@ impl<W: World + 'static> Mm<W> {
         Err(none)
     }
 
+    /// Books a range without evicting if it can, else by evicting (11.2).
+    pub(super) fn find_space(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        id: Id,
+        placement: &[Place],
+        ctx: &mut Context,
+    ) -> Result<Resource<Mark<W>>, Error> {
+        match self.book(set, id, placement, Pass::Free, ctx) {
+            Err(Error::NoSpace) => self.book(set, id, placement, Pass::Evict, ctx),
+            other => other,
+        }
+    }
+
     /// Evicts from a place, least recently used first, until there is room (11.4).
     fn evict_and_book(
         &self,
@@ -185,7 +196,7 @@ impl<W: World + 'static> Mm<W> {
                     (None, Some(victim)) if may_wait && !ctx.no_wait => (victim, true),
                     (None, _) => break Ok(None),
                 };
-                match self.evict_one(set, id, victim, place, waits, ctx) {
+                match self.evict_one(set, Some(id), victim, place, waits, ctx) {
                     Ok(()) => progress = true,
                     Err(Error::Busy) => {
                         busy = true;
@@ -218,16 +229,20 @@ impl<W: World + 'static> Mm<W> {
     }
 
     /// Makes one buffer leave, if that may help.
-    fn evict_one(
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it does not, [`Error::Already`] for a buffer that the
+    /// set holds or that is the evictor itself; those of [`Self::evict`].
+    pub(super) fn evict_one(
         &self,
         set: &mut LockSet<'_, W::Sync>,
-        evictor: Id,
+        evictor: Option<Id>,
         victim: Id,
         place: &Place,
         waits: bool,
         ctx: &mut Context,
     ) -> Result<(), Error> {
-        if victim == evictor {
+        if evictor == Some(victim) {
             return Err(Error::Already);
         }
         let reservation = self.valuable(victim, place)?;
@@ -257,12 +272,7 @@ impl<W: World + 'static> Mm<W> {
     }
 
     /// Frees a buffer that is dying, whose lock is held, once nobody uses it.
-    pub(super) fn take_dying(
-        &self,
-        held: &Locked<'_, W::Sync>,
-        id: Id,
-        ctx: &Context,
-    ) -> Result<(), Error> {
+    fn take_dying(&self, held: &Locked<'_, W::Sync>, id: Id, ctx: &Context) -> Result<(), Error> {
         let dying = self
             .state
             .with(|state| Ok::<_, Error>(state.objects.get(id)?.dying))?;
@@ -279,25 +289,18 @@ impl<W: World + 'static> Mm<W> {
     /// [`Error::NotFound`] if it could not.
     fn valuable(&self, victim: Id, place: &Place) -> Result<ReservationOf<W>, Error> {
         self.state.with(|state| {
-            let object = state.objects.get_mut(victim)?;
-            let reservation = object.reservation.clone();
-            if object.pins > 0 {
-                return Err(Error::NotFound);
-            }
-            let Some(resource) = object.resource.take() else {
+            let object = state.objects.get(victim)?;
+            let helps = match &object.resource {
+                _ if object.pins > 0 => false,
                 // Somebody who holds it has it in hand; its lock says when that is over.
-                let listed = object.entry.is_some();
-                return listed.then_some(reservation).ok_or(Error::NotFound);
+                None => object.entry.is_some(),
+                Some(resource) => {
+                    let manager = state.manager(place.segment);
+                    resource.segment() == place.segment && manager.intersects(resource, Some(place))
+                }
             };
-            if resource.segment() != place.segment {
-                object.resource = Some(resource);
-                return Err(Error::NotFound);
-            }
-            let helps = state
-                .manager(place.segment)
-                .intersects(&resource, Some(place));
-            state.objects.get_mut(victim)?.resource = Some(resource);
-            helps.then_some(reservation).ok_or(Error::NotFound)
+            let reservation = helps.then(|| object.reservation.clone());
+            reservation.ok_or(Error::NotFound)
         })
     }
 
@@ -319,11 +322,8 @@ impl<W: World + 'static> Mm<W> {
         let reservation = self.reservation(id)?;
         let held = set.get(&reservation).ok_or(Error::Invalid)?;
         held.reserve_slots(1)?;
-        let booked = match self.book(set, id, exits, Pass::Free, ctx) {
-            Err(Error::NoSpace) => self.book(set, id, exits, Pass::Evict, ctx),
-            other => other,
-        };
-        self.move_to(set, id, booked?, ctx)?;
+        let booked = self.find_space(set, id, exits, ctx)?;
+        self.move_to(set, id, booked, ctx)?;
         ctx.evicted += 1;
         Ok(())
     }
