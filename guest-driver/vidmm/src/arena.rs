@@ -10,6 +10,25 @@ pub struct Id {
     generation: u32,
 }
 
+impl Id {
+    /// The slot after its own, for [`Arena::from`].
+    pub(crate) const fn next_slot(self) -> usize {
+        self.slot as usize + 1
+    }
+
+    /// As one number, never 0.
+    pub const fn to_bits(self) -> u64 {
+        (self.generation as u64) << 32 | self.slot as u64
+    }
+
+    /// The id with these bits. Any number is safe: one that names nothing is
+    /// [`Error::NotFound`] where it is used.
+    pub const fn from_bits(bits: u64) -> Self {
+        let [slot, generation] = e3k_regs::packet::halves(bits);
+        Self { slot, generation }
+    }
+}
+
 #[derive(Debug)]
 struct Slot<T> {
     generation: u32,
@@ -25,6 +44,9 @@ pub struct Arena<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     len: usize,
+    /// Slots that were looked at.
+    #[cfg(test)]
+    pub(crate) steps: core::sync::atomic::AtomicU64,
 }
 
 impl<T> Arena<T> {
@@ -34,6 +56,8 @@ impl<T> Arena<T> {
             slots: Vec::new(),
             free: Vec::new(),
             len: 0,
+            #[cfg(test)]
+            steps: core::sync::atomic::AtomicU64::new(0),
         }
     }
 
@@ -79,6 +103,18 @@ impl<T> Arena<T> {
         Id { slot, generation }
     }
 
+    /// Books a thing under a new name. When `make` fails, nothing has changed.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`], or what `make` says.
+    pub(crate) fn insert_with(
+        &mut self,
+        make: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<Id, Error> {
+        self.reserve()?;
+        Ok(self.insert(make()?))
+    }
+
     /// A thing by its name.
     ///
     /// # Errors
@@ -119,8 +155,22 @@ impl<T> Arena<T> {
 
     /// All things, in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
-        let slots = (0_u32..).zip(&self.slots);
+        self.slots_from(0)
+    }
+
+    /// The first thing whose slot is `slot` or a later one.
+    pub(crate) fn from(&self, slot: usize) -> Option<Id> {
+        self.slots_from(slot).next().map(|(id, _)| id)
+    }
+
+    fn slots_from(&self, first: usize) -> impl Iterator<Item = (Id, &T)> {
+        // In constant time, unlike the skip of most iterators.
+        let slots = self.slots.iter().enumerate().skip(first);
         slots.filter_map(|(slot, it)| {
+            #[cfg(test)]
+            self.steps
+                .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+            let slot = u32::try_from(slot).ok()?;
             let generation = it.generation;
             Some((Id { slot, generation }, it.thing.as_ref()?))
         })
@@ -161,5 +211,26 @@ mod tests {
             1,
             "a slot without names is retired"
         );
+    }
+
+    #[test]
+    fn what_cannot_be_made_leaves_no_trace() {
+        let mut arena: Arena<()> = Arena::new();
+        assert_eq!(
+            arena.insert_with(|| Err(Error::NoSpace)),
+            Err(Error::NoSpace)
+        );
+        assert_eq!((arena.iter().count(), arena.len()), (0, 0));
+    }
+
+    #[test]
+    fn any_bits_are_a_safe_name() {
+        let mut arena = Arena::new();
+        let first = arena.insert_with(|| Ok("first")).unwrap();
+        assert_ne!(first.to_bits(), 0);
+        assert_eq!(Id::from_bits(first.to_bits()), first);
+        for bits in [0, 1, u64::MAX, 2 << 32, 1 << 32 | 7] {
+            assert!(arena.get(Id::from_bits(bits)).is_err(), "{bits:#x}");
+        }
     }
 }
