@@ -39,6 +39,8 @@ fn start() -> (Duration, u64) {
         .args(["serve", "--vhost-user", "gpu", "--control", "control"])
         .args(["--vram", "64G", "--visible", "4G"])
         .current_dir(&dir)
+        // With it the daemon reads its symbols before it is jailed: 60 ms, 45 MB.
+        .env_remove("RUST_BACKTRACE")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// The most that is moved at once: one page.
 const PIECE_BYTES: usize = 1 << PAGE_SHIFT;
-/// The price of a piece besides its pixels', so that thin rows are not free.
+/// The least price of a piece, so that thin rows are not free.
 const PIECE_COST: u64 = 64;
 /// The write mask of every byte.
 const WHOLE_PIXEL: u8 = 0xf;
@@ -45,14 +45,21 @@ impl Rectangle {
         })
     }
 
-    /// Moves on by whole pixels inside the row; `true` at the end of the last one.
+    /// Pixels of a row.
+    fn width(&self) -> u32 {
+        u32::from(self.x.max() - self.x.min()) + 1
+    }
+
+    /// Moves on by whole pixels, inside the row or by whole rows; `true` at the end of
+    /// the last one.
     fn advance(&mut self, pixels: u32) -> bool {
         self.at_x += pixels;
         if self.at_x <= self.x.max().into() {
             return false;
         }
-        self.at_x = self.x.min().into();
-        self.at_y += 1;
+        let behind = self.at_x - u32::from(self.x.min());
+        self.at_x = u32::from(self.x.min()) + behind % self.width();
+        self.at_y += behind / self.width();
         self.at_y > self.y.max().into()
     }
 }
@@ -108,17 +115,46 @@ impl Operation {
         }
     }
 
+    /// The price of a piece of so many bytes: 1 for every four that are copied, and for
+    /// every eight that are only written, is what a host needs.
+    fn price(&self, len: u64) -> u64 {
+        let bytes = match self.kind {
+            Kind::Clear => 8,
+            Kind::Blit { .. } => 4,
+        };
+        len.div_ceil(bytes).max(PIECE_COST)
+    }
+
     /// Bytes that it writes from its beginning to its end.
     fn bytes(&self) -> u64 {
-        let Rectangle { x, y, .. } = self.rectangle;
-        let [columns, rows] = [x, y].map(|range| u64::from(range.max() - range.min()) + 1);
-        (columns * rows) << self.pixel.shift()
+        let y = self.rectangle.y;
+        let rows = u64::from(y.max() - y.min()) + 1;
+        (u64::from(self.rectangle.width()) * rows) << self.pixel.shift()
     }
 
     /// Bytes left in the current row.
     fn row_left(&self) -> u64 {
         let Rectangle { x, at_x, .. } = self.rectangle;
         (u64::from(x.max()) + 1 - u64::from(at_x)) << self.pixel.shift()
+    }
+
+    /// Whole pages left, where the next piece is one: those of the row, and of the next
+    /// rows if each is whole pages that follow the row before in both surfaces.
+    fn pages_left(&self) -> u64 {
+        let Rectangle { y, at_y, .. } = self.rectangle;
+        let width = self.rectangle.width();
+        let row = u64::from(width) << self.pixel.shift();
+        let packed = self.destination.width == width
+            && match &self.kind {
+                Kind::Clear => true,
+                Kind::Blit { source, .. } => source.width == width,
+            };
+        let rows = if packed && row.is_multiple_of(PAGE_SIZE) {
+            u64::from(y.max()) - u64::from(at_y)
+        } else {
+            0
+        };
+        (self.row_left() + rows * row) / PAGE_SIZE
     }
 
     /// What comes next: it ends at the end of the row, or of a page of either side.
@@ -150,11 +186,6 @@ impl Operation {
             len,
         }
     }
-}
-
-/// The price of a piece: 1 for every four bytes is what a host needs to move them.
-fn price(len: u64) -> u64 {
-    len.div_ceil(4) + PIECE_COST
 }
 
 /// The block's registers and its buffers.
@@ -284,8 +315,8 @@ impl Ff {
             let piece = operation.piece();
             let mut pieces = 1;
             if piece.len == PAGE_SIZE {
-                let pages = operation.row_left() / PAGE_SIZE;
-                pieces = pages.min(allowance.pieces(price(PAGE_SIZE)));
+                let affordable = allowance.pieces(operation.price(PAGE_SIZE));
+                pieces = operation.pages_left().min(affordable);
             }
             let known = if plain {
                 run.extend(&piece, pieces, &self.colour, mxu)
@@ -303,11 +334,11 @@ impl Ff {
                 break;
             }
             let len = pieces * piece.len;
-            #[expect(clippy::cast_possible_truncation, reason = "at most a row")]
+            #[expect(clippy::cast_possible_truncation, reason = "at most a surface")]
             let pixels = (len >> operation.pixel.shift()) as u32;
             done = operation.rectangle.advance(pixels);
             bytes += if result.is_ok() { len } else { 0 };
-            allowance.spend(pieces * price(piece.len), mxu);
+            allowance.spend(pieces * operation.price(piece.len), mxu);
             if done || result.is_err() || !allowance.goes_on() {
                 break;
             }

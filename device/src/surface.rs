@@ -82,7 +82,8 @@ impl SurfaceFormats {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Surface {
     base: GpuVa,
-    width: u32,
+    /// In pixels; a row follows the one before.
+    pub(crate) width: u32,
     height: u32,
     /// Which bytes of a pixel are written.
     pub(crate) mask: u8,

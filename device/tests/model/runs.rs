@@ -3,7 +3,9 @@
 use crate::rig::{MIB, Rig, SURFACES_AT, copy, fill, noise, nth_page};
 use crate::tables::{VALID, entry, plus, vram};
 use e3k_regs::{BusAddr, VramOffset};
-use presil_device::{BusError, DmaAccess, MmuOptions, Progress, Snoop, SystemMemory, Target, Vram};
+use presil_device::{
+    BusError, DmaAccess, GpuVa, MmuOptions, Progress, Snoop, SystemMemory, Target, Vram,
+};
 use std::sync::Arc;
 
 const PAGE: u64 = 4096;
@@ -61,6 +63,13 @@ fn however_a_copy_or_fill_is_cut_into_steps_the_gpu_is_the_same_behind_it() {
                     copy(w, SOURCE + shift, DESTINATION, 16384, 2);
                     copy(w, SOURCE, DESTINATION + shift, 9000, 5);
                     fill(w, DESTINATION + shift, 16000, 2, 0x1234_5678);
+                    // Rows of whole pages, beside which one surface or the other has more.
+                    for [to, from] in [[4096, 8192], [8192, 4096]] {
+                        w.surface(0, GpuVa(DESTINATION), to, 4);
+                        w.surface(1, GpuVa(SOURCE), from, 4);
+                        w.blit(4096, 4);
+                    }
+                    w.clear(4096, 4, 0x8765_4321);
                 });
                 while rig.gpu.step(budget) == Progress::Pending {}
                 saved(&rig)

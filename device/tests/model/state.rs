@@ -183,7 +183,7 @@ fn work_in_flight_is_finished_by_the_restored_gpu() {
     for (name, work) in works {
         let mut original = Rig::new();
         work(&mut original);
-        original.gpu.step(30_000);
+        original.gpu.step(10_000);
         let counters = original.gpu.counters();
         assert!(
             counters.bytes_filled + counters.bytes_copied > 0,
@@ -323,7 +323,7 @@ fn what_the_model_relies_on_is_checked() {
     });
     rig.reg(0x1000);
     rig.queue(|w| fill(w, SURFACES_AT, 4096, 8, 1));
-    rig.gpu.step(30_000);
+    rig.gpu.step(10_000);
     assert!(rig.gpu.has_work());
     let state = saved(&rig.gpu);
     let max = u32::MAX.into();
