@@ -20,4 +20,4 @@ mod world;
 
 pub use mm::{Context, Info, Mm, State};
 pub use touch::Page;
-pub use world::{BlockOf, FenceOf, ReservationOf, Side, World};
+pub use world::{BlockOf, FenceOf, GpuPage, ReservationOf, Side, World};

@@ -90,7 +90,10 @@ impl<W: World + 'static> Mm<W> {
         ctx: &mut Context,
     ) -> Result<(), Error> {
         let mut caller = Caller::enter(self.world.sync());
-        let ghost = match Ghost::prepare(self, &mut caller) {
+        let prepared = self
+            .unmap_gpu(held, id, ctx)
+            .and_then(|()| Ghost::prepare(self, &mut caller));
+        let ghost = match prepared {
             Ok(ghost) => ghost,
             Err(error) => {
                 self.state.with(|state| state.unbook(new));
@@ -133,6 +136,16 @@ impl<W: World + 'static> Mm<W> {
         };
         self.put(id, parts)?;
         result
+    }
+
+    /// No address space leads to a buffer that is about to leave. The CPU writes their
+    /// entries, at once, so jobs that may use them have ended.
+    fn unmap_gpu(&self, held: &Locked<'_, W::Sync>, id: Id, ctx: &Context) -> Result<(), Error> {
+        if !self.world.is_mapped(id) {
+            return Ok(());
+        }
+        Self::idle(held, Usage::Bookkeep, ctx)?;
+        self.world.unmap_gpu(id)
     }
 
     /// Brings contents over, or begins to: the fence of the copy, if there is one.

@@ -1,7 +1,7 @@
 //! First touch: pages come to exist where somebody needs them.
 
 use super::mm::{Context, Mm};
-use super::world::{BlockOf, World};
+use super::world::{BlockOf, Side, World};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::page_vector::{Has, PageVector};
@@ -39,6 +39,34 @@ impl<W: World + 'static> Mm<W> {
             }
             Ok(())
         })?
+    }
+
+    /// Looks at where a buffer is that the set holds, as page-table entries name it; `None`
+    /// where it has to be made resident first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Invalid`] if it is not held.
+    pub fn with_place<R>(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        id: Id,
+        look: impl FnOnce(Option<&Side<'_, BlockOf<W>>>) -> R,
+    ) -> Result<R, Error> {
+        let reservation = self.reservation(id)?;
+        set.get(&reservation).ok_or(Error::Invalid)?;
+        self.with_vector(id, |parts| {
+            let at = parts.resource.as_ref();
+            let at = at.filter(|at| match &parts.vector {
+                None => !at.segment().uses_tt(),
+                Some(vector) => vector.has() == Has::BoundPages,
+            });
+            let side = at.map(|at| Side {
+                segment: at.segment(),
+                extents: at.booking().extents(),
+                pages: parts.vector.as_ref(),
+            });
+            look(side.as_ref())
+        })
     }
 
     /// A CPU access to a page that is not mapped: waits until contents are in place,

@@ -1,10 +1,12 @@
 //! What the manager asks the driver for.
 
 use crate::Error;
+use crate::arena::Id;
 use crate::bo::page_vector::{PageVector, Ram};
-use crate::bo::pool::SmallLock;
+use crate::bo::pool::{Linked, SmallLock};
 use crate::placement::{Extent, SegmentId};
 use crate::sync::{Deadline, Primitives};
+use e3k_regs::BusAddr;
 
 /// A fence of this driver.
 pub type FenceOf<W> = <<W as World>::Sync as Primitives>::Fence;
@@ -22,6 +24,36 @@ pub struct Side<'a, B> {
     pub extents: &'a [Extent],
     /// The RAM behind them; none in local memory. The GART points at it.
     pub pages: Option<&'a PageVector<B>>,
+}
+
+/// A page of memory, as the GPU's page-table entries name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuPage {
+    /// In local memory: the page of the segment.
+    Local(SegmentId, u64),
+    /// In RAM, with the memory type that says how it is reached.
+    Ram(SegmentId, BusAddr),
+}
+
+impl<B: Linked> Side<'_, B> {
+    /// Its pages, from number `first` on.
+    pub fn gpu_pages(&self, first: u64) -> impl Iterator<Item = GpuPage> {
+        let segment = self.segment;
+        let ram = self.pages.into_iter().flat_map(move |pages| {
+            let indices = usize::try_from(first).into_iter().flat_map(|first| first..);
+            let found = indices.map_while(|index| pages.bus_addr(index));
+            found.map(move |at| GpuPage::Ram(segment, at))
+        });
+        let mut before = first;
+        let extents = self.extents.iter().flat_map(move |extent| {
+            let skipped = before.min(extent.pages());
+            before -= skipped;
+            extent.first + skipped..extent.end
+        });
+        let local = extents.map(move |page| GpuPage::Local(segment, page));
+        let in_ram = self.pages.is_some();
+        ram.chain(local.take(if in_ram { 0 } else { usize::MAX }))
+    }
 }
 
 /// The driver's half. Its calls are made with the reservation of the buffer held
@@ -88,5 +120,15 @@ pub trait World: Sized {
     fn unbind(&self, segment: SegmentId, extents: &[Extent]);
 
     /// Removes every CPU mapping of the buffer.
-    fn unmap_user(&self, bo: crate::arena::Id);
+    fn unmap_user(&self, bo: Id);
+
+    /// Whether an address space of the GPU's maps the buffer.
+    fn is_mapped(&self, bo: Id) -> bool;
+
+    /// No address space of the GPU's leads to the buffer any more when this returns, TLBs
+    /// included. The GPU has no work on it.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], [`Error::Io`]: the GPU may still reach it.
+    fn unmap_gpu(&self, bo: Id) -> Result<(), Error>;
 }

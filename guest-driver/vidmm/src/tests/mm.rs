@@ -1,6 +1,7 @@
 //! The memory manager on a small GPU whose copy engine works only while somebody
 //! waits: contents compared, everything counted.
 
+use super::processes::Process;
 use super::ram::{Block, System, count_down};
 use crate::Error;
 use crate::arena::Id;
@@ -12,15 +13,16 @@ use crate::placement::{BuddyOptions, Extent, Flags, Place, SegmentId, Window};
 use crate::platform::{Caching, Patience};
 use crate::sync::portable::{Portable, Single};
 use crate::sync::{Caller, Deadline, FenceContext, Primitives, Usage};
+use crate::vm::Spaces;
 use proptest::prelude::*;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
-type Sync = Portable<Single>;
+pub(super) type Sync = Portable<Single>;
 
-struct Cellar<T>(RefCell<T>);
+pub(super) struct Cellar<T>(pub(super) RefCell<T>);
 
 impl<T> SmallLock<T> for Cellar<T> {
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
@@ -28,7 +30,7 @@ impl<T> SmallLock<T> for Cellar<T> {
     }
 }
 
-struct Shelf {
+pub(super) struct Shelf {
     system: Rc<System>,
     stored: RefCell<HashMap<NonZeroU64, u64>>,
     next: Cell<u64>,
@@ -59,9 +61,9 @@ impl BackingStore<Block> for Shelf {
     }
 }
 
-struct Memory {
-    system: Rc<System>,
-    pool: Cellar<Lists<Block>>,
+pub(super) struct Memory {
+    pub(super) system: Rc<System>,
+    pub(super) pool: Cellar<Lists<Block>>,
     shelf: Shelf,
 }
 
@@ -85,16 +87,20 @@ impl Ram for Memory {
 }
 
 /// A page as the GPU names it.
-type At = (SegmentId, u64);
+pub(super) type At = (SegmentId, u64);
 
-enum Work {
+pub(super) type Job = dyn FnOnce(&Gpu, &System);
+
+pub(super) enum Work {
     Copy(Vec<At>, Vec<At>),
     Fill(Vec<At>, u64),
+    /// Of a process: what it does when its turn comes.
+    Run(Box<Job>),
 }
 
 /// What the GPU sees.
 #[derive(Default)]
-struct Gpu {
+pub(super) struct Gpu {
     /// One word of each page; garbage where nobody wrote.
     local: RefCell<HashMap<At, u64>>,
     /// Frames of RAM.
@@ -104,7 +110,7 @@ struct Gpu {
 }
 
 impl Gpu {
-    fn read(&self, system: &System, at: At) -> u64 {
+    pub(super) fn read(&self, system: &System, at: At) -> u64 {
         if at.0.uses_tt() {
             let frame = self
                 .gart
@@ -122,7 +128,7 @@ impl Gpu {
         self.local.borrow().get(&at).copied().unwrap_or(garbage)
     }
 
-    fn write(&self, system: &System, at: At, word: u64) {
+    pub(super) fn write(&self, system: &System, at: At, word: u64) {
         if at.0.uses_tt() {
             let frame = self
                 .gart
@@ -151,17 +157,19 @@ impl Gpu {
                     self.write(system, at, value);
                 }
             }
+            Work::Run(run) => run(self, system),
         }
         Some(sequence)
     }
 }
 
-struct Machine {
+pub(super) struct Machine {
     sync: Rc<Sync>,
-    ram: Memory,
-    gpu: Rc<Gpu>,
+    pub(super) ram: Memory,
+    pub(super) gpu: Rc<Gpu>,
     ring: Rc<RefCell<FenceContext<Sync>>>,
     copies_until_failure: Cell<u32>,
+    pub(super) spaces: OnceCell<Spaces<Machine, Process>>,
 }
 
 impl Machine {
@@ -198,10 +206,11 @@ impl Machine {
             gpu,
             ring,
             copies_until_failure: Cell::new(u32::MAX),
+            spaces: OnceCell::new(),
         }
     }
 
-    fn submit(&self, work: Work) -> Result<FenceOf<Self>, Error> {
+    pub(super) fn submit(&self, work: Work) -> Result<FenceOf<Self>, Error> {
         if !count_down(&self.copies_until_failure) {
             return Err(Error::Lost);
         }
@@ -213,7 +222,7 @@ impl Machine {
     }
 
     /// The GPU does some work.
-    fn work(&self, steps: usize) {
+    pub(super) fn work(&self, steps: usize) {
         for _ in 0..steps {
             let Some(sequence) = self.gpu.step(&self.ram.system) else {
                 return;
@@ -300,19 +309,27 @@ impl World for Machine {
     }
 
     fn unmap_user(&self, _: Id) {}
+
+    fn is_mapped(&self, bo: Id) -> bool {
+        self.spaces.get().is_some_and(|spaces| spaces.is_mapped(bo))
+    }
+
+    fn unmap_gpu(&self, bo: Id) -> Result<(), Error> {
+        self.spaces.get().map_or(Ok(()), |spaces| spaces.leave(bo))
+    }
 }
 
-const SIZES: [u64; 4] = [32, 32, 48, 48];
+pub(super) const SIZES: [u64; 4] = [32, 32, 48, 48];
 
-fn manager(sizes: [u64; 4]) -> Mm<Machine> {
+pub(super) fn manager(sizes: [u64; 4]) -> Mm<Machine> {
     Mm::new(Machine::new(), sizes, BuddyOptions::default()).unwrap()
 }
 
-fn ctx() -> Context {
+pub(super) fn ctx() -> Context {
     Context::until(Deadline(u64::MAX - 1), Patience::Patient)
 }
 
-fn info(pages: u64) -> Info {
+pub(super) fn info(pages: u64) -> Info {
     Info {
         kind: Kind::Device,
         pages,
@@ -322,7 +339,7 @@ fn info(pages: u64) -> Info {
     }
 }
 
-fn anywhere(segment: SegmentId) -> Place {
+pub(super) fn anywhere(segment: SegmentId) -> Place {
     Place::anywhere(segment, Flags::NONE)
 }
 
@@ -333,7 +350,7 @@ fn create(mm: &Mm<Machine>, info: &Info, places: &[Place]) -> Result<Id, Error> 
 }
 
 /// With the buffer's reservation held.
-fn with<R>(
+pub(super) fn with<R>(
     mm: &Mm<Machine>,
     id: Id,
     mut f: impl FnMut(&mut crate::sync::LockSet<'_, Sync>) -> Result<R, Error>,
@@ -348,7 +365,7 @@ fn with<R>(
 }
 
 /// One word of a page, where it is now; the CPU goes in by a fault where it can.
-fn word(mm: &Mm<Machine>, id: Id, page: u64) -> Result<u64, Error> {
+pub(super) fn word(mm: &Mm<Machine>, id: Id, page: u64) -> Result<u64, Error> {
     let machine = mm.world();
     let mut caller = Caller::enter(machine.sync());
     let system = &machine.ram.system;

@@ -18,6 +18,7 @@ mod mm;
 mod ordeal;
 mod page_vector;
 mod pool;
+mod processes;
 mod ram;
 mod restarts;
 mod shut_down;

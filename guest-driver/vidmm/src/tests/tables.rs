@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-const ZONE: Range<u64> = 2 * L1_SPAN..5 * L1_SPAN;
+pub(super) const ZONE: Range<u64> = 2 * L1_SPAN..5 * L1_SPAN;
 const LINE: u64 = 16 * PAGE_SIZE;
 /// The bit that marks an entry which points at a table.
 const TABLE: u32 = 1 << 31;
@@ -19,17 +19,17 @@ const TABLE: u32 = 1 << 31;
 const GARBAGE: u32 = 0x0BAD_0BAD;
 
 #[derive(Default)]
-struct Gpu {
+pub(super) struct Gpu {
     /// Tables that are allocated, as the GPU sees them.
-    tables: RefCell<BTreeMap<u64, Vec<u32>>>,
+    pub(super) tables: RefCell<BTreeMap<u64, Vec<u32>>>,
     /// Stores that no barrier has pushed out: table, entry, value.
     posted: RefCell<Vec<(u64, usize, u32)>>,
     l1: RefCell<BTreeMap<u64, u64>>,
     /// Lines by their first address.
     tlb: RefCell<BTreeMap<u64, Vec<u32>>>,
     next: Cell<u64>,
-    allocs_until_failure: Cell<Option<u32>>,
-    deaf: Cell<bool>,
+    pub(super) allocs_until_failure: Cell<Option<u32>>,
+    pub(super) deaf: Cell<bool>,
     invalidations: Cell<u32>,
     random: Cell<u64>,
 }
@@ -71,7 +71,7 @@ impl Gpu {
     }
 
     /// What an access to a page finds; a table that is not there is a bug.
-    fn walk(&self, at: u64) -> u32 {
+    pub(super) fn walk(&self, at: u64) -> u32 {
         let line = at - at % LINE;
         let known = self.tlb.borrow().get(&line).cloned();
         let entries = known.unwrap_or_else(|| {
@@ -305,7 +305,7 @@ fn what_is_not_pages_of_the_zone_is_refused() {
 }
 
 /// Pages around the ends of tables, so that few random numbers meet often.
-fn page(n: u64) -> u64 {
+pub(super) fn page(n: u64) -> u64 {
     let edges = [0, L2_SPAN, L1_SPAN, 2 * L1_SPAN + L2_SPAN];
     let edge = ZONE.start + edges[usize::try_from(n / 40).unwrap() % 4];
     (edge + n % 40 * PAGE_SIZE)

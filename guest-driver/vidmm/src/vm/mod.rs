@@ -1,12 +1,17 @@
 //! GPU address spaces: what is mapped where.
 //!
-//! Not here yet: the objects that mappings name.
+//! [`Spaces`] has them all, with the buffers that they map; [`Space`] is the mappings of
+//! one, [`Tables`] its page tables, [`Slots`] are the process ids that they take turns in.
 
+mod address_space;
 mod slots;
 mod space;
+mod spaces;
 mod tables;
 mod tree;
 
+pub use address_space::SpaceMemory;
 pub use slots::{Held, Slots};
 pub use space::{Mapping, Op, Plan, Space};
+pub use spaces::{Registry, SpaceId, Spaces};
 pub use tables::{INVALID, TableMemory, Tables, Update};

@@ -101,7 +101,7 @@ pub enum Op<O, F> {
 pub struct Space<O, F> {
     range: Range<u64>,
     reserved: Range<u64>,
-    mappings: Tree<Mapping<O, F>>,
+    mappings: Tree<u64, Mapping<O, F>>,
 }
 
 /// A change of an address space, looked at before it is made. It holds the space,
@@ -214,7 +214,7 @@ impl<O: Copy + PartialEq, F: Copy + PartialEq> Space<O, F> {
 }
 
 impl<O: Copy + PartialEq, F: Copy + PartialEq> Plan<'_, O, F> {
-    /// The steps, ascending; a mapping that comes is the last. There are
+    /// The steps, ascending; a mapping that comes is the last. There are
     /// none when it is there already.
     pub fn ops(&self) -> impl Iterator<Item = Op<O, F>> {
         let old = self.space.overlapping(self.range.clone());

@@ -184,6 +184,22 @@ impl Tables {
         update.finish()
     }
 
+    /// Makes known to the GPU what an earlier change could not; mostly there is nothing.
+    ///
+    /// # Errors
+    /// Those of [`Update::finish`].
+    pub fn settle<M: TableMemory>(&mut self, memory: &M) -> Result<(), Error> {
+        let Some(range) = self.pending.clone() else {
+            return Ok(());
+        };
+        let update = Update {
+            tables: self,
+            memory,
+            range,
+        };
+        update.finish()
+    }
+
     /// The addresses of whole pages of the zone.
     fn pages(&self, at: GpuVa, bytes: u64) -> Result<Range<u64>, Error> {
         let end = at.0.checked_add(bytes).ok_or(Error::Invalid)?;

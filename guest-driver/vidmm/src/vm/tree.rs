@@ -7,8 +7,8 @@ use core::cmp::Ordering;
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
-struct Node<V> {
-    key: u64,
+struct Node<K, V> {
+    key: K,
     /// `None` in a node that waits to be used again; `left` leads to the next one.
     value: Option<V>,
     left: u32,
@@ -16,7 +16,7 @@ struct Node<V> {
     height: u8,
 }
 
-/// From numbers to values, ascending, log n steps each way. A balanced (AVL) tree
+/// From keys to values, ascending, log n steps each way. A balanced (AVL) tree
 /// whose nodes lie in one vector that [`Self::reserve`] alone enlarges, so that
 /// what was prepared cannot fail for want of memory.
 ///
@@ -24,14 +24,20 @@ struct Node<V> {
 /// Keys ascend through the tree in order. The subtrees of a node differ by at
 /// most one in height, which bounds every recursion here by 46.
 #[derive(Debug)]
-pub(crate) struct Tree<V> {
-    nodes: Vec<Node<V>>,
+pub(crate) struct Tree<K, V> {
+    nodes: Vec<Node<K, V>>,
     root: u32,
     spare: u32,
     len: usize,
 }
 
-impl<V> Tree<V> {
+impl<K: Copy + Ord, V> Default for Tree<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K: Copy + Ord, V> Tree<K, V> {
     pub(crate) const fn new() -> Self {
         Self {
             nodes: Vec::new(),
@@ -60,7 +66,7 @@ impl<V> Tree<V> {
     }
 
     /// Adds an entry; the room was reserved, and the key is not there.
-    pub(crate) fn insert(&mut self, key: u64, value: V) {
+    pub(crate) fn insert(&mut self, key: K, value: V) {
         let node = Node {
             key,
             value: Some(value),
@@ -84,7 +90,7 @@ impl<V> Tree<V> {
     }
 
     /// Takes an entry out.
-    pub(crate) fn remove(&mut self, key: u64) -> Option<V> {
+    pub(crate) fn remove(&mut self, key: K) -> Option<V> {
         let (root, taken) = self.remove_at(self.root, key);
         self.root = root;
         let node = self.nodes.get_mut(taken as usize)?;
@@ -93,8 +99,27 @@ impl<V> Tree<V> {
         node.value.take()
     }
 
+    /// The value of a key.
+    pub(crate) fn get(&self, key: K) -> Option<&V> {
+        let (at, value) = self.at_or_below(key)?;
+        (at == key).then_some(value)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut V> {
+        let mut at = self.root;
+        while let Some(node) = self.nodes.get(at as usize) {
+            at = match key.cmp(&node.key) {
+                Ordering::Less => node.left,
+                Ordering::Greater => node.right,
+                Ordering::Equal => break,
+            };
+        }
+        self.nodes.get_mut(at as usize)?.value.as_mut()
+    }
+
     /// The entry with the largest key at or below `key`.
-    pub(crate) fn at_or_below(&self, key: u64) -> Option<(u64, &V)> {
+    pub(crate) fn at_or_below(&self, key: K) -> Option<(K, &V)> {
         let (mut at, mut found) = (self.root, None);
         while let Some(node) = self.nodes.get(at as usize) {
             if node.key <= key {
@@ -108,10 +133,20 @@ impl<V> Tree<V> {
     }
 
     /// The entry with the smallest key above `key`.
-    pub(crate) fn above(&self, key: u64) -> Option<(u64, &V)> {
+    pub(crate) fn above(&self, key: K) -> Option<(K, &V)> {
+        self.first(|other| other > key)
+    }
+
+    /// The entry with the smallest key at or above `key`.
+    pub(crate) fn at_or_above(&self, key: K) -> Option<(K, &V)> {
+        self.first(|other| other >= key)
+    }
+
+    /// The first entry whose key is far enough.
+    fn first(&self, is_far: impl Fn(K) -> bool) -> Option<(K, &V)> {
         let (mut at, mut found) = (self.root, None);
         while let Some(node) = self.nodes.get(at as usize) {
-            if node.key > key {
+            if is_far(node.key) {
                 found = node.value.as_ref().map(|value| (node.key, value));
                 at = node.left;
             } else {
@@ -125,7 +160,7 @@ impl<V> Tree<V> {
         self.nodes.get(at as usize).map_or(0, |node| node.height)
     }
 
-    fn insert_at(&mut self, at: u32, new: u32, key: u64) -> u32 {
+    fn insert_at(&mut self, at: u32, new: u32, key: K) -> u32 {
         let Some(node) = self.nodes.get(at as usize) else {
             return new;
         };
@@ -141,7 +176,7 @@ impl<V> Tree<V> {
     }
 
     /// The subtree without `key`, and the node that had it.
-    fn remove_at(&mut self, at: u32, key: u64) -> (u32, u32) {
+    fn remove_at(&mut self, at: u32, key: K) -> (u32, u32) {
         let Some(node) = self.nodes.get(at as usize) else {
             return (NONE, NONE);
         };
@@ -232,7 +267,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    impl<V> Tree<V> {
+    impl<K: Copy + Ord, V> Tree<K, V> {
         fn check(&self, at: u32) -> u8 {
             let Some(node) = self.nodes.get(at as usize) else {
                 return 0;
@@ -264,6 +299,10 @@ mod tests {
                 prop_assert_eq!(tree.at_or_below(key), below);
                 let above = naive.range(key + 1..).next().map(|(key, value)| (*key, value));
                 prop_assert_eq!(tree.above(key), above);
+                let here = naive.range(key..).next().map(|(key, value)| (*key, value));
+                prop_assert_eq!(tree.at_or_above(key), here);
+                prop_assert_eq!(tree.get(key), naive.get(&key));
+                prop_assert_eq!(tree.get_mut(key).map(|value| *value), naive.get(&key).copied());
             }
             // Nodes are used again.
             prop_assert!(tree.nodes.len() <= 200);

@@ -1,0 +1,341 @@
+//! All address spaces of a GPU, and who maps which buffer.
+
+use super::address_space::{AddressSpace, SpaceMemory};
+use super::space::Mapping;
+use super::tree::Tree;
+use crate::Error;
+use crate::arena::{Arena, Id};
+use crate::bo::pool::SmallLock;
+use crate::evict::{Context, Mm, ReservationOf, World};
+use crate::platform::Patience;
+use crate::sync::{Caller, LockSet, Primitives, Usage};
+use alloc::sync::Arc;
+use core::ops::Range;
+use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
+
+/// Names an address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpaceId(Id);
+
+/// An address space, and the reservation of all that is its own. Who changes
+/// what is mapped holds it.
+struct Shared<W: World, M: SpaceMemory> {
+    reservation: ReservationOf<W>,
+    books: W::Lock<AddressSpace<M>>,
+}
+
+/// What a [`Spaces`] has under its lock.
+pub struct Registry<W: World, M: SpaceMemory> {
+    spaces: Arena<Arc<Shared<W, M>>>,
+    /// Which space maps which buffer: (buffer, space).
+    users: Tree<(Id, SpaceId), ()>,
+}
+
+/// The address spaces of a GPU's processes (section 19). A [`World`] that has them
+/// answers [`World::is_mapped`] and [`World::unmap_gpu`] with [`Self::is_mapped`] and
+/// [`Self::leave`].
+///
+/// Nobody waits under its locks; of two that are taken at once, the second is the
+/// registry's.
+///
+/// # Invariants
+/// Whom a space maps is in the registry from before its first entry is written until
+/// after the TLBs have forgotten its last one.
+pub struct Spaces<W: World, M: SpaceMemory> {
+    registry: W::Lock<Registry<W, M>>,
+}
+
+impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
+    /// None yet. `lock` puts a value under a lock, as [`World::lock`] does.
+    pub fn new(lock: impl FnOnce(Registry<W, M>) -> W::Lock<Registry<W, M>>) -> Self {
+        let registry = lock(Registry {
+            spaces: Arena::new(),
+            users: Tree::new(),
+        });
+        Self { registry }
+    }
+
+    /// A new address space without mappings: its addresses, those of them that are the
+    /// driver's own, and where its tables are.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a range that is not whole L1 registers;
+    /// [`Error::NoMemory`].
+    pub fn create(
+        &self,
+        world: &W,
+        range: Range<u64>,
+        reserved: Option<Range<u64>>,
+        memory: M,
+    ) -> Result<SpaceId, Error> {
+        let space = Arc::new(Shared {
+            reservation: world.sync().new_reservation()?,
+            books: world.lock(AddressSpace::new(range, reserved, memory)?),
+        });
+        self.registry.with(|registry| {
+            registry.spaces.reserve()?;
+            Ok(SpaceId(registry.spaces.insert(space)))
+        })
+    }
+
+    /// The reservation that an address space lends to buffers of its own: to be handed
+    /// to [`Mm::create`].
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn reservation(&self, space: SpaceId) -> Result<ReservationOf<W>, Error> {
+        Ok(self.get(space)?.reservation.clone())
+    }
+
+    /// Puts a mapping where whatever else may be, as [`super::Space::map`] does. The
+    /// address space keeps the buffer alive from now on. A buffer that the GPU
+    /// reaches where it is, it reaches through the mapping when this returns; any
+    /// other with the next job.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a range that cannot be, or beyond the buffer's end;
+    /// [`Error::NotFound`]; [`Error::NoMemory`]; [`Error::Interrupted`]: nothing has
+    /// changed. [`Error::Lost`], [`Error::Io`]: the mapping is there, and the GPU is
+    /// told with the next change.
+    pub fn map(
+        &self,
+        mm: &Mm<W>,
+        caller: &mut Caller<'_, W::Sync>,
+        space: SpaceId,
+        new: Mapping<Id, M::Flags>,
+        patience: Patience,
+    ) -> Result<(), Error> {
+        let shared = self.get(space)?;
+        let Some((bo, offset)) = new.object else {
+            let mapped = Self::alone(&shared, caller, patience, |books| {
+                books.map::<crate::evict::BlockOf<W>>(new, false, None, || Ok(()))
+            });
+            self.let_go(mm, space, &shared);
+            return mapped;
+        };
+        let end = offset.checked_add(new.bytes).ok_or(Error::Invalid)?;
+        mm.hold(bo)?;
+        let mut entered = false;
+        let mapped = Self::begin(caller, patience, |set| {
+            set.lock(&shared.reservation, 0)?;
+            let reservation = mm.reservation(bo)?;
+            set.lock(&reservation, 0)?;
+            if end > mm.info(bo)?.pages.saturating_mul(PAGE_SIZE) {
+                return Err(Error::Invalid);
+            }
+            let external = !mm.world().sync().same(&reservation, &shared.reservation);
+            mm.with_place(set, bo, |side| {
+                shared.books.with(|books| {
+                    books.map(new, external, side, || {
+                        self.enter(bo, space)?;
+                        entered = true;
+                        Ok(())
+                    })
+                })
+            })?
+        });
+        if !entered {
+            // It has a reference already, or needs none.
+            let _ = mm.release(bo);
+        }
+        self.let_go(mm, space, &shared);
+        mapped
+    }
+
+    /// Empties a range, as [`super::Space::unmap`] does. What was there is out of the
+    /// GPU's reach when this returns, also for jobs that are running.
+    ///
+    /// # Errors
+    /// As [`Self::map`].
+    pub fn unmap(
+        &self,
+        mm: &Mm<W>,
+        caller: &mut Caller<'_, W::Sync>,
+        space: SpaceId,
+        at: GpuVa,
+        bytes: u64,
+        patience: Patience,
+    ) -> Result<(), Error> {
+        let shared = self.get(space)?;
+        let unmapped = Self::alone(&shared, caller, patience, |books| books.unmap(at, bytes));
+        self.let_go(mm, space, &shared);
+        unmapped
+    }
+
+    /// Makes everything that is mapped ready for a job: all is held by the set
+    /// afterwards, with room for the job's fence, resident, and mapped. `place` finds a
+    /// place for a buffer, by [`Mm::validate`]. To be called in a run of the set, which
+    /// is then [committed](LockSet::commit) with the fence.
+    ///
+    /// # Errors
+    /// Those of `place`, [`Mm::make_resident`] and [`Self::map`]; what was made ready
+    /// stays so.
+    pub fn prepare(
+        &self,
+        mm: &Mm<W>,
+        set: &mut LockSet<'_, W::Sync>,
+        space: SpaceId,
+        ctx: &mut Context,
+        mut place: impl FnMut(&mut LockSet<'_, W::Sync>, Id, &mut Context) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let shared = self.get(space)?;
+        set.lock(&shared.reservation, 1)?;
+        let mut above = None;
+        while let Some(bo) = shared.books.with(|books| books.external(above)) {
+            set.lock(&mm.reservation(bo)?, 1)?;
+            above = Some(bo);
+        }
+        while let Some(bo) = shared.books.with(|books| books.stale()) {
+            place(set, bo, ctx)?;
+            mm.make_resident(set, bo)?;
+            mm.with_place(set, bo, |side| {
+                let side = side.ok_or(Error::Invalid)?;
+                shared.books.with(|books| books.freshen(bo, side))
+            })??;
+        }
+        Ok(())
+    }
+
+    /// The L2 table that the space's L1 register number `index` must point at.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn l1(&self, space: SpaceId, index: u64) -> Result<Option<VramOffset>, Error> {
+        Ok(self.get(space)?.books.with(|books| books.l1(index)))
+    }
+
+    /// Destroys an address space: waits until its jobs have ended, unmaps everything
+    /// and gives the tables back.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Busy`] when jobs do not end in time,
+    /// [`Error::Interrupted`], [`Error::Lost`], [`Error::Io`]: it is still there.
+    pub fn destroy(
+        &self,
+        mm: &Mm<W>,
+        caller: &mut Caller<'_, W::Sync>,
+        space: SpaceId,
+        ctx: &Context,
+    ) -> Result<(), Error> {
+        let shared = self.get(space)?;
+        let cleared = Self::begin(caller, ctx.patience, |set| {
+            let held = set.lock(&shared.reservation, 0)?;
+            if ctx.no_wait && !held.is_idle(Usage::Bookkeep) {
+                return Err(Error::Busy);
+            }
+            let idle = held.wait_idle(Usage::Bookkeep, ctx.patience, ctx.deadline);
+            idle.map_err(|error| match error {
+                Error::TimedOut => Error::Busy,
+                other => other,
+            })?;
+            shared.books.with(AddressSpace::clear)
+        });
+        self.let_go(mm, space, &shared);
+        cleared?;
+        let gone = self
+            .registry
+            .with(|registry| registry.spaces.remove(space.0));
+        drop(gone);
+        Ok(())
+    }
+
+    /// Whether a space maps a buffer.
+    pub fn is_mapped(&self, bo: Id) -> bool {
+        self.user(bo, None).is_some()
+    }
+
+    /// A buffer is about to leave its place, and no job uses it: no space leads to it
+    /// any more when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], [`Error::Io`]: the GPU may still reach it.
+    pub fn leave(&self, bo: Id) -> Result<(), Error> {
+        let mut above = None;
+        while let Some(space) = self.user(bo, above) {
+            self.get(space)?.books.with(|books| books.leave(bo))?;
+            above = Some(space);
+        }
+        Ok(())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.registry.with(|registry| registry.spaces.len())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Looks at the mappings of a space, and at where its tables are.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn look<R>(
+        &self,
+        space: SpaceId,
+        look: impl FnOnce(&super::Space<Id, M::Flags>, &M) -> R,
+    ) -> Result<R, Error> {
+        let shared = self.get(space)?;
+        Ok(shared
+            .books
+            .with(|books| look(books.space(), books.memory())))
+    }
+
+    fn get(&self, space: SpaceId) -> Result<Arc<Shared<W, M>>, Error> {
+        self.registry
+            .with(|registry| registry.spaces.get(space.0).cloned())
+    }
+
+    /// The next space that maps a buffer, above one.
+    fn user(&self, bo: Id, above: Option<SpaceId>) -> Option<SpaceId> {
+        self.registry.with(|registry| {
+            let next = match above {
+                None => registry.users.at_or_above((bo, SpaceId(Id::from_bits(0)))),
+                Some(above) => registry.users.above((bo, above)),
+            };
+            let ((next, space), ()) = next?;
+            (next == bo).then_some(space)
+        })
+    }
+
+    fn enter(&self, bo: Id, space: SpaceId) -> Result<(), Error> {
+        self.registry.with(|registry| {
+            registry.users.reserve(1)?;
+            registry.users.insert((bo, space), ());
+            Ok(())
+        })
+    }
+
+    /// Gives back the references on buffers of which a space maps nothing any more.
+    fn let_go(&self, mm: &Mm<W>, space: SpaceId, shared: &Shared<W, M>) {
+        let leaves = |bo| {
+            self.registry
+                .with(|registry| registry.users.remove((bo, space)));
+        };
+        while let Some(bo) = shared.books.with(|books| books.take_unused(leaves)) {
+            // It was held until now.
+            let _ = mm.release(bo);
+        }
+    }
+
+    /// A change of a space that touches no buffer.
+    fn alone<R>(
+        shared: &Shared<W, M>,
+        caller: &mut Caller<'_, W::Sync>,
+        patience: Patience,
+        change: impl FnOnce(&mut AddressSpace<M>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let _held = caller.lock(&shared.reservation, patience)?;
+        shared.books.with(change)
+    }
+
+    fn begin<R>(
+        caller: &mut Caller<'_, W::Sync>,
+        patience: Patience,
+        attempt: impl FnMut(&mut LockSet<'_, W::Sync>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        caller.transaction(patience)?.run(attempt)
+    }
+}
