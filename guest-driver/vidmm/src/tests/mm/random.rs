@@ -1,0 +1,313 @@
+//! Random operations beside a copy engine, contents compared, pages counted.
+
+use super::machine::{Machine, Work};
+use super::{SIZES, anywhere, create, ctx, info, manager, with, word};
+use crate::Error;
+use crate::arena::Id;
+use crate::bo::Kind;
+use crate::bo::pool::SmallLock;
+use crate::evict::{Context, Info, Mm, Page, World};
+use crate::placement::{Flags, Place, SegmentId};
+use crate::platform::{Caching, Patience};
+use crate::sync::{Caller, Deadline, Primitives, Usage};
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Create(u64, usize, bool, bool, usize),
+    Validate(usize, usize),
+    Gpu(usize, u64, u64),
+    Cpu(usize, u64, u64),
+    Pin(usize),
+    Unpin(usize),
+    Swap(usize),
+    Release(usize),
+    Reap,
+    Work(usize),
+    CopyFails(u32),
+    NoRam(bool),
+    NoWait(usize, usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let n = any::<usize>;
+    prop_oneof![
+        6 => (1..13_u64, 0..6_usize, any::<bool>(), any::<bool>(), 0..4_usize)
+            .prop_map(|(pages, places, wc, kernel, priority)| Op::Create(pages, places, wc, kernel, priority)),
+        6 => (n(), 0..6_usize).prop_map(|(bo, places)| Op::Validate(bo, places)),
+        5 => (n(), any::<u64>(), any::<u64>()).prop_map(|(bo, page, word)| Op::Gpu(bo, page, word)),
+        5 => (n(), any::<u64>(), any::<u64>()).prop_map(|(bo, page, word)| Op::Cpu(bo, page, word)),
+        1 => n().prop_map(Op::Pin),
+        1 => n().prop_map(Op::Unpin),
+        2 => n().prop_map(Op::Swap),
+        3 => n().prop_map(Op::Release),
+        1 => Just(Op::Reap),
+        3 => (0..4_usize).prop_map(Op::Work),
+        1 => (0..3_u32).prop_map(Op::CopyFails),
+        1 => any::<bool>().prop_map(Op::NoRam),
+        2 => (n(), 0..6_usize).prop_map(|(bo, places)| Op::NoWait(bo, places)),
+    ]
+}
+
+struct Known {
+    id: Id,
+    words: Vec<Option<u64>>,
+    pins: u32,
+}
+
+struct Test {
+    mm: Mm<Machine>,
+    bos: Vec<Known>,
+}
+
+fn places(n: usize, pcie: SegmentId) -> Vec<Place> {
+    let (visible, invisible) = (SegmentId::LocalVisible, SegmentId::LocalInvisible);
+    match n {
+        0 => vec![anywhere(visible)],
+        1 => vec![
+            anywhere(invisible),
+            Place::anywhere(visible, Flags::FALLBACK),
+        ],
+        2 => vec![Place::anywhere(invisible, Flags::DESIRED), anywhere(pcie)],
+        3 => vec![anywhere(pcie)],
+        4 => vec![Place::anywhere(
+            visible,
+            Flags::CONTIGUOUS.with(Flags::TOPDOWN),
+        )],
+        _ => vec![anywhere(SegmentId::System)],
+    }
+}
+
+impl Test {
+    fn pick(&self, n: usize) -> Option<usize> {
+        n.checked_rem(self.bos.len())
+    }
+
+    fn validate(&self, at: usize, n: usize, no_wait: bool) -> Result<(), Error> {
+        let id = self.bos[at].id;
+        let places = places(n, self.mm.info(id)?.pcie());
+        let mut context = Context { no_wait, ..ctx() };
+        with(&self.mm, id, |set| {
+            self.mm.validate(set, id, &places, &mut context)
+        })
+    }
+
+    fn run(&mut self, op: &Op) {
+        let machine = self.mm.world();
+        match *op {
+            Op::Create(pages, n, wc, kernel, priority) => {
+                let info = Info {
+                    kind: if kernel { Kind::Kernel } else { Kind::Device },
+                    caching: if wc {
+                        Caching::WriteCombined
+                    } else {
+                        Caching::Cached
+                    },
+                    priority,
+                    ..info(pages)
+                };
+                if let Ok(id) = create(&self.mm, &info, &places(n, info.pcie())) {
+                    let words = vec![(!kernel).then_some(0); usize::try_from(pages).unwrap()];
+                    self.bos.push(Known { id, words, pins: 0 });
+                }
+            }
+            Op::Validate(n, places) => {
+                let Some(at) = self.pick(n) else { return };
+                let result = self.validate(at, places, false);
+                let pinned = self.bos[at].pins > 0;
+                assert!(result != Err(Error::Busy), "who may wait is not told busy");
+                assert!(result != Err(Error::Invalid) || pinned);
+            }
+            Op::NoWait(n, places) => {
+                let Some(at) = self.pick(n) else { return };
+                let before = self.mm.world().ring.borrow().ended();
+                let _ = self.validate(at, places, true);
+                assert_eq!(
+                    self.mm.world().ring.borrow().ended(),
+                    before,
+                    "nobody waited"
+                );
+            }
+            Op::Gpu(n, page, word) => self.gpu_writes(n, page, word),
+            Op::Cpu(n, page, word) => self.cpu_writes(n, page, word),
+            Op::Pin(n) => {
+                let Some(at) = self.pick(n) else { return };
+                let id = self.bos[at].id;
+                with(&self.mm, id, |set| self.mm.pin(set, id)).unwrap();
+                self.bos[at].pins += 1;
+            }
+            Op::Unpin(n) => {
+                let Some(at) = self.pick(n) else { return };
+                let id = self.bos[at].id;
+                let unpinned = with(&self.mm, id, |set| self.mm.unpin(set, id));
+                assert_eq!(unpinned.is_ok(), self.bos[at].pins > 0);
+                self.bos[at].pins = self.bos[at].pins.saturating_sub(1);
+            }
+            Op::Swap(n) => {
+                let Some(at) = self.pick(n) else { return };
+                let id = self.bos[at].id;
+                let _ = with(&self.mm, id, |set| self.mm.swap_out(set, id, &mut ctx()));
+            }
+            Op::Release(n) => {
+                let Some(at) = self.pick(n) else { return };
+                let known = self.bos.swap_remove(at);
+                self.mm.release(known.id).unwrap();
+            }
+            Op::Reap => self.mm.reap(),
+            Op::Work(steps) => machine.work(steps),
+            Op::CopyFails(n) => machine.copies_until_failure.set(n),
+            Op::NoRam(no) => machine
+                .ram
+                .system
+                .budget
+                .set(if no { 20 } else { u64::MAX }),
+        }
+    }
+
+    /// A job: validate, make resident, submit, fence.
+    fn gpu_writes(&mut self, n: usize, page: u64, word: u64) {
+        let Some(at) = self.pick(n) else { return };
+        let (mm, id) = (&self.mm, self.bos[at].id);
+        let machine = mm.world();
+        let page = page % mm.info(id).unwrap().pages;
+        let reservation = mm.reservation(id).unwrap();
+        let mut caller = Caller::enter(machine.sync());
+        let mut set = caller.transaction(Patience::Patient).unwrap();
+        let pcie = mm.info(id).unwrap().pcie();
+        let places = [
+            anywhere(SegmentId::LocalVisible),
+            anywhere(SegmentId::LocalInvisible),
+            anywhere(pcie),
+        ];
+        let ready = set.run(|set| {
+            set.lock(&reservation, 1)?;
+            mm.validate(set, id, &places, &mut ctx())?;
+            mm.make_resident(set, id)?;
+            set.lock(&reservation, 1)?;
+            Ok(())
+        });
+        if ready.is_err() {
+            return;
+        }
+        let slot = mm
+            .extents(id)
+            .unwrap()
+            .iter()
+            .flat_map(|e| e.first..e.end)
+            .nth(usize::try_from(page).unwrap());
+        let to = (mm.segment(id).unwrap().unwrap(), slot.unwrap());
+        if let Ok(fence) = machine.submit(Work::Fill(vec![to], word)) {
+            set.commit(&fence, |_| Usage::Write).unwrap();
+            self.bos[at].words[usize::try_from(page).unwrap()] = Some(word);
+        }
+    }
+
+    /// The CPU waits for the GPU, then writes where the page is.
+    fn cpu_writes(&mut self, n: usize, page: u64, word: u64) {
+        let Some(at) = self.pick(n) else { return };
+        let (mm, id) = (&self.mm, self.bos[at].id);
+        let machine = mm.world();
+        let page = page % mm.info(id).unwrap().pages;
+        let reservation = mm.reservation(id).unwrap();
+        let idle = machine.sync.wait_idle(
+            &reservation,
+            Usage::Bookkeep,
+            Patience::Patient,
+            Deadline(u64::MAX - 1),
+        );
+        idle.unwrap();
+        let mut caller = Caller::enter(machine.sync());
+        let system = &machine.ram.system;
+        let written = mm.fault(&mut caller, id, page, &ctx(), |page| match page {
+            Page::Ram(block, page) => {
+                let mut words = system.words.borrow_mut();
+                words.insert(block.page + page as u64, word);
+            }
+            Page::Local(segment, page) => machine.gpu.write(system, (segment, page), word),
+        });
+        match written {
+            Ok(()) => {}
+            Err(error) => {
+                let invisible = mm.segment(id) == Ok(Some(SegmentId::LocalInvisible));
+                assert!(
+                    error == Error::NoMemory || (error == Error::Fault && invisible),
+                    "{error}"
+                );
+                return;
+            }
+        }
+        self.bos[at].words[usize::try_from(page).unwrap()] = Some(word);
+    }
+
+    /// Everything is counted, and nothing lies where something else does.
+    fn check(&self) {
+        self.mm.check();
+        let system = &self.mm.world().ram.system;
+        let waiting = self.mm.world().ram.pool.with(|pool| pool.pages());
+        assert_eq!(self.mm.held_pages() + waiting, system.pages_out());
+    }
+
+    /// Every word of every buffer is what was written last.
+    fn check_contents(&self) {
+        let machine = self.mm.world();
+        machine.copies_until_failure.set(u32::MAX);
+        machine.ram.system.budget.set(u64::MAX);
+        machine.work(usize::MAX);
+        for known in &self.bos {
+            for (page, expected) in (0_u64..).zip(&known.words) {
+                let found = match word(&self.mm, known.id, page) {
+                    Err(Error::Fault) => {
+                        let slot = self
+                            .mm
+                            .extents(known.id)
+                            .unwrap()
+                            .iter()
+                            .flat_map(|e| e.first..e.end)
+                            .nth(usize::try_from(page).unwrap());
+                        machine.gpu.read(
+                            &machine.ram.system,
+                            (SegmentId::LocalInvisible, slot.unwrap()),
+                        )
+                    }
+                    other => other.unwrap(),
+                };
+                if let Some(expected) = expected {
+                    assert_eq!(found, *expected, "{:?} page {page}", known.id);
+                }
+            }
+        }
+    }
+}
+
+fn run(ops: &[Op]) {
+    let mut test = Test {
+        mm: manager(SIZES),
+        bos: Vec::new(),
+    };
+    for (n, op) in ops.iter().enumerate() {
+        test.run(op);
+        test.check();
+        if n % 16 == 0 {
+            test.check_contents();
+        }
+    }
+    test.check_contents();
+    let Test { mm, bos } = test;
+    for known in bos {
+        mm.release(known.id).unwrap();
+    }
+    mm.world().work(usize::MAX);
+    mm.reap();
+    let shelf = mm.world().ram.shelf.stored.borrow().len();
+    crate::bo::pool::close(&*mm.world().ram.system, &mm.world().ram.pool);
+    assert_eq!((mm.world().ram.system.pages_out(), shelf), (0, 0));
+    assert!(mm.world().gpu.gart.borrow().is_empty());
+    assert_eq!(mm.fini(), Ok(()));
+}
+
+proptest! {
+    #[test]
+    fn contents_and_books_survive_whatever_is_done(ops in prop::collection::vec(op(), 1..120)) {
+        run(&ops);
+    }
+}
