@@ -1,6 +1,7 @@
 //! The end of a buffer (section 17).
 
-use super::mm::{Mm, Parts};
+use super::mm::Mm;
+use super::object::Parts;
 use super::world::World;
 use crate::Error;
 use crate::arena::Id;

@@ -11,13 +11,18 @@
 mod check;
 mod destroy;
 mod drain;
+mod hunt;
 pub mod lru;
 mod mm;
 mod moves;
+mod object;
 mod place;
+mod state;
 mod touch;
 mod world;
 
-pub use mm::{Context, Info, Mm, State};
+pub use mm::{Context, Mm};
+pub use object::Info;
+pub use state::State;
 pub use touch::Page;
 pub use world::{BlockOf, FenceOf, GpuPage, ReservationOf, Side, World};

@@ -1,6 +1,7 @@
 //! Moving contents (section 12).
 
-use super::mm::{Context, Mark, Mm, Parts, latest};
+use super::mm::{Context, Mm};
+use super::object::{Info, Mark, Parts, latest};
 use super::world::{FenceOf, Side, World};
 use crate::Error;
 use crate::arena::Id;
@@ -337,7 +338,7 @@ struct Ghost<'a, W: World> {
 
 impl<'a, W: World + 'static> Ghost<'a, W> {
     fn prepare(mm: &Mm<W>, caller: &'a mut Caller<'_, W::Sync>) -> Result<Self, Error> {
-        let info = super::mm::Info {
+        let info = Info {
             kind: Kind::Kernel,
             pages: 1,
             align: 1,
