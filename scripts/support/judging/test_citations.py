@@ -1,4 +1,4 @@
-"""Sections and rules that the source cites can be read."""
+"""Sections and rules that the source cites can be read, and rules have tests."""
 
 import unittest
 
@@ -37,6 +37,39 @@ class Citations(unittest.TestCase):
         self.assertEqual(citations.missing("(R-7.8)", SECTIONS, RULES), [])
         self.assertEqual(len(citations.missing("(R-7.8, R-7.80)", SECTIONS, RULES)), 1)
         self.assertEqual(len(citations.missing("(semantics 7.7)", SECTIONS, RULES)), 1)
+
+    def test_every_rule_has_a_test_or_a_reason(self) -> None:
+        self.assertEqual(citations.untested(), [])
+
+    def test_a_rule_without_a_test_and_without_a_reason_is_told(self) -> None:
+        page = ("- **R-1.1** It is.\n- **R-1.2** It stays.\n\n| Rule | What | Why |\n|---|---|---|\n"
+                "| R-1.2 | | the compiler sees to it |\n| R-1.3 | It goes. | not built yet |\n")
+        self.assertEqual(citations.readable_rules(page), {"R-1.1", "R-1.2", "R-1.3"})
+        for quoted, more, wrong in [
+            ({"R-1.1"}, "", []),
+            (set(), "", ["R-1.1: no test"]),
+            ({"R-1.1", "R-1.2"}, "", ["R-1.2: a test quotes it"]),
+            ({"R-1.1", "R-1.3"}, "", ["R-1.3: a test quotes it"]),
+            ({"R-1.1"}, "| R-1.4 | It ends. | |\n", ["R-1.4: its line"]),
+            ({"R-1.1"}, "| R-1.4 | | not built yet |\n", ["R-1.4: its line"]),
+            ({"R-1.1"}, "- **R-1.1** Again.\n", ["R-1.1: said twice"]),
+        ]:
+            with self.subTest(quoted=quoted, more=more):
+                said = citations.untested(page + more, quoted)
+                self.assertEqual([s[:len(w)] for s, w in zip(said, wrong, strict=True)], wrong)
+
+    def test_who_quotes_a_rule(self) -> None:
+        one = "#[test]\nfn zeros_come_first_r_7_8_r_10_3() {}\n// R-7.\n// R-1.2: no\n"
+        self.assertEqual(citations.quoted_by(one), {"R-7.8", "R-10.3", "R-1.2"})
+        own = "/// R-1.1\nfn f() {}\n\n#[cfg(test)]\nmod tests {\n    #[test]\n    fn g_r_1_2() {}\n}\n"
+        for text, parts, quoted in [
+            (own, ("src", "one.rs"), {"R-1.2"}),
+            (own, ("src", "tests", "one.rs"), {"R-1.1", "R-1.2"}),
+            ("/// R-1.1\nfn a_machine() {}\n", ("src", "tests", "machine.rs"), set()),
+            ("/// R-1.1\nfn f() {}\n", ("src", "one.rs"), set()),
+        ]:
+            with self.subTest(parts=parts, text=text):
+                self.assertEqual(citations.quoted_by(citations.test_text(text, parts)), quoted)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ use crate::{
     Adapter, BoId, Bus, Caching, CreateFlags, CreateRequest, Error, Frame, Options, Platform,
     SegmentId, Window,
 };
+use e3k_regs::Reg;
 use proptest::prelude::*;
 
 const MIB: u64 = 1 << 20;
@@ -42,7 +43,7 @@ fn a_bo_is_booked_before_anything_is_mapped_r_1_4() {
 }
 
 #[test]
-fn buffers_never_hold_more_than_half_of_ram() {
+fn buffers_never_hold_more_than_half_of_ram_r_7_13() {
     let fake = Fake::new();
     fake.ram_bytes.set(4 * MIB);
     let mut a = fake.start();
@@ -91,7 +92,72 @@ fn local_memory_is_cleared_before_the_cpu_sees_it_r_7_8() {
     assert_eq!(a.ready_fence(bo), None);
     let frame = a.fault(bo, 3).unwrap();
     assert_eq!(frame.pfn, WINDOW_AT / 4096 + 3);
-    assert!(frame.io && frame.caching == Caching::WriteCombined);
+    assert!(frame.io && frame.caching == Caching::WriteCombined, "R-1.7");
+}
+
+#[test]
+fn a_size_is_whole_pages_before_anything_is_booked_r_1_1() {
+    let fake = Fake::new();
+    let mut a = fake.start();
+    for (bytes, pages) in [(1, 1), (4096, 1), (4097, 2)] {
+        let before = a.segments()[2].usage;
+        create(&mut a, bytes, CreateFlags::READBACK).unwrap();
+        assert_eq!(a.segments()[2].usage - before, pages * 4096, "{bytes}");
+    }
+}
+
+#[test]
+fn the_gpu_may_be_first_and_finds_pages_r_1_9() {
+    let fake = Fake::new();
+    let mut a = fake.start();
+    let bo = create(&mut a, MIB, CreateFlags::READBACK).unwrap();
+    a.fill(bo, 0, 4, 1).unwrap();
+    let d = a.describe(bo).unwrap();
+    assert!(d.populated && d.bound && d.first_pte != a.gart.dummy_pte);
+    fake.check(&a);
+}
+
+#[test]
+fn an_unbind_leads_nowhere_and_the_tlbs_know_before_pages_go_r_16_2() {
+    let fake = Fake::new();
+    let mut a = fake.start();
+    let told = |fake: &Fake| {
+        let writes = fake.writes.borrow();
+        let triggers = writes
+            .iter()
+            .filter(|(at, _)| *at == Reg::PtInvTrig.offset());
+        triggers.count()
+    };
+    let bo = create(&mut a, MIB, CreateFlags::READBACK).unwrap();
+    a.fault(bo, 0).unwrap();
+    let before = told(&fake);
+    // The machine panics at a register access before the barrier.
+    a.destroy(bo).unwrap();
+    assert!(told(&fake) > before);
+    assert_eq!(fake.live_pages(), 2);
+    let next = create(&mut a, MIB, CreateFlags::READBACK).unwrap();
+    assert_eq!(a.describe(next).unwrap().first_pte, a.gart.dummy_pte);
+
+    a.fault(next, 0).unwrap();
+    fake.fail_call(1);
+    _ = a.destroy(next);
+    assert!(fake.has_failed(), "the TLBs may still lead there");
+    assert_eq!(fake.live_pages(), 2 + 256);
+}
+
+#[test]
+fn a_bind_that_fails_half_way_leads_nowhere_r_16_4() {
+    let fake = Fake::new();
+    let mut a = fake.start();
+    let bo = create(&mut a, MIB, CreateFlags::READBACK).unwrap();
+    // The pages, then the bus address of each.
+    fake.fail_call(100);
+    assert_eq!(a.fault(bo, 0), Err(Error::Fault));
+    let d = a.describe(bo).unwrap();
+    assert_eq!((d.bound, d.first_pte), (false, a.gart.dummy_pte));
+    fake.check(&a);
+    a.fault(bo, 0).unwrap();
+    fake.check(&a);
 }
 
 #[test]

@@ -50,7 +50,8 @@ fn every_step_reports_its_figures() {
     );
     let vma = report.reserved_vma.unwrap();
     let tables = vma.levels.map(|l| (l.level, l.entries, l.tables, l.bytes));
-    assert_eq!(tables, [(2, 2048, 2, 8192), (3, 2_097_152, 2048, 8 << 20)]);
+    let two_zones = [(2, 2048, 2, 8192), (3, 2_097_152, 2048, 8 << 20)];
+    assert_eq!(tables, two_zones, "R-19.6");
     assert!(
         vma.levels
             .iter()
@@ -146,7 +147,7 @@ fn translation_starts_after_every_l1_register_is_written_r_4_10() {
 }
 
 #[test]
-fn kernel_objects_are_pinned_at_the_top_of_their_segments() {
+fn kernel_objects_are_pinned_at_the_top_of_their_segments_r_4_9() {
     let fake = Fake::new();
     let adapter = fake.start();
     let [local, invisible, snoop, unsnoop] = adapter.segments();

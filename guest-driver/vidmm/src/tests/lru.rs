@@ -26,6 +26,20 @@ fn all(lru: &mut Lru<u32, TYPES>, mem_type: usize) -> Vec<u32> {
 }
 
 #[test]
+fn a_new_resource_comes_to_the_tail_or_is_out_of_sight_r_6_1() {
+    let mut lru: Lru<u32, TYPES> = Lru::new();
+    lru.insert(0, plain(0, 1)).unwrap();
+    lru.insert(1, plain(0, 1)).unwrap();
+    assert_eq!(all(&mut lru, 0), [0, 1]);
+    let pinned = Facts {
+        pinned: true,
+        ..plain(0, 1)
+    };
+    lru.insert(2, pinned).unwrap();
+    assert_eq!((all(&mut lru, 0), lru.unevictable()), (vec![0, 1], 1));
+}
+
+#[test]
 fn where_an_entry_belongs_depends_on_five_facts_alone_r_10_3() {
     let mut lru: Lru<u32, TYPES> = Lru::new();
     let group = lru.new_group().unwrap();
@@ -170,7 +184,7 @@ fn a_walk_whose_every_entry_is_touched_again_ends_r_10_6() {
 }
 
 #[test]
-fn what_comes_during_a_walk_is_not_part_of_it() {
+fn what_comes_during_a_walk_is_not_part_of_it_r_10_4() {
     let mut lru: Lru<u32, TYPES> = Lru::new();
     let group = Some(lru.new_group().unwrap());
     lru.insert(
@@ -542,7 +556,7 @@ impl World {
 
 proptest! {
     #[test]
-    fn lists_groups_and_walks_agree_with_plain_lists(ops in prop::collection::vec(op(), 1..200)) {
+    fn lists_groups_and_walks_agree_with_plain_lists_r_10_1_r_10_4(ops in prop::collection::vec(op(), 1..200)) {
         let mut world = World::default();
         for op in ops {
             world.run(&op);

@@ -147,6 +147,46 @@ fn populate_and_unpopulate_again_change_nothing_r_7_4() {
 }
 
 #[test]
+fn there_is_a_slot_for_each_page_and_none_beyond_r_7_1() {
+    let system = System::new();
+    let world = World::new(&system);
+    let mut vector = filled(&world, 7);
+    assert_eq!(vector.held(), 7);
+    assert!((0..7).all(|slot| vector.slot(slot).is_some()) && vector.slot(7).is_none());
+    vector.unpopulate(&world).unwrap();
+}
+
+#[test]
+fn pages_exist_or_not_and_without_memory_nothing_changes_r_7_2() {
+    let system = System::new();
+    let world = World::new(&system);
+    let mut vector = PageVector::new(shape(5, Caching::Cached), true);
+    system.budget.set(4);
+    assert_eq!(vector.populate(&world), Err(Error::NoMemory));
+    assert_eq!((vector.has(), system.pages_out()), (Has::Nothing, 0));
+    system.budget.set(5);
+    vector.populate(&world).unwrap();
+    assert_eq!(vector.has(), Has::Pages);
+    vector.bound().unwrap();
+    vector.populate(&world).unwrap();
+    assert_eq!((vector.has(), system.pages_out()), (Has::BoundPages, 5));
+    vector.unbound();
+    vector.unpopulate(&world).unwrap();
+}
+
+#[test]
+fn pages_are_zeros_unless_contents_come_at_once_r_7_3() {
+    let system = System::new();
+    let world = World::new(&system);
+    for (zero, cleared) in [(false, 0), (true, 5)] {
+        let mut vector = PageVector::new(shape(5, Caching::Cached), zero);
+        vector.populate(&world).unwrap();
+        assert_eq!(system.cleared.get(), cleared);
+        vector.unpopulate(&world).unwrap();
+    }
+}
+
+#[test]
 fn bound_pages_are_neither_freed_nor_stored_r_7_7() {
     let system = System::new();
     let world = World::new(&system);

@@ -142,6 +142,37 @@ fn only_order_0_and_the_beneficial_one_may_reclaim_r_14_5() {
 }
 
 #[test]
+fn pages_come_from_where_the_device_reaches_them_r_4_4() {
+    let (system, pool) = (System::new(), lists(1 << 20));
+    for low in [false, true] {
+        let request = Request {
+            pages: 5,
+            low,
+            ..WC
+        };
+        let vector = pool::fill(&system, &pool, &request).unwrap();
+        let mut blocks = vector.blocks();
+        assert!(blocks.all(|(block, _)| system.known(block).low == low));
+        drop(blocks);
+        // What waits is of no use to who needs the other kind.
+        pool::give_back(&system, &pool, vector);
+    }
+    pool::close(&system, &pool);
+}
+
+#[test]
+fn a_pool_that_is_closed_keeps_nothing_any_more_r_14_10() {
+    let (system, pool) = (System::new(), lists(1 << 20));
+    let [early, late] = [(); 2].map(|()| pool::fill(&system, &pool, &WC).unwrap());
+    pool::give_back(&system, &pool, early);
+    assert_eq!(system.pages_out(), 2);
+    pool::close(&system, &pool);
+    assert_eq!(system.pages_out(), 1);
+    pool::give_back(&system, &pool, late);
+    assert_eq!((system.pages_out(), pool.0.borrow().pages()), (0, 0));
+}
+
+#[test]
 fn the_mode_is_changed_for_all_fresh_blocks_at_once_and_not_for_cached_ones_r_14_4() {
     let (system, pool) = (System::new(), lists(1 << 20));
     let vector = pool::fill(&system, &pool, &Request { pages: 7, ..WC }).unwrap();

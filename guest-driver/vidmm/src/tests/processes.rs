@@ -443,6 +443,25 @@ fn a_mapping_keeps_its_buffer_r_2_3() {
     test.end();
 }
 
+#[test]
+fn an_address_space_goes_when_its_last_job_has_ended_r_19_9() {
+    let mut test = Test::new(SIZES);
+    let process = test.start();
+    let bo = test
+        .create(Some(process), 4, SegmentId::LocalVisible)
+        .unwrap();
+    test.map(process, 8, bo, 0, 4).unwrap();
+    test.job(process, 5).unwrap();
+    assert!(!test.mm.world().gpu.queue.borrow().is_empty());
+    test.destroy(process);
+    assert!(
+        test.mm.world().gpu.queue.borrow().is_empty(),
+        "it was waited for"
+    );
+    assert!(test.spaces().is_empty());
+    test.end();
+}
+
 /// While the TLBs may still know the way, the memory stays whose it is.
 #[test]
 fn an_unmapping_that_the_gpu_was_not_told_of_keeps_the_buffer() {

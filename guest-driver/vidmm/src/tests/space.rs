@@ -270,7 +270,7 @@ fn an_unmap_of_nothing_is_no_error_and_does_nothing() {
 }
 
 #[test]
-fn a_plan_that_is_dropped_changes_nothing() {
+fn a_plan_that_is_dropped_changes_nothing_r_19_5() {
     let mut space = with(&[a(20..22, 0)]);
     assert_eq!(space.map(b(20..24, 0)).unwrap().ops().count(), 2);
     assert_eq!(space.iter().copied().collect::<Vec<_>>(), [a(20..22, 0)]);

@@ -75,7 +75,7 @@ fn a_back_off_unlocks_all_takes_the_contended_first_and_keeps_the_ticket() {
     );
 }
 
-/// what is contended never comes out as another error.
+/// what is contended never comes out as another error.
 #[test]
 fn no_contention_ends_as_no_room() {
     let host = Single::new();

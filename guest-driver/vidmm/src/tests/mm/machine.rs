@@ -12,7 +12,7 @@ use crate::sync::portable::{Portable, Single};
 use crate::sync::{Deadline, FenceContext};
 use crate::vm::Spaces;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
@@ -20,10 +20,22 @@ pub(in crate::tests) type Sync = Portable<Single>;
 
 pub(in crate::tests) struct Cellar<T>(pub(in crate::tests) RefCell<T>);
 
+thread_local! {
+    static HELD: Cell<u32> = const { Cell::new(0) };
+}
+
 impl<T> SmallLock<T> for Cellar<T> {
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        f(&mut self.0.borrow_mut())
+        HELD.set(HELD.get() + 1);
+        let result = f(&mut self.0.borrow_mut());
+        HELD.set(HELD.get() - 1);
+        result
     }
+}
+
+/// Nobody asks the machine for anything while he holds one of the small locks.
+fn holds_no_lock() {
+    assert_eq!(HELD.get(), 0, "asked under a lock");
 }
 
 pub(in crate::tests) struct Shelf {
@@ -70,6 +82,7 @@ impl Ram for Memory {
     type Store = Shelf;
 
     fn source(&self) -> &System {
+        holds_no_lock();
         &self.system
     }
 
@@ -78,6 +91,7 @@ impl Ram for Memory {
     }
 
     fn store(&self) -> &Shelf {
+        holds_no_lock();
         &self.shelf
     }
 }
@@ -165,6 +179,8 @@ pub(in crate::tests) struct Machine {
     pub(in crate::tests) gpu: Rc<Gpu>,
     pub(in crate::tests) ring: Rc<RefCell<FenceContext<Sync>>>,
     pub(in crate::tests) copies_until_failure: Cell<u32>,
+    /// Buffers of which the CPU has pages mapped.
+    pub(in crate::tests) mapped: RefCell<BTreeSet<Id>>,
     pub(in crate::tests) spaces: OnceCell<Spaces<Machine, Process>>,
 }
 
@@ -182,6 +198,7 @@ impl Machine {
             Rc::clone(&sync),
         );
         host.on_poll(move |now| {
+            holds_no_lock();
             let (gpu, system, ring, sync) = &machine;
             let sequence = gpu.step(system)?;
             ring.borrow_mut().end_through(sync, sequence);
@@ -202,11 +219,13 @@ impl Machine {
             gpu,
             ring,
             copies_until_failure: Cell::new(u32::MAX),
+            mapped: RefCell::default(),
             spaces: OnceCell::new(),
         }
     }
 
     pub(in crate::tests) fn submit(&self, work: Work) -> Result<FenceOf<Self>, Error> {
+        holds_no_lock();
         if !count_down(&self.copies_until_failure) {
             return Err(Error::Lost);
         }
@@ -304,7 +323,10 @@ impl World for Machine {
         }
     }
 
-    fn unmap_user(&self, _: Id) {}
+    fn unmap_user(&self, id: Id) {
+        holds_no_lock();
+        self.mapped.borrow_mut().remove(&id);
+    }
 
     fn is_mapped(&self, bo: Id) -> bool {
         self.spaces.get().is_some_and(|spaces| spaces.is_mapped(bo))

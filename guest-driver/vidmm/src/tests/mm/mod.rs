@@ -1,7 +1,9 @@
 //! The memory manager on a small GPU whose copy engine works only while somebody
 //! waits: contents compared, everything counted.
 
+mod ends;
 mod machine;
+mod moves;
 mod random;
 mod rules;
 
