@@ -1,5 +1,6 @@
 //! The invariants of the books, looked at by tests (section 23).
 
+use super::budget::OwnerId;
 use super::mm::Mm;
 use super::world::World;
 use crate::Error;
@@ -34,6 +35,7 @@ impl<W: World + 'static> Mm<W> {
             state.lru.check();
             let mut used: HashMap<SegmentId, u64> = HashMap::new();
             let mut taken: HashMap<SegmentId, Vec<Extent>> = HashMap::new();
+            let mut charged: HashMap<(Option<OwnerId>, SegmentId), [u64; 2]> = HashMap::new();
             let mut unevictable = 0;
             let mut listed = 0;
             for (id, object) in state.objects.iter() {
@@ -45,6 +47,9 @@ impl<W: World + 'static> Mm<W> {
                 let swapped = object.has() == crate::bo::page_vector::Has::Swapped;
                 unevictable += usize::from(object.pins > 0 || swapped);
                 *used.entry(at.segment()).or_default() += at.bytes();
+                let [booked, dying] = charged.entry((at.owner(), at.segment())).or_default();
+                *booked += at.bytes();
+                *dying += if object.dying { at.bytes() } else { 0 };
                 taken
                     .entry(at.segment())
                     .or_default()
@@ -60,6 +65,18 @@ impl<W: World + 'static> Mm<W> {
             for segment in SegmentId::ALL.into_iter().chain([SegmentId::System]) {
                 let booked = used.get(&segment).copied().unwrap_or(0);
                 assert_eq!(state.manager(segment).usage(), booked, "{segment:?}");
+                // Every byte is on one account (D-20), and every charge has its range.
+                let mut sum = state.accounts.kernel(segment);
+                for (owner, balance) in state.accounts.clients(segment) {
+                    let found = charged.remove(&(Some(owner), segment)).unwrap_or_default();
+                    assert_eq!(
+                        [balance.booked, balance.dying],
+                        found,
+                        "{owner:?} {segment:?}"
+                    );
+                    sum += balance.booked;
+                }
+                assert_eq!(sum, booked, "{segment:?}");
                 let extents = taken.entry(segment).or_default();
                 extents.sort();
                 assert!(extents.windows(2).all(|pair| pair[0].end <= pair[1].first));

@@ -71,11 +71,8 @@ impl<W: World + 'static> Mm<W> {
         // What it had is dropped without the lock.
         let before = self.state.with(|state| {
             let object = state.objects.get_mut(id)?;
-            object.dying = true;
-            object.pins = 0;
             let before = core::mem::replace(&mut object.reservation, now);
-            state.dying.push(id);
-            state.relink(id)?;
+            state.bury(id)?;
             Ok::<_, Error>(before)
         });
         drop(before);
@@ -146,14 +143,14 @@ impl<W: World + 'static> Mm<W> {
             state.dying.retain(|dying| *dying != id);
             // Without a resource it leaves its list.
             let _ = state.relink(id);
-            state.objects.remove(id)
+            state.remove(id)
         });
         drop(gone);
     }
 
     /// An object that never had memory.
     pub(super) fn forget(&self, id: Id) {
-        let gone = self.state.with(|state| state.objects.remove(id));
+        let gone = self.state.with(|state| state.remove(id));
         drop(gone);
     }
 
@@ -166,12 +163,8 @@ impl<W: World + 'static> Mm<W> {
             self.destroy(id);
             return;
         }
-        self.state.with(|state| {
-            if let Ok(object) = state.objects.get_mut(id) {
-                (object.refs, object.dying) = (0, true);
-                state.dying.push(id);
-            }
-        });
+        // It is there: nobody else knows its name.
+        let _ = self.state.with(|state| state.bury(id));
     }
 
     /// Everything is back: no buffer, no page booked.

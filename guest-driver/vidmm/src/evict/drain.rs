@@ -1,6 +1,8 @@
 //! Emptying a memory type: before a sleep that local memory does not survive, and
 //! before the type goes.
 
+use super::budget::Prey;
+use super::hunt::Hunter;
 use super::mm::{Context, Mm};
 use super::world::World;
 use crate::Error;
@@ -25,9 +27,14 @@ impl<W: World + 'static> Mm<W> {
             return Err(Error::Invalid);
         }
         let place = Place::anywhere(segment, Flags::NONE);
+        let everybody = Hunter {
+            buffer: None,
+            owner: None,
+            prey: Prey::Everybody,
+        };
         while let Some(id) = self.state.with(|state| state.lru.first(segment as usize)) {
             let mut set = caller.transaction(ctx.patience)?;
-            match set.run(|set| self.evict_one(set, None, id, &place, true, ctx)) {
+            match set.run(|set| self.evict_one(set, &everybody, id, &place, true, ctx)) {
                 // It went by itself.
                 Err(Error::NotFound) => {}
                 left => left?,

@@ -1,15 +1,18 @@
 //! The memory manager: what it is made of, and what it says of a buffer.
 
+use super::budget::{Balance, Budget, OwnerId};
 use super::lru::PRIORITIES;
 use super::object::{Info, Object, Parts};
+use super::options::Options;
 use super::state::State;
 use super::world::{ReservationOf, World};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
-use crate::placement::{BuddyOptions, SegmentId};
+use crate::placement::SegmentId;
 use crate::platform::Patience;
 use crate::sync::{Deadline, Primitives};
+use e3k_regs::PAGE_SIZE;
 
 /// How an operation may wait, and what it did (8.5).
 #[derive(Clone, Debug)]
@@ -43,6 +46,7 @@ impl Context {
 /// The memory manager of one GPU.
 pub struct Mm<W: World> {
     pub(super) world: W,
+    pub(super) options: Options,
     pub(super) state: W::Lock<State<W>>,
 }
 
@@ -51,9 +55,13 @@ impl<W: World + 'static> Mm<W> {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a segment without pages; [`Error::NoMemory`].
-    pub fn new(world: W, pages: [u64; 4], options: BuddyOptions) -> Result<Self, Error> {
-        let state = world.lock(State::new(pages, options)?);
-        Ok(Self { world, state })
+    pub fn new(world: W, pages: [u64; 4], options: Options) -> Result<Self, Error> {
+        let state = world.lock(State::new(pages, &options)?);
+        Ok(Self {
+            world,
+            options,
+            state,
+        })
     }
 
     /// The driver.
@@ -92,6 +100,60 @@ impl<W: World + 'static> Mm<W> {
             .with(|state| Ok(state.objects.get(id)?.reservation.clone()))
     }
 
+    /// An account for a client. It may book the part of each segment that
+    /// [`Options::client_percent`] says, until its budgets say otherwise.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn open_account(&self) -> Result<OwnerId, Error> {
+        self.state.with(|state| {
+            let mut limits = [u64::MAX; SegmentId::COUNT];
+            for segment in SegmentId::ALL {
+                let percent = u64::from(self.options.client_percent.min(100));
+                let pages = state.manager(segment).capacity() / PAGE_SIZE;
+                limits[segment as usize] = pages * percent / 100 * PAGE_SIZE;
+            }
+            state.accounts.open(limits)
+        })
+    }
+
+    /// A client is gone: nothing is promised to it any more. What its buffers hold
+    /// stays booked on the account, which goes with the last of them.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn close_account(&self, owner: OwnerId) -> Result<(), Error> {
+        self.state.with(|state| state.accounts.close(owner))
+    }
+
+    /// Says what a client is promised and allowed of a memory type. What it has booked
+    /// beyond a new limit stays.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if all clients together were promised more than there is: with
+    /// the memory type's capacity, and what the others were promised.
+    /// [`Error::Invalid`] for a promise beyond the limit; [`Error::NotFound`].
+    pub fn set_budget(
+        &self,
+        owner: OwnerId,
+        segment: SegmentId,
+        budget: Budget,
+    ) -> Result<(), Error> {
+        self.state.with(|state| {
+            let capacity = state.manager(segment).capacity();
+            state.accounts.set_budget(owner, segment, budget, capacity)
+        })
+    }
+
+    /// What a client has booked of a memory type, and what it may.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn balance(&self, owner: OwnerId, segment: SegmentId) -> Result<Balance, Error> {
+        self.state
+            .with(|state| state.accounts.balance(owner, segment))
+    }
+
     /// What a buffer is.
     ///
     /// # Errors
@@ -119,6 +181,7 @@ impl<W: World + 'static> Mm<W> {
             state.dying.try_reserve(room)?;
             // Whoever gets a place gets one on a list.
             state.lru.reserve(objects)?;
+            state.accounts.enroll(info.owner)?;
             Ok(state.objects.insert(Object {
                 info: *info,
                 reservation,
@@ -153,6 +216,9 @@ impl<W: World + 'static> Mm<W> {
             let object = state.objects.get_mut(id)?;
             object.resource = parts.resource;
             object.vector = parts.vector;
+            if let Some(room) = object.resource.as_mut().filter(|_| object.dying) {
+                state.accounts.bury(room);
+            }
             state.relink(id)
         })
     }

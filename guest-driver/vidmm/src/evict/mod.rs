@@ -4,9 +4,10 @@
 //! waits, copies or asks the system for pages under it. What a buffer is made of
 //! changes only while its reservation is held. Nothing uses it yet but its tests.
 //!
-//! Not here yet: budgets of clients, bulk groups in use, promotion back to a better
+//! Not here yet: bulk groups in use, promotion back to a better
 //! place, planned eviction, hibernation.
 
+mod budget;
 #[cfg(test)]
 mod check;
 mod destroy;
@@ -16,13 +17,16 @@ pub mod lru;
 mod mm;
 mod moves;
 mod object;
+mod options;
 mod place;
 mod state;
 mod touch;
 mod world;
 
+pub use budget::{Balance, Budget, OwnerId};
 pub use mm::{Context, Mm};
 pub use object::Info;
+pub use options::Options;
 pub use state::State;
 pub use touch::Page;
 pub use world::{BlockOf, FenceOf, GpuPage, ReservationOf, Side, World};

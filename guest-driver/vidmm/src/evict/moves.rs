@@ -1,5 +1,6 @@
 //! Moving contents (section 12).
 
+use super::budget::{Room, Terms};
 use super::mm::{Context, Mm};
 use super::object::{Info, Mark, Parts, latest};
 use super::world::{FenceOf, Side, World};
@@ -8,7 +9,7 @@ use crate::arena::Id;
 use crate::bo::Kind;
 use crate::bo::page_vector::{Has, PageVector};
 use crate::bo::pool::SmallLock;
-use crate::placement::{Flags, Place, Resource, SegmentId};
+use crate::placement::{Flags, Place, SegmentId};
 use crate::sync::{Caller, Guard, LockSet, Locked, Usage};
 
 /// How contents come from one place to another.
@@ -32,7 +33,7 @@ impl<W: World + 'static> Mm<W> {
         &self,
         set: &mut LockSet<'_, W::Sync>,
         id: Id,
-        new: Resource<Mark<W>>,
+        new: Room<W>,
         ctx: &mut Context,
     ) -> Result<(), Error> {
         let info = self.info(id)?;
@@ -46,7 +47,7 @@ impl<W: World + 'static> Mm<W> {
             // What can fail comes before a range is booked.
             let held = set.get(&reservation).ok_or(Error::Invalid)?;
             held.reserve_slots(2)?;
-            let booked = self.find_space(set, id, &place, ctx)?;
+            let booked = self.find_space(set, id, &place, Terms::Passing, ctx)?;
             let Some(held) = set.get(&reservation) else {
                 self.state.with(|state| state.unbook(booked));
                 return Err(Error::Invalid);
@@ -87,7 +88,7 @@ impl<W: World + 'static> Mm<W> {
         &self,
         held: &mut Locked<'_, W::Sync>,
         id: Id,
-        new: Resource<Mark<W>>,
+        new: Room<W>,
         ctx: &mut Context,
     ) -> Result<(), Error> {
         let mut caller = Caller::enter(self.world.sync());
@@ -154,11 +155,11 @@ impl<W: World + 'static> Mm<W> {
         &self,
         held: &mut Locked<'_, W::Sync>,
         parts: &mut Parts<W>,
-        new: &Resource<Mark<W>>,
+        new: &Room<W>,
         ctx: &Context,
     ) -> Result<Option<FenceOf<W>>, Error> {
         let to = new.segment();
-        let from = parts.resource.as_ref().map(Resource::segment);
+        let from = parts.resource.as_ref().map(|room| room.segment());
         let from_pages = from.is_some_and(SegmentId::uses_tt);
         let has = parts.vector.as_ref().map_or(Has::Nothing, PageVector::has);
         let copies = match from {
@@ -211,7 +212,7 @@ impl<W: World + 'static> Mm<W> {
         &self,
         held: &Locked<'_, W::Sync>,
         parts: &mut Parts<W>,
-        new: &Resource<Mark<W>>,
+        new: &Room<W>,
     ) -> Result<FenceOf<W>, Error> {
         let old = parts.resource.as_ref().ok_or(Error::Invalid)?;
         let mut fresh = None;
@@ -259,7 +260,7 @@ impl<W: World + 'static> Mm<W> {
     /// Makes the GART point at populated pages, if it does not.
     pub(super) fn bind(
         &self,
-        at: &Resource<Mark<W>>,
+        at: &Room<W>,
         vector: &mut PageVector<super::world::BlockOf<W>>,
     ) -> Result<(), Error> {
         if vector.has() == Has::Pages {
@@ -344,6 +345,7 @@ impl<'a, W: World + 'static> Ghost<'a, W> {
             align: 1,
             caching: crate::platform::Caching::Cached,
             priority: 0,
+            owner: None,
         };
         let id = mm.new_object(&info, None)?;
         let reservation = mm.reservation(id)?;
@@ -365,12 +367,14 @@ impl<'a, W: World + 'static> Ghost<'a, W> {
         self.held.add(fence, Usage::Bookkeep)?;
         mm.state.with(|state| {
             let object = state.objects.get_mut(self.id)?;
-            object.info = left.info;
-            (object.refs, object.dying) = (0, true);
+            // Its account is that of the range it carries.
+            object.info = Info {
+                owner: None,
+                ..left.info
+            };
             object.resource = left.resource;
             object.vector = left.vector;
-            state.dying.push(self.id);
-            state.relink(self.id)
+            state.bury(self.id)
         })
     }
 

@@ -1,11 +1,12 @@
 //! What the books say of one buffer object.
 
+use super::budget::{OwnerId, Room};
 use super::lru::{EntryId, Facts, GroupId};
 use super::world::{BlockOf, FenceOf, ReservationOf, World};
 use crate::Error;
 use crate::bo::Kind;
 use crate::bo::page_vector::{Has, PageVector, Shape};
-use crate::placement::{Request, Resource, SegmentId};
+use crate::placement::{Request, SegmentId};
 use crate::platform::Caching;
 use crate::sync::Primitives;
 
@@ -53,6 +54,8 @@ pub struct Info {
     pub caching: Caching,
     /// When it has to leave: 0 first.
     pub priority: usize,
+    /// Whose account it is booked on; none: the driver's.
+    pub owner: Option<OwnerId>,
 }
 
 impl Info {
@@ -98,14 +101,14 @@ pub(super) struct Object<W: World> {
     pub(super) dying: bool,
     pub(super) pins: u32,
     pub(super) group: Option<GroupId>,
-    pub(super) resource: Option<Resource<Mark<W>>>,
+    pub(super) resource: Option<Room<W>>,
     pub(super) vector: Option<PageVector<BlockOf<W>>>,
     pub(super) entry: Option<EntryId>,
 }
 
 impl<W: World> Object<W> {
     pub(super) fn segment(&self) -> Option<SegmentId> {
-        self.resource.as_ref().map(Resource::segment)
+        self.resource.as_ref().map(|room| room.segment())
     }
 
     pub(super) fn has(&self) -> Has {
@@ -126,7 +129,7 @@ impl<W: World> Object<W> {
 
 /// The last of the fences that a range has to wait for. They are of one context, and
 /// end in order.
-pub(super) fn latest<W: World>(resource: &Resource<Mark<W>>) -> Option<Mark<W>> {
+pub(super) fn latest<W: World>(resource: &Room<W>) -> Option<Mark<W>> {
     let fences = resource.booking().fences().iter();
     fences.max_by_key(|mark| mark.identity.1).cloned()
 }
@@ -134,6 +137,6 @@ pub(super) fn latest<W: World>(resource: &Resource<Mark<W>>) -> Option<Mark<W>> 
 /// What makes an object's memory.
 pub(super) struct Parts<W: World> {
     pub(super) info: Info,
-    pub(super) resource: Option<Resource<Mark<W>>>,
+    pub(super) resource: Option<Room<W>>,
     pub(super) vector: Option<PageVector<BlockOf<W>>>,
 }

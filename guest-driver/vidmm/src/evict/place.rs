@@ -1,12 +1,15 @@
 //! Finding a place for a buffer (section 11), and keeping it there.
 
+use super::budget::{Room, Terms};
+use super::hunt::{Wanted, heavier, is_about_room};
 use super::mm::{Context, Mm};
 use super::object::{Info, Mark};
+use super::state::Claim;
 use super::world::{ReservationOf, World};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
-use crate::placement::{Pass, Place, Resource, SegmentId, good_enough};
+use crate::placement::{Pass, Place, SegmentId, good_enough};
 use crate::sync::{LockSet, Primitives};
 
 impl<W: World + 'static> Mm<W> {
@@ -46,7 +49,9 @@ impl<W: World + 'static> Mm<W> {
     ///
     /// # Errors
     /// [`Error::NoMemory`] when there is no room, not even by evicting;
-    /// [`Error::Busy`] when there would be after a wait that is not allowed or too
+    /// [`Error::Limit`] when there is, but not for this client: with the first memory
+    /// type in which it may book no more, the limit and what it has booked there;
+    /// [`Error::Busy`] when there would be room after a wait that is not allowed or too
     /// long; [`Error::Invalid`] for a pinned buffer that would have to move, and for
     /// places its pages cannot be in; [`Error::Deadlock`] to be handed up to
     /// [`LockSet::run`]; [`Error::Interrupted`]. The buffer is where it was, or at a
@@ -77,21 +82,24 @@ impl<W: World + 'static> Mm<W> {
         }
         held.reserve_slots(1)?;
         let improved = self
-            .book(set, id, placement, Pass::Free, ctx)
+            .book(set, id, placement, Pass::Free, Terms::Asked, ctx)
             .and_then(|booked| self.move_to(set, id, booked, ctx));
-        match improved {
-            Err(Error::NoSpace | Error::Busy) => {}
+        let none = match improved {
+            Err(error) if is_about_room(error) => error,
             other => return other,
-        }
+        };
         // A place to fall back to is good enough where the first pass found none.
         if fits[1] {
             return Ok(());
         }
         let moved = self
-            .book(set, id, placement, Pass::Evict, ctx)
+            .book(set, id, placement, Pass::Evict, Terms::Asked, ctx)
             .and_then(|booked| self.move_to(set, id, booked, ctx));
         match moved {
-            Err(Error::NoSpace) => Err(Error::NoMemory),
+            Err(error) if is_about_room(error) => match heavier(none, error) {
+                Error::NoSpace => Err(Error::NoMemory),
+                heavier => Err(heavier),
+            },
             other => other,
         }
     }
@@ -100,7 +108,7 @@ impl<W: World + 'static> Mm<W> {
     fn fits(&self, id: Id, placement: &[Place]) -> Result<(bool, [bool; 2]), Error> {
         self.state.with(|state| {
             let object = state.objects.get(id)?;
-            let fits = |resource: &Resource<_>| {
+            let fits = |resource: &Room<W>| {
                 let manager = state.manager(resource.segment());
                 let passes = [Pass::Free, Pass::Evict];
                 passes.map(|pass| good_enough(manager, resource, placement, pass))
@@ -117,29 +125,40 @@ impl<W: World + 'static> Mm<W> {
         id: Id,
         placement: &[Place],
         pass: Pass,
+        terms: Terms,
         ctx: &mut Context,
-    ) -> Result<Resource<Mark<W>>, Error> {
-        let request = self.info(id)?.request();
+    ) -> Result<Room<W>, Error> {
+        let info = self.info(id)?;
+        let claim = Claim {
+            request: info.request(),
+            owner: info.owner,
+            terms,
+        };
         let mut none = Error::NoSpace;
         for place in placement.iter().filter(|place| place.flags.counts_in(pass)) {
-            let booked = self
-                .state
-                .with(|state| state.book(&self.world, &request, place));
+            let (booked, may_evict) = self.state.with(|state| {
+                let booked = state.book(&self.world, &claim, place);
+                let error = booked.as_ref().err().copied();
+                let may_evict = error.is_some_and(|why| state.may_evict(&claim, place, pass, why));
+                (booked, may_evict)
+            });
             let booked = match booked {
-                Err(Error::NoSpace)
-                    if pass == Pass::Evict && place.segment != SegmentId::System =>
-                {
-                    match self.evict_and_book(set, id, place, ctx) {
-                        // Somebody is in the way who may be gone soon (D-1).
-                        Err(Error::Busy) => {
-                            none = Error::Busy;
-                            continue;
-                        }
-                        Err(Error::NoSpace) => continue,
-                        other => other?,
-                    }
+                Err(why) if may_evict => {
+                    let wanted = Wanted {
+                        buffer: id,
+                        claim,
+                        place,
+                    };
+                    self.evict_and_book(set, &wanted, pass, why, ctx)
                 }
-                Err(Error::NoSpace | Error::NeverFits) => continue,
+                booked => booked,
+            };
+            let booked = match booked {
+                Err(error) if is_about_room(error) => {
+                    none = heavier(none, error);
+                    continue;
+                }
+                Err(Error::NeverFits) => continue,
                 other => other?,
             };
             let pending = |mark: &Mark<W>| self.world.sync().result(&mark.fence).is_none();
@@ -159,10 +178,13 @@ impl<W: World + 'static> Mm<W> {
         set: &mut LockSet<'_, W::Sync>,
         id: Id,
         placement: &[Place],
+        terms: Terms,
         ctx: &mut Context,
-    ) -> Result<Resource<Mark<W>>, Error> {
-        match self.book(set, id, placement, Pass::Free, ctx) {
-            Err(Error::NoSpace) => self.book(set, id, placement, Pass::Evict, ctx),
+    ) -> Result<Room<W>, Error> {
+        match self.book(set, id, placement, Pass::Free, terms, ctx) {
+            Err(Error::NoSpace | Error::Limit { .. }) => {
+                self.book(set, id, placement, Pass::Evict, terms, ctx)
+            }
             other => other,
         }
     }

@@ -1,16 +1,19 @@
 //! What lies under the lock: all objects, the managers of the memory types, the
 //! order in which buffers have to leave.
 
+use super::budget::{Accounts, OwnerId, Room, Terms};
 use super::lru::Lru;
 use super::object::{Mark, Object, latest};
+use super::options::Options;
 use super::world::World;
 use crate::Error;
 use crate::arena::{Arena, Id};
 use crate::placement::{
-    Buddy, BuddyOptions, Freed, Place, Request, Resource, ResourceManager, SegmentId, SystemManager,
+    Buddy, Freed, Pass, Place, Request, ResourceManager, SegmentId, SystemManager,
 };
 use crate::sync::Primitives;
 use alloc::vec::Vec;
+use e3k_regs::PAGE_SIZE;
 
 /// The manager of one memory type.
 #[expect(clippy::large_enum_variant, reason = "there are five of them")]
@@ -35,6 +38,22 @@ impl<F: Clone + PartialEq + 'static> Manager<F> {
     }
 }
 
+/// What a range is booked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) request: Request,
+    pub(super) owner: Option<OwnerId>,
+    pub(super) terms: Terms,
+}
+
+impl Claim {
+    /// Whose promises do not count. Who has to leave himself takes nothing from others
+    /// of his client below what was promised to it.
+    pub(super) fn hunts_for(&self) -> Option<OwnerId> {
+        self.owner.filter(|_| self.terms == Terms::Asked)
+    }
+}
+
 /// What lies under the lock.
 ///
 /// # Invariants
@@ -48,6 +67,7 @@ pub struct State<W: World> {
     last_moves: [Option<Mark<W>>; SegmentId::COUNT],
     /// Objects that wait for their fences to be freed; room for all there are.
     pub(super) dying: Vec<Id>,
+    pub(super) accounts: Accounts,
 }
 
 impl<W: World + 'static> State<W> {
@@ -55,14 +75,15 @@ impl<W: World + 'static> State<W> {
     ///
     /// # Errors
     /// As [`Buddy::new`].
-    pub(super) fn new(pages: [u64; 4], options: BuddyOptions) -> Result<Self, Error> {
-        let [a, b, c, d] = pages.map(|pages| Buddy::new(pages, options).map(Manager::Pages));
+    pub(super) fn new(pages: [u64; 4], options: &Options) -> Result<Self, Error> {
+        let [a, b, c, d] = pages.map(|pages| Buddy::new(pages, options.buddy).map(Manager::Pages));
         Ok(Self {
             objects: Arena::new(),
             managers: [a?, b?, c?, d?, Manager::System(SystemManager::default())],
             lru: Lru::new(),
             last_moves: [const { None }; SegmentId::COUNT],
             dying: Vec::new(),
+            accounts: Accounts::new(),
         })
     }
 
@@ -90,8 +111,44 @@ impl<W: World + 'static> State<W> {
         }
     }
 
+    /// Whether a request that found no room, and why, may have others leave: in the
+    /// second pass, and before that where it takes no more than was promised to its
+    /// client (D-20).
+    pub(super) fn may_evict(&self, claim: &Claim, place: &Place, pass: Pass, why: Error) -> bool {
+        let bytes = claim.request.pages.saturating_mul(PAGE_SIZE);
+        let promised = || {
+            self.accounts
+                .is_protected(claim.owner, place.segment, bytes)
+        };
+        let about_room = match why {
+            Error::NoSpace => pass == Pass::Evict || promised(),
+            Error::Limit { .. } => pass == Pass::Evict,
+            _ => false,
+        };
+        about_room && place.segment != SegmentId::System && place.flags.counts_in(Pass::Evict)
+    }
+
+    /// Nobody has an object any more; it goes when the GPU is done with it.
+    pub(super) fn bury(&mut self, id: Id) -> Result<(), Error> {
+        let object = self.objects.get_mut(id)?;
+        (object.refs, object.pins, object.dying) = (0, 0, true);
+        if let Some(room) = &mut object.resource {
+            self.accounts.bury(room);
+        }
+        self.dying.push(id);
+        self.relink(id)
+    }
+
+    /// An object goes out of the books.
+    pub(super) fn remove(&mut self, id: Id) -> Option<Object<W>> {
+        let gone = self.objects.remove(id)?;
+        self.accounts.strike(gone.info.owner);
+        Some(gone)
+    }
+
     /// Gives a range back, for others after the fence.
-    pub(super) fn free(&mut self, resource: Resource<Mark<W>>, fence: Option<Mark<W>>) {
+    pub(super) fn free(&mut self, room: Room<W>, fence: Option<Mark<W>>) {
+        let resource = self.accounts.refund(room);
         if let Some(mark) = &fence {
             let last = &mut self.last_moves[resource.segment() as usize];
             let newer = last
@@ -116,22 +173,29 @@ impl<W: World + 'static> State<W> {
 
     /// Gives back a range that was booked and not used: whoever had it before may
     /// still work on it.
-    pub(super) fn unbook(&mut self, resource: Resource<Mark<W>>) {
-        let fence = latest(&resource);
-        self.free(resource, fence);
+    pub(super) fn unbook(&mut self, room: Room<W>) {
+        let fence = latest(&room);
+        self.free(room, fence);
     }
 
-    /// Books a range; ranges whose fences have ended count as free.
+    /// Books a range, and charges for it; ranges whose fences have ended count as free.
+    ///
+    /// # Errors
+    /// Those of the manager; [`Error::Limit`] where the owner may book no more.
     pub(super) fn book(
         &mut self,
         world: &W,
-        request: &Request,
+        claim: &Claim,
         place: &Place,
-    ) -> Result<Resource<Mark<W>>, Error> {
+    ) -> Result<Room<W>, Error> {
+        let bytes = claim.request.pages.saturating_mul(PAGE_SIZE);
+        let (owner, segment) = (claim.owner, place.segment);
+        self.accounts.admit(owner, segment, bytes, claim.terms)?;
         let manager = &mut self.managers[place.segment as usize];
         if let Manager::Pages(buddy) = manager {
             buddy.retire(|mark| world.sync().result(&mark.fence).is_some());
         }
-        manager.any_mut().alloc(request, place)
+        let resource = manager.any_mut().alloc(&claim.request, place)?;
+        Ok(self.accounts.charge(resource, owner))
     }
 }

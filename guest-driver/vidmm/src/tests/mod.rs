@@ -8,6 +8,7 @@
 
 mod bookings;
 mod bos;
+mod budgets;
 mod clients;
 mod contents;
 mod fake;

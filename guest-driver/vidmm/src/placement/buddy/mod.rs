@@ -36,15 +36,19 @@ pub struct Options {
     pub reserve: u64,
 }
 
-impl Default for Options {
+impl Options {
     /// Blocks of a page, the lowest first, zeros known, nothing kept back.
+    pub const DEFAULT: Self = Self {
+        chunk: 1,
+        fit: Fit::Low,
+        track_clear: true,
+        reserve: 0,
+    };
+}
+
+impl Default for Options {
     fn default() -> Self {
-        Self {
-            chunk: 1,
-            fit: Fit::Low,
-            track_clear: true,
-            reserve: 0,
-        }
+        Self::DEFAULT
     }
 }
 

@@ -12,15 +12,15 @@ pub(super) use machine::{Cellar, Gpu, Machine, Sync, Work};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::Kind;
-use crate::evict::{Context, Info, Mm, Page, World};
-use crate::placement::{BuddyOptions, Flags, Place, SegmentId};
+use crate::evict::{Context, Info, Mm, Options, Page, World};
+use crate::placement::{Flags, Place, SegmentId};
 use crate::platform::{Caching, Patience};
 use crate::sync::{Caller, Deadline};
 
 pub(super) const SIZES: [u64; 4] = [32, 32, 48, 48];
 
 pub(super) fn manager(sizes: [u64; 4]) -> Mm<Machine> {
-    Mm::new(Machine::new(), sizes, BuddyOptions::default()).unwrap()
+    Mm::new(Machine::new(), sizes, Options::default()).unwrap()
 }
 
 pub(super) fn ctx() -> Context {
@@ -34,6 +34,7 @@ pub(super) fn info(pages: u64) -> Info {
         align: 1,
         caching: Caching::WriteCombined,
         priority: 0,
+        owner: None,
     }
 }
 
@@ -41,7 +42,7 @@ pub(super) fn anywhere(segment: SegmentId) -> Place {
     Place::anywhere(segment, Flags::NONE)
 }
 
-fn create(mm: &Mm<Machine>, info: &Info, places: &[Place]) -> Result<Id, Error> {
+pub(super) fn create(mm: &Mm<Machine>, info: &Info, places: &[Place]) -> Result<Id, Error> {
     let mut caller = Caller::enter(mm.world().sync());
     let mut set = caller.transaction(Patience::Patient)?;
     set.run(|set| mm.create(set, info, None, places, &mut ctx()))
@@ -73,6 +74,6 @@ pub(super) fn word(mm: &Mm<Machine>, id: Id, page: u64) -> Result<u64, Error> {
     })
 }
 
-fn first_page(mm: &Mm<Machine>, id: Id) -> u64 {
+pub(super) fn first_page(mm: &Mm<Machine>, id: Id) -> u64 {
     mm.extents(id).unwrap()[0].first
 }

@@ -6,7 +6,7 @@ use crate::Error;
 use crate::arena::Id;
 use crate::bo::Kind;
 use crate::bo::pool::SmallLock;
-use crate::evict::{Context, Info, Mm, Page, World};
+use crate::evict::{Balance, Context, Info, Mm, OwnerId, Page, World};
 use crate::placement::{Flags, Place, SegmentId};
 use crate::platform::{Caching, Patience};
 use crate::sync::{Caller, Deadline, Primitives, Usage};
@@ -14,7 +14,8 @@ use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Create(u64, usize, bool, bool, usize),
+    Create(u64, usize, bool, bool, usize, usize),
+    Budget(usize, usize, [u64; 3]),
     Validate(usize, usize),
     Gpu(usize, u64, u64),
     Cpu(usize, u64, u64),
@@ -32,8 +33,10 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let n = any::<usize>;
     prop_oneof![
-        6 => (1..13_u64, 0..6_usize, any::<bool>(), any::<bool>(), 0..4_usize)
-            .prop_map(|(pages, places, wc, kernel, priority)| Op::Create(pages, places, wc, kernel, priority)),
+        6 => (1..13_u64, 0..6_usize, any::<bool>(), any::<bool>(), 0..4_usize, 0..3_usize)
+            .prop_map(|(pages, places, wc, kernel, priority, owner)| Op::Create(pages, places, wc, kernel, priority, owner)),
+        1 => (0..2_usize, 0..5_usize, prop::array::uniform3(0..40_u64))
+            .prop_map(|(owner, segment, pages)| Op::Budget(owner, segment, pages)),
         6 => (n(), 0..6_usize).prop_map(|(bo, places)| Op::Validate(bo, places)),
         5 => (n(), any::<u64>(), any::<u64>()).prop_map(|(bo, page, word)| Op::Gpu(bo, page, word)),
         5 => (n(), any::<u64>(), any::<u64>()).prop_map(|(bo, page, word)| Op::Cpu(bo, page, word)),
@@ -55,10 +58,21 @@ struct Known {
     pins: u32,
 }
 
+mod ops;
+
 struct Test {
     mm: Mm<Machine>,
     bos: Vec<Known>,
+    owners: [OwnerId; 2],
 }
+
+const TYPES: [SegmentId; SegmentId::COUNT] = [
+    SegmentId::LocalVisible,
+    SegmentId::LocalInvisible,
+    SegmentId::PcieSnoop,
+    SegmentId::PcieUnsnoop,
+    SegmentId::System,
+];
 
 fn places(n: usize, pcie: SegmentId) -> Vec<Place> {
     let (visible, invisible) = (SegmentId::LocalVisible, SegmentId::LocalInvisible);
@@ -92,10 +106,54 @@ impl Test {
         })
     }
 
+    fn balances(&self) -> [[Balance; SegmentId::COUNT]; 2] {
+        let of = |owner| TYPES.map(|segment| self.mm.balance(owner, segment).unwrap());
+        self.owners.map(of)
+    }
+
+    /// For whom an operation is.
+    fn actor(&self, op: &Op) -> Option<OwnerId> {
+        let n = match *op {
+            Op::Create(.., owner) => return self.owners.get(owner).copied(),
+            Op::Budget(owner, ..) => return Some(self.owners[owner]),
+            Op::Validate(n, _)
+            | Op::NoWait(n, _)
+            | Op::Gpu(n, ..)
+            | Op::Cpu(n, ..)
+            | Op::Pin(n)
+            | Op::Unpin(n)
+            | Op::Swap(n)
+            | Op::Release(n) => n,
+            Op::Reap | Op::Work(_) | Op::CopyFails(_) | Op::NoRam(_) => return None,
+        };
+        let id = self.bos[self.pick(n)?].id;
+        self.mm.info(id).unwrap().owner
+    }
+
+    /// Nobody loses by another's operation what was promised to him, and nobody has
+    /// more of local memory than he may (D-20).
+    fn step(&mut self, op: &Op) {
+        let (actor, before) = (self.actor(op), self.balances());
+        self.run(op);
+        let after = self.balances();
+        for (n, owner) in self.owners.iter().enumerate() {
+            for (before, after) in before[n].iter().zip(&after[n]) {
+                let kept = before.live().min(after.budget.min);
+                assert!(
+                    actor == Some(*owner) || after.live() >= kept,
+                    "{before:?} {after:?}"
+                );
+            }
+            for (before, after) in before[n].iter().zip(&after[n]).take(2) {
+                assert!(after.booked <= before.booked.max(after.budget.limit));
+            }
+        }
+    }
+
     fn run(&mut self, op: &Op) {
         let machine = self.mm.world();
         match *op {
-            Op::Create(pages, n, wc, kernel, priority) => {
+            Op::Create(pages, n, wc, kernel, priority, owner) => {
                 let info = Info {
                     kind: if kernel { Kind::Kernel } else { Kind::Device },
                     caching: if wc {
@@ -104,6 +162,7 @@ impl Test {
                         Caching::Cached
                     },
                     priority,
+                    owner: self.owners.get(owner).copied(),
                     ..info(pages)
                 };
                 if let Ok(id) = create(&self.mm, &info, &places(n, info.pcie())) {
@@ -111,6 +170,7 @@ impl Test {
                     self.bos.push(Known { id, words, pins: 0 });
                 }
             }
+            Op::Budget(owner, segment, pages) => self.budget(owner, segment, pages),
             Op::Validate(n, places) => {
                 let Some(at) = self.pick(n) else { return };
                 let result = self.validate(at, places, false);
@@ -280,19 +340,25 @@ impl Test {
 }
 
 fn run(ops: &[Op]) {
+    let mm = manager(SIZES);
+    let owners = [(); 2].map(|()| mm.open_account().unwrap());
     let mut test = Test {
-        mm: manager(SIZES),
+        mm,
         bos: Vec::new(),
+        owners,
     };
     for (n, op) in ops.iter().enumerate() {
-        test.run(op);
+        test.step(op);
         test.check();
         if n % 16 == 0 {
             test.check_contents();
         }
     }
     test.check_contents();
-    let Test { mm, bos } = test;
+    let Test { mm, bos, owners } = test;
+    for owner in owners {
+        mm.close_account(owner).unwrap();
+    }
     for known in bos {
         mm.release(known.id).unwrap();
     }
