@@ -105,9 +105,16 @@ pub(super) struct Room<W: World> {
     resource: Resource<Mark<W>>,
     owner: Option<OwnerId>,
     dying: bool,
+    /// The buffer that it is booked for and that is not there yet.
+    arriving: Option<Id>,
 }
 
 impl<W: World> Room<W> {
+    /// The buffer is there now; which it was.
+    pub(super) const fn arrived(&mut self) -> Option<Id> {
+        self.arriving.take()
+    }
+
     /// On whose account it is; none: the driver's.
     #[cfg(test)]
     pub(super) const fn owner(&self) -> Option<OwnerId> {
@@ -323,12 +330,14 @@ impl Accounts {
         &mut self,
         resource: Resource<Mark<W>>,
         owner: Option<OwnerId>,
+        buffer: Id,
     ) -> Room<W> {
         *self.booked(owner, resource.segment()) += resource.bytes();
         Room {
             resource,
             owner,
             dying: false,
+            arriving: Some(buffer),
         }
     }
 
@@ -347,6 +356,7 @@ impl Accounts {
             resource,
             owner,
             dying,
+            ..
         } = room;
         if let Some(owner) = owner.filter(|_| dying)
             && let Ok(account) = self.list.get_mut(owner.0)

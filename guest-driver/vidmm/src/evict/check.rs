@@ -33,6 +33,7 @@ impl<W: World + 'static> Mm<W> {
     pub(crate) fn check(&self) {
         self.state.with(|state| {
             state.lru.check();
+            assert_eq!(state.arriving, [], "nothing is under way");
             let mut used: HashMap<SegmentId, u64> = HashMap::new();
             let mut taken: HashMap<SegmentId, Vec<Extent>> = HashMap::new();
             let mut charged: HashMap<(Option<OwnerId>, SegmentId), [u64; 2]> = HashMap::new();

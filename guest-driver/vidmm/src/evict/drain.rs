@@ -1,6 +1,7 @@
 //! Emptying a memory type: before a sleep that local memory does not survive, and
 //! before the type goes.
 
+use super::attempt::Attempt;
 use super::budget::Prey;
 use super::hunt::Hunter;
 use super::mm::{Context, Mm};
@@ -26,6 +27,7 @@ impl<W: World + 'static> Mm<W> {
         if segment == SegmentId::System {
             return Err(Error::Invalid);
         }
+        self.alive()?;
         let place = Place::anywhere(segment, Flags::NONE);
         let everybody = Hunter {
             buffer: None,
@@ -34,7 +36,10 @@ impl<W: World + 'static> Mm<W> {
         };
         while let Some(id) = self.state.with(|state| state.lru.first(segment as usize)) {
             let mut set = caller.transaction(ctx.patience)?;
-            match set.run(|set| self.evict_one(set, &everybody, id, &place, true, ctx)) {
+            match set.run(|set| {
+                let mut attempt = Attempt::patient(ctx);
+                self.evict_one(set, &everybody, id, &place, true, &mut attempt)
+            }) {
                 // It went by itself.
                 Err(Error::NotFound) => {}
                 left => left?,
@@ -44,14 +49,7 @@ impl<W: World + 'static> Mm<W> {
         let Some(last) = last else {
             return Ok(());
         };
-        let waited = self
-            .world
-            .sync()
-            .wait_fence(&last.fence, ctx.patience, ctx.deadline);
-        match waited {
-            Err(Error::TimedOut) => return Err(Error::Busy),
-            other => other?,
-        }
+        self.wait(&last.fence, ctx)?;
         // A copy that failed has lost what it was to save.
         match self.world.sync().result(&last.fence) {
             Some(Err(error)) => Err(error.into()),

@@ -1,23 +1,23 @@
 //! Evicting others to make room (11.4).
 
+use super::attempt::Attempt;
 use super::budget::{OwnerId, Prey, Room, Terms};
-use super::mm::{Context, Mm};
-use super::object::Info;
-use super::state::Claim;
+use super::mm::Mm;
+use super::object::{Info, Object};
+use super::state::{Claim, State};
 use super::world::{ReservationOf, World};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
 use crate::placement::{Flags, Pass, Place, SegmentId};
 use crate::sync::{LockSet, Locked, Primitives, Usage};
-use core::mem::discriminant;
+use core::mem;
 
 /// Where a buffer that has to leave may go, in order; the first `usize` count.
 type Exits = ([Place; SegmentId::COUNT], usize);
 
 /// What room is needed for.
 pub(super) struct Wanted<'a> {
-    pub(super) buffer: Id,
     pub(super) claim: Claim,
     pub(super) place: &'a Place,
 }
@@ -28,6 +28,65 @@ pub(super) struct Hunter {
     pub(super) buffer: Option<Id>,
     pub(super) owner: Option<OwnerId>,
     pub(super) prey: Prey,
+}
+
+/// What came of one round of evictions.
+#[derive(Default)]
+pub(super) struct Round {
+    /// It may wait for one lock.
+    pub(super) may_wait: bool,
+    progress: bool,
+    met: Met,
+}
+
+/// Whom a round has met who could not leave, and may be gone soon.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Met {
+    #[default]
+    Nobody,
+    /// Somebody whom the GPU uses.
+    Busy,
+    /// Somebody whom others have locked.
+    Locked,
+}
+
+/// What came of one victim.
+#[derive(PartialEq, Eq)]
+pub(super) enum Left {
+    Gone,
+    /// Others have it locked.
+    Locked,
+    Stays,
+}
+
+impl Round {
+    pub(super) fn meet(&mut self, whom: Met) {
+        self.met = self.met.max(whom);
+    }
+
+    /// # Errors
+    /// What ends the round.
+    pub(super) fn note<W: World>(
+        &mut self,
+        left: Result<(), Error>,
+        attempt: &mut Attempt<'_, W>,
+    ) -> Result<Left, Error> {
+        match left {
+            Ok(()) => {
+                self.progress = true;
+                Ok(Left::Gone)
+            }
+            Err(Error::Busy) => {
+                let locked = mem::take(&mut attempt.locked_out);
+                self.meet(if locked { Met::Locked } else { Met::Busy });
+                Ok(if locked { Left::Locked } else { Left::Stays })
+            }
+            Err(Error::Already | Error::NoSpace | Error::NotFound | Error::Limit { .. }) => {
+                Ok(Left::Stays)
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Of two reasons why there is no room, the one to tell: what has only to be waited
@@ -59,26 +118,28 @@ impl<W: World + 'static> Mm<W> {
         wanted: &Wanted<'_>,
         pass: Pass,
         why: Error,
-        ctx: &mut Context,
+        attempt: &mut Attempt<'_, W>,
     ) -> Result<Room<W>, Error> {
         if let Error::Limit { .. } = why {
-            match self.hunt(set, wanted, Prey::Own, why, ctx) {
+            match self.hunt(set, wanted, Prey::Own, why, attempt) {
                 // The limit is no longer in the way, but there is no room either.
                 Err(Error::NoSpace) => {}
                 other => return other,
             }
         }
-        let told = match self.hunt(set, wanted, Prey::BeyondLow, Error::NoSpace, ctx) {
+        let told = match self.hunt(set, wanted, Prey::BeyondLow, Error::NoSpace, attempt) {
             Err(told @ (Error::NoSpace | Error::Busy)) => told,
             other => return other,
         };
         let spared = self
             .state
             .with(|state| state.accounts.spares(wanted.place.segment));
-        if pass == Pass::Free || !spared {
+        // Who will be gone soon goes first.
+        let later = told == Error::Busy && attempt.waits_later();
+        if pass == Pass::Free || !spared || later {
             return Err(told);
         }
-        match self.hunt(set, wanted, Prey::BeyondMin, Error::NoSpace, ctx) {
+        match self.hunt(set, wanted, Prey::BeyondMin, Error::NoSpace, attempt) {
             Err(Error::NoSpace) => Err(told),
             other => other,
         }
@@ -92,63 +153,110 @@ impl<W: World + 'static> Mm<W> {
         wanted: &Wanted<'_>,
         prey: Prey,
         mut why: Error,
-        ctx: &mut Context,
+        attempt: &mut Attempt<'_, W>,
     ) -> Result<Room<W>, Error> {
-        let (place, claim) = (wanted.place, &wanted.claim);
+        let claim = &wanted.claim;
         let hunter = Hunter {
-            buffer: Some(wanted.buffer),
+            buffer: Some(claim.buffer),
             owner: claim.hunts_for(),
             prey,
         };
-        // The first walk takes what is free. Each later one waits for one lock at its
-        // end, as long as the one before made somebody leave.
-        let mut may_wait = false;
+        // The first round takes what is free. Each later one waits for one lock, as long
+        // as the one before made somebody leave.
+        let mut round = Round::default();
         loop {
-            let (mut progress, mut busy) = (false, false);
-            let mut contended = None;
-            let cursor = self
-                .state
-                .with(|state| state.lru.walk(place.segment as usize))?;
-            let walked = loop {
-                let next = self.state.with(|state| state.lru.next(cursor));
-                let (victim, waits) = match (next, contended.take()) {
-                    (Some((_, victim)), kept) => {
-                        contended = kept;
-                        (victim, false)
-                    }
-                    (None, Some(victim)) if may_wait && !ctx.no_wait => (victim, true),
-                    (None, _) => break Ok(None),
-                };
-                match self.evict_one(set, &hunter, victim, place, waits, ctx) {
-                    Ok(()) => progress = true,
-                    Err(Error::Busy) => {
-                        busy = true;
-                        if !waits {
-                            contended.get_or_insert(victim);
-                        }
-                        continue;
-                    }
-                    Err(
-                        Error::Already | Error::NoSpace | Error::NotFound | Error::Limit { .. },
-                    ) => continue,
-                    Err(error) => break Err(error),
-                }
-                match self
-                    .state
-                    .with(|state| state.book(&self.world, claim, place))
-                {
-                    Err(error) if discriminant(&error) == discriminant(&why) => why = error,
-                    other => break other.map(Some),
-                }
+            let found = if self.options.plan && why == Error::NoSpace {
+                self.evict_planned(set, wanted, &hunter, &mut round, attempt)
+            } else {
+                self.walk(set, wanted, &hunter, &mut why, &mut round, attempt)
             };
-            self.state.with(|state| state.lru.end(cursor));
-            if let Some(booked) = walked? {
+            if let Some(booked) = found? {
                 return Ok(booked);
             }
-            if ctx.no_wait || !progress && (may_wait || !busy) {
-                return Err(if busy { Error::Busy } else { why });
+            let hopeless = !round.progress && (round.may_wait || round.met != Met::Locked);
+            if attempt.ctx.no_wait || hopeless {
+                return Err(if round.met == Met::Nobody {
+                    why
+                } else {
+                    Error::Busy
+                });
             }
-            may_wait = true;
+            round = Round {
+                may_wait: true,
+                ..Round::default()
+            };
+        }
+    }
+
+    /// One after the other, in the order of the list, until there is room; then the
+    /// first of those that were locked, if it may wait for it.
+    fn walk(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        wanted: &Wanted<'_>,
+        hunter: &Hunter,
+        why: &mut Error,
+        round: &mut Round,
+        attempt: &mut Attempt<'_, W>,
+    ) -> Result<Option<Room<W>>, Error> {
+        let place = wanted.place;
+        let (mut locked, mut asked) = (None, false);
+        let cursor = self
+            .state
+            .with(|state| state.lru.walk(place.segment as usize))?;
+        let walked = loop {
+            let next = self.state.with(|state| state.lru.next(cursor));
+            let (victim, waits) = if let Some((_, victim)) = next {
+                (victim, false)
+            } else {
+                // Somebody may be on his way here; he is on no list yet.
+                let coming = self.state.with(|state| {
+                    let all = locked.is_none() && !asked;
+                    all.then(|| state.arriving_at(place.segment, wanted.claim.buffer, &[]))?
+                });
+                asked = true;
+                if coming.is_some() {
+                    round.meet(Met::Locked);
+                    locked = coming;
+                }
+                match locked.take().filter(|_| round.may_wait) {
+                    Some(victim) => (victim, true),
+                    None => break Ok(None),
+                }
+            };
+            attempt.saw_change |= waits;
+            let left = self.evict_one(set, hunter, victim, place, waits, attempt);
+            match round.note(left, attempt) {
+                Ok(Left::Gone) => match self.try_again(wanted, why) {
+                    Ok(None) => {}
+                    found => break found,
+                },
+                Ok(Left::Locked) => {
+                    locked.get_or_insert(victim);
+                }
+                Ok(Left::Stays) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.state.with(|state| state.lru.end(cursor));
+        walked
+    }
+
+    /// The room that is wanted, if what stood in the way no longer does.
+    pub(super) fn try_again(
+        &self,
+        wanted: &Wanted<'_>,
+        why: &mut Error,
+    ) -> Result<Option<Room<W>>, Error> {
+        let booked = self
+            .state
+            .with(|state| state.book(&self.world, &wanted.claim, wanted.place));
+        match booked {
+            Err(error) if mem::discriminant(&error) == mem::discriminant(why) => {
+                *why = error;
+                Ok(None)
+            }
+            other => other.map(Some),
         }
     }
 
@@ -164,7 +272,7 @@ impl<W: World + 'static> Mm<W> {
         victim: Id,
         place: &Place,
         waits: bool,
-        ctx: &mut Context,
+        attempt: &mut Attempt<'_, W>,
     ) -> Result<(), Error> {
         if hunter.buffer == Some(victim) {
             return Err(Error::Already);
@@ -176,17 +284,19 @@ impl<W: World + 'static> Mm<W> {
             Err(Error::NotFound) => false,
             Err(error) => return Err(error),
         };
-        let left = set.victim(&reservation, waits).and_then(|mut lock| {
+        let lock = set.victim(&reservation, waits);
+        attempt.locked_out = matches!(lock, Err(Error::Busy));
+        let left = lock.and_then(|mut lock| {
             // It may have changed while nobody held it.
             let now = self.valuable(hunter, victim, place)?;
             if !self.world.sync().same(&now, &reservation) {
                 return Err(Error::NotFound);
             }
             if kept {
-                return self.evict(lock.set(), victim, ctx);
+                return self.evict(lock.set(), victim, attempt);
             }
             let held = lock.locked().ok_or(Error::Busy)?;
-            self.take_dying(held, victim, ctx)
+            self.take_dying(held, victim, attempt)
         });
         if kept {
             // Gone or not, what was done with it counts.
@@ -196,7 +306,12 @@ impl<W: World + 'static> Mm<W> {
     }
 
     /// Frees a buffer that is dying, whose lock is held, once nobody uses it.
-    fn take_dying(&self, held: &Locked<'_, W::Sync>, id: Id, ctx: &Context) -> Result<(), Error> {
+    fn take_dying(
+        &self,
+        held: &Locked<'_, W::Sync>,
+        id: Id,
+        attempt: &mut Attempt<'_, W>,
+    ) -> Result<(), Error> {
         let dying = self
             .state
             .with(|state| Ok::<_, Error>(state.objects.get(id)?.dying))?;
@@ -204,7 +319,7 @@ impl<W: World + 'static> Mm<W> {
             // Somebody is just letting it go.
             return Err(Error::Busy);
         }
-        Self::idle(held, Usage::Bookkeep, ctx)?;
+        attempt.idle(self, held, Usage::Bookkeep)?;
         self.destroy(id);
         Ok(())
     }
@@ -219,20 +334,7 @@ impl<W: World + 'static> Mm<W> {
     ) -> Result<ReservationOf<W>, Error> {
         self.state.with(|state| {
             let object = state.objects.get(victim)?;
-            let helps = match &object.resource {
-                _ if object.pins > 0 => false,
-                // Somebody who holds it has it in hand; its lock says when that is over.
-                None => object.entry.is_some(),
-                Some(resource) => {
-                    let manager = state.manager(place.segment);
-                    let Hunter { owner, prey, .. } = *hunter;
-                    // Nobody needs what is gone.
-                    let gone = object.dying && prey != Prey::Own;
-                    resource.segment() == place.segment
-                        && manager.intersects(resource, Some(place))
-                        && (gone || state.accounts.may_lose(resource, owner, prey))
-                }
-            };
+            let helps = state.may_leave(victim, object, hunter, place);
             let reservation = helps.then(|| object.reservation.clone());
             reservation.ok_or(Error::NotFound)
         })
@@ -246,7 +348,7 @@ impl<W: World + 'static> Mm<W> {
         &self,
         set: &mut LockSet<'_, W::Sync>,
         id: Id,
-        ctx: &mut Context,
+        attempt: &mut Attempt<'_, W>,
     ) -> Result<(), Error> {
         let info = self.info(id)?;
         let pinned = self.is_pinned(id)?;
@@ -256,10 +358,41 @@ impl<W: World + 'static> Mm<W> {
         let reservation = self.reservation(id)?;
         let held = set.get(&reservation).ok_or(Error::Invalid)?;
         held.reserve_slots(1)?;
-        let booked = self.find_space(set, id, exits, Terms::Pushed, ctx)?;
-        self.move_to(set, id, booked, ctx)?;
-        ctx.evicted += 1;
+        let booked = self.find_space(set, id, exits, Terms::Pushed, attempt)?;
+        match self.move_to(set, id, booked, attempt) {
+            // It has left; from a stop on its way it goes on when the copy has ended.
+            Err(Error::Busy) if self.segment(id)? != Some(from) => {}
+            moved => moved?,
+        }
+        attempt.ctx.evicted += 1;
         Ok(())
+    }
+}
+
+impl<W: World + 'static> State<W> {
+    /// Whether a buffer's leaving could help a request for a place.
+    pub(super) fn may_leave(
+        &self,
+        id: Id,
+        object: &Object<W>,
+        hunter: &Hunter,
+        place: &Place,
+    ) -> bool {
+        if self.arriving.contains(&(id, place.segment)) {
+            return true;
+        }
+        match &object.resource {
+            _ if object.pins > 0 => false,
+            // Somebody who holds it has it in hand; its lock says when that is over.
+            None => object.entry.is_some(),
+            Some(room) => {
+                // Nobody needs what is gone.
+                let gone = object.dying && hunter.prey != Prey::Own;
+                room.segment() == place.segment
+                    && self.manager(place.segment).intersects(room, Some(place))
+                    && (gone || self.accounts.may_lose(room, hunter.owner, hunter.prey))
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::world::{ReservationOf, World};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
-use crate::placement::SegmentId;
+use crate::placement::{SegmentId, leads_back};
 use crate::platform::Patience;
 use crate::sync::{Deadline, Primitives};
 use e3k_regs::PAGE_SIZE;
@@ -56,6 +56,9 @@ impl<W: World + 'static> Mm<W> {
     /// # Errors
     /// [`Error::Invalid`] for a segment without pages; [`Error::NoMemory`].
     pub fn new(world: W, pages: [u64; 4], options: Options) -> Result<Self, Error> {
+        if leads_back(SegmentId::evict_to).is_some() {
+            return Err(Error::Invalid);
+        }
         let state = world.lock(State::new(pages, &options)?);
         Ok(Self {
             world,
@@ -179,6 +182,8 @@ impl<W: World + 'static> Mm<W> {
             let objects = state.objects.len() + 1;
             let room = objects - state.dying.len();
             state.dying.try_reserve(room)?;
+            let coming = (2 * objects).saturating_sub(state.arriving.len());
+            state.arriving.try_reserve(coming)?;
             // Whoever gets a place gets one on a list.
             state.lru.reserve(objects)?;
             state.accounts.enroll(info.owner)?;
@@ -213,8 +218,12 @@ impl<W: World + 'static> Mm<W> {
     /// Puts them back, or others in their place, and the object where it belongs.
     pub(super) fn put(&self, id: Id, parts: Parts<W>) -> Result<(), Error> {
         self.state.with(|state| {
+            let mut resource = parts.resource;
+            if let Some(room) = &mut resource {
+                state.arrive(room);
+            }
             let object = state.objects.get_mut(id)?;
-            object.resource = parts.resource;
+            object.resource = resource;
             object.vector = parts.vector;
             if let Some(room) = object.resource.as_mut().filter(|_| object.dying) {
                 state.accounts.bury(room);

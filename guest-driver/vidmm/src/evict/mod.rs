@@ -4,9 +4,9 @@
 //! waits, copies or asks the system for pages under it. What a buffer is made of
 //! changes only while its reservation is held. Nothing uses it yet but its tests.
 //!
-//! Not here yet: bulk groups in use, promotion back to a better
-//! place, planned eviction, hibernation.
+//! Not here yet: bulk groups in use, promotion back to a better place, hibernation.
 
+mod attempt;
 mod budget;
 #[cfg(test)]
 mod check;
@@ -19,6 +19,7 @@ mod moves;
 mod object;
 mod options;
 mod place;
+mod plan;
 mod state;
 mod touch;
 mod world;

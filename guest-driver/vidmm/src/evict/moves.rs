@@ -1,7 +1,8 @@
 //! Moving contents (section 12).
 
+use super::attempt::Attempt;
 use super::budget::{Room, Terms};
-use super::mm::{Context, Mm};
+use super::mm::Mm;
 use super::object::{Info, Mark, Parts, latest};
 use super::world::{FenceOf, Side, World};
 use crate::Error;
@@ -34,7 +35,7 @@ impl<W: World + 'static> Mm<W> {
         set: &mut LockSet<'_, W::Sync>,
         id: Id,
         new: Room<W>,
-        ctx: &mut Context,
+        attempt: &mut Attempt<'_, W>,
     ) -> Result<(), Error> {
         let info = self.info(id)?;
         let hop = self.stop(id, new.segment());
@@ -47,13 +48,13 @@ impl<W: World + 'static> Mm<W> {
             // What can fail comes before a range is booked.
             let held = set.get(&reservation).ok_or(Error::Invalid)?;
             held.reserve_slots(2)?;
-            let booked = self.find_space(set, id, &place, Terms::Passing, ctx)?;
+            let booked = self.find_space(set, id, &place, Terms::Passing, attempt)?;
             let Some(held) = set.get(&reservation) else {
                 self.state.with(|state| state.unbook(booked));
                 return Err(Error::Invalid);
             };
-            self.move_once(held, id, booked, ctx)?;
-            ctx.moved_pages += info.pages;
+            self.move_once(held, id, booked, attempt)?;
+            attempt.ctx.moved_pages += info.pages;
             Ok(())
         });
         if let Err(error) = moved {
@@ -61,8 +62,8 @@ impl<W: World + 'static> Mm<W> {
             return Err(error);
         }
         let held = set.get(&reservation).ok_or(Error::Invalid)?;
-        self.move_once(held, id, new, ctx)?;
-        ctx.moved_pages += info.pages;
+        self.move_once(held, id, new, attempt)?;
+        attempt.ctx.moved_pages += info.pages;
         Ok(())
     }
 
@@ -89,11 +90,11 @@ impl<W: World + 'static> Mm<W> {
         held: &mut Locked<'_, W::Sync>,
         id: Id,
         new: Room<W>,
-        ctx: &mut Context,
+        attempt: &mut Attempt<'_, W>,
     ) -> Result<(), Error> {
         let mut caller = Caller::enter(self.world.sync());
         let prepared = self
-            .unmap_gpu(held, id, ctx)
+            .unmap_gpu(held, id, attempt)
             .and_then(|()| Ghost::prepare(self, &mut caller));
         let ghost = match prepared {
             Ok(ghost) => ghost,
@@ -111,7 +112,7 @@ impl<W: World + 'static> Mm<W> {
                 return Err(error);
             }
         };
-        let moved = self.transfer(held, &mut parts, &new, ctx);
+        let moved = self.transfer(held, &mut parts, &new, attempt);
         let mut left = Parts {
             info: parts.info,
             resource: None,
@@ -142,11 +143,16 @@ impl<W: World + 'static> Mm<W> {
 
     /// No address space leads to a buffer that is about to leave. The CPU writes their
     /// entries, at once, so jobs that may use them have ended.
-    fn unmap_gpu(&self, held: &Locked<'_, W::Sync>, id: Id, ctx: &Context) -> Result<(), Error> {
+    fn unmap_gpu(
+        &self,
+        held: &Locked<'_, W::Sync>,
+        id: Id,
+        attempt: &mut Attempt<'_, W>,
+    ) -> Result<(), Error> {
         if !self.world.is_mapped(id) {
             return Ok(());
         }
-        Self::idle(held, Usage::Bookkeep, ctx)?;
+        attempt.idle(self, held, Usage::Bookkeep)?;
         self.world.unmap_gpu(id)
     }
 
@@ -156,7 +162,7 @@ impl<W: World + 'static> Mm<W> {
         held: &mut Locked<'_, W::Sync>,
         parts: &mut Parts<W>,
         new: &Room<W>,
-        ctx: &Context,
+        attempt: &mut Attempt<'_, W>,
     ) -> Result<Option<FenceOf<W>>, Error> {
         let to = new.segment();
         let from = parts.resource.as_ref().map(|room| room.segment());
@@ -179,7 +185,7 @@ impl<W: World + 'static> Mm<W> {
             Way::Null => {
                 // Entries that point at the pages go, once nobody uses them.
                 if has == Has::BoundPages {
-                    Self::idle(held, Usage::Bookkeep, ctx)?;
+                    attempt.idle(self, held, Usage::Bookkeep)?;
                     self.unbind(parts);
                 }
                 if to.uses_tt() && parts.vector.is_none() {
@@ -310,21 +316,6 @@ impl<W: World + 'static> Mm<W> {
                 }
                 Ok(())
             }
-        }
-    }
-
-    /// Waits until a buffer that is held is idle, if that is allowed.
-    pub(super) fn idle(
-        held: &Locked<'_, W::Sync>,
-        usage: Usage,
-        ctx: &Context,
-    ) -> Result<(), Error> {
-        if ctx.no_wait && !held.is_idle(usage) {
-            return Err(Error::Busy);
-        }
-        match held.wait_idle(usage, ctx.patience, ctx.deadline) {
-            Err(Error::TimedOut) => Err(Error::Busy),
-            other => other,
         }
     }
 }

@@ -18,6 +18,13 @@ pub struct Options {
     /// What a client may book of each segment, in percent, until its budget says
     /// otherwise (D-20). SYSTEM has no such limit.
     pub client_percent: u8,
+    /// Whether who looks for room passes by those whom the GPU uses, and waits in the
+    /// end for the earliest of them if nobody else could leave (D-1). Else it waits for
+    /// each that it meets.
+    pub wait_last: bool,
+    /// Whether it is worked out who has to leave before anybody does, so that nobody
+    /// leaves in vain (D-23). Else they leave one by one until there is room.
+    pub plan: bool,
 }
 
 impl Options {
@@ -25,6 +32,8 @@ impl Options {
     pub const BASE: Self = Self {
         buddy: BuddyOptions::DEFAULT,
         client_percent: 100,
+        wait_last: false,
+        plan: false,
     };
 }
 
@@ -33,6 +42,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             client_percent: 50,
+            wait_last: true,
+            plan: true,
             ..Self::BASE
         }
     }

@@ -1,5 +1,6 @@
 //! Finding a place for a buffer (section 11), and keeping it there.
 
+use super::attempt::Attempt;
 use super::budget::{Room, Terms};
 use super::hunt::{Wanted, heavier, is_about_room};
 use super::mm::{Context, Mm};
@@ -54,7 +55,7 @@ impl<W: World + 'static> Mm<W> {
     /// [`Error::Busy`] when there would be room after a wait that is not allowed or too
     /// long; [`Error::Invalid`] for a pinned buffer that would have to move, and for
     /// places its pages cannot be in; [`Error::Deadlock`] to be handed up to
-    /// [`LockSet::run`]; [`Error::Interrupted`]. The buffer is where it was, or at a
+    /// [`LockSet::run`]; [`Error::Interrupted`]; [`Error::Lost`]. The buffer is where it was, or at a
     /// stop on its way, with its contents.
     pub fn validate(
         &self,
@@ -63,6 +64,7 @@ impl<W: World + 'static> Mm<W> {
         placement: &[Place],
         ctx: &mut Context,
     ) -> Result<(), Error> {
+        self.alive()?;
         let info = self.info(id)?;
         let reservation = self.reservation(id)?;
         let held = set.get(&reservation).ok_or(Error::Invalid)?;
@@ -81,27 +83,51 @@ impl<W: World + 'static> Mm<W> {
             return Err(Error::Invalid);
         }
         held.reserve_slots(1)?;
-        let improved = self
-            .book(set, id, placement, Pass::Free, Terms::Asked, ctx)
-            .and_then(|booked| self.move_to(set, id, booked, ctx));
-        let none = match improved {
-            Err(error) if is_about_room(error) => error,
-            other => return other,
+        let mut attempt = if self.options.wait_last {
+            Attempt::passing_by(ctx)
+        } else {
+            Attempt::patient(ctx)
         };
-        // A place to fall back to is good enough where the first pass found none.
-        if fits[1] {
-            return Ok(());
+        loop {
+            match self.attempt(set, id, placement, fits[1], &mut attempt) {
+                // The third stage (D-1): what is busy now will not be for ever.
+                Err(Error::Busy) => attempt.wait(self)?,
+                Err(Error::NoSpace) => return Err(Error::NoMemory),
+                other => return other,
+            }
         }
-        let moved = self
-            .book(set, id, placement, Pass::Evict, Terms::Asked, ctx)
-            .and_then(|booked| self.move_to(set, id, booked, ctx));
-        match moved {
-            Err(error) if is_about_room(error) => match heavier(none, error) {
-                Error::NoSpace => Err(Error::NoMemory),
-                heavier => Err(heavier),
-            },
-            other => other,
+    }
+
+    /// The two passes. `fits`: where it is will do if the first one finds nothing.
+    fn attempt(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        id: Id,
+        placement: &[Place],
+        fits: bool,
+        attempt: &mut Attempt<'_, W>,
+    ) -> Result<(), Error> {
+        let mut none = Error::NoSpace;
+        for pass in [Pass::Free, Pass::Evict] {
+            let moved = match self.book(set, id, placement, pass, Terms::Asked, attempt) {
+                Ok(booked) => match self.move_to(set, id, booked, attempt) {
+                    // Nobody else need leave: it is this one that is busy.
+                    Err(Error::Busy) if attempt.waits_later() => return Err(Error::Busy),
+                    moved => moved,
+                },
+                Err(error) => Err(error),
+            };
+            match moved {
+                Err(error) if is_about_room(error) => none = heavier(none, error),
+                other => return other,
+            }
+            // A place to fall back to is good enough where the first pass found none
+            //
+            if fits {
+                return Ok(());
+            }
         }
+        Err(none)
     }
 
     /// Whether it is pinned, and whether it may stay in the first and second pass.
@@ -126,10 +152,11 @@ impl<W: World + 'static> Mm<W> {
         placement: &[Place],
         pass: Pass,
         terms: Terms,
-        ctx: &mut Context,
+        attempt: &mut Attempt<'_, W>,
     ) -> Result<Room<W>, Error> {
         let info = self.info(id)?;
         let claim = Claim {
+            buffer: id,
             request: info.request(),
             owner: info.owner,
             terms,
@@ -144,12 +171,8 @@ impl<W: World + 'static> Mm<W> {
             });
             let booked = match booked {
                 Err(why) if may_evict => {
-                    let wanted = Wanted {
-                        buffer: id,
-                        claim,
-                        place,
-                    };
-                    self.evict_and_book(set, &wanted, pass, why, ctx)
+                    let wanted = Wanted { claim, place };
+                    self.evict_and_book(set, &wanted, pass, why, attempt)
                 }
                 booked => booked,
             };
@@ -162,7 +185,7 @@ impl<W: World + 'static> Mm<W> {
                 other => other?,
             };
             let pending = |mark: &Mark<W>| self.world.sync().result(&mark.fence).is_none();
-            if ctx.no_wait && booked.booking().fences().iter().any(pending) {
+            if attempt.ctx.no_wait && booked.booking().fences().iter().any(pending) {
                 self.state.with(|state| state.unbook(booked));
                 none = Error::Busy;
                 continue;
@@ -179,11 +202,11 @@ impl<W: World + 'static> Mm<W> {
         id: Id,
         placement: &[Place],
         terms: Terms,
-        ctx: &mut Context,
+        attempt: &mut Attempt<'_, W>,
     ) -> Result<Room<W>, Error> {
-        match self.book(set, id, placement, Pass::Free, terms, ctx) {
+        match self.book(set, id, placement, Pass::Free, terms, attempt) {
             Err(Error::NoSpace | Error::Limit { .. }) => {
-                self.book(set, id, placement, Pass::Evict, terms, ctx)
+                self.book(set, id, placement, Pass::Evict, terms, attempt)
             }
             other => other,
         }

@@ -9,7 +9,7 @@ use super::world::World;
 use crate::Error;
 use crate::arena::{Arena, Id};
 use crate::placement::{
-    Buddy, Freed, Pass, Place, Request, ResourceManager, SegmentId, SystemManager,
+    Buddy, Extent, Freed, Pass, Place, Request, ResourceManager, SegmentId, SystemManager,
 };
 use crate::sync::Primitives;
 use alloc::vec::Vec;
@@ -41,6 +41,7 @@ impl<F: Clone + PartialEq + 'static> Manager<F> {
 /// What a range is booked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
+    pub(super) buffer: Id,
     pub(super) request: Request,
     pub(super) owner: Option<OwnerId>,
     pub(super) terms: Terms,
@@ -68,6 +69,10 @@ pub struct State<W: World> {
     /// Objects that wait for their fences to be freed; room for all there are.
     pub(super) dying: Vec<Id>,
     pub(super) accounts: Accounts,
+    /// Buffers for which something is booked where they are not yet: they are on no
+    /// list there, and who looks for room must not take it for nothing that could
+    /// leave. Room for two of each there is: itself and its stop.
+    pub(super) arriving: Vec<(Id, SegmentId)>,
 }
 
 impl<W: World + 'static> State<W> {
@@ -84,6 +89,7 @@ impl<W: World + 'static> State<W> {
             last_moves: [const { None }; SegmentId::COUNT],
             dying: Vec::new(),
             accounts: Accounts::new(),
+            arriving: Vec::new(),
         })
     }
 
@@ -139,6 +145,19 @@ impl<W: World + 'static> State<W> {
         self.relink(id)
     }
 
+    /// See [`Buddy::foresee`]; in SYSTEM, where nothing has an address, nothing.
+    pub(super) fn foresee_booking(
+        &mut self,
+        request: &Request,
+        place: &Place,
+        freed: &[Extent],
+    ) -> Result<Vec<Extent>, Error> {
+        match &mut self.managers[place.segment as usize] {
+            Manager::Pages(buddy) => buddy.foresee(request, place.window, place.flags, freed),
+            Manager::System(_) => Ok(Vec::new()),
+        }
+    }
+
     /// An object goes out of the books.
     pub(super) fn remove(&mut self, id: Id) -> Option<Object<W>> {
         let gone = self.objects.remove(id)?;
@@ -147,7 +166,8 @@ impl<W: World + 'static> State<W> {
     }
 
     /// Gives a range back, for others after the fence.
-    pub(super) fn free(&mut self, room: Room<W>, fence: Option<Mark<W>>) {
+    pub(super) fn free(&mut self, mut room: Room<W>, fence: Option<Mark<W>>) {
+        self.arrive(&mut room);
         let resource = self.accounts.refund(room);
         if let Some(mark) = &fence {
             let last = &mut self.last_moves[resource.segment() as usize];
@@ -164,6 +184,22 @@ impl<W: World + 'static> State<W> {
         };
         let manager = &mut self.managers[resource.segment() as usize];
         manager.any_mut().free(resource, freed);
+    }
+
+    /// A buffer is where something was booked for it, or will not come.
+    pub(super) fn arrive(&mut self, room: &mut Room<W>) {
+        let buffer = room.arrived();
+        let came = |it: &(Id, SegmentId)| Some(it.0) == buffer && it.1 == room.segment();
+        if let Some(at) = self.arriving.iter().position(came) {
+            self.arriving.swap_remove(at);
+        }
+    }
+
+    /// Somebody else who is on his way to a memory type.
+    pub(super) fn arriving_at(&self, segment: SegmentId, own: Id, but: &[Id]) -> Option<Id> {
+        let mut all = self.arriving.iter();
+        let found = all.find(|(id, to)| *to == segment && *id != own && !but.contains(id));
+        found.map(|(id, _)| *id)
     }
 
     /// See [`Self::last_moves`].
@@ -196,6 +232,7 @@ impl<W: World + 'static> State<W> {
             buddy.retire(|mark| world.sync().result(&mark.fence).is_some());
         }
         let resource = manager.any_mut().alloc(&claim.request, place)?;
-        Ok(self.accounts.charge(resource, owner))
+        self.arriving.push((claim.buffer, segment));
+        Ok(self.accounts.charge(resource, owner, claim.buffer))
     }
 }

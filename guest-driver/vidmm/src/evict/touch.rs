@@ -1,5 +1,6 @@
 //! First touch: pages come to exist where somebody needs them.
 
+use super::attempt::Attempt;
 use super::mm::{Context, Mm};
 use super::world::{BlockOf, Side, World};
 use crate::Error;
@@ -24,8 +25,9 @@ impl<W: World + 'static> Mm<W> {
     ///
     /// # Errors
     /// [`Error::NoMemory`], [`Error::Fault`]; [`Error::Invalid`] for a buffer that is
-    /// nowhere, or in SYSTEM, where the GPU has no addresses for it.
+    /// nowhere, or in SYSTEM, where the GPU has no addresses for it; [`Error::Lost`].
     pub fn make_resident(&self, set: &mut LockSet<'_, W::Sync>, id: Id) -> Result<(), Error> {
+        self.alive()?;
         let reservation = self.reservation(id)?;
         set.get(&reservation).ok_or(Error::Invalid)?;
         self.with_vector(id, |parts| {
@@ -78,7 +80,8 @@ impl<W: World + 'static> Mm<W> {
     /// [`Error::Interrupted`]: the access is simply repeated. [`Error::NoMemory`];
     /// [`Error::Busy`] when somebody has the buffer or contents are not in place, in
     /// time; [`Error::Fault`] for a page beyond the end, for somebody else's pages, and
-    /// for a buffer that is nowhere or where the CPU does not reach.
+    /// for a buffer that is nowhere or where the CPU does not reach. [`Error::Lost`]: there
+    /// is nothing to show but an empty page.
     pub fn fault<R>(
         &self,
         caller: &mut Caller<'_, W::Sync>,
@@ -87,6 +90,7 @@ impl<W: World + 'static> Mm<W> {
         ctx: &Context,
         install: impl FnOnce(Page<'_, BlockOf<W>>) -> R,
     ) -> Result<R, Error> {
+        self.alive()?;
         let reservation = self.reservation(id)?;
         let held = if ctx.no_wait {
             caller.try_lock(&reservation)?
@@ -96,7 +100,7 @@ impl<W: World + 'static> Mm<W> {
         if page >= self.info(id)?.pages {
             return Err(Error::Fault);
         }
-        Self::idle(&held, Usage::Kernel, ctx)?;
+        self.idle(&held, Usage::Kernel, ctx)?;
         self.with_vector(id, |parts| {
             let at = parts.resource.as_ref().ok_or(Error::Fault)?;
             let Some(vector) = &mut parts.vector else {
@@ -129,6 +133,7 @@ impl<W: World + 'static> Mm<W> {
         id: Id,
         ctx: &mut Context,
     ) -> Result<usize, Error> {
+        self.alive()?;
         let reservation = self.reservation(id)?;
         let suitable = self.state.with(|state| {
             let object = state.objects.get(id)?;
@@ -139,10 +144,10 @@ impl<W: World + 'static> Mm<W> {
             return Err(Error::Busy);
         }
         if self.segment(id)? != Some(SegmentId::System) {
-            self.evict(set, id, ctx)?;
+            self.evict(set, id, &mut Attempt::patient(ctx))?;
         }
         let held = set.get(&reservation).ok_or(Error::Invalid)?;
-        Self::idle(held, Usage::Bookkeep, ctx)?;
+        self.idle(held, Usage::Bookkeep, ctx)?;
         self.world.unmap_user(id);
         self.with_vector(id, |parts| {
             let vector: &mut PageVector<_> = parts.vector.as_mut().ok_or(Error::Busy)?;

@@ -79,6 +79,11 @@ pub trait World: Sized {
     /// The point in time that is so many nanoseconds away.
     fn after(&self, ns: u64) -> Deadline;
 
+    /// Whether the GPU is gone or has given up. All its fences have ended then, in an
+    /// error ([`crate::sync::FenceContext::end_lost`]), so that whoever waits stops
+    /// waiting; every call but those that give back says [`Error::Lost`] (D-17).
+    fn is_lost(&self) -> bool;
+
     /// A stop that contents must make between two memory types, because the copy
     /// engine does not reach one from the other (12.3).
     fn hop(&self, from: SegmentId, to: SegmentId) -> Option<SegmentId>;

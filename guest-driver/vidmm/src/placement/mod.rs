@@ -23,5 +23,6 @@ pub use place::{Fit, Flags, Pass, Place, Window};
 pub(crate) use policy::places;
 pub use policy::{CreateFlags, CreateRequest, MAX_WINDOWS, PARKED};
 pub use range::RangeManager;
+pub(crate) use segments::leads_back;
 pub use segments::{Bus, SegmentId, SegmentInfo};
 pub use system::SystemManager;

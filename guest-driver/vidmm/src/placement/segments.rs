@@ -35,6 +35,15 @@ impl SegmentId {
     /// How many there are.
     pub const COUNT: usize = 5;
 
+    /// All of them, in the order of their numbers.
+    pub const TYPES: [Self; Self::COUNT] = [
+        Self::LocalVisible,
+        Self::LocalInvisible,
+        Self::PcieSnoop,
+        Self::PcieUnsnoop,
+        Self::System,
+    ];
+
     /// The segments: those that the GPU has addresses for, in the order of their
     /// numbers.
     pub const ALL: [Self; 4] = [
@@ -91,6 +100,23 @@ impl SegmentId {
             Self::System => &[],
         }
     }
+}
+
+/// The first memory type from which the ways out lead back to it, so that making room
+/// there might never end (D-23).
+pub(crate) fn leads_back(exits: impl Fn(SegmentId) -> &'static [SegmentId]) -> Option<SegmentId> {
+    let bit = |id: SegmentId| 1_u8 << id as u8;
+    let mut reached = SegmentId::TYPES.map(|id| exits(id).iter().fold(0, |set, to| set | bit(*to)));
+    for _ in SegmentId::TYPES {
+        for id in SegmentId::TYPES {
+            let on = SegmentId::TYPES.iter().zip(reached);
+            let on = on.filter(|(to, _)| reached[id as usize] & bit(**to) != 0);
+            reached[id as usize] |= on.fold(0, |set, (_, on)| set | on);
+        }
+    }
+    let all = SegmentId::TYPES.into_iter();
+    all.zip(reached)
+        .find_map(|(id, set)| (set & bit(id) != 0).then_some(id))
 }
 
 /// A segment's figures.
@@ -216,5 +242,23 @@ mod tests {
             assert!(longest(id, 0) > 0);
         }
         assert_eq!(longest(SegmentId::System, 0), 0, "only swapped");
+    }
+
+    #[test]
+    fn ways_out_that_lead_back_are_found_d_23() {
+        assert_eq!(leads_back(SegmentId::evict_to), None);
+        // Over two others, and at once.
+        let round = |id| match id {
+            SegmentId::LocalInvisible => &[SegmentId::System, SegmentId::PcieSnoop][..],
+            SegmentId::PcieSnoop => &[SegmentId::PcieUnsnoop],
+            SegmentId::PcieUnsnoop => &[SegmentId::LocalInvisible],
+            SegmentId::LocalVisible | SegmentId::System => &[],
+        };
+        assert_eq!(leads_back(round), Some(SegmentId::LocalInvisible));
+        let itself = |id| match id {
+            SegmentId::System => &[SegmentId::System][..],
+            _ => &[],
+        };
+        assert_eq!(leads_back(itself), Some(SegmentId::System));
     }
 }

@@ -120,6 +120,10 @@ pub trait Primitives {
     /// `dma_resv_test_signaled`. Anybody may ask.
     fn is_idle(&self, reservation: &Self::Reservation, usage: Usage) -> bool;
 
+    /// One of the fences of the class and those before it that have not ended, if there
+    /// is one: the first that `dma_resv_iter_first` finds. Anybody may ask.
+    fn unfinished(&self, reservation: &Self::Reservation, usage: Usage) -> Option<Self::Fence>;
+
     /// Sleeps until [`Self::is_idle`]: `dma_resv_wait_timeout`. Anybody may; who does
     /// not hold the reservation waits for what is added meanwhile, too.
     ///

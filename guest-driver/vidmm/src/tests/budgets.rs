@@ -1,9 +1,9 @@
 //! Budgets of clients (D-20).
 
-use super::mm::{Machine, SIZES, anywhere, create, ctx, info, manager, with};
+use super::mm::{Machine, SIZES, anywhere, create, ctx, info, manager, manager_with, with};
 use crate::Error;
 use crate::arena::Id;
-use crate::evict::{Budget, Info, Mm, OwnerId};
+use crate::evict::{Budget, Info, Mm, Options, OwnerId};
 use crate::placement::{Place, SegmentId};
 
 const PAGE: u64 = 4096;
@@ -149,7 +149,11 @@ fn at_its_limit_a_client_is_given_the_next_place() {
 
 #[test]
 fn no_limit_keeps_a_buffer_from_being_evicted() {
-    let mm = manager(SIZES);
+    let options = Options {
+        wait_last: false,
+        ..Options::default()
+    };
+    let mm = manager_with(SIZES, options);
     let owner = client(&mm);
     let closed = Budget {
         limit: 0,

@@ -156,6 +156,10 @@ impl Primitives for Recorder {
         self.inner.is_idle(reservation, usage)
     }
 
+    fn unfinished(&self, reservation: &Reservation, usage: Usage) -> Option<Fence> {
+        self.inner.unfinished(reservation, usage)
+    }
+
     fn wait_idle(
         &self,
         reservation: &Reservation,

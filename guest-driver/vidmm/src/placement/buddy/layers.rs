@@ -306,6 +306,37 @@ impl<F: Clone + PartialEq> Layers<F> {
         Ok(booking)
     }
 
+    /// Which pages would be booked if those of `freed`, which are booked now, were free,
+    /// as would those that somebody works on. Nothing has changed afterwards.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`], [`Error::NoMemory`].
+    pub(super) fn foresee(&mut self, plan: &Plan, freed: &[Extent]) -> Result<Vec<Extent>, Error> {
+        let fenced = core::mem::take(&mut self.fenced);
+        // INVARIANT: the sets have room for all that is booked or fenced to come back.
+        for Fenced { extent, clear, .. } in &fenced {
+            self.put(*extent, *clear);
+        }
+        for extent in freed {
+            self.put(*extent, false);
+        }
+        let taken = self.fill(plan).and_then(|booking| {
+            let mut taken = Vec::new();
+            let room = taken.try_reserve_exact(booking.extents.len());
+            if room.is_ok() {
+                taken.extend_from_slice(&booking.extents);
+            }
+            self.undo(booking);
+            Ok(room.map(|()| taken)?)
+        });
+        let put = fenced.iter().map(|fenced| fenced.extent);
+        for extent in put.chain(freed.iter().copied()) {
+            self.withdraw(extent, |_| ());
+        }
+        self.fenced = fenced;
+        taken
+    }
+
     /// Takes the free pages of `window` out of all sets, run by run.
     fn withdraw(&mut self, window: Extent, mut taken: impl FnMut(Extent)) {
         while let Some(run) = self.free.lowest_in(window) {

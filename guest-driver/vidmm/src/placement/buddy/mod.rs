@@ -12,6 +12,7 @@ pub use stats::Stats;
 
 use crate::Error;
 use crate::placement::{Booking, Extent, Fit, Flags, Freed, Request, Window};
+use alloc::vec::Vec;
 use blocks::Plan;
 use layers::Layers;
 
@@ -129,12 +130,42 @@ impl<F: Clone + PartialEq> Buddy<F> {
         window: Window,
         flags: Flags,
     ) -> Result<Booking<F>, Error> {
-        let plan = Plan::new(
-            request,
-            self.chunked(request, window)?,
-            flags,
-            self.options.fit,
-        )?;
+        let plan = self.plan(request, window, flags, 0)?;
+        let mut booking = match self.layers.fill(&plan) {
+            Err(Error::NoSpace) => self.layers.fill_waiting(&plan)?,
+            filled => filled?,
+        };
+        self.layers.join(&mut booking);
+        Ok(booking)
+    }
+
+    /// Which pages [`Self::book`] would take if those of `freed`, which are booked here,
+    /// were given back. Nothing has changed afterwards.
+    ///
+    /// # Errors
+    /// Those of [`Self::book`].
+    pub fn foresee(
+        &mut self,
+        request: &Request,
+        window: Window,
+        flags: Flags,
+        freed: &[Extent],
+    ) -> Result<Vec<Extent>, Error> {
+        let more = freed.iter().map(|extent| extent.pages()).sum();
+        let plan = self.plan(request, window, flags, more)?;
+        self.layers.foresee(&plan, freed)
+    }
+
+    /// What a request asks for, if there are pages enough when `more` are free.
+    fn plan(
+        &self,
+        request: &Request,
+        window: Window,
+        flags: Flags,
+        more: u64,
+    ) -> Result<Plan, Error> {
+        let window = self.chunked(request, window)?;
+        let plan = Plan::new(request, window, flags, self.options.fit)?;
         let kept = if request.kernel {
             0
         } else {
@@ -143,15 +174,10 @@ impl<F: Clone + PartialEq> Buddy<F> {
         if self.pages.saturating_sub(kept) < plan.pages {
             return Err(Error::NeverFits);
         }
-        if self.layers.pages().saturating_sub(kept) < plan.pages {
+        if (self.layers.pages() + more).saturating_sub(kept) < plan.pages {
             return Err(Error::NoSpace);
         }
-        let mut booking = match self.layers.fill(&plan) {
-            Err(Error::NoSpace) => self.layers.fill_waiting(&plan)?,
-            filled => filled?,
-        };
-        self.layers.join(&mut booking);
-        Ok(booking)
+        Ok(plan)
     }
 
     /// Gives pages back.

@@ -252,9 +252,11 @@ impl<H: Host> Primitives for Portable<H> {
     }
 
     fn is_idle(&self, reservation: &Arc<Reservation<H>>, usage: Usage) -> bool {
-        reservation
-            .0
-            .with(|state| state.fences.unfinished(usage).is_none())
+        self.unfinished(reservation, usage).is_none()
+    }
+
+    fn unfinished(&self, reservation: &Arc<Reservation<H>>, usage: Usage) -> Option<Arc<Fence<H>>> {
+        reservation.0.with(|state| state.fences.unfinished(usage))
     }
 
     fn wait_idle(
@@ -264,7 +266,7 @@ impl<H: Host> Primitives for Portable<H> {
         patience: Patience,
         deadline: Deadline,
     ) -> Result<(), Error> {
-        while let Some(fence) = reservation.0.with(|state| state.fences.unfinished(usage)) {
+        while let Some(fence) = self.unfinished(reservation, usage) {
             self.wait_fence(&fence, patience, deadline)?;
         }
         Ok(())

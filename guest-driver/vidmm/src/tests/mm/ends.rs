@@ -1,9 +1,9 @@
 //! The rules of the end of a buffer, and of pins.
 
 use super::moves::{job, touch, validate};
-use super::{SIZES, anywhere, create, ctx, info, manager, with};
+use super::{SIZES, anywhere, create, ctx, info, manager, manager_with, with};
 use crate::Error;
-use crate::evict::{Context, World};
+use crate::evict::{Context, Options, World};
 use crate::placement::{Place, SegmentId, Window};
 use crate::platform::Patience;
 use crate::sync::Caller;
@@ -136,7 +136,12 @@ fn nobody_evicts_itself_r_11_7() {
 
 #[test]
 fn who_is_busy_is_waited_for_or_skipped_r_11_4() {
-    let mm = manager(SIZES);
+    // Not in the end (D-1), but where it is met.
+    let options = Options {
+        wait_last: false,
+        ..Options::default()
+    };
+    let mm = manager_with(SIZES, options);
     let machine = mm.world();
     let pcie = SegmentId::PcieUnsnoop;
     let [busy, idle] = [(); 2].map(|()| create(&mm, &info(24), &[anywhere(pcie)]).unwrap());

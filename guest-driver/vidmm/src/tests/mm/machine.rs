@@ -179,6 +179,7 @@ pub(in crate::tests) struct Machine {
     pub(in crate::tests) gpu: Rc<Gpu>,
     pub(in crate::tests) ring: Rc<RefCell<FenceContext<Sync>>>,
     pub(in crate::tests) copies_until_failure: Cell<u32>,
+    pub(in crate::tests) lost: Rc<Cell<bool>>,
     /// Buffers of which the CPU has pages mapped.
     pub(in crate::tests) mapped: RefCell<BTreeSet<Id>>,
     pub(in crate::tests) spaces: OnceCell<Spaces<Machine, Process>>,
@@ -219,6 +220,7 @@ impl Machine {
             gpu,
             ring,
             copies_until_failure: Cell::new(u32::MAX),
+            lost: Rc::default(),
             mapped: RefCell::default(),
             spaces: OnceCell::new(),
         }
@@ -273,7 +275,11 @@ impl World for Machine {
     }
 
     fn after(&self, ns: u64) -> Deadline {
-        Deadline(ns)
+        Deadline(self.sync.host().now_ns().saturating_add(ns))
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost.get()
     }
 
     fn hop(&self, from: SegmentId, to: SegmentId) -> Option<SegmentId> {

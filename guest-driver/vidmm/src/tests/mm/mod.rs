@@ -20,7 +20,11 @@ use crate::sync::{Caller, Deadline};
 pub(super) const SIZES: [u64; 4] = [32, 32, 48, 48];
 
 pub(super) fn manager(sizes: [u64; 4]) -> Mm<Machine> {
-    Mm::new(Machine::new(), sizes, Options::default()).unwrap()
+    manager_with(sizes, Options::default())
+}
+
+pub(super) fn manager_with(sizes: [u64; 4], options: Options) -> Mm<Machine> {
+    Mm::new(Machine::new(), sizes, options).unwrap()
 }
 
 pub(super) fn ctx() -> Context {

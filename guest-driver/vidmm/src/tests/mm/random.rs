@@ -1,12 +1,12 @@
 //! Random operations beside a copy engine, contents compared, pages counted.
 
 use super::machine::{Machine, Work};
-use super::{SIZES, anywhere, create, ctx, info, manager, with, word};
+use super::{SIZES, anywhere, create, ctx, info, manager_with, with, word};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::Kind;
 use crate::bo::pool::SmallLock;
-use crate::evict::{Balance, Context, Info, Mm, OwnerId, Page, World};
+use crate::evict::{Balance, Context, Info, Mm, Options, OwnerId, Page, World};
 use crate::placement::{Flags, Place, SegmentId};
 use crate::platform::{Caching, Patience};
 use crate::sync::{Caller, Deadline, Primitives, Usage};
@@ -50,6 +50,15 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<bool>().prop_map(Op::NoRam),
         2 => (n(), 0..6_usize).prop_map(|(bo, places)| Op::NoWait(bo, places)),
     ]
+}
+
+/// Each improvement on or off.
+fn options() -> impl Strategy<Value = Options> {
+    any::<(bool, bool)>().prop_map(|(wait_last, plan)| Options {
+        wait_last,
+        plan,
+        ..Options::default()
+    })
 }
 
 struct Known {
@@ -339,8 +348,8 @@ impl Test {
     }
 }
 
-fn run(ops: &[Op]) {
-    let mm = manager(SIZES);
+fn run(options: Options, ops: &[Op]) {
+    let mm = manager_with(SIZES, options);
     let owners = [(); 2].map(|()| mm.open_account().unwrap());
     let mut test = Test {
         mm,
@@ -373,7 +382,10 @@ fn run(ops: &[Op]) {
 
 proptest! {
     #[test]
-    fn contents_and_books_survive_whatever_is_done(ops in prop::collection::vec(op(), 1..120)) {
-        run(&ops);
+    fn contents_and_books_survive_whatever_is_done(
+        options in options(),
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
+        run(options, &ops);
     }
 }

@@ -1,0 +1,146 @@
+//! How one operation treats those who are in its way and busy (D-1, D-17).
+
+use super::mm::{Context, Mm};
+use super::world::{FenceOf, ReservationOf, World};
+use crate::Error;
+use crate::sync::{Locked, Primitives, Usage};
+
+/// An operation's attempt to make room. It waits for the GPU where it meets somebody
+/// whom the GPU uses, or it passes by and keeps in mind for whom to wait in the end,
+/// when it has no victim's lock any more.
+pub(super) struct Attempt<'c, W: World> {
+    pub(super) ctx: &'c mut Context,
+    waits: bool,
+    /// The earliest of the fences it has passed by.
+    passed: Option<FenceOf<W>>,
+    /// It has waited for a lock: what it saw before that may be different now.
+    pub(super) saw_change: bool,
+    /// Somebody was locked by others when it looked last.
+    pub(super) locked_out: bool,
+}
+
+impl<'c, W: World + 'static> Attempt<'c, W> {
+    /// It waits where it meets somebody, if it may at all.
+    pub(super) const fn patient(ctx: &'c mut Context) -> Self {
+        Self {
+            waits: !ctx.no_wait,
+            ctx,
+            passed: None,
+            saw_change: false,
+            locked_out: false,
+        }
+    }
+
+    /// It passes by.
+    pub(super) const fn passing_by(ctx: &'c mut Context) -> Self {
+        Self {
+            waits: false,
+            ctx,
+            passed: None,
+            saw_change: false,
+            locked_out: false,
+        }
+    }
+
+    /// Whether who is busy is waited for later, so that nobody else need leave for it.
+    pub(super) const fn waits_later(&self) -> bool {
+        !self.waits && !self.ctx.no_wait
+    }
+
+    /// Makes sure that a buffer that is held is idle.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if it is not, and this does not wait or not that long.
+    pub(super) fn idle(
+        &mut self,
+        mm: &Mm<W>,
+        held: &Locked<'_, W::Sync>,
+        usage: Usage,
+    ) -> Result<(), Error> {
+        if self.waits || held.is_idle(usage) {
+            return mm.idle(held, usage, self.ctx);
+        }
+        self.pass_by(mm.world.sync(), held.reservation(), usage);
+        Err(Error::Busy)
+    }
+
+    fn pass_by(&mut self, sync: &W::Sync, reservation: &ReservationOf<W>, usage: Usage) {
+        let Some(fence) = sync.unfinished(reservation, usage) else {
+            self.saw_change = true;
+            return;
+        };
+        // Of two queues of work, nobody knows which one ends first: it is for those
+        // that were used least recently.
+        let earlier = self.passed.as_ref().is_none_or(|passed| {
+            let (new, kept) = (sync.identity(&fence), sync.identity(passed));
+            new.0 == kept.0 && new.1 < kept.1
+        });
+        if earlier {
+            self.passed = Some(fence);
+        }
+    }
+
+    /// After an attempt that ended busy: waits for the earliest of those it has passed
+    /// by. Another attempt may go better then.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if there is nothing to wait for, or not that much time;
+    /// [`Error::Interrupted`], [`Error::Lost`].
+    pub(super) fn wait(&mut self, mm: &Mm<W>) -> Result<(), Error> {
+        if !self.waits_later() {
+            return Err(Error::Busy);
+        }
+        let saw_change = core::mem::take(&mut self.saw_change);
+        match self.passed.take() {
+            Some(fence) => mm.wait(&fence, self.ctx),
+            None if saw_change && mm.world.after(0) < self.ctx.deadline => Ok(()),
+            None => Err(Error::Busy),
+        }
+    }
+}
+
+impl<W: World + 'static> Mm<W> {
+    /// Nothing is done on a GPU that is lost.
+    ///
+    /// # Errors
+    /// [`Error::Lost`].
+    pub(super) fn alive(&self) -> Result<(), Error> {
+        if self.world.is_lost() {
+            return Err(Error::Lost);
+        }
+        Ok(())
+    }
+
+    /// Waits for a fence, however it ends, until the operation's deadline.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if that passes; [`Error::Interrupted`], [`Error::Lost`].
+    pub(super) fn wait(&self, fence: &FenceOf<W>, ctx: &Context) -> Result<(), Error> {
+        let sync = self.world.sync();
+        self.in_time(sync.wait_fence(fence, ctx.patience, ctx.deadline))
+    }
+
+    /// Waits until a buffer that is held is idle, if that is allowed.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub(super) fn idle(
+        &self,
+        held: &Locked<'_, W::Sync>,
+        usage: Usage,
+        ctx: &Context,
+    ) -> Result<(), Error> {
+        if ctx.no_wait && !held.is_idle(usage) {
+            return Err(Error::Busy);
+        }
+        self.in_time(held.wait_idle(usage, ctx.patience, ctx.deadline))
+    }
+
+    fn in_time(&self, waited: Result<(), Error>) -> Result<(), Error> {
+        match waited {
+            Err(Error::TimedOut) => Err(Error::Busy),
+            // A fence that a lost GPU has left ends, too.
+            other => other.and_then(|()| self.alive()),
+        }
+    }
+}

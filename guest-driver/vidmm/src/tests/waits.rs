@@ -1,0 +1,165 @@
+//! Waiting for those who are in the way: for whom, how long, and not at all on a GPU
+//! that is lost (D-1, D-17).
+
+use super::mm::{Machine, SIZES, Work, anywhere, create, ctx, info, manager_with, with, word};
+use crate::Error;
+use crate::arena::Id;
+use crate::evict::{Context, Mm, Options};
+use crate::placement::SegmentId;
+use crate::platform::Patience;
+use crate::sync::{Caller, Deadline, Primitives, Usage};
+use std::rc::Rc;
+
+const PCIE: SegmentId = SegmentId::PcieUnsnoop;
+
+/// Two buffers that fill the PCIe type, in the order in which they were used.
+fn full(options: Options) -> (Mm<Machine>, [Id; 2]) {
+    let mm = manager_with(SIZES, options);
+    let bos = [(); 2].map(|()| {
+        let bo = create(&mm, &info(24), &[anywhere(PCIE)]).unwrap();
+        with(&mm, bo, |set| mm.make_resident(set, bo)).unwrap();
+        bo
+    });
+    (mm, bos)
+}
+
+/// The GPU uses a buffer from now on.
+fn job(mm: &Mm<Machine>, bo: Id) {
+    let reservation = mm.reservation(bo).unwrap();
+    let mut caller = Caller::enter(mm.world().sync.as_ref());
+    let mut set = caller.transaction(Patience::Patient).unwrap();
+    set.lock_all([&reservation], 1).unwrap();
+    let fence = mm.world().submit(Work::Fill(vec![], 0)).unwrap();
+    set.commit(&fence, |_| Usage::Write).unwrap();
+}
+
+fn another(mm: &Mm<Machine>, context: &mut Context) -> Result<Id, Error> {
+    let mut caller = Caller::enter(mm.world().sync.as_ref());
+    let mut set = caller.transaction(Patience::Patient)?;
+    set.run(|set| mm.create(set, &info(24), None, &[anywhere(PCIE)], context))
+}
+
+fn ended(mm: &Mm<Machine>) -> u64 {
+    mm.world().ring.borrow().ended()
+}
+
+#[test]
+fn who_is_busy_is_passed_by_while_somebody_else_can_leave_d_1() {
+    for (wait_last, gone, waited_for) in [(true, 1, 0), (false, 0, 1)] {
+        let options = Options {
+            wait_last,
+            ..Options::default()
+        };
+        let (mm, bos) = full(options);
+        job(&mm, bos[0]);
+        another(&mm, &mut ctx()).unwrap();
+        let left = bos.map(|bo| mm.segment(bo).unwrap() != Some(PCIE));
+        assert_eq!(left, [gone == 0, gone == 1], "{wait_last}");
+        assert_eq!(ended(&mm), waited_for);
+    }
+}
+
+#[test]
+fn where_all_are_busy_the_earliest_fence_is_waited_for_d_1() {
+    let (mm, bos) = full(Options::default());
+    // Used first, busy longest.
+    job(&mm, bos[1]);
+    job(&mm, bos[0]);
+    another(&mm, &mut ctx()).unwrap();
+    assert_eq!(mm.segment(bos[1]), Ok(Some(SegmentId::System)));
+    assert_eq!((mm.segment(bos[0]), ended(&mm)), (Ok(Some(PCIE)), 1));
+}
+
+#[test]
+fn busy_is_not_out_of_memory_d_1() {
+    let (mm, bos) = full(Options::default());
+    for bo in bos {
+        job(&mm, bo);
+    }
+    let no_wait = || Context {
+        no_wait: true,
+        ..ctx()
+    };
+    assert_eq!(another(&mm, &mut no_wait()), Err(Error::Busy));
+    for bo in bos {
+        with(&mm, bo, |set| mm.pin(set, bo)).unwrap();
+    }
+    assert_eq!(another(&mm, &mut no_wait()), Err(Error::NoMemory));
+    assert_eq!(another(&mm, &mut ctx()), Err(Error::NoMemory));
+    assert_eq!(ended(&mm), 0, "nothing of that was waited for");
+}
+
+#[test]
+fn an_operation_has_one_deadline_whatever_the_number_of_its_waits_d_17() {
+    for wait_last in [true, false] {
+        let options = Options {
+            wait_last,
+            ..Options::default()
+        };
+        let (mm, bos) = full(options);
+        for bo in bos {
+            job(&mm, bo);
+        }
+        let host = mm.world().sync.host().clone();
+        host.on_poll(|now| Some(now + 1000));
+        let deadline = host.now_ns() + 5_000_500;
+        let mut context = Context::until(Deadline(deadline), Patience::Patient);
+        assert_eq!(another(&mm, &mut context), Err(Error::Busy));
+        assert_eq!(host.now_ns(), deadline);
+        let stay = bos.map(|bo| mm.segment(bo));
+        assert_eq!(stay, [Ok(Some(PCIE)); 2]);
+    }
+}
+
+#[test]
+fn a_gpu_that_is_lost_ends_all_waits_and_every_call_says_so_d_17() {
+    let (mm, bos) = full(Options::default());
+    let local = create(&mm, &info(8), &[anywhere(SegmentId::LocalVisible)]).unwrap();
+    for bo in bos {
+        job(&mm, bo);
+    }
+    let machine = mm.world();
+    let host = machine.sync.host().clone();
+    let gone = (
+        Rc::clone(&machine.ring),
+        Rc::clone(&machine.sync),
+        Rc::clone(&machine.lost),
+    );
+    host.on_poll(move |now| {
+        let (ring, sync, lost) = &gone;
+        if now > 2_000_000 {
+            lost.set(true);
+            ring.borrow_mut().end_lost(sync);
+        }
+        Some(now + 1000)
+    });
+    let mut context = Context::until(Deadline(u64::MAX - 1), Patience::Patient);
+    assert_eq!(another(&mm, &mut context), Err(Error::Lost));
+    let since = host.now_ns();
+    assert!(since < 3_000_000, "not the deadline's");
+    let reservation = mm.reservation(local).unwrap();
+    let idle = machine.sync.is_idle(&reservation, Usage::Bookkeep);
+    assert!(idle, "all fences have ended");
+    let places = [anywhere(SegmentId::LocalInvisible)];
+    let calls = [
+        with(&mm, local, |set| {
+            mm.validate(set, local, &places, &mut ctx())
+        }),
+        with(&mm, local, |set| mm.make_resident(set, local)),
+        with(&mm, bos[0], |set| {
+            mm.swap_out(set, bos[0], &mut ctx()).map(drop)
+        }),
+        word(&mm, local, 0).map(drop),
+        mm.evict_all(
+            &mut Caller::enter(&*machine.sync),
+            SegmentId::LocalVisible,
+            &mut ctx(),
+        ),
+    ];
+    assert_eq!(calls, [Err(Error::Lost); 5]);
+    assert_eq!(host.now_ns(), since, "none of them waited");
+    for bo in [local, bos[0], bos[1]] {
+        mm.release(bo).unwrap();
+    }
+    assert_eq!(mm.fini(), Ok(()), "what is given back is given back");
+}
