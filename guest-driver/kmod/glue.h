@@ -91,7 +91,7 @@ u64 presil_page_address(const struct presil_pages *pages, size_t index);	/* the 
 u64 presil_pages_load(const struct presil_pages *pages, size_t offset);	/* atomic */
 
 int presil_access(struct presil_device *presil, struct presil_op *ops, size_t count);
-u32 presil_window_load(struct presil_device *presil, u64 offset);
+u32 presil_window_load(struct presil_device *presil, u64 offset);		/* atomic */
 void presil_window_store(struct presil_device *presil, u64 offset, const u32 *values, size_t count);
 void presil_write_barrier(void);
 void presil_query_times(const struct presil_device *presil, struct presil_times *times);
@@ -155,6 +155,8 @@ u64 presil_rs_in_memory(const struct presil_timeline *timeline);
  */
 bool presil_rs_interrupt(const struct presil_timeline *timeline, u64 before, u32 biu,
 			 u32 advanced);
+/* Whether presil_rs_attend() has something to do. */
+bool presil_rs_has_trouble(const struct presil_timeline *timeline);
 u64 presil_rs_completed(const struct presil_timeline *timeline);
 u64 presil_rs_submitted(const struct presil_timeline *timeline);
 /* Until a fence of the ring is over, however it ended. */

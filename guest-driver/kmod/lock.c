@@ -36,6 +36,9 @@ int presil_wait(struct presil_device *presil, u64 fence, s64 deadline_ns)
 		if (!drm_dev_enter(&presil->drm, &cookie))
 			return -ENODEV;
 		ret = presil_rs_wait(presil->timeline, fence, clamp(left, 0LL, SLICE_NS));
+		/* No interrupt has told it: perhaps one is lost. */
+		if (ret == -ETIMEDOUT && presil_rs_has_trouble(presil->timeline))
+			schedule_work(&presil->worker);
 		drm_dev_exit(cookie);
 		if (ret != -ETIMEDOUT || left <= SLICE_NS)
 			return ret;
@@ -45,11 +48,14 @@ int presil_wait(struct presil_device *presil, u64 fence, s64 deadline_ns)
 /*
  * Waits until a client's job has ended, or a point of CLOCK_MONOTONIC; returns how
  * it ended. While it is queued the ring's next fence is waited for: asking puts on
- * the ring what may go there.
+ * the ring what may go there. Once the deadline is over it is asked a last time,
+ * for what was over by then.
  */
 int presil_wait_job(struct presil_device *presil, struct presil_client *client, u64 fence,
 		    s64 deadline_ns)
 {
+	bool late = false;
+
 	for (;;) {
 		u64 next = 0;
 		int ret = presil_lock(presil);
@@ -60,9 +66,12 @@ int presil_wait_job(struct presil_device *presil, struct presil_client *client, 
 		mutex_unlock(&presil->lock);
 		if (ret != -EAGAIN)
 			return ret;
+		if (late)
+			return -ETIMEDOUT;
 		ret = presil_wait(presil, next, deadline_ns);
 		if (ret)
 			return ret;
+		late = ktime_get_ns() >= max(deadline_ns, 0LL);
 		/* Neither the lock nor the wait need have slept. */
 		if (signal_pending(current))
 			return -ERESTARTSYS;

@@ -107,7 +107,11 @@ static bool in_window(const struct presil_device *presil, u64 offset, u64 bytes)
 
 u32 presil_window_load(struct presil_device *presil, u64 offset)
 {
-	return in_window(presil, offset, sizeof(u32)) ? readl(presil->window + offset) : 0;
+	u32 value = in_window(presil, offset, sizeof(u32)) ? readl(presil->window + offset) : 0;
+
+	/* Loads of write-combined memory are not in order with others by themselves. */
+	rmb();
+	return value;
 }
 
 void presil_window_store(struct presil_device *presil, u64 offset, const u32 *values, size_t count)

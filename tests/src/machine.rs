@@ -2,7 +2,9 @@
 //! a [`Ram`]. Time passes only when nothing else can happen.
 
 use crate::ram::Ram;
-use presil_device::{BusAddr, Config, Gpu, InterruptSink, Progress, Vram, VramOffset, Width};
+use presil_device::{
+    BusAddr, Config, Gpu, InterruptSink, NoMemory, Progress, Vram, VramOffset, Width,
+};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -31,6 +33,8 @@ struct State {
     now_ns: Cell<u64>,
     log: RefCell<Vec<String>>,
     deaf: Cell<bool>,
+    mute: Cell<bool>,
+    outside: Cell<fn(bool)>,
     fallible_calls: Cell<u64>,
     fail_call: Cell<Option<u64>>,
 }
@@ -41,6 +45,15 @@ pub(crate) struct Line(pub(crate) Arc<AtomicBool>);
 impl InterruptSink for Line {
     fn raise(&mut self) {
         self.0.store(true, Ordering::Release);
+    }
+}
+
+/// The driver has called the machine, until this is dropped.
+struct Outside(fn(bool));
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        (self.0)(false);
     }
 }
 
@@ -67,6 +80,8 @@ impl Machine {
             now_ns: Cell::new(0),
             log: RefCell::default(),
             deaf: Cell::new(false),
+            mute: Cell::new(false),
+            outside: Cell::new(|_| {}),
             fallible_calls: Cell::new(0),
             fail_call: Cell::new(None),
         })))
@@ -95,6 +110,29 @@ impl Machine {
     /// While true, interrupts are latched and thrown away.
     pub fn set_deaf(&self, deaf: bool) {
         self.0.deaf.set(deaf);
+    }
+
+    /// While false, the GPU reaches no RAM.
+    pub fn set_bus_master(&self, on: bool) {
+        self.gpu(|gpu| {
+            if on {
+                gpu.set_memory(Box::new(self.0.ram.clone()));
+            } else {
+                gpu.set_memory(Box::new(NoMemory));
+            }
+        });
+    }
+
+    /// While true, interrupts are lost on their way, and what they would tell stays
+    /// in the GPU: as with MSIs of a function that is no bus master.
+    pub fn set_mute(&self, mute: bool) {
+        self.0.mute.set(mute);
+    }
+
+    /// Hears true whenever the driver calls the machine, false when it returns: what
+    /// happens in between is not the driver's.
+    pub fn set_outside(&self, hears: fn(bool)) {
+        self.0.outside.set(hears);
     }
 
     /// Lets the `n`-th fallible platform call from now on fail, counting from 1.
@@ -143,18 +181,28 @@ impl Machine {
         self.take_interrupt() || progress
     }
 
-    /// The interrupt handler, as the door would call it.
-    fn take_interrupt(&self) -> bool {
-        if !self.0.line.swap(false, Ordering::AcqRel) {
+    /// The interrupt handler, if the door calls it.
+    pub fn take_interrupt(&self) -> bool {
+        if !self.0.line.swap(false, Ordering::AcqRel) || self.0.mute.get() {
             return false;
         }
+        self.latch();
+        true
+    }
+
+    fn latch(&self) {
         let timeline = self.0.timeline.borrow().as_ref().and_then(Weak::upgrade);
         let before = timeline.as_ref().map_or(0, |timeline| timeline.in_memory());
         let latched = self.0.gpu.borrow_mut().latch_interrupts();
         if let Some(timeline) = timeline.filter(|_| !self.0.deaf.get()) {
             timeline.interrupt(before, latched.biu, latched.advanced);
         }
-        true
+    }
+
+    fn outside(&self) -> Outside {
+        let hears = self.0.outside.get();
+        hears(true);
+        Outside(hears)
     }
 
     fn may_fail(&self) -> bool {
@@ -222,6 +270,7 @@ impl Platform for Machine {
 
 impl Registers for Machine {
     fn access(&self, ops: &mut [RegisterOp]) -> Result<(), Error> {
+        let _outside = self.outside();
         if self.may_fail() {
             return Err(Error::Io);
         }
@@ -274,6 +323,7 @@ impl VramWindow for Machine {
 
 impl Interrupts for Machine {
     fn wait(&self, _: Patience, timeout_ns: u64, ready: &mut dyn FnMut() -> bool) -> Wake {
+        let _outside = self.outside();
         while !ready() {
             if !self.advance() {
                 self.0.now_ns.set(self.0.now_ns.get() + timeout_ns);
@@ -284,7 +334,11 @@ impl Interrupts for Machine {
     }
 
     fn deliver(&self) -> bool {
-        self.take_interrupt();
+        let _outside = self.outside();
+        if self.gpu(|gpu| gpu.interrupt_pending()) {
+            self.0.line.store(false, Ordering::Release);
+            self.latch();
+        }
         true
     }
 }

@@ -184,6 +184,20 @@ fn a_ring_that_stands_at_a_fault_does_not_hold_up_a_suspend_or_the_drivers_end()
 }
 
 #[test]
+fn an_error_whose_interrupt_is_lost_is_found_by_who_waits() {
+    for on_fault in ALL {
+        let mut guest = guest(on_fault);
+        let bad = bo(&mut guest);
+        spoil(&mut guest, bad, not_valid());
+        guest.machine.set_mute(true);
+        let fence = guest.adapter.fill(bad, 0, BYTES, 2).unwrap();
+        let minute = 60_000_000_000;
+        assert_eq!(guest.adapter.drain(minute), Ok(()), "{on_fault:?}");
+        assert_eq!(guest.adapter.judge(fence), Err(Error::Io), "{on_fault:?}");
+    }
+}
+
+#[test]
 fn faults_without_end_fill_no_log() {
     let mut guest = guest(OnFault::Report);
     let bad = bo(&mut guest);

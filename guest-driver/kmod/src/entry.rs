@@ -259,7 +259,7 @@ unsafe extern "C" fn presil_rs_info(driver: &mut Driver, info: &mut uapi::Info) 
     };
 }
 
-/// Looks at the errors that interrupts told of.
+/// Looks at the errors that interrupts told of, and for interrupts that are lost.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn presil_rs_attend(driver: &mut Driver) {
     if let Err(error) = driver.adapter.attend() {
@@ -354,6 +354,11 @@ unsafe extern "C" fn presil_rs_interrupt(
     advanced: u32,
 ) -> bool {
     timeline.interrupt(before, biu, advanced)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn presil_rs_has_trouble(timeline: &Timeline) -> bool {
+    timeline.has_trouble()
 }
 
 #[unsafe(no_mangle)]

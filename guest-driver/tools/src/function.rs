@@ -8,7 +8,7 @@ use crate::error::{Error, Result, ensure};
 use crate::messages::{self, say};
 use crate::model::Model;
 use e3k_regs::Reg;
-use e3k_regs::fields::RingWord;
+use e3k_regs::fields::{RingAddress, RingWord};
 use e3k_regs::pte::L3Entry;
 use presil_uapi as uapi;
 use rustix::io::Errno;
@@ -90,6 +90,9 @@ const CASES: &[Case] = &[
         Ok(format!(
             "{errors} bus errors, another client's jobs are good"
         ))
+    }),
+    ("jobs end while the bus is cut off", |function, _| {
+        cut_off(function)
     }),
 ];
 
@@ -176,7 +179,7 @@ impl User {
 
     /// The device is gone: what is left of it, to its last close.
     fn without_device(self) -> Result<()> {
-        ends_in(self.waiter, Errno::NODEV)?;
+        ends_in(joined(self.waiter)?, Errno::NODEV)?;
         for mapping in &self.mappings {
             let first = mapping.touch()?;
             ensure!(
@@ -196,10 +199,9 @@ impl User {
         }
     }
 
-    /// The device was reset: all but the fence is as before. The GPU had told that
-    /// an access of the job failed, the fence's own, before the reset cut it off.
+    /// The device was reset: all but the fence is as before.
     fn after_reset(self) -> Result<()> {
-        ends_in(self.waiter, Errno::IO)?;
+        ends_in(joined(self.waiter)?, Errno::CANCELED)?;
         for mapping in &self.mappings {
             let first = mapping.touch()?;
             ensure!(
@@ -220,28 +222,64 @@ impl User {
 }
 
 /// Checks how a wait for a fence ended.
-fn ends_in(waiter: JoinHandle<Result<()>>, expected: Errno) -> Result<()> {
-    match waiter.join() {
-        Ok(Err(Error::Call { source, .. })) if source == expected => Ok(()),
+fn ends_in(end: Result<()>, expected: Errno) -> Result<()> {
+    match end {
+        Err(Error::Call { source, .. }) if source == expected => Ok(()),
         other => Err(Error::Wrong(format!(
             "the wait for the fence ended in {other:?}, expected {expected}"
         ))),
     }
 }
 
-/// A fence that the GPU could not write: while it may not reach memory.
+/// A fence that never comes: somebody stops the ring behind the driver's back.
 fn unfinished_fence(function: &BusDevice, vram: &Buffer, model: &Path) -> Result<u64> {
-    let model = Model::open(model)?;
+    let at = RingWord::Address.offset(0);
+    let ring = Model::open(model)?.register(at)?;
+    let stopped = RingAddress::from_bits(ring).with_kickoff(false);
+    let at = u64::from(at);
+    let registers = function.map_bar(0, at - at % PAGE, PAGE)?;
+    registers.store(at % PAGE, stopped.into_bits())?;
+    // Page 1: page 0 is looked at later.
+    vram.start_fill(PAGE, PAGE, 0)
+}
+
+/// Two clients' jobs while the GPU may not reach memory: their fences are lost, and
+/// the interrupts, too. Both are told, and work goes on when that is over.
+fn cut_off(function: &BusDevice) -> Result<String> {
+    let clients = [Device::open()?, Device::open()?];
+    // VRAM needs nothing of the bus but the fences.
+    let [one, two] = clients.each_ref();
+    let buffers = [
+        one.create(uapi::CREATE_GPU_MOSTLY, PAGE, &[])?,
+        two.create(uapi::CREATE_GPU_MOSTLY, PAGE, &[])?,
+    ];
+    for buffer in &buffers {
+        buffer.fill(0, PAGE, 1)?;
+    }
     messages::provoke("no memory answered")?;
     set_command(function, BUS_MASTER, false)?;
-    // A VRAM buffer needs nothing but the fence in RAM. Page 1: page 0 is looked at later.
-    let fence = vram.start_fill(PAGE, PAGE, 0)?;
-    let word = |word: RingWord| model.register(word.offset(0));
-    eventually("the GPU reads its ring", || {
-        Ok(word(RingWord::Head)? == word(RingWord::Tail)?)
-    })?;
+    let fences = buffers
+        .each_ref()
+        .map(|buffer| buffer.start_fill(0, PAGE, 2));
+    let ends = [0, 1].map(|n| match &fences[n] {
+        Ok(fence) => clients[n].wait(*fence),
+        Err(error) => Err(Error::Wrong(error.to_string())),
+    });
     set_command(function, BUS_MASTER, true)?;
-    Ok(fence)
+    for end in ends {
+        ends_in(end, Errno::IO)?;
+    }
+    for buffer in &buffers {
+        buffer.fill(0, PAGE, 3)?;
+        let first = buffer.map()?.touch()?;
+        ensure!(first == 3, "{first:#x} after a fill with 3");
+    }
+    Ok("EIO for both, then jobs are good".into())
+}
+
+fn joined(waiter: JoinHandle<Result<()>>) -> Result<Result<()>> {
+    let panicked = |_| Error::Wrong("the waiter panicked".into());
+    waiter.join().map_err(panicked)
 }
 
 fn set_command(device: &BusDevice, bit: u8, on: bool) -> Result<()> {
@@ -276,7 +314,7 @@ fn reset_in_use(function: &BusDevice, model: &Path, method: &str) -> Result<Stri
     let user = User::new(function, model)?;
     reset(function, method)?;
     user.after_reset()?;
-    Ok(format!("{method}: EIO, data intact"))
+    Ok(format!("{method}: ECANCELED, data intact"))
 }
 
 /// A job that comes upon a page-table entry that somebody has spoilt: its fence

@@ -68,7 +68,7 @@ pub trait Platform {
     /// pages; 0 outside them. Callable from an interrupt handler.
     fn load_u64(&self, pages: &Self::Pages, offset: usize) -> u64;
 
-    /// Monotonic time in nanoseconds.
+    /// Monotonic time in nanoseconds. Callable from an interrupt handler.
     fn now_ns(&self) -> u64;
 
     /// Writes one line to the log.
@@ -155,7 +155,8 @@ pub trait VramWindow {
     /// The CPU's physical address of a byte of the window.
     fn cpu_address(&self, at: VramOffset) -> u64;
 
-    /// One aligned 32-bit load.
+    /// One aligned 32-bit load, with acquire order. Callable from an interrupt
+    /// handler.
     fn load_u32(&self, at: VramOffset) -> u32;
 
     /// Aligned 32-bit stores to consecutive words, in order.

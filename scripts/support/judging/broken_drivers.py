@@ -50,8 +50,10 @@ NOTHING = Fault("nothing", "the driver as it is", "", "", "", ())
 FAULTS = [
     Fault(
         "fence-before-work", "the fence is written before the work", RING,
-        "            work(out);\n            out.fence(self.fence, fence, true);\n",
-        "            out.fence(self.fence, fence, true);\n            work(out);\n",
+        "            work(out);\n            out.fence(at, fence, false);\n"
+        "            out.fence(echo, fence, true);\n",
+        "            out.fence(at, fence, false);\n            out.fence(echo, fence, true);\n"
+        "            work(out);\n",
         ("fill is there when its fence comes", "work, fence and Indicators in the ring"),
     ),
     Fault(

@@ -5,16 +5,13 @@ use crate::Error;
 use crate::adapter::Adapter;
 use crate::bo::accounts::{Booking, ClientId};
 use crate::bo::{Arena, BoId, Clearing, Contents};
-use crate::engine::queue::{CopyWork, FillWork, Piece, RING_BYTES, RING_PIECES, Work};
+use crate::engine::queue::{CopyWork, FillWork, Piece, RING_BYTES, RING_PIECES, UNJUDGED, Work};
 use crate::engine::submit;
 use crate::placement::segments::{Bus, SegmentId};
 use crate::placement::{self, CreateRequest};
 use crate::platform::Os;
 use alloc::collections::BinaryHeap;
 use core::cmp::Reverse;
-
-/// So many pieces may wait for their verdicts before the GPU is asked for them.
-const UNJUDGED: usize = 1024;
 
 /// One client of an adapter, from [`Adapter::open_client`] to
 /// [`Adapter::close_client`]. Its fences are its own: numbers from 1 on, one for
@@ -151,10 +148,11 @@ impl<O: Os> Adapter<O> {
     ///
     /// # Errors
     /// Those of [`Self::judge`] for any piece of the job; [`Error::Invalid`] for
-    /// a fence that the client was never given, [`Error::Lost`].
+    /// a fence that the client was never given, [`Error::Lost`]; those of register
+    /// accesses, where there is nothing on the ring because of them.
     pub fn ask(&mut self, client: &Client, fence: u64) -> Result<Option<u64>, Error> {
         let job = (client.id, fence);
-        self.advance();
+        let put = self.go_on();
         if let Some(verdict) = self.queues.verdict(job)? {
             return verdict.map(|()| None);
         }
@@ -162,7 +160,11 @@ impl<O: Os> Adapter<O> {
             return Err(Error::Lost);
         }
         let Some(last) = self.queues.on_ring(job) else {
-            return Ok(Some(self.next_on_ring()));
+            let running = self.timeline.completed() < self.timeline.submitted();
+            return match put {
+                Err(error) if error != Error::Busy && !running => Err(error),
+                _ => Ok(Some(self.next_on_ring())),
+            };
         };
         if last > self.timeline.completed() {
             return Ok(Some(last));
@@ -190,21 +192,33 @@ impl<O: Os> Adapter<O> {
     /// Puts clients' work on the ring, as far as it may, and gives back the
     /// memory of destroyed BOs that the GPU is done with.
     pub fn advance(&mut self) {
+        // What goes wrong is tried again with the next fence.
+        let _ = self.go_on();
+    }
+
+    /// [`Self::advance`]. On an error the piece whose turn it is is not on the ring.
+    fn go_on(&mut self) -> Result<(), Error> {
         // Its registers are not to be touched; [`Self::resume`] goes on.
         if self.asleep {
-            return;
+            return Ok(());
         }
+        let put = self.put_pieces();
+        self.reap();
+        put
+    }
+
+    fn put_pieces(&mut self) -> Result<(), Error> {
         self.judge_pieces();
         let (mut bytes, mut count) = self.queues.running(self.timeline.completed());
         while let Some(piece) = self.queues.next() {
             let too_much = bytes + piece.bytes > RING_BYTES || count >= RING_PIECES;
-            // What goes wrong here is tried again with the next fence.
-            if count > 0 && too_much || self.put(&piece).is_err() {
+            if count > 0 && too_much {
                 break;
             }
+            self.put(&piece)?;
             (bytes, count) = self.queues.running(self.timeline.completed());
         }
-        self.reap();
+        Ok(())
     }
 
     /// The fence of the ring that is over next, or the newest.
@@ -272,10 +286,10 @@ impl<O: Os> Adapter<O> {
             };
         let (unjudged, oldest) = self.queues.unjudged();
         if unjudged >= UNJUDGED {
-            let _ = self.judge(oldest);
+            // How that one ended is not asked here.
+            let _ = self.learn(oldest)?;
             self.judge_pieces();
         }
-        self.queues.reserve()?;
         let va = |(bo, offset): (BoId, u64)| {
             let at = self.memory.va(bo);
             at.map(|at| at.add(offset + piece.offset))

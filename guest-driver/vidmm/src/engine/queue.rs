@@ -27,6 +27,8 @@ pub(crate) const TURN_JOBS: usize = 32;
 pub(crate) const RING_BYTES: u64 = 2 * PIECE_BYTES;
 /// Pieces of clients that are on the ring at a time.
 pub(crate) const RING_PIECES: usize = 256;
+/// So many pieces may wait for their verdicts before the GPU is asked for them.
+pub(crate) const UNJUDGED: usize = 1024;
 
 /// What a job does. Ranges were checked when it was queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +153,8 @@ pub(crate) struct Queues {
     turns: VecDeque<ClientId>,
     /// What the first one has put on the ring in this turn: bytes and pieces.
     turn: (u64, usize),
-    /// In the order of the ring.
+    /// In the order of the ring. Has room for [`UNJUDGED`] pieces once there is a client:
+    /// what is queued goes on the ring also when there is no memory.
     on_ring: VecDeque<OnRing>,
 }
 
@@ -174,6 +177,8 @@ impl Queues {
         self.list.try_reserve(1)?;
         let room = self.list.len() + 1 - self.turns.len();
         self.turns.try_reserve(room)?;
+        let room = UNJUDGED.saturating_sub(self.on_ring.len());
+        self.on_ring.try_reserve(room)?;
         self.list.push(Box::new(Queue {
             id,
             closed: false,
@@ -277,16 +282,9 @@ impl Queues {
         None
     }
 
-    /// Makes room for a piece.
-    ///
-    /// # Errors
-    /// [`Error::NoMemory`].
-    pub(crate) fn reserve(&mut self) -> Result<(), Error> {
-        Ok(self.on_ring.try_reserve(1)?)
-    }
-
     /// What [`Self::next`] said is on the ring, with a fence of the ring; or, if it is
-    /// `empty`, nothing is, and its job ends when that fence is over.
+    /// `empty`, nothing is, and its job ends when that fence is over. The caller
+    /// has seen to it that fewer than [`UNJUDGED`] pieces are not judged.
     pub(crate) fn put(&mut self, piece: &Piece, fence: u64, empty: bool) {
         self.on_ring.push_back(OnRing {
             empty,

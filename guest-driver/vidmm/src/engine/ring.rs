@@ -14,6 +14,8 @@ pub(crate) const RING_BYTES: u32 = 256 << 10;
 /// Submissions are padded to this many dwords (hardware reference 10.1).
 const PAD_DWORDS: usize = 16;
 const DWORD_BYTES: u32 = 4;
+/// The longest packet: a quarter of the ring.
+const PACKET_DWORDS: usize = (RING_BYTES / 4 / DWORD_BYTES) as usize;
 /// Ring fetch, fences and the kernel's own work use this process id.
 const KERNEL_PROCESS: u8 = 0;
 
@@ -25,20 +27,30 @@ pub(crate) struct Ring {
     pub(crate) va: GpuVa,
     /// Where its fences go.
     pub(crate) fence: GpuVa,
+    /// Where each fence goes once more: see [`timeline`](crate::sync::timeline).
+    pub(crate) echo: GpuVa,
+    /// Where packets are put together. Has room for all that the ring takes.
+    packet: Vec<u32>,
     /// The GPU's read pointer when it was last asked.
     head: u32,
     tail: u32,
 }
 
 impl Ring {
-    pub(crate) const fn new(at: VramOffset, va: GpuVa, fence: GpuVa) -> Self {
-        Self {
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub(crate) fn new(at: VramOffset, va: GpuVa, fence: GpuVa, echo: GpuVa) -> Result<Self, Error> {
+        let mut packet = Vec::new();
+        packet.try_reserve_exact(PACKET_DWORDS)?;
+        Ok(Self {
             at,
             va,
             fence,
+            echo,
+            packet,
             head: 0,
             tail: 0,
-        }
+        })
     }
 
     /// After a reset, which leaves the ring empty and its pointers 0.
@@ -64,14 +76,12 @@ impl Ring {
             return Err(Error::Lost);
         }
         let fence = timeline.submitted() + 1;
-        let packet = self.assemble(fence, work)?;
-        let dwords = u32::try_from(packet.len()).map_err(|_| Error::Invalid)?;
-        let bytes = dwords.checked_mul(DWORD_BYTES).ok_or(Error::Invalid)?;
+        let bytes = self.assemble(fence, work)?;
         let at = self.make_room(os, chip, bytes)?;
         if at != self.tail {
             self.skip_to_end(os);
         }
-        os.store_u32(self.at.add(u64::from(at)), &packet);
+        os.store_u32(self.at.add(u64::from(at)), &self.packet);
         os.write_barrier();
         self.tail = at + bytes;
         timeline.submit(fence);
@@ -79,30 +89,33 @@ impl Ring {
         Ok(fence)
     }
 
-    fn assemble(&self, fence: u64, work: impl Fn(&mut Writer<'_>)) -> Result<Vec<u32>, Error> {
+    /// Returns the packet's bytes.
+    fn assemble(&mut self, fence: u64, work: impl Fn(&mut Writer<'_>)) -> Result<u32, Error> {
+        let (at, echo) = (self.fence, self.echo);
         let write = |out: &mut Writer<'_>| {
             out.indicator(CspCommand::INFO_3D, KERNEL_PROCESS);
             work(out);
-            out.fence(self.fence, fence, true);
+            out.fence(at, fence, false);
+            out.fence(echo, fence, true);
             out.indicator(CspCommand::INFO_OFF, KERNEL_PROCESS);
             out.pad_to(PAD_DWORDS);
         };
         let mut measure = Writer::new(&mut []);
         write(&mut measure);
         let dwords = measure.len();
-        let mut packet = Vec::new();
-        packet.try_reserve_exact(dwords)?;
-        packet.resize(dwords, 0);
-        write(&mut Writer::new(&mut packet));
-        Ok(packet)
+        if dwords > PACKET_DWORDS {
+            return Err(Error::Invalid);
+        }
+        self.packet.clear();
+        self.packet.resize(dwords, 0);
+        write(&mut Writer::new(&mut self.packet));
+        let bytes = dwords * DWORD_BYTES as usize;
+        u32::try_from(bytes).map_err(|_| Error::Invalid)
     }
 
     /// Finds room for `bytes` in one piece; returns where. A full ring asks
     /// the GPU how far it is, and never waits.
     fn make_room<O: Os>(&mut self, os: &O, chip: &dyn ChipOps, bytes: u32) -> Result<u32, Error> {
-        if bytes > RING_BYTES / 4 {
-            return Err(Error::Invalid);
-        }
         // A packet is never split: what is left of the ring is skipped (hardware reference 10.1).
         let wraps = self.tail + bytes >= RING_BYTES;
         let (at, needed) = if wraps {

@@ -84,17 +84,22 @@ impl<O: Os> Adapter<O> {
     /// Looks at the errors that interrupts told of: logs them, acknowledges page
     /// faults, so that a ring that stands at one goes on, and restarts a ring
     /// that gave up or repeats a fault for ever. What the ring had not finished
-    /// then ends in [`Error::Canceled`], the job at fault in [`Error::Io`].
+    /// then ends in [`Error::Canceled`], the job at fault in [`Error::Io`]. Where
+    /// nothing was heard of the GPU for a second and somebody waits, asks it.
     ///
     /// # Errors
     /// Those of register accesses, [`Error::Io`] when the GPU stays busy; the
     /// GPU is lost then.
     pub fn attend(&mut self) -> Result<(), Error> {
-        if self.ended {
+        if self.ended || self.asleep {
             return Ok(());
         }
-        let trouble = self.timeline.take_trouble();
-        let attended = self.attend_to(trouble);
+        let asked = if self.timeline.take_overdue() {
+            self.settle()
+        } else {
+            Ok(())
+        };
+        let attended = asked.and_then(|()| self.attend_to(self.timeline.take_trouble()));
         attended.inspect_err(|_| self.timeline.mark_lost())
     }
 
@@ -155,7 +160,7 @@ impl<O: Os> Adapter<O> {
     fn settle(&self) -> Result<(), Error> {
         let (os, chip) = (&*self.memory.os, self.memory.mm_mgr.chip);
         for _ in 0..DELIVERIES {
-            let done = self.timeline.in_memory();
+            let done = self.timeline.over();
             // What a job suffered is signalled before a later access is answered.
             os.read(chip.ring_head())?;
             if os.deliver() {
@@ -188,7 +193,7 @@ impl<O: Os> Adapter<O> {
         if self.timeline.is_lost() {
             return Err(Error::Lost);
         }
-        if fence > self.timeline.in_memory() {
+        if fence > self.timeline.over() {
             return Err(Error::Busy);
         }
         self.settle()?;

@@ -385,8 +385,11 @@ fn submission<O: Os>(
     gart: &Gart,
 ) -> Result<(Ring, Arc<Timeline<O>>, SubmissionReport), Error> {
     let chip = memory.mm_mgr.chip;
-    let ring_bo = memory.book_kernel(SegmentId::LocalVisible, u64::from(RING_BYTES))?;
+    // Behind the ring, a page for the echoes of its fences.
+    let ring_bytes = u64::from(RING_BYTES);
+    let ring_bo = memory.book_kernel(SegmentId::LocalVisible, ring_bytes + PAGE_SIZE)?;
     let ring_va = memory.va(ring_bo)?;
+    let echo_va = ring_va.add(ring_bytes);
     let fence_bo = memory.book_kernel(SegmentId::PcieSnoop, PAGE_SIZE)?;
     let fence_va = memory.va(fence_bo)?;
     let pages = memory.populate(fence_bo, Caching::Cached)?;
@@ -395,6 +398,8 @@ fn submission<O: Os>(
     let fence_page = bus_addr(&*memory.os, &pages, 0)?;
 
     let os = &*memory.os;
+    os.store_u32(vram_of(echo_va), &[0, 0]);
+    os.write_barrier();
     let mut gate = [chip.interrupt_gate()];
     os.access(&mut gate)?;
     let mut enable = chip.enable_interrupts(gate[0]);
@@ -404,8 +409,9 @@ fn submission<O: Os>(
         .registers
         .write(os, &mut chip.start_ring(ring_va, RING_BYTES))?;
 
-    let ring = Ring::new(vram_of(ring_va), ring_va, fence_va);
-    let timeline = Arc::new(Timeline::new(Arc::clone(&memory.os), chip, pages));
+    let ring = Ring::new(vram_of(ring_va), ring_va, fence_va, echo_va)?;
+    let os = Arc::clone(&memory.os);
+    let timeline = Arc::new(Timeline::new(os, chip, pages, vram_of(echo_va)));
     let report = SubmissionReport {
         ring: ring_va,
         ring_bytes: RING_BYTES,

@@ -5,6 +5,10 @@
 //! access that fails, tells it by a status bit, and writes the fence as ever.
 //! So a fence is *judged* apart from its being done: it is, as soon as every
 //! status that the GPU raised before it has been seen here.
+//!
+//! The write of a fence can fail like any other. So behind each fence goes its
+//! *echo*, to VRAM, which no bus can lose, and with it the interrupt: a fence whose
+//! echo is there and which is not in memory itself is done, and had an error.
 
 use crate::Error;
 use crate::chip::ChipOps;
@@ -12,8 +16,11 @@ use crate::platform::{Os, Patience, Wake};
 use crate::sync::ends::{End, Ends};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use e3k_regs::VramOffset;
+use e3k_regs::packet::halves;
 
-/// How long a waiter trusts the interrupt before it looks at fence memory itself.
+/// How long a waiter trusts the interrupt before it looks at fence memory itself,
+/// and how long nothing is heard of the GPU before it is asked.
 const SLICE_NS: u64 = 1_000_000_000;
 /// How long an interrupt that is on its way may take, before a completion
 /// seen in memory counts as found by polling.
@@ -52,8 +59,15 @@ pub struct Timeline<O: Os> {
     chip: &'static dyn ChipOps,
     /// The page whose first eight bytes the GPU writes.
     memory: Arc<O::Pages>,
+    /// Where the GPU writes fences once more, of which the low 32 bits are read.
+    echo: VramOffset,
     submitted: AtomicU64,
     completed: AtomicU64,
+    /// Up to here the write of a fence may have failed.
+    doubted: AtomicU64,
+    /// When the GPU was last heard of, or given work, or asked.
+    heard_ns: AtomicU64,
+    overdue: AtomicBool,
     /// Every status raised up to here has been seen.
     judged: AtomicU64,
     interrupts: AtomicU64,
@@ -69,13 +83,23 @@ pub struct Timeline<O: Os> {
 }
 
 impl<O: Os> Timeline<O> {
-    pub(crate) fn new(os: Arc<O>, chip: &'static dyn ChipOps, memory: Arc<O::Pages>) -> Self {
+    /// `echo`: in the window; it holds 0.
+    pub(crate) fn new(
+        os: Arc<O>,
+        chip: &'static dyn ChipOps,
+        memory: Arc<O::Pages>,
+        echo: VramOffset,
+    ) -> Self {
         Self {
             os,
             chip,
             memory,
+            echo,
             submitted: AtomicU64::new(0),
             completed: AtomicU64::new(0),
+            doubted: AtomicU64::new(0),
+            heard_ns: AtomicU64::new(0),
+            overdue: AtomicBool::new(false),
             judged: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),
             fallbacks: AtomicU64::new(0),
@@ -105,9 +129,14 @@ impl<O: Os> Timeline<O> {
         count(&self.page_faults, page_fault);
         count(&self.bus_errors, bus_error);
         count(&self.hangs, hang);
+        self.heard();
         let judged = self.judged.load(Ordering::Acquire);
-        let done = self.publish();
-        if page_fault || bus_error || hang {
+        let error = page_fault || bus_error || hang;
+        if error {
+            self.doubted.store(self.submitted(), Ordering::Release);
+        }
+        let done = self.publish_with_echo(judged);
+        if error {
             // Whose error it was, the words do not say: a job that was not
             // judged yet and had begun.
             let last = (done + 1).min(self.submitted());
@@ -120,7 +149,7 @@ impl<O: Os> Timeline<O> {
         self.faulted.fetch_or(page_fault, Ordering::AcqRel);
         self.unanswered.fetch_or(bus_error, Ordering::AcqRel);
         self.hung.fetch_or(hang, Ordering::AcqRel);
-        page_fault || bus_error || hang
+        error
     }
 
     /// The newest fence known to be done.
@@ -137,6 +166,11 @@ impl<O: Os> Timeline<O> {
     /// handlers too.
     pub fn in_memory(&self) -> u64 {
         self.os.load_u64(&self.memory, 0).min(self.submitted())
+    }
+
+    /// The newest fence that is over as far as can be known without an interrupt.
+    pub(crate) fn over(&self) -> u64 {
+        self.in_memory().max(self.completed())
     }
 
     /// True once the GPU cannot be brought to work or a doorbell failed:
@@ -219,6 +253,7 @@ impl<O: Os> Timeline<O> {
 
     /// Announces the next fence, before its doorbell rings.
     pub(crate) fn submit(&self, fence: u64) {
+        self.heard();
         self.submitted.store(fence, Ordering::Release);
     }
 
@@ -232,11 +267,17 @@ impl<O: Os> Timeline<O> {
         self.judged.fetch_max(fence, Ordering::AcqRel);
     }
 
-    /// Whether there is something to attend to.
-    pub(crate) fn has_trouble(&self) -> bool {
-        [&self.faulted, &self.unanswered, &self.hung]
+    /// Whether [`Adapter::attend`](crate::Adapter::attend) has something to do.
+    pub fn has_trouble(&self) -> bool {
+        [&self.faulted, &self.unanswered, &self.hung, &self.overdue]
             .iter()
             .any(|flag| flag.load(Ordering::Acquire))
+    }
+
+    /// Whether somebody has waited while nothing was heard of the GPU, since the
+    /// last call.
+    pub(crate) fn take_overdue(&self) -> bool {
+        self.overdue.swap(false, Ordering::AcqRel)
     }
 
     /// What interrupts left to do since the last call.
@@ -266,6 +307,7 @@ impl<O: Os> Timeline<O> {
         self.set_judged(submitted);
         self.completed.fetch_max(submitted, Ordering::AcqRel);
         self.take_trouble();
+        self.take_overdue();
         self.lost.store(false, Ordering::Release);
     }
 
@@ -284,8 +326,15 @@ impl<O: Os> Timeline<O> {
     }
 
     /// Looks at fence memory because no interrupt came. True if `fence` is done.
+    /// If nothing at all came for long, the GPU is to be asked: an interrupt may be
+    /// lost that told of something else than this fence in memory.
     fn poll(&self, fence: u64, patience: Patience) -> bool {
         if self.in_memory() < fence {
+            let heard = self.heard_ns.load(Ordering::Acquire);
+            if self.os.now_ns().saturating_sub(heard) >= SLICE_NS {
+                self.heard();
+                self.overdue.store(true, Ordering::Release);
+            }
             return false;
         }
         // A signal ends the grace early and says nothing of the interrupt.
@@ -296,9 +345,30 @@ impl<O: Os> Timeline<O> {
         true
     }
 
+    fn heard(&self) {
+        self.heard_ns.store(self.os.now_ns(), Ordering::Release);
+    }
+
     /// Returns the newest fence known to be done.
     fn publish(&self) -> u64 {
         let found = self.in_memory();
         self.completed.fetch_max(found, Ordering::AcqRel).max(found)
+    }
+
+    /// The same, fences included whose write failed; these have had an error.
+    fn publish_with_echo(&self, judged: u64) -> u64 {
+        if self.completed() < self.doubted.load(Ordering::Acquire) {
+            // In this order: a fence is in memory before its echo is in VRAM.
+            let echo = self.os.load_u32(self.echo);
+            let memory = self.in_memory();
+            let ahead = u64::from(echo.wrapping_sub(halves(memory)[0]));
+            // All ones: VRAM does not answer.
+            if echo != u32::MAX && ahead <= self.submitted() - memory {
+                let echo = memory + ahead;
+                self.ends.record(End::Failed, judged.max(memory) + 1, echo);
+                self.completed.fetch_max(echo, Ordering::AcqRel);
+            }
+        }
+        self.publish()
     }
 }

@@ -154,6 +154,11 @@ impl Fake {
         self.registers.borrow_mut().insert(offset, value);
     }
 
+    /// The GPU writes a word of VRAM.
+    pub(super) fn store(&self, at: VramOffset, value: u32) {
+        self.vram.borrow_mut()[(at.0 / 4) as usize] = value;
+    }
+
     /// RAM pages that were handed out and not given back.
     pub(super) fn live_pages(&self) -> u64 {
         self.pages.borrow().values().sum()

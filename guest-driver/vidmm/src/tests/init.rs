@@ -151,7 +151,7 @@ fn kernel_objects_are_pinned_at_the_top_of_their_segments_r_4_9() {
     let fake = Fake::new();
     let adapter = fake.start();
     let [local, invisible, snoop, unsnoop] = adapter.segments();
-    assert_eq!(local.usage, (8 << 20) + 8192 + (256 << 10));
+    assert_eq!(local.usage, (8 << 20) + 8192 + (260 << 10));
     assert_eq!(local.pinned, local.usage);
     assert_eq!((snoop.usage, snoop.pinned), (4096, 4096));
     assert_eq!((invisible.usage, unsnoop.usage), (0, 0));

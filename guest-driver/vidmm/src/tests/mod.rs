@@ -12,6 +12,7 @@ mod budgets;
 mod clients;
 mod contention;
 mod contents;
+mod door;
 mod fake;
 mod fences;
 mod init;

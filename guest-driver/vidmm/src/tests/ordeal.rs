@@ -1,20 +1,17 @@
 //! Everything that can go wrong, at any moment and in any order: what is told of
 //! jobs is true, and is told.
 
+use super::door::{BUS_ERROR, Door, FAULT, FENCE, HANG, Words};
 use super::fake::{Fake, fence_frame, write_fence};
 use crate::{Adapter, Client, CreateFlags, CreateRequest, Error, Timeline};
-use e3k_regs::Reg;
 use e3k_regs::fields::RingWord;
+use e3k_regs::{Reg, VramOffset};
 use proptest::prelude::*;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-const FAULT: u32 = 1 << 5;
-const BUS_ERROR: u32 = 1 << 10;
-const FENCE: u32 = 1 << 27;
-const HANG: u32 = 1 << 16;
 const SECOND: u64 = 1_000_000_000;
 
 /// How a job of the ring goes.
@@ -23,6 +20,10 @@ enum Fate {
     Good,
     /// An access of it is dropped; its fence arrives nonetheless.
     Error(u32),
+    /// The same, and the next step finds it still at work.
+    Slow(u32),
+    /// The write of its fence is what fails.
+    Unwritten(u32),
     /// The ring gives up at it.
     Hang,
     /// It has faults, in turn at so many places, for ever.
@@ -43,11 +44,16 @@ enum Step {
     Wait,
 }
 
+fn error() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(FAULT), Just(BUS_ERROR)]
+}
+
 fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![
         8 => Just(Fate::Good),
-        1 => Just(Fate::Error(FAULT)),
-        1 => Just(Fate::Error(BUS_ERROR)),
+        1 => error().prop_map(Fate::Error),
+        1 => error().prop_map(Fate::Slow),
+        1 => error().prop_map(Fate::Unwritten),
         1 => Just(Fate::Hang),
         1 => (1u32..4).prop_map(Fate::Stands),
     ]
@@ -68,141 +74,20 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The GPU, its door and the interrupt handler, each somewhere in its work; and
-/// what is true of the ring's jobs.
-struct Gpu {
-    fake: Fake,
+/// What is true of the ring's jobs.
+struct Truth {
     timeline: Arc<Timeline<Fake>>,
-    memory: u64,
-    /// Over a queue of events (virtio); otherwise the handler latches (PCI).
-    queued: bool,
     /// The newest job that is over for the GPU, done or dropped.
     over: u64,
-    stands: Option<Fate>,
-    faults: u32,
-    slice: (u32, u32),
-    raw: (u32, u32),
-    events: VecDeque<(u32, u32)>,
-    read: u64,
-    before: u64,
-    latched: Option<(u32, u32)>,
     bad: BTreeSet<u64>,
     /// Of these nobody could say that they had gone well when an error was told.
     doubtful: BTreeSet<u64>,
 }
 
-impl Gpu {
-    fn new(fake: &Fake, adapter: &Adapter<Fake>, queued: bool) -> Self {
-        Self {
-            fake: fake.clone(),
-            timeline: adapter.timeline(),
-            memory: fence_frame(adapter),
-            queued,
-            over: 0,
-            stands: None,
-            faults: 0,
-            slice: (0, 0),
-            raw: (0, 0),
-            events: VecDeque::new(),
-            read: 0,
-            before: 0,
-            latched: None,
-            bad: BTreeSet::new(),
-            doubtful: BTreeSet::new(),
-        }
-    }
-
-    fn run(&mut self, fate: Fate) {
-        let job = self.over + 1;
-        if job > self.timeline.submitted() {
-            return;
-        }
-        let fate = self.stands.unwrap_or(fate);
-        if fate != Fate::Good {
-            self.bad.insert(job);
-        }
-        match fate {
-            Fate::Good | Fate::Error(_) => {
-                let tail = self
-                    .fake
-                    .registers()
-                    .get(&RingWord::Tail.offset(0))
-                    .copied();
-                self.fake
-                    .set_register(RingWord::Head.offset(0), tail.unwrap_or(0));
-                write_fence(self.memory, job);
-                self.over = job;
-                self.slice.1 |= FENCE;
-                if let Fate::Error(error) = fate {
-                    self.slice.0 |= error;
-                }
-            }
-            Fate::Hang if self.stands.is_none() => {
-                self.slice.1 |= HANG;
-                self.stands = Some(fate);
-            }
-            Fate::Hang => {}
-            Fate::Stands(places) => {
-                self.fake.set_register(Reg::MxuIntStatus.offset(), 1);
-                let place = self.faults % places;
-                self.fake
-                    .set_register(Reg::FaultStatus1.offset(), place << 12);
-                self.faults += 1;
-                self.slice.0 |= FAULT;
-                self.stands = Some(fate);
-            }
-        }
-    }
-
-    fn end_slice(&mut self) {
-        let (biu, advanced) = std::mem::take(&mut self.slice);
-        self.raw = (self.raw.0 | biu, self.raw.1 | advanced);
-        if self.queued && self.raw != (0, 0) {
-            self.events.push_back(std::mem::take(&mut self.raw));
-        }
-    }
-
-    fn read(&mut self) {
-        if self.latched.is_none() {
-            self.read = self.timeline.in_memory();
-        }
-    }
-
-    fn latch(&mut self) {
-        if self.latched.is_some() {
-            return;
-        }
-        if self.queued {
-            self.latched = self.events.pop_front();
-            if self.latched.is_none() {
-                self.before = self.read;
-            }
-            return;
-        }
-        self.before = self.read;
-        self.end_slice();
-        self.latched = Some(std::mem::take(&mut self.raw));
-    }
-
-    fn handle(&mut self) {
-        if let Some((biu, advanced)) = self.latched.take() {
-            if biu != 0 || advanced & HANG != 0 {
-                self.doubt(self.over + 1);
-            }
-            self.timeline.interrupt(self.before, biu, advanced);
-        }
-    }
-
-    fn deliver(&mut self) {
-        self.end_slice();
-        self.handle();
-        loop {
-            self.read();
-            self.latch();
-            self.handle();
-            if self.events.is_empty() {
-                return;
-            }
+impl Truth {
+    fn sees(&mut self, (biu, advanced): Words) {
+        if biu != 0 || advanced & HANG != 0 {
+            self.doubt(self.over + 1);
         }
     }
 
@@ -211,14 +96,104 @@ impl Gpu {
         let begun = 1..=last.min(self.timeline.submitted());
         self.doubtful.extend(begun.filter(unknown));
     }
+}
+
+/// The GPU and its door.
+struct Gpu {
+    fake: Fake,
+    door: Door,
+    truth: Truth,
+    memory: u64,
+    echo: VramOffset,
+    /// The next job has begun.
+    begun: Option<Fate>,
+    faults: u32,
+}
+
+impl Gpu {
+    fn new(fake: &Fake, adapter: &Adapter<Fake>, queued: bool) -> Self {
+        Self {
+            fake: fake.clone(),
+            door: Door::new(adapter.timeline(), queued),
+            truth: Truth {
+                timeline: adapter.timeline(),
+                over: 0,
+                bad: BTreeSet::new(),
+                doubtful: BTreeSet::new(),
+            },
+            memory: fence_frame(adapter),
+            echo: VramOffset(adapter.ring.echo.0),
+            begun: None,
+            faults: 0,
+        }
+    }
+
+    fn run(&mut self, fate: Fate) {
+        let job = self.truth.over + 1;
+        if job > self.truth.timeline.submitted() {
+            return;
+        }
+        let begun = self.begun.is_some();
+        let fate = self.begun.unwrap_or(fate);
+        if fate != Fate::Good {
+            self.truth.bad.insert(job);
+        }
+        match fate {
+            Fate::Good => self.finish(job, 0, true),
+            Fate::Error(error) => self.finish(job, error, true),
+            Fate::Slow(_) if begun => self.finish(job, 0, true),
+            Fate::Slow(error) => {
+                self.door.raise(error, 0);
+                self.begun = Some(fate);
+            }
+            Fate::Unwritten(error) => self.finish(job, error, false),
+            Fate::Hang if !begun => {
+                self.door.raise(0, HANG);
+                self.begun = Some(fate);
+            }
+            Fate::Hang => {}
+            Fate::Stands(places) => {
+                self.fake.set_register(Reg::MxuIntStatus.offset(), 1);
+                let place = self.faults % places;
+                self.fake
+                    .set_register(Reg::FaultStatus1.offset(), place << 12);
+                self.faults += 1;
+                self.door.raise(FAULT, 0);
+                self.begun = Some(fate);
+            }
+        }
+    }
+
+    /// `written`: its fence reaches memory.
+    fn finish(&mut self, job: u64, error: u32, written: bool) {
+        let registers = self.fake.registers();
+        let tail = registers.get(&RingWord::Tail.offset(0)).copied();
+        self.fake
+            .set_register(RingWord::Head.offset(0), tail.unwrap_or(0));
+        if written {
+            write_fence(self.memory, job);
+        }
+        self.fake.store(self.echo, job as u32);
+        self.truth.over = job;
+        self.begun = None;
+        self.door.raise(error, FENCE);
+    }
+
+    fn handle(&mut self) {
+        self.door.handle(&mut |words| self.truth.sees(words));
+    }
+
+    fn deliver(&mut self) {
+        self.door.deliver(&mut |words| self.truth.sees(words));
+    }
 
     /// The engine drops what it has; the words that were raised stay.
     fn drop_work(&mut self) {
-        let submitted = self.timeline.submitted();
-        self.doubt(submitted);
-        self.bad.extend(self.over + 1..=submitted);
-        self.over = submitted;
-        self.stands = None;
+        let submitted = self.truth.timeline.submitted();
+        self.truth.doubt(submitted);
+        self.truth.bad.extend(self.truth.over + 1..=submitted);
+        self.truth.over = submitted;
+        self.begun = None;
     }
 
     /// The function is reset, between two interrupts. Nobody can say any more
@@ -226,8 +201,7 @@ impl Gpu {
     fn reset(&mut self) {
         self.handle();
         self.drop_work();
-        (self.slice, self.raw) = ((0, 0), (0, 0));
-        self.events.clear();
+        self.door.reset();
         self.fake.set_register(Reg::MxuIntStatus.offset(), 0);
     }
 }
@@ -281,9 +255,9 @@ impl World {
                 }
             }
             Step::Run(fate) => gpu.borrow_mut().run(fate),
-            Step::EndSlice => gpu.borrow_mut().end_slice(),
-            Step::Read => gpu.borrow_mut().read(),
-            Step::Latch => gpu.borrow_mut().latch(),
+            Step::EndSlice => gpu.borrow_mut().door.end_slice(),
+            Step::Read => gpu.borrow_mut().door.read(),
+            Step::Latch => gpu.borrow_mut().door.latch(),
             Step::Handle => gpu.borrow_mut().handle(),
             Step::Attend => {
                 self.adapter.attend().unwrap();
@@ -333,8 +307,8 @@ impl World {
             };
             let first = *self.judged.entry(fence).or_insert(verdict);
             assert_eq!(verdict, first, "fence {fence} is judged otherwise");
-            let bad = gpu.bad.contains(&fence);
-            let doubtful = bad || gpu.doubtful.contains(&fence);
+            let bad = gpu.truth.bad.contains(&fence);
+            let doubtful = bad || gpu.truth.doubtful.contains(&fence);
             assert!(!bad || verdict.is_err(), "fence {fence} had an error");
             assert!(
                 doubtful || verdict.is_ok(),
@@ -355,8 +329,20 @@ impl World {
         }
     }
 
+    /// What the GPU is done with is known without anything behind it.
+    fn ask_for_what_is_over(&mut self) {
+        self.gpu.borrow_mut().deliver();
+        self.apply(Step::Attend);
+        let over = self.gpu.borrow().truth.over;
+        for ((client, fence), ring) in self.ring.clone() {
+            let told = ring > over || self.ask(client, fence);
+            assert!(told, "job {fence} of client {client} is over");
+        }
+    }
+
     /// Everybody waits, and the GPU has no more trouble of its own.
     fn end(&mut self) {
+        self.ask_for_what_is_over();
         for _ in 0..400 {
             self.apply(Step::Run(Fate::Good));
             self.gpu.borrow_mut().deliver();

@@ -195,7 +195,6 @@ proptest! {
                     if let Some(piece) = piece {
                         ring += 1;
                         reference.put(&piece, ring)?;
-                        queues.reserve().unwrap();
                         queues.put(&piece, ring, false);
                     }
                     for passed in reference.waited.values().flat_map(BTreeMap::values) {

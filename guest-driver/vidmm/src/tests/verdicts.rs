@@ -1,17 +1,13 @@
 //! Which fences end in an error, against a GPU whose status words and fence
 //! memory arrive at any moments that the bus allows.
 
+use super::door::{BUS_ERROR, Door, FAULT, FENCE};
 use super::fake::Fake;
-use crate::{Adapter, BoId, CreateFlags, CreateRequest, Error, Timeline};
+use crate::{Adapter, BoId, CreateFlags, CreateRequest, Error};
 use proptest::prelude::*;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-
-const FAULT: u32 = 1 << 5;
-const BUS_ERROR: u32 = 1 << 10;
-const FENCE: u32 = 1 << 27;
 
 fn with_bo(fake: &Fake) -> (Adapter<Fake>, BoId) {
     let mut adapter = fake.start();
@@ -101,40 +97,22 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The GPU, its door and the interrupt handler, each somewhere in its work.
+/// The GPU and its door.
 struct Bus {
     fake: Fake,
-    timeline: Arc<Timeline<Fake>>,
-    /// Over a queue of events (virtio); otherwise the handler latches (PCI).
-    queued: bool,
+    door: Door,
     /// Which jobs have an error, by fence.
     bad: Vec<bool>,
     fence: u64,
-    /// Raised in this slice; raw when it ends.
-    slice: (u32, u32),
-    raw: (u32, u32),
-    events: VecDeque<(u32, u32)>,
-    /// Fence memory as the handler read it last.
-    read: u64,
-    /// What was read before the next words were latched.
-    before: u64,
-    latched: Option<(u32, u32)>,
 }
 
 impl Bus {
     fn new(fake: &Fake, adapter: &Adapter<Fake>, queued: bool) -> Self {
         Self {
             fake: fake.clone(),
-            timeline: adapter.timeline(),
-            queued,
+            door: Door::new(adapter.timeline(), queued),
             bad: vec![false],
             fence: 0,
-            slice: (0, 0),
-            raw: (0, 0),
-            events: VecDeque::new(),
-            read: 0,
-            before: 0,
-            latched: None,
         }
     }
 
@@ -142,60 +120,7 @@ impl Bus {
         if let Some(bad) = self.bad.get(self.fence as usize + 1) {
             self.fence += 1;
             self.fake.finish(adapter, self.fence);
-            self.slice.0 |= if *bad { BUS_ERROR } else { 0 };
-            self.slice.1 |= FENCE;
-        }
-    }
-
-    /// The GPU lets go of its lock: what it raised is signalled.
-    fn end_slice(&mut self) {
-        let (biu, advanced) = std::mem::take(&mut self.slice);
-        self.raw = (self.raw.0 | biu, self.raw.1 | advanced);
-        if self.queued && self.raw != (0, 0) {
-            self.events.push_back(std::mem::take(&mut self.raw));
-        }
-    }
-
-    fn read(&mut self) {
-        if self.latched.is_none() {
-            self.read = self.timeline.in_memory();
-        }
-    }
-
-    /// The handler takes an event, or latches the words.
-    fn latch(&mut self) {
-        if self.latched.is_some() {
-            return;
-        }
-        if self.queued {
-            self.latched = self.events.pop_front();
-            if self.latched.is_none() {
-                self.before = self.read;
-            }
-            return;
-        }
-        self.before = self.read;
-        self.end_slice();
-        self.latched = Some(std::mem::take(&mut self.raw));
-    }
-
-    fn handle(&mut self) {
-        if let Some((biu, advanced)) = self.latched.take() {
-            self.timeline.interrupt(self.before, biu, advanced);
-        }
-    }
-
-    /// What `deliver` promises, in whatever state the handler was.
-    fn deliver(&mut self) {
-        self.end_slice();
-        self.handle();
-        loop {
-            self.read();
-            self.latch();
-            self.handle();
-            if self.events.is_empty() {
-                return;
-            }
+            self.door.raise(if *bad { BUS_ERROR } else { 0 }, FENCE);
         }
     }
 }
@@ -212,7 +137,7 @@ proptest! {
         let (mut a, bo) = with_bo(&fake);
         let bus = Rc::new(RefCell::new(Bus::new(&fake, &a, queued)));
         let door = Rc::clone(&bus);
-        *fake.on_deliver.borrow_mut() = Some(Box::new(move || door.borrow_mut().deliver()));
+        *fake.on_deliver.borrow_mut() = Some(Box::new(move || door.borrow_mut().door.deliver(&mut |_| {})));
         let timeline = a.timeline();
         for step in steps.into_iter().chain([Step::Run; 80]).chain([Step::Judge]) {
             match step {
@@ -221,10 +146,10 @@ proptest! {
                     bus.borrow_mut().bad.push(bad);
                 }
                 Step::Run => bus.borrow_mut().run(&a),
-                Step::EndSlice => bus.borrow_mut().end_slice(),
-                Step::Read => bus.borrow_mut().read(),
-                Step::Latch => bus.borrow_mut().latch(),
-                Step::Handle => bus.borrow_mut().handle(),
+                Step::EndSlice => bus.borrow_mut().door.end_slice(),
+                Step::Read => bus.borrow_mut().door.read(),
+                Step::Latch => bus.borrow_mut().door.latch(),
+                Step::Handle => bus.borrow_mut().door.handle(&mut |_| {}),
                 Step::Judge => {
                     let done = timeline.in_memory();
                     a.judge(done).ok();
@@ -251,7 +176,7 @@ proptest! {
         let (mut a, bo) = with_bo(&fake);
         let bus = Rc::new(RefCell::new(Bus::new(&fake, &a, queued)));
         let door = Rc::clone(&bus);
-        *fake.on_deliver.borrow_mut() = Some(Box::new(move || door.borrow_mut().deliver()));
+        *fake.on_deliver.borrow_mut() = Some(Box::new(move || door.borrow_mut().door.deliver(&mut |_| {})));
         let mut told = Vec::new();
         for bad in &jobs {
             let fence = a.fill(bo, 0, 4, 0).unwrap();
