@@ -28,6 +28,11 @@ impl<W: World + 'static> Mm<W> {
         })
     }
 
+    /// Moves to the tail of a list so far.
+    pub(crate) fn stamps(&self) -> u64 {
+        self.state.with(|state| state.lru.stamps())
+    }
+
     /// # Panics
     /// When an invariant does not hold.
     pub(crate) fn check(&self) {

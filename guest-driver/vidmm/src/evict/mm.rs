@@ -215,8 +215,9 @@ impl<W: World + 'static> Mm<W> {
         })
     }
 
-    /// Puts them back, or others in their place, and the object where it belongs.
-    pub(super) fn put(&self, id: Id, parts: Parts<W>) -> Result<(), Error> {
+    /// Puts them back, or others in their place, and the object where it belongs; to
+    /// the tail of its list if it has `moved`.
+    pub(super) fn put(&self, id: Id, parts: Parts<W>, moved: bool) -> Result<(), Error> {
         self.state.with(|state| {
             let mut resource = parts.resource;
             if let Some(room) = &mut resource {
@@ -228,7 +229,11 @@ impl<W: World + 'static> Mm<W> {
             if let Some(room) = object.resource.as_mut().filter(|_| object.dying) {
                 state.accounts.bury(room);
             }
-            state.relink(id)
+            if moved {
+                state.relink(id)
+            } else {
+                state.settle(id)
+            }
         })
     }
 
@@ -240,7 +245,7 @@ impl<W: World + 'static> Mm<W> {
     ) -> Result<R, Error> {
         let mut parts = self.take(id)?;
         let result = f(&mut parts);
-        self.put(id, parts)?;
+        self.put(id, parts, false)?;
         Ok(result)
     }
 }

@@ -4,7 +4,7 @@
 //! waits, copies or asks the system for pages under it. What a buffer is made of
 //! changes only while its reservation is held. Nothing uses it yet but its tests.
 //!
-//! Not here yet: bulk groups in use, promotion back to a better place, hibernation.
+//! Not here yet: promotion back to a better place, hibernation.
 
 mod attempt;
 mod budget;
@@ -22,6 +22,7 @@ mod place;
 mod plan;
 mod state;
 mod touch;
+mod used;
 mod world;
 
 pub use budget::{Balance, Budget, OwnerId};
@@ -30,4 +31,5 @@ pub use object::Info;
 pub use options::Options;
 pub use state::State;
 pub use touch::Page;
+pub use used::Used;
 pub use world::{BlockOf, FenceOf, GpuPage, ReservationOf, Side, World};

@@ -113,6 +113,7 @@ impl<W: World + 'static> Mm<W> {
             }
         };
         let moved = self.transfer(held, &mut parts, &new, attempt);
+        let is_there = moved.is_ok();
         let mut left = Parts {
             info: parts.info,
             resource: None,
@@ -137,7 +138,7 @@ impl<W: World + 'static> Mm<W> {
                 Err(error)
             }
         };
-        self.put(id, parts)?;
+        self.put(id, parts, is_there)?;
         result
     }
 

@@ -2,10 +2,10 @@
 //! order in which buffers have to leave.
 
 use super::budget::{Accounts, OwnerId, Room, Terms};
-use super::lru::Lru;
+use super::lru::{GroupId, Lru};
 use super::object::{Mark, Object, latest};
 use super::options::Options;
-use super::world::World;
+use super::world::{ReservationOf, World};
 use crate::Error;
 use crate::arena::{Arena, Id};
 use crate::placement::{
@@ -73,6 +73,8 @@ pub struct State<W: World> {
     /// list there, and who looks for room must not take it for nothing that could
     /// leave. Room for two of each there is: itself and its stop.
     pub(super) arriving: Vec<(Id, SegmentId)>,
+    /// Bulk groups, each with the reservation that its members share.
+    pub(super) groups: Vec<(GroupId, ReservationOf<W>)>,
 }
 
 impl<W: World + 'static> State<W> {
@@ -90,6 +92,7 @@ impl<W: World + 'static> State<W> {
             dying: Vec::new(),
             accounts: Accounts::new(),
             arriving: Vec::new(),
+            groups: Vec::new(),
         })
     }
 
@@ -138,6 +141,8 @@ impl<W: World + 'static> State<W> {
     pub(super) fn bury(&mut self, id: Id) -> Result<(), Error> {
         let object = self.objects.get_mut(id)?;
         (object.refs, object.pins, object.dying) = (0, 0, true);
+        // It may have a reservation of its own from now on.
+        object.group = None;
         if let Some(room) = &mut object.resource {
             self.accounts.bury(room);
         }
@@ -163,6 +168,17 @@ impl<W: World + 'static> State<W> {
         let gone = self.objects.remove(id)?;
         self.accounts.strike(gone.info.owner);
         Some(gone)
+    }
+
+    /// Puts an object on another list if that is where it belongs now. What was not
+    /// moved and not used stays where it is on its list.
+    pub(super) fn settle(&mut self, id: Id) -> Result<(), Error> {
+        let object = self.objects.get(id)?;
+        let listed = object.entry.and_then(|entry| self.lru.entry(entry).ok());
+        if listed.map(|(_, facts)| facts) == object.facts() {
+            return Ok(());
+        }
+        self.relink(id)
     }
 
     /// Gives a range back, for others after the fence.

@@ -29,5 +29,6 @@ mod shut_down;
 mod space;
 mod tables;
 mod turns;
+mod used;
 mod verdicts;
 mod waits;

@@ -6,7 +6,10 @@ use crate::Error;
 use crate::arena::Id;
 use crate::bo::Kind;
 use crate::bo::pool::SmallLock;
-use crate::evict::{Balance, Context, Info, Mm, Options, OwnerId, Page, World};
+use crate::evict::lru::GroupId;
+use crate::evict::{
+    Balance, Context, Info, Mm, Options, OwnerId, Page, ReservationOf, Used, World,
+};
 use crate::placement::{Flags, Place, SegmentId};
 use crate::platform::{Caching, Patience};
 use crate::sync::{Caller, Deadline, Primitives, Usage};
@@ -17,6 +20,10 @@ enum Op {
     Create(u64, usize, bool, bool, usize, usize),
     Budget(usize, usize, [u64; 3]),
     Validate(usize, usize),
+    /// A member of the group.
+    Member(u64, usize),
+    Join(usize, bool),
+    Unreserve(usize, bool),
     Gpu(usize, u64, u64),
     Cpu(usize, u64, u64),
     Pin(usize),
@@ -38,6 +45,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..2_usize, 0..5_usize, prop::array::uniform3(0..40_u64))
             .prop_map(|(owner, segment, pages)| Op::Budget(owner, segment, pages)),
         6 => (n(), 0..6_usize).prop_map(|(bo, places)| Op::Validate(bo, places)),
+        2 => (1..13_u64, 0..6_usize).prop_map(|(pages, places)| Op::Member(pages, places)),
+        1 => (n(), any::<bool>()).prop_map(|(bo, joins)| Op::Join(bo, joins)),
+        2 => (n(), any::<bool>()).prop_map(|(bo, group)| Op::Unreserve(bo, group)),
         5 => (n(), any::<u64>(), any::<u64>()).prop_map(|(bo, page, word)| Op::Gpu(bo, page, word)),
         5 => (n(), any::<u64>(), any::<u64>()).prop_map(|(bo, page, word)| Op::Cpu(bo, page, word)),
         1 => n().prop_map(Op::Pin),
@@ -73,6 +83,8 @@ struct Test {
     mm: Mm<Machine>,
     bos: Vec<Known>,
     owners: [OwnerId; 2],
+    group: GroupId,
+    shared: ReservationOf<Machine>,
 }
 
 const TYPES: [SegmentId; SegmentId::COUNT] = [
@@ -132,8 +144,12 @@ impl Test {
             | Op::Pin(n)
             | Op::Unpin(n)
             | Op::Swap(n)
-            | Op::Release(n) => n,
-            Op::Reap | Op::Work(_) | Op::CopyFails(_) | Op::NoRam(_) => return None,
+            | Op::Release(n)
+            | Op::Join(n, _)
+            | Op::Unreserve(n, _) => n,
+            Op::Member(..) | Op::Reap | Op::Work(_) | Op::CopyFails(_) | Op::NoRam(_) => {
+                return None;
+            }
         };
         let id = self.bos[self.pick(n)?].id;
         self.mm.info(id).unwrap().owner
@@ -180,6 +196,9 @@ impl Test {
                 }
             }
             Op::Budget(owner, segment, pages) => self.budget(owner, segment, pages),
+            Op::Member(pages, n) => self.member(pages, n),
+            Op::Join(n, joins) => self.join(n, joins),
+            Op::Unreserve(n, group) => self.unreserve(n, group),
             Op::Validate(n, places) => {
                 let Some(at) = self.pick(n) else { return };
                 let result = self.validate(at, places, false);
@@ -266,7 +285,12 @@ impl Test {
             .nth(usize::try_from(page).unwrap());
         let to = (mm.segment(id).unwrap().unwrap(), slot.unwrap());
         if let Ok(fence) = machine.submit(Work::Fill(vec![to], word)) {
-            set.commit(&fence, |_| Usage::Write).unwrap();
+            let buffers = [id];
+            let used = Used {
+                buffers: &buffers,
+                groups: &[],
+            };
+            mm.submit(set, &fence, |_| Usage::Write, used).unwrap();
             self.bos[at].words[usize::try_from(page).unwrap()] = Some(word);
         }
     }
@@ -351,10 +375,14 @@ impl Test {
 fn run(options: Options, ops: &[Op]) {
     let mm = manager_with(SIZES, options);
     let owners = [(); 2].map(|()| mm.open_account().unwrap());
+    let shared = mm.world().sync.new_reservation().unwrap();
+    let group = mm.new_group(&shared).unwrap();
     let mut test = Test {
         mm,
         bos: Vec::new(),
         owners,
+        group,
+        shared,
     };
     for (n, op) in ops.iter().enumerate() {
         test.step(op);
@@ -364,13 +392,20 @@ fn run(options: Options, ops: &[Op]) {
         }
     }
     test.check_contents();
-    let Test { mm, bos, owners } = test;
+    let Test {
+        mm,
+        bos,
+        owners,
+        group,
+        ..
+    } = test;
     for owner in owners {
         mm.close_account(owner).unwrap();
     }
     for known in bos {
         mm.release(known.id).unwrap();
     }
+    mm.destroy_group(group).unwrap();
     mm.world().work(usize::MAX);
     mm.reap();
     let shelf = mm.world().ram.shelf.stored.borrow().len();

@@ -1,0 +1,132 @@
+//! Use: what was used last leaves last.
+
+use super::lru::GroupId;
+use super::mm::Mm;
+use super::object::Object;
+use super::state::State;
+use super::world::{FenceOf, ReservationOf, World};
+use crate::Error;
+use crate::arena::Id;
+use crate::bo::pool::SmallLock;
+use crate::sync::{LockSet, Primitives, Usage};
+
+/// What a job uses. All of it is locked, the members of groups by the reservation
+/// that they share.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Used<'a> {
+    /// Buffers, one by one.
+    pub buffers: &'a [Id],
+    /// Bulk groups, each as a whole, whatever the number of its members.
+    pub groups: &'a [GroupId],
+}
+
+impl<W: World + 'static> Mm<W> {
+    /// Ends a transaction without a job: its buffers count as used now, then all is
+    /// unlocked. Dropping the set is the raw unlock, which touches nothing.
+    pub fn unreserve(&self, set: LockSet<'_, W::Sync>, used: Used<'_>) {
+        self.touch(used);
+        drop(set);
+    }
+
+    /// Ends a transaction with a job on its way: its fence is added to everything that
+    /// was locked, what it uses counts as used now, then all is unlocked.
+    ///
+    /// # Errors
+    /// As [`LockSet::commit`]; nothing was touched then.
+    pub fn submit(
+        &self,
+        set: LockSet<'_, W::Sync>,
+        fence: &FenceOf<W>,
+        usage: impl FnMut(&ReservationOf<W>) -> Usage,
+        used: Used<'_>,
+    ) -> Result<(), Error> {
+        if set.iter().any(|locked| locked.slots() == 0) {
+            return Err(Error::Invalid);
+        }
+        self.touch(used);
+        set.commit(fence, usage)
+    }
+
+    /// A step for each buffer and each group. What is gone meanwhile is not used.
+    fn touch(&self, used: Used<'_>) {
+        self.state.with(|state| {
+            for id in used.buffers {
+                let entry = state.objects.get(*id).ok().and_then(|it| it.entry);
+                let _ = entry.map(|entry| state.lru.touch(entry));
+            }
+            for group in used.groups {
+                let _ = state.lru.touch_group(*group);
+            }
+        });
+    }
+
+    /// A bulk group: buffers that share this reservation and that are mostly used
+    /// together, those of a GPU process for one.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn new_group(&self, reservation: &ReservationOf<W>) -> Result<GroupId, Error> {
+        self.state.with(|state| {
+            state.groups.try_reserve(1)?;
+            let group = state.lru.new_group()?;
+            // Its places on the lists were taken out of those of the buffers.
+            if let Err(error) = state.lru.reserve(state.objects.len()) {
+                state.lru.destroy_group(group)?;
+                return Err(error);
+            }
+            state.groups.push((group, reservation.clone()));
+            Ok(group)
+        })
+    }
+
+    /// Makes a buffer a member of a group, or of none. The set holds it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it does not share the group's reservation or is
+    /// not held; [`Error::NotFound`].
+    pub fn join(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        id: Id,
+        group: Option<GroupId>,
+    ) -> Result<(), Error> {
+        let reservation = self.reservation(id)?;
+        set.get(&reservation).ok_or(Error::Invalid)?;
+        self.state.with(|state| {
+            if let Some(group) = group {
+                let shared = state.shared_by(group).ok_or(Error::NotFound)?;
+                if !self.world.sync().same(shared, &reservation) {
+                    return Err(Error::Invalid);
+                }
+            }
+            state.objects.get_mut(id)?.group = group;
+            state.relink(id)
+        })
+    }
+
+    /// The end of a group without members.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while it has some, pinned and swapped ones included;
+    /// [`Error::NotFound`].
+    pub fn destroy_group(&self, group: GroupId) -> Result<(), Error> {
+        let gone = self.state.with(|state| {
+            let members = |it: &Object<W>| it.group == Some(group);
+            if state.objects.iter().any(|(_, it)| members(it)) {
+                return Err(Error::Busy);
+            }
+            state.lru.destroy_group(group)?;
+            let at = state.groups.iter().position(|it| it.0 == group);
+            Ok(at.map(|at| state.groups.swap_remove(at)))
+        })?;
+        drop(gone);
+        Ok(())
+    }
+}
+
+impl<W: World + 'static> State<W> {
+    fn shared_by(&self, group: GroupId) -> Option<&ReservationOf<W>> {
+        let found = self.groups.iter().find(|it| it.0 == group);
+        found.map(|(_, reservation)| reservation)
+    }
+}
