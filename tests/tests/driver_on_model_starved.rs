@@ -65,11 +65,16 @@ fn what_is_queued_ends_though_there_is_no_memory() {
     };
     let bo = guest.adapter.create_for(&client, &request).unwrap();
     guest.touch(bo, 0).unwrap();
-    // Pieces of all sizes, of which not all are on the ring.
-    let jobs = [4, 64 * 1024 + 4, 16 * MIB - 4, 20 * MIB, 4].map(|bytes| {
-        let copy = guest.adapter.copy_for(&client, bo, 20 * MIB, bo, 0, bytes);
-        copy.unwrap()
-    });
+    // Pieces of all sizes, of which not all are on the ring, and more than ever were there.
+    let sizes = [4, 64 * 1024 + 4, 16 * MIB - 4, 20 * MIB];
+    let sizes = sizes.into_iter().chain([4; 200]);
+    let jobs: Vec<u64> = sizes
+        .map(|bytes| {
+            let copy = guest.adapter.copy_for(&client, bo, 20 * MIB, bo, 0, bytes);
+            copy.unwrap()
+        })
+        .collect();
+    let mut ends = vec![Err(Error::TimedOut); jobs.len()];
     assert!(guest.adapter.has_queued());
     guest.machine.set_outside(|enters| {
         OUTSIDE.set(if enters {
@@ -80,7 +85,6 @@ fn what_is_queued_ends_though_there_is_no_memory() {
     });
     let timeline = guest.timeline();
     STARVED.set(true);
-    let mut ends = [Err(Error::TimedOut); 5];
     for (job, end) in jobs.iter().zip(&mut ends) {
         for _ in 0..100 {
             *end = match guest.adapter.ask(&client, *job) {
@@ -93,6 +97,6 @@ fn what_is_queued_ends_though_there_is_no_memory() {
         }
     }
     STARVED.set(false);
-    assert_eq!(ends, [Ok(()); 5]);
+    assert_eq!(ends, vec![Ok(()); jobs.len()]);
     assert_eq!(REFUSED.get(), 0, "nothing was asked for");
 }

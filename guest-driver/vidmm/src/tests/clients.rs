@@ -1,7 +1,7 @@
 //! Clients' work: bounded, in pieces, in turns, and gone with its client.
 
 use super::fake::Fake;
-use crate::engine::queue::{PIECE_BYTES, RING_BYTES};
+use crate::engine::queue::{PIECE_BYTES, RING_BYTES, UNJUDGED};
 use crate::{Adapter, BoId, CLIENT_BYTES, CLIENT_JOBS, Client, CreateFlags, CreateRequest, Error};
 use core::sync::atomic::Ordering;
 
@@ -123,6 +123,24 @@ fn a_job_beyond_the_bound_is_let_in_alone_and_goes_in_pieces() {
     assert_eq!(a.ask(&client, fence), Ok(None));
     a.fill_for(&client, bo, 0, 4, 0).unwrap();
     assert_eq!(a.fill_for(&client, bo, 0, 100 * MIB, 0), Err(Error::Busy));
+}
+
+#[test]
+fn there_is_an_end_to_pieces_of_which_nobody_knows_how_they_went() {
+    let fake = Fake::new();
+    let (mut a, bo) = start(&fake);
+    let [client] = clients(&mut a);
+    for _ in 0..2 * UNJUDGED {
+        a.fill_for(&client, bo, 0, 4, 0).unwrap();
+        // The interrupt says nothing of any but the oldest.
+        let fence = a.timeline().submitted();
+        if fence.is_multiple_of(100) {
+            fake.finish(&a, fence);
+            a.timeline().interrupt(0, 0, FENCE);
+            a.advance();
+        }
+        assert!(a.queues.unjudged().0 <= UNJUDGED);
+    }
 }
 
 #[test]
