@@ -6,6 +6,7 @@
 mod checks;
 mod guest;
 mod machine;
+pub mod manager;
 pub mod pa_driver;
 mod ram;
 

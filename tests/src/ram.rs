@@ -131,6 +131,14 @@ impl Ram {
         }
     }
 
+    /// The owner of a frame maps it so from now on.
+    pub(crate) fn set_caching(&self, at: u64, caching: Caching) {
+        let mut ram = self.lock();
+        if let Some(owned) = frame_at(at).and_then(|frame| ram.owned.get_mut(&frame)) {
+            *owned = caching;
+        }
+    }
+
     /// Frames that are handed out.
     pub fn owned(&self) -> usize {
         self.lock().owned.len()

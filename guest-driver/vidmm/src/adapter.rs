@@ -6,7 +6,7 @@ use crate::bo::gart::Gart;
 use crate::bo::memory::Memory;
 use crate::bo::{Backing, Bo, BoId, Clearing, Contents, Kind};
 use crate::engine::queue::Queues;
-use crate::engine::ring::Ring;
+use crate::engine::ring::{KERNEL_PROCESS, Ring};
 use crate::engine::submit::{self, BASE_ALIGN, SIZE_ALIGN};
 use crate::engine::trouble::TroubleLog;
 use crate::init::report::InitReport;
@@ -628,9 +628,19 @@ impl<O: Os> Adapter<O> {
         Ok(bo.contents)
     }
 
-    /// Submits work and adds its fence to the BOs it uses.
+    /// Submits the kernel's own work and adds its fence to the BOs it uses.
     pub(crate) fn submit(
         &mut self,
+        uses: impl IntoIterator<Item = BoId>,
+        work: impl Fn(&mut Writer<'_>),
+    ) -> Result<u64, Error> {
+        self.submit_in(KERNEL_PROCESS, uses, work)
+    }
+
+    /// The same, by addresses of a process.
+    pub(crate) fn submit_in(
+        &mut self,
+        process_id: u8,
         uses: impl IntoIterator<Item = BoId>,
         work: impl Fn(&mut Writer<'_>),
     ) -> Result<u64, Error> {
@@ -639,7 +649,9 @@ impl<O: Os> Adapter<O> {
         }
         let os = &*self.memory.os;
         let chip = self.memory.mm_mgr.chip;
-        let fence = self.ring.submit(os, chip, &self.timeline, work)?;
+        let fence = self
+            .ring
+            .submit(os, chip, &self.timeline, process_id, work)?;
         for id in uses {
             self.memory.bos.get_mut(id)?.last_use = fence;
         }

@@ -8,9 +8,9 @@
 //! Start at [`Adapter::init`]. Everything outside is reached through the
 //! traits of [`platform`].
 //!
-//! What runs does not use eviction, LRU lists, reservations, swap and per-process
-//! address spaces yet, as far as they are here. A BO stays where it was placed until
-//! it is destroyed.
+//! The running driver does not use eviction, LRU lists, reservations, swap and
+//! per-process address spaces yet: there a BO stays where it was placed until it is
+//! destroyed. [`OnChip`] has them, for tests and examples on the model.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -38,6 +38,9 @@ pub use bo::BoId;
 pub use bo::accounts::Booking;
 pub use chip::{ChipOps, Fault};
 pub use engine::client::Client;
+pub use engine::line::Blit;
+pub use engine::on_chip::{Host, OnChip, Tables};
+pub use engine::process_tables::ProcessTables;
 pub use engine::queue::{CLIENT_BYTES, CLIENT_JOBS};
 pub use error::Error;
 pub use init::report::{

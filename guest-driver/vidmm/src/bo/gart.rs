@@ -9,6 +9,7 @@ use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::{BusAddr, GpuVa, PAGE_SIZE};
 
 /// Writes bindings into the shared tables.
+#[derive(Clone, Copy)]
 pub(crate) struct Gart {
     pub(crate) tables: PageTables,
     pub(crate) dummy_pte: u32,

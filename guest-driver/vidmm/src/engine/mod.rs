@@ -1,6 +1,11 @@
-//! Submission: clients, packets, the ring, and what is done when it goes wrong.
+//! Submission: clients, packets, the ring, and what is done when it goes wrong; the manager
+//! to come on the chip ([`on_chip`]), its work ([`line`]) and its processes.
 
 pub(crate) mod client;
+pub(crate) mod line;
+pub(crate) mod on_chip;
+pub(crate) mod process_tables;
+mod processes;
 pub(crate) mod queue;
 pub(crate) mod ring;
 pub(crate) mod submit;

@@ -17,7 +17,7 @@ const DWORD_BYTES: u32 = 4;
 /// The longest packet: a quarter of the ring.
 const PACKET_DWORDS: usize = (RING_BYTES / 4 / DWORD_BYTES) as usize;
 /// Ring fetch, fences and the kernel's own work use this process id.
-const KERNEL_PROCESS: u8 = 0;
+pub(crate) const KERNEL_PROCESS: u8 = 0;
 
 /// Ring 0 as software keeps it.
 pub(crate) struct Ring {
@@ -58,8 +58,8 @@ impl Ring {
         (self.head, self.tail) = (0, 0);
     }
 
-    /// Submits what `work` writes, followed by a fence with an interrupt.
-    /// Returns the fence's number.
+    /// Submits what `work` writes, by addresses of a process, followed by a fence with an
+    /// interrupt. Returns the fence's number.
     ///
     /// # Errors
     /// [`Error::Busy`] when the ring is full: wait for a fence and try again.
@@ -70,13 +70,14 @@ impl Ring {
         os: &O,
         chip: &dyn ChipOps,
         timeline: &Timeline<O>,
+        process_id: u8,
         work: impl Fn(&mut Writer<'_>),
     ) -> Result<u64, Error> {
         if timeline.is_lost() {
             return Err(Error::Lost);
         }
         let fence = timeline.submitted() + 1;
-        let bytes = self.assemble(fence, work)?;
+        let bytes = self.assemble(fence, process_id, work)?;
         let at = self.make_room(os, chip, bytes)?;
         if at != self.tail {
             self.skip_to_end(os);
@@ -90,10 +91,15 @@ impl Ring {
     }
 
     /// Returns the packet's bytes.
-    fn assemble(&mut self, fence: u64, work: impl Fn(&mut Writer<'_>)) -> Result<u32, Error> {
+    fn assemble(
+        &mut self,
+        fence: u64,
+        process_id: u8,
+        work: impl Fn(&mut Writer<'_>),
+    ) -> Result<u32, Error> {
         let (at, echo) = (self.fence, self.echo);
         let write = |out: &mut Writer<'_>| {
-            out.indicator(CspCommand::INFO_3D, KERNEL_PROCESS);
+            out.indicator(CspCommand::INFO_3D, process_id);
             work(out);
             out.fence(at, fence, false);
             out.fence(echo, fence, true);

@@ -23,6 +23,8 @@ pub(crate) struct TroubleLog {
     quiet_until_ns: u64,
     left_out: u64,
     repeats: Repeats,
+    /// How often the engine was restarted because a job did not end.
+    pub(crate) restarts: u64,
 }
 
 /// Faults while no fence is done. The GPU may repeat one, or several in turn:
@@ -152,6 +154,7 @@ impl<O: Os> Adapter<O> {
         let size = crate::engine::ring::RING_BYTES;
         os.access(&mut chip.start_ring(self.ring.va, size))?;
         self.trouble.repeats = Repeats::default();
+        self.trouble.restarts += 1;
         self.begin_again(true);
         Ok(())
     }

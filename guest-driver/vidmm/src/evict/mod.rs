@@ -18,6 +18,7 @@ mod mm;
 mod moves;
 mod object;
 mod options;
+mod picture;
 mod place;
 mod plan;
 mod state;

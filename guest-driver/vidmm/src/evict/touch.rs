@@ -7,7 +7,7 @@ use crate::Error;
 use crate::arena::Id;
 use crate::bo::page_vector::{Has, PageVector};
 use crate::bo::pool::SmallLock;
-use crate::placement::{Resource, SegmentId};
+use crate::placement::{Extent, Resource, SegmentId};
 use crate::sync::{Caller, LockSet, Usage};
 
 /// Where a page of a buffer is.
@@ -68,6 +68,17 @@ impl<W: World + 'static> Mm<W> {
                 pages: parts.vector.as_ref(),
             });
             look(side.as_ref())
+        })
+    }
+
+    /// Looks at the ranges that a buffer has booked where it is, in pages of its memory type.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn with_extents<R>(&self, id: Id, look: impl FnOnce(&[Extent]) -> R) -> Result<R, Error> {
+        self.state.with(|state| {
+            let resource = state.objects.get(id)?.resource.as_ref();
+            Ok(look(resource.map_or(&[], |at| at.booking().extents())))
         })
     }
 

@@ -10,6 +10,7 @@ use crate::evict::{Context, Mm, ReservationOf, World};
 use crate::platform::Patience;
 use crate::sync::{Caller, LockSet, Primitives, Usage};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::Range;
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 
@@ -194,6 +195,24 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
             })??;
         }
         Ok(())
+    }
+
+    /// The buffers with a reservation of their own that a space maps, in no order: what
+    /// a job of it [uses](crate::evict::Used), beside those that share the space's.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NoMemory`].
+    pub fn externals(&self, space: SpaceId) -> Result<Vec<Id>, Error> {
+        let shared = self.get(space)?;
+        let mut all = Vec::new();
+        while let Some(bo) = shared
+            .books
+            .with(|books| books.external(all.last().copied()))
+        {
+            all.try_reserve(1)?;
+            all.push(bo);
+        }
+        Ok(all)
     }
 
     /// The L2 table that the space's L1 register number `index` must point at.

@@ -1,0 +1,302 @@
+//! One line of work for ring 0: what the memory manager moves and what processes do,
+//! in the order in which it was given. Whoever waits for a fence of it waits for
+//! everything before.
+
+use crate::Error;
+use crate::adapter::Adapter;
+use crate::engine::submit;
+use crate::platform::Os;
+use crate::sync::{FenceContext, FenceError, Primitives};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use e3k_regs::GpuVa;
+use e3k_regs::packet::Writer;
+
+/// So many blits go on the ring behind one fence.
+const PIECE: usize = 64;
+/// The most that one blit may be.
+const BLIT_BYTES: u64 = 1 << 30;
+
+/// A copy or a fill, by GPU addresses of whoever's job it is. Addresses are multiples
+/// of 256, sizes of 4, and not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blit {
+    /// Writes a pattern to every four bytes.
+    Fill {
+        /// Where.
+        at: GpuVa,
+        /// How many, at most 1 GiB.
+        bytes: u64,
+        /// What.
+        pattern: u32,
+    },
+    /// Copies bytes; the ranges do not overlap.
+    Copy {
+        /// Where they go.
+        to: GpuVa,
+        /// Where they are.
+        from: GpuVa,
+        /// How many, at most 1 GiB.
+        bytes: u64,
+    },
+}
+
+impl Blit {
+    const fn bytes(&self) -> u64 {
+        match self {
+            Self::Fill { bytes, .. } | Self::Copy { bytes, .. } => *bytes,
+        }
+    }
+
+    /// Whether packets can say it.
+    fn is_legal(&self) -> bool {
+        let (places, apart) = match *self {
+            Self::Fill { at, .. } => ([at, at], true),
+            Self::Copy { to, from, bytes } => ([to, from], to.0.abs_diff(from.0) >= bytes),
+        };
+        let aligned = places
+            .iter()
+            .all(|place| place.0.is_multiple_of(submit::BASE_ALIGN));
+        let size = (1..=BLIT_BYTES).contains(&self.bytes());
+        aligned && apart && size && self.bytes().is_multiple_of(submit::SIZE_ALIGN)
+    }
+
+    fn write(&self, out: &mut Writer<'_>) {
+        match *self {
+            Self::Fill { at, bytes, pattern } => submit::fill(out, at, bytes, pattern),
+            Self::Copy { to, from, bytes } => submit::copy(out, to, from, bytes),
+        }
+    }
+}
+
+/// Whose work it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// The manager's: it is done again after whatever cut it off.
+    Manager,
+    /// Of this process id.
+    Process(u8),
+}
+
+impl Owner {
+    const fn process_id(self) -> u8 {
+        match self {
+            Self::Manager => 0,
+            Self::Process(id) => id,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Item {
+    owner: Owner,
+    blits: Vec<Blit>,
+    /// How many of them are on the ring, or were.
+    next: usize,
+    /// The ring's fences behind them: the first that is not judged, and the last.
+    pieces: Option<(u64, u64)>,
+    sequence: u64,
+}
+
+impl Item {
+    fn is_on_ring(&self) -> bool {
+        self.next == self.blits.len()
+    }
+}
+
+/// What became of the first item.
+enum First {
+    Unfinished,
+    Done,
+    Failed(FenceError),
+    /// It was cut off, and everything behind it.
+    Cut,
+}
+
+/// The adapter, and all that its ring is to do. Nobody else submits to that ring.
+///
+/// The GPU tells that a job had an error, but not which: it may be any that is not
+/// judged yet. So the ring has the work of one owner at a time, and another's goes
+/// there when all of it is judged: who goes astray fails alone.
+///
+/// # Invariants
+/// Items are on the ring in their order; only the last of those that are may be there
+/// in part. All of them are one owner's. `fences` has one fence that has not ended for each item.
+pub(crate) struct Line<O: Os, S: Primitives> {
+    pub(crate) adapter: Adapter<O>,
+    fences: FenceContext<S>,
+    items: VecDeque<Item>,
+    /// How many items are on the ring as a whole.
+    on_ring: usize,
+    /// Restarts of the engine that are known here.
+    restarts: u64,
+    lost: bool,
+}
+
+impl<O: Os, S: Primitives> Line<O, S> {
+    pub(crate) fn new(adapter: Adapter<O>, sync: &S) -> Self {
+        Self {
+            adapter,
+            fences: FenceContext::new(sync),
+            items: VecDeque::new(),
+            on_ring: 0,
+            restarts: 0,
+            lost: false,
+        }
+    }
+
+    /// Gives work to the end of the line; `process_id` is 0 for the manager's.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what packets cannot say; [`Error::NoMemory`];
+    /// [`Error::Lost`]. Nothing is done then.
+    pub(crate) fn queue(
+        &mut self,
+        sync: &S,
+        process_id: u8,
+        blits: Vec<Blit>,
+    ) -> Result<S::Fence, Error> {
+        if blits.is_empty() || !blits.iter().all(Blit::is_legal) {
+            return Err(Error::Invalid);
+        }
+        self.items.try_reserve(1)?;
+        let memory = self.fences.prepare(sync)?;
+        let fence = self.fences.arm(sync, memory);
+        let owner = match process_id {
+            0 => Owner::Manager,
+            id => Owner::Process(id),
+        };
+        self.items.push_back(Item {
+            owner,
+            blits,
+            next: 0,
+            pieces: None,
+            sequence: self.fences.issued(),
+        });
+        self.advance(sync);
+        Ok(fence)
+    }
+
+    /// Ends what is over, attends to the GPU's errors, and puts on the ring what there
+    /// is room for. To be called after interrupts; it allocates. On a GPU that cannot be
+    /// helped everything ends in [`FenceError::Lost`].
+    pub(crate) fn advance(&mut self, sync: &S) {
+        let advanced = self.try_advance(sync);
+        if advanced.is_err() || self.adapter.timeline.is_lost() {
+            self.lose(sync);
+        }
+    }
+
+    /// The GPU cannot be helped: everything that has not ended does.
+    pub(crate) fn lose(&mut self, sync: &S) {
+        self.adapter.timeline.mark_lost();
+        self.items.clear();
+        self.on_ring = 0;
+        self.fences.end_lost(sync);
+        self.lost = true;
+    }
+
+    /// Whether it was lost. All fences have ended then.
+    pub(crate) const fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Whether nothing is left to do.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    fn try_advance(&mut self, sync: &S) -> Result<(), Error> {
+        if self.adapter.timeline.has_trouble() {
+            self.adapter.attend()?;
+        }
+        // The job at fault has failed then, and those behind it had not begun.
+        let restarts = self.adapter.trouble.restarts;
+        let restarted = core::mem::replace(&mut self.restarts, restarts) != restarts;
+        loop {
+            match self.judge(restarted)? {
+                First::Unfinished => break,
+                First::Done => self.pop(|fences, sequence| fences.end_through(sync, sequence)),
+                First::Failed(error) => {
+                    self.pop(|fences, sequence| fences.end_failed(sync, sequence, error));
+                }
+                First::Cut => {
+                    for item in &mut self.items {
+                        (item.next, item.pieces) = (0, None);
+                    }
+                    self.on_ring = 0;
+                    break;
+                }
+            }
+        }
+        self.push()
+    }
+
+    fn pop(&mut self, end: impl FnOnce(&mut FenceContext<S>, u64)) {
+        if let Some(item) = self.items.pop_front() {
+            self.on_ring = self.on_ring.saturating_sub(1);
+            end(&mut self.fences, item.sequence);
+        }
+    }
+
+    /// Looks at the pieces of the first item that are over.
+    fn judge(&mut self, restarted: bool) -> Result<First, Error> {
+        let Some(item) = self.items.front_mut() else {
+            return Ok(First::Unfinished);
+        };
+        while let Some((first, last)) = item.pieces {
+            let verdict = match self.adapter.learn(first) {
+                Err(Error::Busy) => return Ok(First::Unfinished),
+                verdict => verdict?,
+            };
+            match (verdict, item.owner) {
+                (Ok(()), _) => {}
+                // Its own job, of nothing but places that are known: the GPU is broken.
+                (Err(Error::Io), Owner::Manager) => return Err(Error::Lost),
+                (Err(Error::Canceled), Owner::Manager) => return Ok(First::Cut),
+                (Err(Error::Canceled), _) if restarted => return Ok(First::Cut),
+                // How far it has come, nobody knows: it is not done again.
+                (Err(Error::Canceled), Owner::Process(_)) => {
+                    return Ok(First::Failed(FenceError::Canceled));
+                }
+                (Err(_), _) => return Ok(First::Failed(FenceError::Failed)),
+            }
+            item.pieces = (first < last).then_some((first + 1, last));
+        }
+        Ok(if item.is_on_ring() {
+            First::Done
+        } else {
+            First::Unfinished
+        })
+    }
+
+    fn push(&mut self) -> Result<(), Error> {
+        let Some(owner) = self.items.front().map(|first| first.owner) else {
+            return Ok(());
+        };
+        while let Some(item) = self.items.get_mut(self.on_ring) {
+            if item.owner != owner {
+                break;
+            }
+            let left = item.blits.get(item.next..).unwrap_or_default();
+            let piece = left.get(..PIECE).unwrap_or(left);
+            let process_id = item.owner.process_id();
+            let submitted = self.adapter.submit_in(process_id, [], |out| {
+                for blit in piece {
+                    blit.write(out);
+                }
+            });
+            let fence = match submitted {
+                Err(Error::Busy) => return Ok(()),
+                other => other?,
+            };
+            let first = item.pieces.map_or(fence, |(first, _)| first);
+            item.pieces = Some((first, fence));
+            item.next += piece.len();
+            if item.is_on_ring() {
+                self.on_ring += 1;
+            }
+        }
+        Ok(())
+    }
+}

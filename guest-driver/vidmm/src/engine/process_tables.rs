@@ -1,0 +1,134 @@
+//! The page tables of one process on the chip: pages of VRAM from a pool, and the L1
+//! registers of the process id that it has at the moment.
+
+use crate::Error;
+use crate::bo::pool::SmallLock;
+use crate::chip::ChipOps;
+use crate::evict::GpuPage;
+use crate::placement::SegmentId;
+use crate::platform::Os;
+use crate::vm::{SpaceMemory, TableMemory};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+use e3k_regs::pte::{ENTRY_BYTES, L1_SPAN};
+use e3k_regs::{GpuVa, VramOffset};
+
+/// What the tables of all processes share.
+pub(crate) struct Common<O: Os> {
+    pub(crate) os: Arc<O>,
+    pub(crate) chip: &'static dyn ChipOps,
+    /// Where the private zone begins.
+    pub(crate) zone: Range<u64>,
+    /// Where each segment of local memory begins in VRAM.
+    pub(crate) local: [VramOffset; 2],
+}
+
+/// See the module. `P` is a lock around the pool, `L` one around the process id.
+pub struct ProcessTables<O: Os, P, L> {
+    common: Arc<Common<O>>,
+    pool: Arc<P>,
+    process_id: L,
+}
+
+impl<O: Os, P, L> ProcessTables<O, P, L>
+where
+    P: SmallLock<Vec<VramOffset>>,
+    L: SmallLock<Option<u8>>,
+{
+    pub(crate) const fn new(common: Arc<Common<O>>, pool: Arc<P>, process_id: L) -> Self {
+        Self {
+            common,
+            pool,
+            process_id,
+        }
+    }
+
+    /// The process id that it has from now on, or that it has none any more.
+    pub(crate) fn set_process_id(&self, id: Option<u8>) {
+        self.process_id.with(|process_id| *process_id = id);
+    }
+}
+
+impl<O: Os> Common<O> {
+    /// Makes an L1 register of a process id, counted from the zone's start, point at a
+    /// table or nowhere.
+    pub(crate) fn l1(
+        &self,
+        process_id: u8,
+        index: u64,
+        table: Option<VramOffset>,
+    ) -> Result<crate::RegisterOp, Error> {
+        let index = u32::try_from(self.zone.start / L1_SPAN + index).map_err(|_| Error::Invalid)?;
+        let at = table.unwrap_or_default();
+        let mut op = self.chip.l1(process_id.into(), index, at);
+        if table.is_none() {
+            op.value = 0;
+        }
+        Ok(op)
+    }
+}
+
+impl<O: Os, P, L> TableMemory for ProcessTables<O, P, L>
+where
+    P: SmallLock<Vec<VramOffset>>,
+    L: SmallLock<Option<u8>>,
+{
+    fn alloc(&self) -> Result<VramOffset, Error> {
+        self.pool.with(Vec::pop).ok_or(Error::NoMemory)
+    }
+
+    fn free(&self, table: VramOffset) {
+        // It came from there, so there is room for it.
+        self.pool.with(|pool| pool.push(table));
+    }
+
+    fn store(&self, table: VramOffset, first: usize, entries: &[u32]) {
+        let at = table.add(first as u64 * ENTRY_BYTES);
+        self.common.os.store_u32(at, entries);
+    }
+
+    fn barrier(&self) {
+        self.common.os.write_barrier();
+    }
+
+    fn l2_entry(&self, table: VramOffset) -> u32 {
+        self.common.chip.l2_entry(table)
+    }
+
+    fn set_l1(&self, index: u64, table: Option<VramOffset>) -> Result<(), Error> {
+        // Under the lock: nobody else gets the process id meanwhile.
+        self.process_id.with(|process_id| {
+            let Some(process_id) = *process_id else {
+                return Ok(());
+            };
+            let op = self.common.l1(process_id, index, table)?;
+            self.common.os.access(&mut [op])
+        })
+    }
+
+    fn invalidate(&self, addresses: Range<u64>) -> Result<(), Error> {
+        let bytes = addresses.end - addresses.start;
+        let mut ops = self.common.chip.invalidate(GpuVa(addresses.start), bytes);
+        self.common.os.access(&mut ops)
+    }
+}
+
+impl<O: Os, P, L> SpaceMemory for ProcessTables<O, P, L>
+where
+    P: SmallLock<Vec<VramOffset>>,
+    L: SmallLock<Option<u8>>,
+{
+    type Flags = ();
+
+    fn entry(&self, page: GpuPage, (): ()) -> u32 {
+        let Common { chip, local, .. } = &*self.common;
+        match page {
+            GpuPage::Local(segment, page) => {
+                let start = local.get(segment as usize).copied().unwrap_or_default();
+                chip.local_pte(start.add(page * e3k_regs::PAGE_SIZE))
+            }
+            GpuPage::Ram(segment, at) => chip.system_pte(at, segment == SegmentId::PcieSnoop),
+        }
+    }
+}

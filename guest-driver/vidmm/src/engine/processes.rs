@@ -1,0 +1,147 @@
+//! Processes of the GPU: an address space each, and jobs that run in it under a process
+//! id.
+
+use crate::Error;
+use crate::arena::Id;
+use crate::bo::pool::SmallLock;
+use crate::engine::line::Blit;
+use crate::engine::on_chip::{Host, OnChip};
+use crate::engine::process_tables::ProcessTables;
+use crate::evict::{Context, FenceOf, Mm, Used};
+use crate::platform::{Os, Patience};
+use crate::sync::{Caller, LockSet, Primitives, Usage};
+use crate::vm::{Held, Mapping, SpaceId};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use e3k_regs::GpuVa;
+use e3k_regs::pte::L1_SPAN;
+
+impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
+    /// Begins a process: an address space of its own. The shared zones are in it
+    /// already; what is mapped goes behind them.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn start_process(&self) -> Result<SpaceId, Error> {
+        let process_id = self.host.lock(None);
+        let (common, pool) = (Arc::clone(&self.common), Arc::clone(&self.pool));
+        let tables = ProcessTables::new(common, pool, process_id);
+        let zone = self.common.zone.clone();
+        self.spaces.create(self, zone, None, tables)
+    }
+
+    /// Where the addresses of processes begin.
+    pub fn private_zone(&self) -> GpuVa {
+        GpuVa(self.common.zone.start)
+    }
+
+    /// Maps pages of a buffer into a process's address space.
+    ///
+    /// # Errors
+    /// As [`Spaces::map`].
+    pub fn map(
+        &self,
+        mm: &Mm<Self>,
+        space: SpaceId,
+        at: GpuVa,
+        bytes: u64,
+        object: (Id, u64),
+    ) -> Result<(), Error> {
+        let mut caller = Caller::enter(self.host.sync());
+        let new = Mapping {
+            at,
+            bytes,
+            object: Some(object),
+            flags: (),
+        };
+        self.spaces
+            .map(mm, &mut caller, space, new, Patience::Patient)
+    }
+
+    /// Runs a job of a process: what it maps is made resident at the place that `place`
+    /// finds, then the blits go in line behind everything before. Returns the job's
+    /// fence, which all the process's buffers have as their writer.
+    ///
+    /// # Errors
+    /// Those of [`Spaces::prepare`]; [`Error::Busy`] when no process id became free in
+    /// time; [`Error::Invalid`] for a blit that packets cannot say; [`Error::NoMemory`],
+    /// [`Error::Lost`]. The job does not run then.
+    pub fn run(
+        &self,
+        mm: &Mm<Self>,
+        space: SpaceId,
+        blits: Vec<Blit>,
+        ctx: &mut Context,
+        mut place: impl FnMut(&mut LockSet<'_, H::Sync>, Id, &mut Context) -> Result<(), Error>,
+    ) -> Result<FenceOf<Self>, Error> {
+        let sync = self.host.sync();
+        let mut caller = Caller::enter(sync);
+        let mut set = caller.transaction(ctx.patience)?;
+        set.run(|set| self.spaces.prepare(mm, set, space, ctx, &mut place))?;
+        let buffers = self.spaces.externals(space)?;
+        let held = loop {
+            let ended = |fence: &FenceOf<Self>| sync.result(fence).is_some();
+            match self.process_ids.with(|ids| ids.hold(space, ended)) {
+                Ok(held) => break held,
+                Err(Some(fence)) if !ctx.no_wait => {
+                    sync.wait_fence(&fence, ctx.patience, ctx.deadline)
+                        .map_err(|error| match error {
+                            Error::TimedOut => Error::Busy,
+                            other => other,
+                        })?;
+                }
+                Err(_) => return Err(Error::Busy),
+            }
+        };
+        let slot = u8::try_from(held.slot).map_err(|_| Error::Invalid)? + 1;
+        let queued = self
+            .load(space, slot, &held)
+            .and_then(|()| self.line.with(|line| line.queue(sync, slot, blits)));
+        match queued {
+            Ok(fence) => {
+                self.process_ids
+                    .with(|ids| ids.submitted(&held, fence.clone()));
+                let used = Used {
+                    buffers: &buffers,
+                    groups: &[],
+                };
+                mm.submit(set, &fence, |_| Usage::Write, used)?;
+                Ok(fence)
+            }
+            Err(error) => {
+                self.process_ids.with(|ids| ids.abandon(&held));
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives a process id to a space, if it is not its own already: its L1 registers are
+    /// written, and the TLBs forget whose they were.
+    fn load(&self, space: SpaceId, process_id: u8, held: &Held<SpaceId>) -> Result<(), Error> {
+        if let Some(was) = held.was {
+            // It may be gone.
+            let _ = self
+                .spaces
+                .look(was, |_, tables| tables.set_process_id(None));
+        }
+        if !self.process_ids.with(|ids| ids.must_load(held)) {
+            return Ok(());
+        }
+        let registers = (self.common.zone.end - self.common.zone.start) / L1_SPAN;
+        let mut ops = Vec::new();
+        ops.try_reserve_exact(usize::try_from(registers).map_err(|_| Error::Invalid)?)?;
+        for index in 0..registers {
+            let table = self.spaces.l1(space, index)?;
+            ops.push(self.common.l1(process_id, index, table)?);
+        }
+        self.common.os.write_barrier();
+        self.common.os.access(&mut ops)?;
+        self.common
+            .os
+            .access(&mut self.common.chip.invalidate_all())?;
+        self.spaces
+            .look(space, |_, tables| tables.set_process_id(Some(process_id)))?;
+        self.process_ids.with(|ids| ids.loaded(held));
+        Ok(())
+    }
+}

@@ -1,0 +1,392 @@
+//! The memory manager on the model: RAM that it takes page by page, a store for what is
+//! swapped out, and one thread, for which the GPU works while it waits.
+
+use crate::machine::Machine;
+use crate::ram::Ram;
+use presil_device::{BusAddr, Config, VramOffset};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use vidmm::bo::Kind;
+use vidmm::bo::page_vector::BackingStore;
+use vidmm::bo::pool::{Effort, Linked, Lists, PageSource, SmallLock};
+use vidmm::evict::{self, Context, FenceOf, Info, Mm, Page};
+use vidmm::placement::{Flags, Place};
+use vidmm::sync::portable::{Portable, Single};
+use vidmm::sync::{Caller, Deadline, LockSet, Primitives};
+use vidmm::vm::SpaceId;
+use vidmm::{
+    Adapter, Blit, BoId, Caching, Error, Host, InitReport, OnChip, Options, Patience, SegmentId,
+    Timeline,
+};
+
+const PAGE: usize = 4096;
+/// Where the word is that stands for a page.
+const LAST_WORD: u64 = PAGE as u64 - 4;
+/// Pages for the tables of processes.
+const TABLE_PAGES: u64 = 64;
+
+/// How the manager here is locked: there is one thread.
+pub struct OneLock<T>(RefCell<T>);
+
+impl<T> SmallLock<T> for OneLock<T> {
+    fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        f(&mut self.0.borrow_mut())
+    }
+}
+
+/// A page frame.
+#[derive(Debug)]
+pub struct Frame {
+    at: u64,
+    next: Option<Box<Self>>,
+}
+
+impl Linked for Frame {
+    fn set_next(&mut self, next: Option<Self>) {
+        self.next = next.map(Box::new);
+    }
+
+    fn take_next(&mut self) -> Option<Self> {
+        self.next.take().map(|next| *next)
+    }
+}
+
+/// RAM as it comes: single frames, in no order, with what somebody left in them.
+pub struct Frames(Ram);
+
+impl PageSource for Frames {
+    type Block = Frame;
+
+    fn take(&self, order: u32, low: bool, _: Effort) -> Option<Frame> {
+        let limit = if low { 1 << 32 } else { u64::MAX };
+        let frames = (order == 0).then(|| self.0.take(1, Caching::Cached, limit));
+        let at = *frames??.first()?;
+        Some(Frame { at, next: None })
+    }
+
+    fn give(&self, block: Frame, _: u32) {
+        self.0.free(vec![block.at]);
+    }
+
+    fn split(&self, block: Frame, _: u32) -> (Frame, Frame) {
+        // There is no block of two.
+        let other = Frame {
+            at: block.at,
+            next: None,
+        };
+        (block, other)
+    }
+
+    fn clear(&self, block: &mut Frame, _: u32) {
+        self.0.cpu_write(block.at, &[0; PAGE]);
+    }
+
+    fn set_caching(
+        &self,
+        blocks: &mut dyn Iterator<Item = (&mut Frame, u32)>,
+        caching: Caching,
+    ) -> Result<(), Error> {
+        for (block, _) in blocks {
+            self.0.set_caching(block.at, caching);
+        }
+        Ok(())
+    }
+
+    fn restore_caching(&self, block: &mut Frame, _: u32) {
+        self.0.set_caching(block.at, Caching::Cached);
+    }
+
+    fn map(&self, block: &Frame, _: u32) -> Result<BusAddr, Error> {
+        Ok(BusAddr(block.at))
+    }
+
+    fn unmap(&self, _: &Frame, _: BusAddr, _: u32) {}
+}
+
+/// Where contents go that are swapped out.
+pub struct Store {
+    ram: Ram,
+    pages: RefCell<HashMap<NonZeroU64, Vec<u8>>>,
+    last: Cell<u64>,
+}
+
+impl BackingStore<Frame> for Store {
+    fn put(&self, block: &Frame, _: usize) -> Result<NonZeroU64, Error> {
+        let mut page = vec![0; PAGE];
+        self.ram.cpu_read(block.at, &mut page);
+        self.last.set(self.last.get() + 1);
+        let handle = NonZeroU64::new(self.last.get()).ok_or(Error::NoSpace)?;
+        self.pages.borrow_mut().insert(handle, page);
+        Ok(handle)
+    }
+
+    fn get(&self, handle: NonZeroU64, block: &mut Frame, _: usize) -> Result<(), Error> {
+        let pages = self.pages.borrow();
+        let page = pages.get(&handle).ok_or(Error::Io)?;
+        self.ram.cpu_write(block.at, page);
+        Ok(())
+    }
+
+    fn drop(&self, handle: NonZeroU64) {
+        self.pages.borrow_mut().remove(&handle);
+    }
+}
+
+/// RAM, the pool and the store.
+pub struct Memory {
+    frames: Frames,
+    pool: OneLock<Lists<Frame>>,
+    store: Store,
+}
+
+impl vidmm::bo::page_vector::Ram for Memory {
+    type Block = Frame;
+    type Source = Frames;
+    type Pool = OneLock<Lists<Frame>>;
+    type Store = Store;
+
+    fn source(&self) -> &Frames {
+        &self.frames
+    }
+
+    fn pool(&self) -> &OneLock<Lists<Frame>> {
+        &self.pool
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+/// The host of a manager.
+pub struct OneThread {
+    sync: Portable<Single>,
+    clock: Single,
+    memory: Memory,
+}
+
+impl Host for OneThread {
+    type Sync = Portable<Single>;
+    type Ram = Memory;
+    type Lock<T> = OneLock<T>;
+
+    fn sync(&self) -> &Portable<Single> {
+        &self.sync
+    }
+
+    fn ram(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn lock<T>(&self, value: T) -> OneLock<T> {
+        OneLock(RefCell::new(value))
+    }
+
+    fn after(&self, ns: u64) -> Deadline {
+        Deadline(self.clock.now_ns().saturating_add(ns))
+    }
+
+    fn unmap_user(&self, _: BoId) {}
+}
+
+/// The manager of a GPU.
+pub type Manager = Mm<OnChip<Machine, OneThread>>;
+/// A fence of its.
+pub type Fence = FenceOf<OnChip<Machine, OneThread>>;
+/// A transaction of its.
+pub type Set<'a> = LockSet<'a, Portable<Single>>;
+
+/// A GPU, brought up, and the manager of its memory.
+pub struct Managed {
+    /// The machine.
+    pub machine: Machine,
+    /// The manager.
+    pub mm: Rc<Manager>,
+    /// Keeps interrupts coming.
+    _timeline: Arc<Timeline<Machine>>,
+}
+
+impl Managed {
+    /// Brings a GPU up.
+    ///
+    /// # Errors
+    /// Those of the model and of the driver, as text.
+    pub fn new(config: &Config, options: Options) -> Result<Self, Box<dyn std::error::Error>> {
+        let machine = Machine::new(config)?;
+        let mut report = InitReport::default();
+        let adapter = Adapter::init(machine.clone(), options, &mut report)?;
+        let timeline = adapter.timeline();
+        machine.connect(&timeline);
+        let clock = Single::new();
+        let ram = machine.ram().clone();
+        let host = OneThread {
+            sync: Portable::new(clock.clone()),
+            clock: clock.clone(),
+            memory: Memory {
+                frames: Frames(ram.clone()),
+                pool: OneLock(RefCell::new(Lists::new(64, false))),
+                store: Store {
+                    ram,
+                    pages: RefCell::default(),
+                    last: Cell::new(0),
+                },
+            },
+        };
+        let mm = Rc::new(OnChip::manage(
+            adapter,
+            host,
+            evict::Options::default(),
+            TABLE_PAGES,
+        )?);
+        let (gpu, behind) = (machine.clone(), Rc::downgrade(&mm));
+        clock.on_poll(move |now| {
+            gpu.run();
+            let mm = Weak::upgrade(&behind)?;
+            mm.world().advance();
+            (!mm.world().is_idle()).then_some(now + 1000)
+        });
+        Ok(Self {
+            machine,
+            mm,
+            _timeline: timeline,
+        })
+    }
+
+    /// How operations wait here: as long as it takes.
+    pub fn ctx() -> Context {
+        Context::until(Deadline(u64::MAX - 1), Patience::Patient)
+    }
+
+    /// A buffer of a user, at one of these places.
+    ///
+    /// # Errors
+    /// Those of [`Mm::create`].
+    pub fn create(&self, pages: u64, places: &[Place]) -> Result<BoId, Error> {
+        let info = Info {
+            kind: Kind::Device,
+            pages,
+            align: 1,
+            caching: Caching::WriteCombined,
+            priority: 0,
+            owner: None,
+        };
+        self.with(|set| self.mm.create(set, &info, None, places, &mut Self::ctx()))
+    }
+
+    /// In a transaction.
+    ///
+    /// # Errors
+    /// Those of `call`.
+    pub fn with<T>(&self, call: impl FnMut(&mut Set<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        let mut caller = Caller::enter(self.mm.world().host().sync());
+        let mut set = caller.transaction(Patience::Patient)?;
+        set.run(call)
+    }
+
+    /// A job of a process, whose buffers go wherever there is room.
+    ///
+    /// # Errors
+    /// Those of [`OnChip::run`].
+    pub fn job(&self, space: SpaceId, blits: &[Blit]) -> Result<Fence, Error> {
+        let places = [
+            Place::anywhere(SegmentId::LocalVisible, Flags::NONE),
+            Place::anywhere(SegmentId::LocalInvisible, Flags::NONE),
+            Place::anywhere(SegmentId::PcieUnsnoop, Flags::NONE),
+        ];
+        let mm = &self.mm;
+        mm.world().run(
+            mm,
+            space,
+            blits.to_vec(),
+            &mut Self::ctx(),
+            |set, bo, ctx| mm.validate(set, bo, &places, ctx),
+        )
+    }
+
+    /// Waits for a fence.
+    ///
+    /// # Errors
+    /// How it ended.
+    pub fn wait(&self, fence: &Fence) -> Result<(), Error> {
+        let sync = self.mm.world().host().sync();
+        sync.wait_fence(fence, Patience::Patient, Deadline(u64::MAX - 1))?;
+        sync.result(fence)
+            .map_or(Err(Error::Busy), |end| end.map_err(Into::into))
+    }
+
+    /// One word of each page of a buffer, wherever it is: as only a test sees it.
+    ///
+    /// # Errors
+    /// Those of [`Mm::fault`].
+    pub fn words(&self, bo: BoId) -> Result<Vec<u32>, Error> {
+        let word = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        self.run();
+        let mm = &self.mm;
+        if mm.segment(bo)? == Some(SegmentId::LocalInvisible) {
+            let first = self.machine.vram().visible_bytes();
+            let at = mm.with_extents(bo, |extents| {
+                let pages = extents.iter().flat_map(|extent| extent.first..extent.end);
+                pages.collect::<Vec<_>>()
+            })?;
+            let read = |page: u64| {
+                let mut bytes = [0; 4];
+                let at = VramOffset(first + page * PAGE as u64 + LAST_WORD);
+                _ = self.machine.vram().read(at, &mut bytes);
+                word(&bytes)
+            };
+            return Ok(at.into_iter().map(read).collect());
+        }
+        let mut caller = Caller::enter(mm.world().host().sync());
+        let mut read = |page| {
+            mm.fault(&mut caller, bo, page, &Self::ctx(), |at| {
+                let mut found = 0;
+                self.cpu(&at, |bytes| found = word(&bytes[PAGE - 4..]));
+                found
+            })
+        };
+        (0..mm.info(bo)?.pages).map(&mut read).collect()
+    }
+
+    /// Where everything is, a bar for each segment.
+    pub fn picture(&self) -> String {
+        let mut picture = String::new();
+        // Writing to a string cannot fail.
+        _ = self.mm.write_picture(&mut picture);
+        picture
+    }
+
+    /// Bytes that the GPU has copied so far.
+    pub fn bytes_copied(&self) -> u64 {
+        self.machine.gpu(|gpu| gpu.counters().bytes_copied)
+    }
+
+    /// The GPU works until it has nothing to do.
+    pub fn run(&self) {
+        while !self.mm.world().is_idle() {
+            self.machine.run();
+            self.mm.world().advance();
+        }
+    }
+
+    /// Reads or writes a page where it is, as the CPU does.
+    pub fn cpu(&self, page: &Page<'_, Frame>, access: impl FnOnce(&mut [u8; PAGE])) {
+        let mut bytes = [0; PAGE];
+        match page {
+            Page::Local(SegmentId::LocalVisible, page) => {
+                let at = VramOffset::from_page(*page);
+                _ = self.machine.vram().read(at, &mut bytes);
+                access(&mut bytes);
+                _ = self.machine.vram().write(at, &bytes);
+            }
+            Page::Local(..) => unreachable!("the CPU does not see it"),
+            Page::Ram(frame, _) => {
+                self.machine.ram().cpu_read(frame.at, &mut bytes);
+                access(&mut bytes);
+                self.machine.ram().cpu_write(frame.at, &bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The memory manager on the model: eviction by the GPU's own copies, processes with
+//! tables and process ids of their own, jobs that fail.
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+use e3k_regs::GpuVa;
+use presil_device::{Chip, Config, OnFault};
+use presil_tests::manager::{Fence, Managed};
+use vidmm::placement::{Flags, Place};
+use vidmm::vm::SpaceId;
+use vidmm::{Blit, BoId, Error, Options, SegmentId};
+
+const MIB: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+/// Pages of a large buffer.
+const PAGES: u64 = 1024;
+
+fn managed(on_fault: OnFault) -> Managed {
+    let mut config = Config::new(Chip::Arise10c0, 256 * MIB, 32 * MIB, true).unwrap();
+    config.vram_seed = Some(77);
+    config.mmu.on_fault = on_fault;
+    let options = Options {
+        snoop_bytes: 64 * MIB,
+        unsnoop_bytes: 64 * MIB,
+        ..Options::default()
+    };
+    Managed::new(&config, options).unwrap()
+}
+
+fn anywhere(segment: SegmentId) -> Place {
+    Place::anywhere(segment, Flags::NONE)
+}
+
+/// A process, where its addresses begin, and a buffer of its there.
+fn process(gpu: &Managed, pages: u64) -> (SpaceId, GpuVa, BoId) {
+    let world = gpu.mm.world();
+    let space = world.start_process().unwrap();
+    let bo = gpu
+        .create(pages, &[anywhere(SegmentId::LocalVisible)])
+        .unwrap();
+    let at = world.private_zone();
+    world
+        .map(&gpu.mm, space, at, pages * PAGE, (bo, 0))
+        .unwrap();
+    (space, at, bo)
+}
+
+fn fill(gpu: &Managed, space: SpaceId, at: GpuVa, pages: u64, pattern: u32) -> Fence {
+    let bytes = pages * PAGE;
+    gpu.job(space, &[Blit::Fill { at, bytes, pattern }])
+        .unwrap()
+}
+
+#[track_caller]
+fn assert_all(gpu: &Managed, bo: BoId, pattern: u32) {
+    let words = gpu.words(bo).unwrap();
+    assert!(
+        words.iter().all(|word| *word == pattern),
+        "{pattern:#x}: {:#x?}",
+        &words[..4]
+    );
+    assert_eq!(gpu.machine.ram().violations(), [""; 0]);
+}
+
+#[test]
+fn local_memory_is_filled_evicted_and_read_back() {
+    let gpu = managed(OnFault::default());
+    let world = gpu.mm.world();
+    let places = [
+        anywhere(SegmentId::LocalVisible),
+        anywhere(SegmentId::LocalInvisible),
+    ];
+    // As many as there is room for, and what was there before is gone.
+    let mut buffers = Vec::new();
+    let free = |segment: SegmentId, bytes: u64| bytes - gpu.mm.usage(segment);
+    let room = free(SegmentId::LocalVisible, 32 * MIB) / (PAGES * PAGE)
+        + free(SegmentId::LocalInvisible, 224 * MIB) / (PAGES * PAGE);
+    for n in 0..room {
+        // Not at once: what is cleared first must not hide what is not cleared.
+        let bo = gpu.create(PAGES, &places).unwrap();
+        if n % 8 == 0 {
+            assert_all(&gpu, bo, 0);
+        }
+        buffers.push(bo);
+    }
+    assert!(buffers.len() > 50, "{room}");
+    // A process writes them through its own addresses.
+    let space = world.start_process().unwrap();
+    let at = world.private_zone();
+    for (n, bo) in (0..).zip(&buffers) {
+        let here = at.add(u64::from(n) * PAGES * PAGE);
+        world
+            .map(&gpu.mm, space, here, PAGES * PAGE, (*bo, 0))
+            .unwrap();
+        fill(&gpu, space, here, PAGES, 0x1000 + n);
+    }
+    gpu.run();
+    let before = gpu.bytes_copied();
+    let more: Vec<_> = (0..4)
+        .map(|_| gpu.create(PAGES, &places[..1]).unwrap())
+        .collect();
+    gpu.run();
+    let copied = gpu.bytes_copied() - before;
+    assert!(copied >= 4 * PAGES * PAGE, "by the GPU: {copied}");
+    let mut moved = 0;
+    for (n, bo) in (0..).zip(&buffers) {
+        let segment = gpu.mm.segment(*bo).unwrap().unwrap();
+        moved += u32::from(segment.uses_tt());
+        assert_all(&gpu, *bo, 0x1000 + n);
+    }
+    assert!(moved >= 4, "{moved} went to RAM");
+    for bo in more {
+        assert_all(&gpu, bo, 0);
+    }
+}
+
+#[test]
+fn two_processes_one_address_two_contents() {
+    let gpu = managed(OnFault::default());
+    let processes = [process(&gpu, 16), process(&gpu, 16)];
+    assert_eq!(processes[0].1, processes[1].1);
+    for (n, (space, at, _)) in (1..).zip(processes) {
+        fill(&gpu, space, at, 16, n);
+    }
+    for (n, (_, _, bo)) in (1..).zip(processes) {
+        assert_all(&gpu, bo, n);
+    }
+    // Under pressure, one of them leaves, and its next job has it back.
+    let (space, at, bo) = processes[0];
+    let elsewhere = [anywhere(SegmentId::PcieUnsnoop)];
+    let reservation = gpu.mm.reservation(bo).unwrap();
+    gpu.with(|set| {
+        set.lock(&reservation, 1)?;
+        gpu.mm.validate(set, bo, &elsewhere, &mut Managed::ctx())
+    })
+    .unwrap();
+    assert_all(&gpu, bo, 1);
+    fill(&gpu, space, at, 8, 3);
+    let words = gpu.words(bo).unwrap();
+    assert!(words[..8].iter().all(|word| *word == 3) && words[8..].iter().all(|word| *word == 1));
+    assert_all(&gpu, processes[1].2, 2);
+}
+
+#[test]
+fn more_processes_than_process_ids_take_turns() {
+    let gpu = managed(OnFault::default());
+    let processes: Vec<_> = (0..20).map(|_| process(&gpu, 4)).collect();
+    for round in 0..3 {
+        for (n, (space, at, _)) in (0..).zip(&processes) {
+            fill(&gpu, *space, *at, 4, round << 8 | n);
+        }
+        for (n, (_, _, bo)) in (0..).zip(&processes) {
+            assert_all(&gpu, *bo, round << 8 | n);
+        }
+    }
+}
+
+/// A process that has no process id any more does not write the registers of who has it
+/// now.
+#[test]
+fn a_process_id_that_was_lost_is_left_alone() {
+    let gpu = managed(OnFault::default());
+    let processes: Vec<_> = (0..16).map(|_| process(&gpu, 4)).collect();
+    for (n, (space, at, _)) in (0..).zip(&processes) {
+        fill(&gpu, *space, *at, 4, n);
+    }
+    gpu.run();
+    // The last one has the first one's id, which gets a second L1 register meanwhile.
+    let far = processes[0].1.add(4 << 30);
+    let more = gpu.create(4, &[anywhere(SegmentId::LocalVisible)]).unwrap();
+    let world = gpu.mm.world();
+    world
+        .map(&gpu.mm, processes[0].0, far, 4 * PAGE, (more, 0))
+        .unwrap();
+    let stray = fill(&gpu, processes[15].0, far, 4, 99);
+    assert_eq!(gpu.wait(&stray), Err(Error::Io));
+    assert_all(&gpu, more, 0);
+    assert_eq!(gpu.wait(&fill(&gpu, processes[0].0, far, 4, 98)), Ok(()));
+    assert_all(&gpu, more, 98);
+}
+
+/// With any fault policy: the job that goes where nothing is mapped is told so, and
+/// nobody else.
+#[test]
+fn a_job_that_goes_astray_fails_alone() {
+    for on_fault in [OnFault::Report, OnFault::Halt, OnFault::Retry] {
+        let gpu = managed(on_fault);
+        let [good, bad, other] = [(); 3].map(|()| process(&gpu, 8));
+        let before = fill(&gpu, good.0, good.1, 8, 1);
+        let nowhere = bad.1.add(64 * MIB);
+        let astray = fill(&gpu, bad.0, nowhere, 8, 2);
+        let late = fill(&gpu, bad.0, bad.1, 8, 5);
+        let behind = fill(&gpu, other.0, other.1, 8, 3);
+        let again = fill(&gpu, good.0, good.1, 4, 4);
+        gpu.run();
+        assert_eq!(gpu.wait(&before), Ok(()), "{on_fault:?}");
+        assert_eq!(gpu.wait(&astray), Err(Error::Io), "{on_fault:?}");
+        assert_eq!(gpu.wait(&behind), Ok(()), "{on_fault:?}");
+        assert_eq!(gpu.wait(&again), Ok(()), "{on_fault:?}");
+        assert_all(&gpu, other.2, 3);
+        let words = gpu.words(good.2).unwrap();
+        assert_eq!(words, [4, 4, 4, 4, 1, 1, 1, 1], "{on_fault:?}");
+        // Of one process, the GPU does not tell which of two jobs it was, unless the
+        // ring stood at the first: then the second had not begun, and is done again.
+        let told = gpu.wait(&late);
+        assert!(told == Ok(()) || (told == Err(Error::Io) && on_fault == OnFault::Report));
+        assert_all(&gpu, bad.2, 5);
+    }
+}
+
+/// One process's addresses never lead into another's memory, or into the kernel's.
+#[test]
+fn a_copy_from_somebody_elses_address_fails() {
+    let gpu = managed(OnFault::default());
+    let (victim, at, secret) = process(&gpu, 4);
+    fill(&gpu, victim, at, 4, 0x005E_C4E7);
+    let world = gpu.mm.world();
+    let thief = world.start_process().unwrap();
+    let loot = gpu.create(4, &[anywhere(SegmentId::LocalVisible)]).unwrap();
+    let own = at.add(MIB);
+    world.map(&gpu.mm, thief, own, 4 * PAGE, (loot, 0)).unwrap();
+    let steal = Blit::Copy {
+        to: own,
+        from: at,
+        bytes: 4 * PAGE,
+    };
+    let fence = gpu.job(thief, &[steal]).unwrap();
+    assert_eq!(gpu.wait(&fence), Err(Error::Io));
+    assert_all(&gpu, loot, 0);
+    assert_all(&gpu, secret, 0x005E_C4E7);
+}
