@@ -3,6 +3,7 @@
 use super::mm::{Context, Mm};
 use super::world::{FenceOf, ReservationOf, World};
 use crate::Error;
+use crate::bo::pool::SmallLock;
 use crate::sync::{Locked, Primitives, Usage};
 
 /// An operation's attempt to make room. It waits for the GPU where it meets somebody
@@ -117,7 +118,7 @@ impl<W: World + 'static> Mm<W> {
     /// [`Error::Busy`] if that passes; [`Error::Interrupted`], [`Error::Lost`].
     pub(super) fn wait(&self, fence: &FenceOf<W>, ctx: &Context) -> Result<(), Error> {
         let sync = self.world.sync();
-        self.in_time(sync.wait_fence(fence, ctx.patience, ctx.deadline))
+        self.in_time(|| sync.wait_fence(fence, ctx.patience, ctx.deadline))
     }
 
     /// Waits until a buffer that is held is idle, if that is allowed.
@@ -130,13 +131,23 @@ impl<W: World + 'static> Mm<W> {
         usage: Usage,
         ctx: &Context,
     ) -> Result<(), Error> {
-        if ctx.no_wait && !held.is_idle(usage) {
+        if held.is_idle(usage) {
+            return Ok(());
+        }
+        if ctx.no_wait {
             return Err(Error::Busy);
         }
-        self.in_time(held.wait_idle(usage, ctx.patience, ctx.deadline))
+        self.in_time(|| held.wait_idle(usage, ctx.patience, ctx.deadline))
     }
 
-    fn in_time(&self, waited: Result<(), Error>) -> Result<(), Error> {
+    fn in_time(&self, wait: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let began = self.world.after(0).0;
+        let waited = wait();
+        let took = self.world.after(0).0.saturating_sub(began);
+        self.state.with(|state| {
+            let longest = &mut state.counters.longest_wait_ns;
+            *longest = took.max(*longest);
+        });
         match waited {
             Err(Error::TimedOut) => Err(Error::Busy),
             // A fence that a lost GPU has left ends, too.

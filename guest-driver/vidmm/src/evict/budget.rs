@@ -116,7 +116,6 @@ impl<W: World> Room<W> {
     }
 
     /// On whose account it is; none: the driver's.
-    #[cfg(test)]
     pub(super) const fn owner(&self) -> Option<OwnerId> {
         self.owner
     }
@@ -201,7 +200,6 @@ impl Accounts {
     }
 
     /// Bytes of a memory type that are the driver's own.
-    #[cfg(test)]
     pub(super) const fn kernel(&self, segment: SegmentId) -> u64 {
         self.kernel[segment as usize]
     }

@@ -33,9 +33,26 @@ impl<W: World + 'static> Mm<W> {
         self.state.with(|state| state.lru.stamps())
     }
 
+    /// Every byte is somebody's (what clients, the driver and free lists say is all).
+    ///
+    /// # Panics
+    /// When it is not.
+    fn check_bytes(&self) {
+        let report = self.report();
+        for it in report.types {
+            let sum = it.clients + it.kernel + it.free;
+            assert_eq!(sum, it.capacity, "{it:?}");
+            assert!(it.fenced + it.longest_free_run <= it.free, "{it:?}");
+            assert!(it.pinned + it.dying <= it.clients + it.kernel, "{it:?}");
+        }
+        let ram = report.ram.clients + report.ram.kernel;
+        assert_eq!(ram, self.held_pages() as u64, "{:?}", report.ram);
+    }
+
     /// # Panics
     /// When an invariant does not hold.
     pub(crate) fn check(&self) {
+        self.check_bytes();
         self.state.with(|state| {
             state.lru.check();
             assert_eq!(state.arriving, [], "nothing is under way");

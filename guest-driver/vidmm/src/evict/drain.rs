@@ -3,8 +3,8 @@
 
 use super::attempt::Attempt;
 use super::budget::Prey;
-use super::hunt::Hunter;
 use super::mm::{Context, Mm};
+use super::victim::Hunter;
 use super::world::World;
 use crate::Error;
 use crate::bo::pool::SmallLock;

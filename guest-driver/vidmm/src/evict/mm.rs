@@ -1,6 +1,7 @@
 //! The memory manager: what it is made of, and what it says of a buffer.
 
 use super::budget::{Balance, Budget, OwnerId};
+use super::fault::Ahead;
 use super::lru::PRIORITIES;
 use super::object::{Info, Object, Parts};
 use super::options::Options;
@@ -198,6 +199,10 @@ impl<W: World + 'static> Mm<W> {
                 resource: None,
                 vector: None,
                 entry: None,
+                ahead: Ahead::default(),
+                cpu_use: 0,
+                best: None,
+                left: None,
             }))
         })
     }

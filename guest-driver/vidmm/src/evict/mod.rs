@@ -4,7 +4,7 @@
 //! waits, copies or asks the system for pages under it. What a buffer is made of
 //! changes only while its reservation is held. Nothing uses it yet but its tests.
 //!
-//! Not here yet: promotion back to a better place, hibernation.
+//! Not here yet: hibernation.
 
 mod attempt;
 mod budget;
@@ -12,6 +12,7 @@ mod budget;
 mod check;
 mod destroy;
 mod drain;
+mod fault;
 mod hunt;
 pub mod lru;
 mod mm;
@@ -21,16 +22,21 @@ mod options;
 mod picture;
 mod place;
 mod plan;
+mod promote;
+mod report;
 mod state;
 mod touch;
 mod used;
+mod victim;
 mod world;
 
 pub use budget::{Balance, Budget, OwnerId};
+pub use fault::{Page, Run};
 pub use mm::{Context, Mm};
 pub use object::Info;
 pub use options::Options;
+pub use promote::Promotion;
+pub use report::{Counters, RamReport, Report, Traffic, TypeReport};
 pub use state::State;
-pub use touch::Page;
 pub use used::Used;
 pub use world::{BlockOf, FenceOf, GpuPage, ReservationOf, Side, World};

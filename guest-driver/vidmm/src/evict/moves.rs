@@ -55,6 +55,7 @@ impl<W: World + 'static> Mm<W> {
             };
             self.move_once(held, id, booked, attempt)?;
             attempt.ctx.moved_pages += info.pages;
+            self.state.with(|state| state.counters.stops += 1);
             Ok(())
         });
         if let Err(error) = moved {
@@ -68,7 +69,7 @@ impl<W: World + 'static> Mm<W> {
     }
 
     /// The stop that a buffer's contents must make on their way.
-    fn stop(&self, id: Id, to: SegmentId) -> Result<Option<SegmentId>, Error> {
+    pub(super) fn stop(&self, id: Id, to: SegmentId) -> Result<Option<SegmentId>, Error> {
         self.state.with(|state| {
             let object = state.objects.get(id)?;
             let from = object.segment();
@@ -114,6 +115,10 @@ impl<W: World + 'static> Mm<W> {
         };
         let moved = self.transfer(held, &mut parts, &new, attempt);
         let is_there = moved.is_ok();
+        if is_there {
+            let from = parts.resource.as_ref().map(|room| room.segment());
+            self.count_move(id, from, &new);
+        }
         let mut left = Parts {
             info: parts.info,
             resource: None,
@@ -155,6 +160,27 @@ impl<W: World + 'static> Mm<W> {
         }
         attempt.idle(self, held, Usage::Bookkeep)?;
         self.world.unmap_gpu(id)
+    }
+
+    /// Counts a move, and whether it is one back (a thrash).
+    fn count_move(&self, id: Id, from: Option<SegmentId>, new: &Room<W>) {
+        let now = self.world.after(0).0;
+        let to = new.segment();
+        let stays = !new.flags().has(Flags::TEMPORARY);
+        self.state.with(|state| {
+            let Ok(object) = state.objects.get_mut(id) else {
+                return;
+            };
+            let bytes = object.bytes();
+            let back = object.left.filter(|left| stays && left.from == to);
+            if back.is_some_and(|left| now.saturating_sub(left.at_ns) < self.options.thrash_ns) {
+                state.counters.thrashed_pages += object.info.pages;
+            }
+            if let Some(from) = from {
+                state.traffic[from as usize].bytes_out += bytes;
+            }
+            state.traffic[to as usize].bytes_in += bytes;
+        });
     }
 
     /// Brings contents over, or begins to: the fence of the copy, if there is one.
@@ -212,6 +238,13 @@ impl<W: World + 'static> Mm<W> {
         if let Some(fence) = &fence {
             held.add(fence, Usage::Kernel)?;
         }
+        self.state.with(|state| {
+            *match way {
+                Way::Null => &mut state.counters.null_moves,
+                Way::Clear => &mut state.counters.clears,
+                Way::Copy => &mut state.counters.copies,
+            } += 1;
+        });
         Ok(fence)
     }
 

@@ -1,14 +1,16 @@
 //! What the books say of one buffer object.
 
 use super::budget::{OwnerId, Room};
+use super::fault::Ahead;
 use super::lru::{EntryId, Facts, GroupId};
 use super::world::{BlockOf, FenceOf, ReservationOf, World};
 use crate::Error;
 use crate::bo::Kind;
 use crate::bo::page_vector::{Has, PageVector, Shape};
-use crate::placement::{Request, SegmentId};
+use crate::placement::{Place, Request, SegmentId};
 use crate::platform::Caching;
 use crate::sync::Primitives;
+use e3k_regs::PAGE_SIZE;
 
 /// A fence that a free range may have to wait for (D-9).
 pub(super) struct Mark<W: World> {
@@ -104,6 +106,21 @@ pub(super) struct Object<W: World> {
     pub(super) resource: Option<Room<W>>,
     pub(super) vector: Option<PageVector<BlockOf<W>>>,
     pub(super) entry: Option<EntryId>,
+    /// How far the last fault went.
+    pub(super) ahead: Ahead,
+    /// Validations for which it counts that the CPU uses it (D-16).
+    pub(super) cpu_use: u8,
+    /// Where it was wanted most (D-3).
+    pub(super) best: Option<Place>,
+    /// Where it had to leave last.
+    pub(super) left: Option<Eviction>,
+}
+
+/// That a buffer had to leave a memory type.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Eviction {
+    pub(super) from: SegmentId,
+    pub(super) at_ns: u64,
 }
 
 impl<W: World> Object<W> {
@@ -113,6 +130,10 @@ impl<W: World> Object<W> {
 
     pub(super) fn has(&self) -> Has {
         self.vector.as_ref().map_or(Has::Nothing, PageVector::has)
+    }
+
+    pub(super) const fn bytes(&self) -> u64 {
+        self.info.pages.saturating_mul(PAGE_SIZE)
     }
 
     /// What decides on the list that it belongs on.

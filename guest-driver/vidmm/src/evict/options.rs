@@ -1,5 +1,6 @@
 //! What of the improvements over the base algorithm is on.
 
+use super::promote::Promotion;
 use crate::placement::BuddyOptions;
 
 /// How a manager works. Each is independent of the others; with all of them off the
@@ -12,6 +13,7 @@ use crate::placement::BuddyOptions;
 /// # assert_eq!(Options::default().client_percent, 50);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "switches, each for itself")]
 pub struct Options {
     /// Of the managers of the segments.
     pub buddy: BuddyOptions,
@@ -25,6 +27,17 @@ pub struct Options {
     /// Whether it is worked out who has to leave before anybody does, so that nobody
     /// leaves in vain (D-23). Else they leave one by one until there is room.
     pub plan: bool,
+    /// Whether a buffer that the CPU touches where it does not reach comes to where it
+    /// does, and whether the next validations prefer such places for it (D-16). Else such
+    /// an access faults.
+    pub cpu_use: bool,
+    /// Whether faults that follow each other map more and more pages at once (D-15).
+    pub grow_prefault: bool,
+    /// On which terms buffers that had to leave come back (D-3); none: they come back
+    /// only by being validated.
+    pub promotion: Option<Promotion>,
+    /// How soon after it had to leave a buffer comes back that counts as thrashing.
+    pub thrash_ns: u64,
 }
 
 impl Options {
@@ -34,6 +47,10 @@ impl Options {
         client_percent: 100,
         wait_last: false,
         plan: false,
+        cpu_use: false,
+        grow_prefault: false,
+        promotion: None,
+        thrash_ns: 100_000_000,
     };
 }
 
@@ -44,6 +61,9 @@ impl Default for Options {
             client_percent: 50,
             wait_last: true,
             plan: true,
+            cpu_use: true,
+            grow_prefault: true,
+            promotion: Some(Promotion::default()),
             ..Self::BASE
         }
     }

@@ -2,9 +2,11 @@
 
 use super::attempt::Attempt;
 use super::budget::{Room, Terms};
+use super::fault::near;
 use super::hunt::{Wanted, heavier, is_about_room};
 use super::mm::{Context, Mm};
 use super::object::{Info, Mark};
+use super::promote::best;
 use super::state::Claim;
 use super::world::{ReservationOf, World};
 use crate::Error;
@@ -65,6 +67,37 @@ impl<W: World + 'static> Mm<W> {
         ctx: &mut Context,
     ) -> Result<(), Error> {
         self.alive()?;
+        let near = if self.prefers_near(id)? {
+            near(placement)?
+        } else {
+            None
+        };
+        let placement = near.as_deref().unwrap_or(placement);
+        self.place_at(set, id, placement, ctx)?;
+        self.state.with(|state| {
+            state.objects.get_mut(id)?.best = best(placement);
+            Ok(())
+        })
+    }
+
+    /// Whether the CPU has used a buffer lately (D-16).
+    fn prefers_near(&self, id: Id) -> Result<bool, Error> {
+        self.state.with(|state| {
+            let left = &mut state.objects.get_mut(id)?.cpu_use;
+            let lately = *left > 0;
+            *left = left.saturating_sub(1);
+            Ok(lately)
+        })
+    }
+
+    /// As [`Self::validate`], at these places as they are.
+    pub(super) fn place_at(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        id: Id,
+        placement: &[Place],
+        ctx: &mut Context,
+    ) -> Result<(), Error> {
         let info = self.info(id)?;
         let reservation = self.reservation(id)?;
         let held = set.get(&reservation).ok_or(Error::Invalid)?;

@@ -3,9 +3,10 @@
 
 use super::attempt::Attempt;
 use super::budget::Room;
-use super::hunt::{Hunter, Left, Round, Wanted};
+use super::hunt::{Left, Round, Wanted};
 use super::mm::Mm;
 use super::state::State;
+use super::victim::Hunter;
 use super::world::World;
 use crate::Error;
 use crate::arena::Id;

@@ -5,11 +5,14 @@ use super::budget::{Accounts, OwnerId, Room, Terms};
 use super::lru::{GroupId, Lru};
 use super::object::{Mark, Object, latest};
 use super::options::Options;
+use super::promote::Spent;
+use super::report::{Counters, Traffic};
 use super::world::{ReservationOf, World};
 use crate::Error;
 use crate::arena::{Arena, Id};
 use crate::placement::{
-    Buddy, Extent, Freed, Pass, Place, Request, ResourceManager, SegmentId, SystemManager,
+    Buddy, BuddyStats, Extent, Freed, Pass, Place, Request, ResourceManager, SegmentId,
+    SystemManager,
 };
 use crate::sync::Primitives;
 use alloc::vec::Vec;
@@ -75,6 +78,11 @@ pub struct State<W: World> {
     pub(super) arriving: Vec<(Id, SegmentId)>,
     /// Bulk groups, each with the reservation that its members share.
     pub(super) groups: Vec<(GroupId, ReservationOf<W>)>,
+    /// What promotion has moved lately.
+    pub(super) spent: Spent,
+    pub(super) counters: Counters,
+    /// By memory type.
+    pub(super) traffic: [Traffic; SegmentId::COUNT],
 }
 
 impl<W: World + 'static> State<W> {
@@ -93,6 +101,9 @@ impl<W: World + 'static> State<W> {
             accounts: Accounts::new(),
             arriving: Vec::new(),
             groups: Vec::new(),
+            spent: Spent::default(),
+            counters: Counters::default(),
+            traffic: [Traffic::default(); SegmentId::COUNT],
         })
     }
 
@@ -148,6 +159,14 @@ impl<W: World + 'static> State<W> {
         }
         self.dying.push(id);
         self.relink(id)
+    }
+
+    /// What is free of a memory type that has addresses.
+    pub(super) fn free_stats(&self, segment: SegmentId) -> Option<BuddyStats> {
+        match &self.managers[segment as usize] {
+            Manager::Pages(buddy) => Some(buddy.stats()),
+            Manager::System(_) => None,
+        }
     }
 
     /// See [`Buddy::foresee`]; in SYSTEM, where nothing has an address, nothing.
@@ -247,7 +266,20 @@ impl<W: World + 'static> State<W> {
         if let Manager::Pages(buddy) = manager {
             buddy.retire(|mark| world.sync().result(&mark.fence).is_some());
         }
-        let resource = manager.any_mut().alloc(&claim.request, place)?;
+        let alloc = manager.any_mut().alloc(&claim.request, place);
+        if let Err(Error::NoSpace) = alloc {
+            let free = manager
+                .any()
+                .capacity()
+                .saturating_sub(manager.any().usage());
+            let traffic = &mut self.traffic[segment as usize];
+            if free < bytes {
+                traffic.refused_full += 1;
+            } else {
+                traffic.refused_fragmented += 1;
+            }
+        }
+        let resource = alloc?;
         self.arriving.push((claim.buffer, segment));
         Ok(self.accounts.charge(resource, owner, claim.buffer))
     }

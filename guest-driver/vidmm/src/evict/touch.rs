@@ -1,4 +1,4 @@
-//! First touch: pages come to exist where somebody needs them.
+//! Pages of RAM: they come to exist when the GPU needs them, and go to a store.
 
 use super::attempt::Attempt;
 use super::mm::{Context, Mm};
@@ -7,17 +7,8 @@ use crate::Error;
 use crate::arena::Id;
 use crate::bo::page_vector::{Has, PageVector};
 use crate::bo::pool::SmallLock;
-use crate::placement::{Extent, Resource, SegmentId};
-use crate::sync::{Caller, LockSet, Usage};
-
-/// Where a page of a buffer is.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Page<'a, B> {
-    /// In local memory: the page of the segment.
-    Local(SegmentId, u64),
-    /// In RAM: the block, and the page in it.
-    Ram(&'a B, usize),
-}
+use crate::placement::{Extent, SegmentId};
+use crate::sync::{LockSet, Usage};
 
 impl<W: World + 'static> Mm<W> {
     /// Makes the GPU able to work on a buffer where it is: pages exist and the GART
@@ -82,56 +73,6 @@ impl<W: World + 'static> Mm<W> {
         })
     }
 
-    /// A CPU access to a page that is not mapped: waits until contents are in place,
-    /// makes pages exist, and has `install` map the page where it is (15.5). Until
-    /// that returns the buffer cannot move. With `no_wait` of `ctx` nothing is waited
-    /// for: what holds a lock that others need may come back without it and try again.
-    ///
-    /// # Errors
-    /// [`Error::Interrupted`]: the access is simply repeated. [`Error::NoMemory`];
-    /// [`Error::Busy`] when somebody has the buffer or contents are not in place, in
-    /// time; [`Error::Fault`] for a page beyond the end, for somebody else's pages, and
-    /// for a buffer that is nowhere or where the CPU does not reach. [`Error::Lost`]: there
-    /// is nothing to show but an empty page.
-    pub fn fault<R>(
-        &self,
-        caller: &mut Caller<'_, W::Sync>,
-        id: Id,
-        page: u64,
-        ctx: &Context,
-        install: impl FnOnce(Page<'_, BlockOf<W>>) -> R,
-    ) -> Result<R, Error> {
-        self.alive()?;
-        let reservation = self.reservation(id)?;
-        let held = if ctx.no_wait {
-            caller.try_lock(&reservation)?
-        } else {
-            caller.lock(&reservation, ctx.patience)?
-        };
-        if page >= self.info(id)?.pages {
-            return Err(Error::Fault);
-        }
-        self.idle(&held, Usage::Kernel, ctx)?;
-        self.with_vector(id, |parts| {
-            let at = parts.resource.as_ref().ok_or(Error::Fault)?;
-            let Some(vector) = &mut parts.vector else {
-                return Ok(install(local(at, page)?));
-            };
-            if !vector.may_fault() || vector.has() == Has::External {
-                return Err(Error::Fault);
-            }
-            vector.populate(self.world.ram())?;
-            if at.segment() != SegmentId::System {
-                self.bind(at, vector)?;
-            }
-            let slot = usize::try_from(page)
-                .ok()
-                .and_then(|page| vector.slot(page));
-            let (block, page) = slot.ok_or(Error::Fault)?;
-            Ok(install(Page::Ram(block, page)))
-        })?
-    }
-
     /// Stores a buffer's contents and gives its pages back (13.2). The set holds it;
     /// it goes to SYSTEM first.
     ///
@@ -165,20 +106,4 @@ impl<W: World + 'static> Mm<W> {
             vector.swap_out(self.world.ram())
         })?
     }
-}
-
-/// The page of a segment that is page `page` of a buffer.
-fn local<'a, F, B>(at: &Resource<F>, page: u64) -> Result<Page<'a, B>, Error> {
-    if at.segment() != SegmentId::LocalVisible {
-        return Err(Error::Fault);
-    }
-    let mut before = 0;
-    for extent in at.booking().extents() {
-        if page - before < extent.pages() {
-            let first = extent.first + (page - before);
-            return Ok(Page::Local(at.segment(), first));
-        }
-        before += extent.pages();
-    }
-    Err(Error::Fault)
 }

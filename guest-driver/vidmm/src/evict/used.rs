@@ -24,7 +24,7 @@ impl<W: World + 'static> Mm<W> {
     /// Ends a transaction without a job: its buffers count as used now, then all is
     /// unlocked. Dropping the set is the raw unlock, which touches nothing.
     pub fn unreserve(&self, set: LockSet<'_, W::Sync>, used: Used<'_>) {
-        self.touch(used);
+        self.touch(used, set.back_offs());
         drop(set);
     }
 
@@ -43,13 +43,14 @@ impl<W: World + 'static> Mm<W> {
         if set.iter().any(|locked| locked.slots() == 0) {
             return Err(Error::Invalid);
         }
-        self.touch(used);
+        self.touch(used, set.back_offs());
         set.commit(fence, usage)
     }
 
     /// A step for each buffer and each group. What is gone meanwhile is not used.
-    fn touch(&self, used: Used<'_>) {
+    fn touch(&self, used: Used<'_>, back_offs: u64) {
         self.state.with(|state| {
+            state.counters.back_offs += back_offs;
             for id in used.buffers {
                 let entry = state.objects.get(*id).ok().and_then(|it| it.entry);
                 let _ = entry.map(|entry| state.lru.touch(entry));

@@ -111,6 +111,12 @@ impl Flags {
         Self(self.0 | other.0)
     }
 
+    /// These, but for those.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// True if a place with these flags is asked in `pass`.
     pub const fn counts_in(self, pass: Pass) -> bool {
         let excluded = match pass {

@@ -1,6 +1,6 @@
 //! Walks, whose cursors survive what is done to the lists between two steps.
 
-use super::nodes::{Content, NONE};
+use super::nodes::{Content, List, NONE};
 use super::{EntryId, Lru, PRIORITIES};
 use crate::Error;
 
@@ -41,6 +41,29 @@ impl<T: Copy, const TYPES: usize> Lru<T, TYPES> {
             _ => head,
         };
         self.named(first).map(|(_, value)| value)
+    }
+
+    /// The entries of a memory type, the last that came to a tail first in each of its
+    /// lists, with their stamps: the larger, the later. Members of a group have those
+    /// of the group.
+    pub fn newest(&self, mem_type: usize) -> impl Iterator<Item = (u64, T)> {
+        let back = |node: u32| Some(self.nodes.get(node as usize)?.previous).filter(|n| *n != NONE);
+        let ends = |list: &List| Some(list.tail).filter(|node| *node != NONE);
+        let lists = self.lists.get(mem_type).into_iter().flatten().rev();
+        let outer =
+            lists.flat_map(move |list| core::iter::successors(ends(list), move |n| back(*n)));
+        outer.flat_map(move |outer| {
+            let node = &self.nodes[outer as usize];
+            let (first, members) = match node.content {
+                Content::Position { group, list } => {
+                    let members = &self.groups[group as usize].members;
+                    (ends(&members[list / PRIORITIES][list % PRIORITIES]), true)
+                }
+                _ => (Some(outer), false),
+            };
+            let inner = core::iter::successors(first, move |n| back(*n).filter(|_| members));
+            inner.filter_map(move |inner| Some((node.stamp, self.named(inner)?.1)))
+        })
     }
 
     /// Begins a walk of a memory type. What comes to a tail from now on is not

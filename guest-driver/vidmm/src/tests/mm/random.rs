@@ -8,7 +8,7 @@ use crate::bo::Kind;
 use crate::bo::pool::SmallLock;
 use crate::evict::lru::GroupId;
 use crate::evict::{
-    Balance, Context, Info, Mm, Options, OwnerId, Page, ReservationOf, Used, World,
+    Balance, Context, Info, Mm, Options, OwnerId, Page, Promotion, ReservationOf, Used, World,
 };
 use crate::placement::{Flags, Place, SegmentId};
 use crate::platform::{Caching, Patience};
@@ -24,6 +24,8 @@ enum Op {
     Member(u64, usize),
     Join(usize, bool),
     Unreserve(usize, bool),
+    Promote,
+    Around(usize, u64),
     Gpu(usize, u64, u64),
     Cpu(usize, u64, u64),
     Pin(usize),
@@ -48,6 +50,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (1..13_u64, 0..6_usize).prop_map(|(pages, places)| Op::Member(pages, places)),
         1 => (n(), any::<bool>()).prop_map(|(bo, joins)| Op::Join(bo, joins)),
         2 => (n(), any::<bool>()).prop_map(|(bo, group)| Op::Unreserve(bo, group)),
+        2 => Just(Op::Promote),
+        2 => (n(), any::<u64>()).prop_map(|(bo, page)| Op::Around(bo, page)),
         5 => (n(), any::<u64>(), any::<u64>()).prop_map(|(bo, page, word)| Op::Gpu(bo, page, word)),
         5 => (n(), any::<u64>(), any::<u64>()).prop_map(|(bo, page, word)| Op::Cpu(bo, page, word)),
         1 => n().prop_map(Op::Pin),
@@ -64,11 +68,20 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// Each improvement on or off.
 fn options() -> impl Strategy<Value = Options> {
-    any::<(bool, bool)>().prop_map(|(wait_last, plan)| Options {
-        wait_last,
-        plan,
-        ..Options::default()
-    })
+    any::<[bool; 5]>().prop_map(
+        |[wait_last, plan, cpu_use, grow_prefault, promotes]| Options {
+            wait_last,
+            plan,
+            cpu_use,
+            grow_prefault,
+            promotion: promotes.then_some(Promotion {
+                spare_percent: 0,
+                rest_ns: 2000,
+                ..Promotion::default()
+            }),
+            ..Options::default()
+        },
+    )
 }
 
 struct Known {
@@ -87,13 +100,7 @@ struct Test {
     shared: ReservationOf<Machine>,
 }
 
-const TYPES: [SegmentId; SegmentId::COUNT] = [
-    SegmentId::LocalVisible,
-    SegmentId::LocalInvisible,
-    SegmentId::PcieSnoop,
-    SegmentId::PcieUnsnoop,
-    SegmentId::System,
-];
+const TYPES: [SegmentId; SegmentId::COUNT] = SegmentId::TYPES;
 
 fn places(n: usize, pcie: SegmentId) -> Vec<Place> {
     let (visible, invisible) = (SegmentId::LocalVisible, SegmentId::LocalInvisible);
@@ -146,8 +153,14 @@ impl Test {
             | Op::Swap(n)
             | Op::Release(n)
             | Op::Join(n, _)
-            | Op::Unreserve(n, _) => n,
-            Op::Member(..) | Op::Reap | Op::Work(_) | Op::CopyFails(_) | Op::NoRam(_) => {
+            | Op::Unreserve(n, _)
+            | Op::Around(n, _) => n,
+            Op::Member(..)
+            | Op::Promote
+            | Op::Reap
+            | Op::Work(_)
+            | Op::CopyFails(_)
+            | Op::NoRam(_) => {
                 return None;
             }
         };
@@ -165,7 +178,8 @@ impl Test {
             for (before, after) in before[n].iter().zip(&after[n]) {
                 let kept = before.live().min(after.budget.min);
                 assert!(
-                    actor == Some(*owner) || after.live() >= kept,
+                    // Who comes back to where he wants to be loses nothing.
+                    actor == Some(*owner) || after.live() >= kept || matches!(op, Op::Promote),
                     "{before:?} {after:?}"
                 );
             }
@@ -198,6 +212,8 @@ impl Test {
             Op::Budget(owner, segment, pages) => self.budget(owner, segment, pages),
             Op::Member(pages, n) => self.member(pages, n),
             Op::Join(n, joins) => self.join(n, joins),
+            Op::Promote => self.promote(),
+            Op::Around(n, page) => self.around(n, page),
             Op::Unreserve(n, group) => self.unreserve(n, group),
             Op::Validate(n, places) => {
                 let Some(at) = self.pick(n) else { return };
@@ -323,7 +339,8 @@ impl Test {
             Err(error) => {
                 let invisible = mm.segment(id) == Ok(Some(SegmentId::LocalInvisible));
                 assert!(
-                    error == Error::NoMemory || (error == Error::Fault && invisible),
+                    matches!(error, Error::NoMemory | Error::Lost)
+                        || (error == Error::Fault && invisible),
                     "{error}"
                 );
                 return;
@@ -338,6 +355,7 @@ impl Test {
         let system = &self.mm.world().ram.system;
         let waiting = self.mm.world().ram.pool.with(|pool| pool.pages());
         assert_eq!(self.mm.held_pages() + waiting, system.pages_out());
+        assert_eq!(self.mm.report().ram.pooled, waiting as u64);
     }
 
     /// Every word of every buffer is what was written last.

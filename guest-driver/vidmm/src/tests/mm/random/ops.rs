@@ -1,7 +1,8 @@
-//! Operations on budgets and groups.
+//! Operations on budgets and groups, promotion, faults.
 
 use super::{Known, TYPES, Test, ctx, info, places, with};
-use crate::evict::{Budget, Used, World};
+use crate::Error;
+use crate::evict::{Budget, Page, Used, World};
 use crate::platform::Patience;
 use crate::sync::{Caller, Primitives};
 
@@ -54,5 +55,39 @@ impl Test {
             groups: if group { &groups } else { &[] },
         };
         self.mm.unreserve(set, used);
+    }
+
+    pub(super) fn promote(&self) {
+        let machine = self.mm.world();
+        let before = machine.ring.borrow().ended();
+        let mut caller = Caller::enter(machine.sync());
+        let promoted = self.mm.promote(&mut caller, &mut ctx());
+        let failed = matches!(promoted, Err(Error::Lost | Error::NoMemory));
+        assert!(promoted.is_ok() || failed, "{promoted:?}");
+        assert_eq!(machine.ring.borrow().ended(), before, "nobody waited");
+    }
+
+    pub(super) fn around(&self, n: usize, page: u64) {
+        let Some(at) = self.pick(n) else { return };
+        let machine = self.mm.world();
+        let (id, words) = (self.bos[at].id, &self.bos[at].words);
+        let page = page % self.mm.info(id).unwrap().pages;
+        let mut caller = Caller::enter(machine.sync());
+        let system = &machine.ram.system;
+        let _ = self.mm.fault_around(&mut caller, id, page, &ctx(), |run| {
+            for n in 0..run.pages {
+                let found = match run.at {
+                    Page::Ram(block, page) => {
+                        system.words.borrow()[&(block.page + page as u64 + n)]
+                    }
+                    Page::Local(segment, page) => machine.gpu.read(system, (segment, page + n)),
+                };
+                let expected = words[usize::try_from(run.page + n).unwrap()];
+                // What jobs have yet to write is not there.
+                let settled = machine.gpu.queue.borrow().is_empty();
+                assert!(!settled || expected.is_none_or(|word| word == found));
+            }
+            true
+        });
     }
 }

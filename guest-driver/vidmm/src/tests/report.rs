@@ -1,0 +1,123 @@
+//! Figures (section 21).
+
+use super::mm::{SIZES, anywhere, create, ctx, info, manager, manager_with, with, word};
+use crate::evict::{Budget, Info, Options};
+use crate::placement::{Flags, Place, SegmentId};
+
+const VISIBLE: SegmentId = SegmentId::LocalVisible;
+const PAGE: u64 = 4096;
+
+#[test]
+fn every_byte_of_a_memory_type_is_a_clients_the_drivers_or_free() {
+    let mm = manager(SIZES);
+    let owner = mm.open_account().unwrap();
+    mm.set_budget(owner, VISIBLE, Budget::OPEN).unwrap();
+    let theirs = Info {
+        owner: Some(owner),
+        ..info(6)
+    };
+    let theirs = create(&mm, &theirs, &[anywhere(VISIBLE)]).unwrap();
+    let ours = create(&mm, &info(5), &[anywhere(VISIBLE)]).unwrap();
+    with(&mm, ours, |set| mm.pin(set, ours)).unwrap();
+    mm.release(theirs).unwrap();
+    let it = mm.report().types[VISIBLE as usize];
+    assert_eq!((it.capacity, it.free), (32 * PAGE, 21 * PAGE));
+    assert_eq!((it.clients, it.kernel), (6 * PAGE, 5 * PAGE));
+    assert_eq!((it.pinned, it.dying), (5 * PAGE, 6 * PAGE));
+    assert_eq!(
+        it.longest_free_run,
+        20 * PAGE,
+        "a page lies between the two"
+    );
+    assert_eq!(it.evictable.iter().sum::<usize>(), 1, "the dying one");
+    mm.check();
+}
+
+#[test]
+fn ram_is_a_clients_the_drivers_or_waits_in_the_pool() {
+    let mm = manager(SIZES);
+    let owner = mm.open_account().unwrap();
+    let theirs = Info {
+        owner: Some(owner),
+        ..info(6)
+    };
+    let pcie = [anywhere(SegmentId::PcieUnsnoop)];
+    let bos = [
+        create(&mm, &theirs, &pcie).unwrap(),
+        create(&mm, &info(5), &pcie).unwrap(),
+        create(&mm, &info(4), &pcie).unwrap(),
+    ];
+    for bo in bos {
+        with(&mm, bo, |set| mm.make_resident(set, bo)).unwrap();
+    }
+    with(&mm, bos[2], |set| mm.swap_out(set, bos[2], &mut ctx())).unwrap();
+    let ram = mm.report().ram;
+    assert_eq!((ram.clients, ram.kernel, ram.swapped), (6, 5, 4));
+    let out = mm.world().ram.system.pages_out() as u64;
+    assert_eq!(ram.clients + ram.kernel + ram.pooled, out);
+    assert_eq!(mm.report().unevictable, 1);
+}
+
+#[test]
+fn pages_that_come_back_soon_after_they_had_to_leave_are_a_thrash() {
+    for (thrash_ns, thrashed) in [(1_000_000, 16), (0, 0)] {
+        let options = Options {
+            thrash_ns,
+            ..Options::default()
+        };
+        let mm = manager_with(SIZES, options);
+        let bo = create(&mm, &info(16), &[anywhere(VISIBLE)]).unwrap();
+        let moved = |to| {
+            with(&mm, bo, |set| {
+                mm.validate(set, bo, &[anywhere(to)], &mut ctx())
+            })
+            .unwrap();
+        };
+        // By its own will.
+        moved(SegmentId::LocalInvisible);
+        moved(VISIBLE);
+        assert_eq!(mm.report().counters.thrashed_pages, 0);
+        create(&mm, &info(32), &[anywhere(VISIBLE)]).unwrap();
+        moved(VISIBLE);
+        assert_eq!(mm.report().counters.thrashed_pages, thrashed);
+    }
+}
+
+#[test]
+fn moves_faults_and_refusals_are_counted_by_kind() {
+    let mm = manager(SIZES);
+    let bo = create(&mm, &info(8), &[anywhere(VISIBLE)]).unwrap();
+    let moved = |to| {
+        with(&mm, bo, |set| {
+            mm.validate(set, bo, &[anywhere(to)], &mut ctx())
+        })
+        .unwrap();
+    };
+    moved(SegmentId::System);
+    moved(SegmentId::PcieUnsnoop);
+    let counters = mm.report().counters;
+    // Cleared, copied to a stop, from there and back without moving a page.
+    assert_eq!((counters.clears, counters.copies), (1, 1));
+    assert_eq!((counters.null_moves, counters.stops), (2, 1));
+    word(&mm, bo, 0).unwrap();
+    let counters = mm.report().counters;
+    assert_eq!((counters.faults, counters.mapped_pages), (1, 1));
+    let visible = mm.report().types[VISIBLE as usize].traffic;
+    assert_eq!((visible.bytes_in, visible.bytes_out), (8 * PAGE, 8 * PAGE));
+    assert_eq!((visible.evictions, visible.refused_full), (0, 0));
+    let holes = [(); 8].map(|()| create(&mm, &info(4), &[anywhere(VISIBLE)]).unwrap());
+    mm.world().work(usize::MAX);
+    for bo in [holes[1], holes[4]] {
+        mm.release(bo).unwrap();
+    }
+    create(
+        &mm,
+        &info(8),
+        &[Place::anywhere(VISIBLE, Flags::CONTIGUOUS)],
+    )
+    .unwrap();
+    create(&mm, &info(16), &[anywhere(VISIBLE)]).unwrap();
+    let visible = mm.report().types[VISIBLE as usize].traffic;
+    assert!(visible.refused_fragmented > 0 && visible.refused_full > 0);
+    assert!(visible.evictions > 0);
+}
