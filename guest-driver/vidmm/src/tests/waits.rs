@@ -8,6 +8,7 @@ use crate::evict::{Context, Mm, Options};
 use crate::placement::SegmentId;
 use crate::platform::Patience;
 use crate::sync::{Caller, Deadline, Primitives, Usage};
+use std::cell::Cell;
 use std::rc::Rc;
 
 const PCIE: SegmentId = SegmentId::PcieUnsnoop;
@@ -162,4 +163,61 @@ fn a_gpu_that_is_lost_ends_all_waits_and_every_call_says_so_d_17() {
         mm.release(bo).unwrap();
     }
     assert_eq!(mm.fini(), Ok(()), "what is given back is given back");
+}
+
+/// The switches that decide how victims are found.
+fn both() -> [Options; 2] {
+    [true, false].map(|plan| Options {
+        plan,
+        ..Options::default()
+    })
+}
+
+#[test]
+fn who_is_on_his_way_is_in_the_way_but_will_be_there_d_1() {
+    for options in both() {
+        let mm = Rc::new(manager_with(SIZES, options));
+        let told = Rc::new(Cell::new(None));
+        let other = (Rc::downgrade(&mm), Rc::clone(&told));
+        let meanwhile = move || {
+            let mm = other.0.upgrade().unwrap();
+            let mut caller = Caller::enter(mm.world().sync.as_ref());
+            let mut set = caller.transaction(Patience::Patient).unwrap();
+            let mut context = Context {
+                no_wait: true,
+                ..ctx()
+            };
+            let places = [anywhere(SegmentId::LocalVisible)];
+            let made = set.run(|set| mm.create(set, &info(8), None, &places, &mut context));
+            other.1.set(Some(made.map(drop)));
+        };
+        // All is booked for a buffer that is on no list yet.
+        *mm.world().meanwhile.borrow_mut() = Some(Box::new(meanwhile));
+        create(&mm, &info(32), &[anywhere(SegmentId::LocalVisible)]).unwrap();
+        assert_eq!(told.take(), Some(Err(Error::Busy)), "{options:?}");
+    }
+}
+
+#[test]
+fn who_is_locked_by_others_is_waited_for_and_leaves_then_d_1() {
+    for options in both() {
+        let mm = manager_with(SIZES, options);
+        let places = [anywhere(SegmentId::LocalVisible)];
+        let old = create(&mm, &info(32), &places).unwrap();
+        mm.world().work(usize::MAX);
+        let sync = Rc::clone(&mm.world().sync);
+        let reservation = mm.reservation(old).unwrap();
+        assert!(sync.try_lock(&reservation, None));
+        let holder = (Rc::clone(&sync), reservation, Cell::new(true));
+        sync.host().on_poll(move |now| {
+            if now >= 5000 && holder.2.take() {
+                holder.0.unlock(&holder.1, None);
+            }
+            Some(now + 1000)
+        });
+        let new = create(&mm, &info(32), &places).unwrap();
+        assert_eq!(mm.segment(new), Ok(Some(SegmentId::LocalVisible)));
+        assert_eq!(mm.segment(old), Ok(Some(SegmentId::LocalInvisible)));
+        assert!(sync.host().now_ns() >= 5000, "it was waited for");
+    }
 }

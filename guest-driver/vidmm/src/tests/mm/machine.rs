@@ -180,6 +180,8 @@ pub(in crate::tests) struct Machine {
     pub(in crate::tests) ring: Rc<RefCell<FenceContext<Sync>>>,
     pub(in crate::tests) copies_until_failure: Cell<u32>,
     pub(in crate::tests) lost: Rc<Cell<bool>>,
+    /// What somebody else does while a copy or a clear is being asked for.
+    pub(in crate::tests) meanwhile: RefCell<Option<Box<dyn FnOnce()>>>,
     /// Buffers of which the CPU has pages mapped.
     pub(in crate::tests) mapped: RefCell<BTreeSet<Id>>,
     pub(in crate::tests) spaces: OnceCell<Spaces<Machine, Process>>,
@@ -221,6 +223,7 @@ impl Machine {
             ring,
             copies_until_failure: Cell::new(u32::MAX),
             lost: Rc::default(),
+            meanwhile: RefCell::default(),
             mapped: RefCell::default(),
             spaces: OnceCell::new(),
         }
@@ -228,6 +231,10 @@ impl Machine {
 
     pub(in crate::tests) fn submit(&self, work: Work) -> Result<FenceOf<Self>, Error> {
         holds_no_lock();
+        let meanwhile = self.meanwhile.borrow_mut().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
         if !count_down(&self.copies_until_failure) {
             return Err(Error::Lost);
         }
