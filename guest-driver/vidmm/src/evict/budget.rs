@@ -41,6 +41,10 @@ pub struct Balance {
     pub booked: u64,
     /// The part of it that comes back without its doing, when the GPU is done.
     pub dying: u64,
+    /// Bytes of it that had to leave so far, for whomever.
+    pub evicted: u64,
+    /// Bytes that were brought back to it so far, when there was room (D-3).
+    pub promoted: u64,
     /// What it may.
     pub budget: Budget,
 }
@@ -169,6 +173,8 @@ impl Accounts {
         let balances = limits.map(|limit| Balance {
             booked: 0,
             dying: 0,
+            evicted: 0,
+            promoted: 0,
             budget: Budget {
                 limit,
                 ..Budget::OPEN
@@ -323,6 +329,25 @@ impl Accounts {
         }
     }
 
+    /// Notes that bytes of a client had to leave a memory type.
+    pub(super) fn evicted(&mut self, owner: Option<OwnerId>, segment: SegmentId, bytes: u64) {
+        if let Some(balance) = self.balance_mut(owner, segment) {
+            balance.evicted += bytes;
+        }
+    }
+
+    /// Notes that bytes of a client were brought back to a memory type.
+    pub(super) fn promoted(&mut self, owner: Option<OwnerId>, segment: SegmentId, bytes: u64) {
+        if let Some(balance) = self.balance_mut(owner, segment) {
+            balance.promoted += bytes;
+        }
+    }
+
+    fn balance_mut(&mut self, owner: Option<OwnerId>, segment: SegmentId) -> Option<&mut Balance> {
+        let account = self.list.get_mut(owner?.0).ok()?;
+        Some(&mut account.balances[segment as usize])
+    }
+
     /// Charges for a range.
     pub(super) fn charge<W: World>(
         &mut self,
@@ -342,9 +367,9 @@ impl Accounts {
     /// Nobody uses the range any more but the GPU.
     pub(super) fn bury<W: World>(&mut self, room: &mut Room<W>) {
         let owner = room.owner.filter(|_| !room.dying);
-        if let Some(account) = owner.and_then(|owner| self.list.get_mut(owner.0).ok()) {
+        if let Some(balance) = self.balance_mut(owner, room.segment()) {
+            balance.dying += room.bytes();
             room.dying = true;
-            account.balances[room.segment() as usize].dying += room.bytes();
         }
     }
 
@@ -356,10 +381,9 @@ impl Accounts {
             dying,
             ..
         } = room;
-        if let Some(owner) = owner.filter(|_| dying)
-            && let Ok(account) = self.list.get_mut(owner.0)
-        {
-            account.balances[resource.segment() as usize].dying -= resource.bytes();
+        let buried = owner.filter(|_| dying);
+        if let Some(balance) = self.balance_mut(buried, resource.segment()) {
+            balance.dying -= resource.bytes();
         }
         *self.booked(owner, resource.segment()) -= resource.bytes();
         if let Some(owner) = owner {
@@ -369,7 +393,8 @@ impl Accounts {
     }
 
     fn booked(&mut self, owner: Option<OwnerId>, segment: SegmentId) -> &mut u64 {
-        match owner.and_then(|owner| self.list.get_mut(owner.0).ok()) {
+        let account = owner.and_then(|owner| self.list.get_mut(owner.0).ok());
+        match account {
             Some(account) => &mut account.balances[segment as usize].booked,
             None => &mut self.kernel[segment as usize],
         }

@@ -145,8 +145,10 @@ impl<W: World + 'static> Mm<W> {
         })?;
         let bytes = booked.bytes();
         self.move_to(lock.set(), id, booked, &mut Attempt::passing_by(ctx))?;
-        self.state
-            .with(|state| state.counters.promoted_pages += info.pages);
+        self.state.with(|state| {
+            state.counters.promoted_pages += info.pages;
+            state.accounts.promoted(info.owner, best.segment, bytes);
+        });
         Ok(bytes)
     }
 }

@@ -135,7 +135,11 @@ impl<W: World + 'static> Mm<W> {
         };
         self.state.with(|state| {
             state.traffic[from as usize].evictions += 1;
-            state.objects.get_mut(id).map(|it| it.left = Some(left))
+            let object = state.objects.get_mut(id)?;
+            object.left = Some(left);
+            let bytes = object.bytes();
+            state.accounts.evicted(info.owner, from, bytes);
+            Ok(())
         })
     }
 }

@@ -1,8 +1,9 @@
 //! Figures (section 21).
 
 use super::mm::{SIZES, anywhere, create, ctx, info, manager, manager_with, with, word};
-use crate::evict::{Budget, Info, Options};
+use crate::evict::{Budget, Info, Options, Promotion};
 use crate::placement::{Flags, Place, SegmentId};
+use crate::sync::Caller;
 
 const VISIBLE: SegmentId = SegmentId::LocalVisible;
 const PAGE: u64 = 4096;
@@ -120,4 +121,31 @@ fn moves_faults_and_refusals_are_counted_by_kind() {
     let visible = mm.report().types[VISIBLE as usize].traffic;
     assert!(visible.refused_fragmented > 0 && visible.refused_full > 0);
     assert!(visible.evictions > 0);
+}
+
+#[test]
+fn a_client_is_told_what_of_it_had_to_leave_and_what_came_back() {
+    let options = Options {
+        promotion: Some(Promotion {
+            spare_percent: 0,
+            rest_ns: 0,
+            ..Promotion::default()
+        }),
+        ..Options::default()
+    };
+    let mm = manager_with(SIZES, options);
+    let owner = mm.open_account().unwrap();
+    let theirs = Info {
+        owner: Some(owner),
+        ..info(6)
+    };
+    create(&mm, &theirs, &[anywhere(VISIBLE)]).unwrap();
+    let all = create(&mm, &info(32), &[anywhere(VISIBLE)]).unwrap();
+    mm.world().work(usize::MAX);
+    mm.release(all).unwrap();
+    mm.promote(&mut Caller::enter(&*mm.world().sync), &mut ctx())
+        .unwrap();
+    let balance = mm.balance(owner, VISIBLE).unwrap();
+    assert_eq!((balance.evicted, balance.promoted), (6 * PAGE, 6 * PAGE));
+    assert_eq!(balance.booked, 6 * PAGE);
 }
