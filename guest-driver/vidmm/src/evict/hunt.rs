@@ -1,7 +1,8 @@
 //! Evicting others to make room (11.4).
 
+use super::accounts::Room;
 use super::attempt::Attempt;
-use super::budget::{Prey, Room};
+use super::budget::Prey;
 use super::mm::Mm;
 use super::state::Claim;
 use super::victim::Hunter;

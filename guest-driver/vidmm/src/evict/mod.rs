@@ -6,6 +6,7 @@
 //!
 //! Not here yet: hibernation.
 
+mod accounts;
 mod attempt;
 mod budget;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod check;
 mod destroy;
 mod drain;
 mod fault;
+mod ghost;
 mod hunt;
 pub mod lru;
 mod mm;

@@ -1,9 +1,11 @@
 //! Moving contents (section 12).
 
+use super::accounts::Room;
 use super::attempt::Attempt;
-use super::budget::{Room, Terms};
+use super::budget::Terms;
+use super::ghost::Ghost;
 use super::mm::Mm;
-use super::object::{Info, Mark, Parts, latest};
+use super::object::{Mark, Parts, latest};
 use super::world::{FenceOf, Side, World};
 use crate::Error;
 use crate::arena::Id;
@@ -11,7 +13,7 @@ use crate::bo::Kind;
 use crate::bo::page_vector::{Has, PageVector};
 use crate::bo::pool::SmallLock;
 use crate::placement::{Flags, Place, SegmentId};
-use crate::sync::{Caller, Guard, LockSet, Locked, Usage};
+use crate::sync::{Caller, LockSet, Locked, Usage};
 
 /// How contents come from one place to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -351,59 +353,5 @@ impl<W: World + 'static> Mm<W> {
                 Ok(())
             }
         }
-    }
-}
-
-/// A nameless object that carries what a buffer has left behind until a fence has
-/// ended (12.4). Everything it needs is there before the move begins: its
-/// place among the objects and on a list, and room for the fence.
-struct Ghost<'a, W: World> {
-    id: Id,
-    held: Guard<'a, W::Sync>,
-}
-
-impl<'a, W: World + 'static> Ghost<'a, W> {
-    fn prepare(mm: &Mm<W>, caller: &'a mut Caller<'_, W::Sync>) -> Result<Self, Error> {
-        let info = Info {
-            kind: Kind::Kernel,
-            pages: 1,
-            align: 1,
-            caching: crate::platform::Caching::Cached,
-            priority: 0,
-            owner: None,
-        };
-        let id = mm.new_object(&info, None)?;
-        let reservation = mm.reservation(id)?;
-        // Nobody else knows it.
-        let held = caller.try_lock(&reservation).and_then(|mut held| {
-            held.reserve_slots(1)?;
-            Ok(held)
-        });
-        match held {
-            Ok(held) => Ok(Self { id, held }),
-            Err(error) => {
-                mm.forget(id);
-                Err(error)
-            }
-        }
-    }
-
-    fn haunt(mut self, mm: &Mm<W>, left: Parts<W>, fence: &FenceOf<W>) -> Result<(), Error> {
-        self.held.add(fence, Usage::Bookkeep)?;
-        mm.state.with(|state| {
-            let object = state.objects.get_mut(self.id)?;
-            // Its account is that of the range it carries.
-            object.info = Info {
-                owner: None,
-                ..left.info
-            };
-            object.resource = left.resource;
-            object.vector = left.vector;
-            state.bury(self.id)
-        })
-    }
-
-    fn cancel(self, mm: &Mm<W>) {
-        mm.forget(self.id);
     }
 }

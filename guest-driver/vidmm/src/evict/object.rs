@@ -1,6 +1,7 @@
 //! What the books say of one buffer object.
 
-use super::budget::{OwnerId, Room};
+use super::accounts::Room;
+use super::budget::OwnerId;
 use super::fault::Ahead;
 use super::lru::{EntryId, Facts, GroupId};
 use super::world::{BlockOf, FenceOf, ReservationOf, World};

@@ -1,7 +1,8 @@
 //! Finding a place for a buffer (section 11), and keeping it there.
 
+use super::accounts::Room;
 use super::attempt::Attempt;
-use super::budget::{Room, Terms};
+use super::budget::Terms;
 use super::fault::near;
 use super::hunt::{Wanted, heavier, is_about_room};
 use super::mm::{Context, Mm};

@@ -1,8 +1,8 @@
 //! Planned eviction: first it is worked out who has to leave, then exactly those do
 //! (D-23).
 
+use super::accounts::Room;
 use super::attempt::Attempt;
-use super::budget::Room;
 use super::hunt::{Left, Round, Wanted};
 use super::mm::Mm;
 use super::state::State;

@@ -1,6 +1,6 @@
 //! What there is and what was done, in figures (section 21).
 
-use super::budget::Room;
+use super::accounts::Room;
 use super::lru::PRIORITIES;
 use super::mm::Mm;
 use super::object::Object;

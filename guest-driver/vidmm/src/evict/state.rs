@@ -1,7 +1,8 @@
 //! What lies under the lock: all objects, the managers of the memory types, the
 //! order in which buffers have to leave.
 
-use super::budget::{Accounts, OwnerId, Room, Terms};
+use super::accounts::{Accounts, Room};
+use super::budget::{OwnerId, Terms};
 use super::lru::{GroupId, Lru};
 use super::object::{Mark, Object, latest};
 use super::options::Options;
