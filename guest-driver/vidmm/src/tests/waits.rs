@@ -4,7 +4,7 @@
 use super::mm::{Machine, SIZES, Work, anywhere, create, ctx, info, manager_with, with, word};
 use crate::Error;
 use crate::arena::Id;
-use crate::evict::{Context, Mm, Options};
+use crate::evict::{Budget, Context, Info, Mm, Options};
 use crate::placement::SegmentId;
 use crate::platform::Patience;
 use crate::sync::{Caller, Deadline, Primitives, Usage};
@@ -219,5 +219,36 @@ fn who_is_locked_by_others_is_waited_for_and_leaves_then_d_1() {
         assert_eq!(mm.segment(new), Ok(Some(SegmentId::LocalVisible)));
         assert_eq!(mm.segment(old), Ok(Some(SegmentId::LocalInvisible)));
         assert!(sync.host().now_ns() >= 5000, "it was waited for");
+    }
+}
+
+#[test]
+fn what_is_below_low_stays_while_others_are_only_busy_d_20() {
+    for (no_wait, goes) in [(false, 1), (true, 0)] {
+        let mm = manager_with(SIZES, Options::default());
+        let owner = mm.open_account().unwrap();
+        let budget = Budget {
+            low: 24 * 4096,
+            ..Budget::OPEN
+        };
+        mm.set_budget(owner, PCIE, budget).unwrap();
+        let theirs = Info {
+            owner: Some(owner),
+            ..info(24)
+        };
+        let bos = [theirs, info(24)].map(|info| {
+            let bo = create(&mm, &info, &[anywhere(PCIE)]).unwrap();
+            with(&mm, bo, |set| mm.make_resident(set, bo)).unwrap();
+            bo
+        });
+        job(&mm, bos[1]);
+        let mut context = Context { no_wait, ..ctx() };
+        another(&mm, &mut context).unwrap();
+        let left = bos.map(|bo| mm.segment(bo).unwrap() != Some(PCIE));
+        assert_eq!(
+            left,
+            [goes == 0, goes == 1],
+            "who may not wait has no choice"
+        );
     }
 }
