@@ -15,6 +15,9 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+// The hosts of tests/ are for unit tests, too.
+#[cfg(test)]
+extern crate self as vidmm;
 
 mod adapter;
 pub mod arena;

@@ -254,7 +254,11 @@ impl<O: Os + 'static, H: Host + 'static> World for OnChip<O, H> {
         self.queue(blits)
     }
 
-    fn clear(&self, to: &Side<'_, BlockOf<Self>>) -> Result<FenceOf<Self>, Error> {
+    fn clear(
+        &self,
+        _: &ReservationOf<Self>,
+        to: &Side<'_, BlockOf<Self>>,
+    ) -> Result<FenceOf<Self>, Error> {
         let mut blits = Vec::new();
         blits.try_reserve(to.extents.len())?;
         for extent in to.extents {

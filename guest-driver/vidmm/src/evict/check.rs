@@ -2,15 +2,58 @@
 
 use super::budget::OwnerId;
 use super::mm::Mm;
-use super::world::World;
+use super::world::{ReservationOf, World};
 use crate::Error;
 use crate::arena::Id;
-use crate::bo::page_vector::PageVector;
+use crate::bo::page_vector::{Has, PageVector};
 use crate::bo::pool::SmallLock;
 use crate::placement::{Extent, SegmentId};
 use std::collections::HashMap;
 
+/// A buffer with a place, those that are dying and what moves have left included.
+pub(crate) struct Seen<W: World> {
+    pub(crate) id: Id,
+    pub(crate) segment: SegmentId,
+    pub(crate) extents: Vec<Extent>,
+    pub(crate) has: Has,
+    /// Where the GPU finds its pages of RAM.
+    pub(crate) frames: Vec<u64>,
+    pub(crate) reservation: ReservationOf<W>,
+}
+
 impl<W: World + 'static> Mm<W> {
+    /// All buffers that have a place.
+    pub(crate) fn seen(&self) -> Vec<Seen<W>> {
+        self.state.with(|state| {
+            let seen = state.objects.iter().filter_map(|(id, object)| {
+                let at = object.resource.as_ref()?;
+                let slots = 0..usize::try_from(object.info.pages).unwrap();
+                let vector = object.vector.as_ref();
+                let frames = slots.filter_map(|slot| Some(vector?.bus_addr(slot)?.page()));
+                Some(Seen {
+                    id,
+                    segment: at.segment(),
+                    extents: at.booking().extents().to_vec(),
+                    has: object.has(),
+                    frames: frames.collect(),
+                    reservation: object.reservation.clone(),
+                })
+            });
+            seen.collect()
+        })
+    }
+
+    /// Whether a buffer's contents are in the store.
+    pub(crate) fn is_swapped(&self, id: Id) -> bool {
+        let object = |state: &mut super::State<W>| Some(state.objects.get(id).ok()?.has());
+        self.state.with(object) == Some(Has::Swapped)
+    }
+
+    /// Whether a buffer's contents were lost with the GPU.
+    pub(crate) fn is_lost(&self, id: Id) -> bool {
+        self.contents(id) == Err(Error::Lost)
+    }
+
     /// Where a buffer lies.
     pub(crate) fn extents(&self, id: Id) -> Result<Vec<Extent>, Error> {
         self.state.with(|state| {
@@ -66,8 +109,14 @@ impl<W: World + 'static> Mm<W> {
                 assert_eq!(object.refs == 0, object.dying);
                 assert_eq!(object.dying, state.dying.contains(&id));
                 let Some(at) = &object.resource else { continue };
+                let entry = state.lru.entry(object.entry.unwrap());
+                assert_eq!(
+                    entry.ok(),
+                    object.facts().map(|facts| (id, facts)),
+                    "R-10.3"
+                );
                 listed += 1;
-                let swapped = object.has() == crate::bo::page_vector::Has::Swapped;
+                let swapped = at.segment() == SegmentId::System && object.has() == Has::Swapped;
                 unevictable += usize::from(object.pins > 0 || swapped);
                 *used.entry(at.segment()).or_default() += at.bytes();
                 let [booked, dying] = charged.entry((at.owner(), at.segment())).or_default();

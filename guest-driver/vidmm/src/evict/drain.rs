@@ -42,18 +42,20 @@ impl<W: World + 'static> Mm<W> {
             }) {
                 // It went by itself.
                 Err(Error::NotFound) => {}
+                // As for who validates.
+                Err(Error::NoSpace) => return Err(Error::NoMemory),
                 left => left?,
             }
         }
-        let last = self.state.with(|state| state.last_move(segment).cloned());
-        let Some(last) = last else {
-            return Ok(());
-        };
-        self.wait(&last.fence, ctx)?;
-        // A copy that failed has lost what it was to save.
-        match self.world.sync().result(&last.fence) {
-            Some(Err(error)) => Err(error.into()),
-            _ => Ok(()),
+        let last = self.state.with(|state| state.last_moves(segment).clone());
+        for fence in last.fences() {
+            self.wait(fence, ctx)?;
         }
+        // Told once.
+        self.state.with(|state| state.forget_moves(segment, &last));
+        let sync = self.world.sync();
+        // A copy that failed has lost what it was to save.
+        let mut ends = last.fences().filter_map(|fence| sync.result(fence));
+        ends.try_for_each(|end| end).map_err(Error::from)
     }
 }

@@ -71,8 +71,9 @@ impl<W: World + 'static> Mm<W> {
     /// [`Error::Interrupted`]: the access is simply repeated. [`Error::NoMemory`];
     /// [`Error::Busy`] when somebody has the buffer or contents are not in place, in
     /// time; [`Error::Fault`] for a page beyond the end, for somebody else's pages, and
-    /// for a buffer that is nowhere or where the CPU does not reach. [`Error::Lost`]: there
-    /// is nothing to show but an empty page.
+    /// for a buffer that is nowhere or where the CPU does not reach. [`Error::Lost`], also
+    /// for one whose contents were lost with the GPU: there is nothing to show but an
+    /// empty page.
     pub fn fault<R>(
         &self,
         caller: &mut Caller<'_, W::Sync>,
@@ -170,6 +171,7 @@ impl<W: World + 'static> Mm<W> {
                 continue;
             }
             self.idle(&held, Usage::Kernel, ctx)?;
+            self.contents(id)?;
             if self.options.cpu_use {
                 self.state.with(|state| {
                     let object = state.objects.get_mut(id)?;

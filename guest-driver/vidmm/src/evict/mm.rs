@@ -3,7 +3,7 @@
 use super::budget::{Balance, Budget, OwnerId};
 use super::fault::Ahead;
 use super::lru::PRIORITIES;
-use super::object::{Info, Object, Parts};
+use super::object::{Contents, Info, Object, Parts};
 use super::options::Options;
 use super::state::State;
 use super::world::{ReservationOf, World};
@@ -158,6 +158,27 @@ impl<W: World + 'static> Mm<W> {
             .with(|state| state.accounts.balance(owner, segment))
     }
 
+    /// Looks whether a buffer's contents were lost.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if they were; [`Error::NotFound`].
+    pub(super) fn contents(&self, id: Id) -> Result<(), Error> {
+        self.state.with(|state| {
+            let object = state.objects.get_mut(id)?;
+            if let Contents::Coming(fence) = &object.contents {
+                match self.world.sync().result(fence) {
+                    None => {}
+                    Some(Ok(())) => object.contents = Contents::InPlace,
+                    Some(Err(_)) => object.contents = Contents::Lost,
+                }
+            }
+            match object.contents {
+                Contents::Lost => Err(Error::Lost),
+                _ => Ok(()),
+            }
+        })
+    }
+
     /// What a buffer is.
     ///
     /// # Errors
@@ -198,6 +219,7 @@ impl<W: World + 'static> Mm<W> {
                 group: None,
                 resource: None,
                 vector: None,
+                contents: Contents::InPlace,
                 entry: None,
                 ahead: Ahead::default(),
                 cpu_use: 0,

@@ -10,7 +10,7 @@ mod accounts;
 mod attempt;
 mod budget;
 #[cfg(test)]
-mod check;
+pub(crate) mod check;
 mod destroy;
 mod drain;
 mod fault;
@@ -41,4 +41,4 @@ pub use promote::Promotion;
 pub use report::{Counters, RamReport, Report, Traffic, TypeReport};
 pub use state::State;
 pub use used::Used;
-pub use world::{BlockOf, FenceOf, GpuPage, ReservationOf, Side, World};
+pub use world::{BlockOf, COPY_RINGS, FenceOf, GpuPage, ReservationOf, Side, World};

@@ -5,8 +5,8 @@ use super::attempt::Attempt;
 use super::budget::Terms;
 use super::ghost::Ghost;
 use super::mm::Mm;
-use super::object::{Mark, Parts, latest};
-use super::world::{FenceOf, Side, World};
+use super::object::{Contents, Mark, Parts, before};
+use super::world::{COPY_RINGS, FenceOf, Side, World};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::Kind;
@@ -96,8 +96,10 @@ impl<W: World + 'static> Mm<W> {
         attempt: &mut Attempt<'_, W>,
     ) -> Result<(), Error> {
         let mut caller = Caller::enter(self.world.sync());
-        let prepared = self
-            .unmap_gpu(held, id, attempt)
+        // Its own fence, and those of what was there before.
+        let prepared = held
+            .reserve_slots(1 + COPY_RINGS)
+            .and_then(|()| self.unmap_gpu(held, id, attempt))
             .and_then(|()| Ghost::prepare(self, &mut caller));
         let ghost = match prepared {
             Ok(ghost) => ghost,
@@ -107,6 +109,7 @@ impl<W: World + 'static> Mm<W> {
             }
         };
         self.world.unmap_user(id);
+        let lost = self.contents(id) == Err(Error::Lost);
         let mut parts = match self.take(id) {
             Ok(parts) => parts,
             Err(error) => {
@@ -115,7 +118,7 @@ impl<W: World + 'static> Mm<W> {
                 return Err(error);
             }
         };
-        let moved = self.transfer(held, &mut parts, &new, attempt);
+        let moved = self.transfer(held, &mut parts, &new, lost, attempt);
         let is_there = moved.is_ok();
         if is_there {
             let from = parts.resource.as_ref().map(|room| room.segment());
@@ -128,6 +131,14 @@ impl<W: World + 'static> Mm<W> {
         };
         let result = match moved {
             Ok(fence) => {
+                if let Some(fence) = &fence {
+                    let coming = Contents::Coming(fence.clone());
+                    self.state.with(|state| {
+                        if let Ok(object) = state.objects.get_mut(id) {
+                            object.contents = coming;
+                        }
+                    });
+                }
                 left.resource = parts.resource.replace(new);
                 if !parts
                     .resource
@@ -185,12 +196,14 @@ impl<W: World + 'static> Mm<W> {
         });
     }
 
-    /// Brings contents over, or begins to: the fence of the copy, if there is one.
+    /// Brings contents over, or begins to: the fence of the copy, if there is one. Where
+    /// they are `lost`, nothing is brought.
     fn transfer(
         &self,
         held: &mut Locked<'_, W::Sync>,
         parts: &mut Parts<W>,
         new: &Room<W>,
+        lost: bool,
         attempt: &mut Attempt<'_, W>,
     ) -> Result<Option<FenceOf<W>>, Error> {
         let to = new.segment();
@@ -198,22 +211,28 @@ impl<W: World + 'static> Mm<W> {
         let from_pages = from.is_some_and(SegmentId::uses_tt);
         let has = parts.vector.as_ref().map_or(Has::Nothing, PageVector::has);
         let copies = match from {
+            _ if lost => false,
             // From one PCIe type to SYSTEM and back, pages stay what they are.
             Some(_) if from_pages => !to.uses_tt() && has != Has::Nothing,
             Some(_) => true,
             None => false,
         };
+        // Whatever comes to local memory comes after what was there (D-9).
+        for fence in before(new).iter().flat_map(Mark::fences) {
+            held.add(fence, Usage::Kernel)?;
+        }
         let way = if copies {
             Way::Copy
-        } else if !to.uses_tt() && parts.info.kind == Kind::Device {
+        } else if !to.uses_tt() && parts.info.kind == Kind::Device && !lost {
             Way::Clear
         } else {
             Way::Null
         };
         let fence = match way {
             Way::Null => {
-                // Entries that point at the pages go, once nobody uses them.
-                if has == Has::BoundPages {
+                // Entries that point at the pages go, once nobody uses them, and so does
+                // local memory whose contents are lost.
+                if has == Has::BoundPages || from.is_some_and(|from| !from.uses_tt()) {
                     attempt.idle(self, held, Usage::Bookkeep)?;
                     self.unbind(parts);
                 }
@@ -221,7 +240,7 @@ impl<W: World + 'static> Mm<W> {
                     let zero = parts.info.kind == Kind::Device;
                     parts.vector = Some(PageVector::new(parts.info.shape()?, zero));
                 }
-                latest(new).map(|mark| mark.fence).filter(|_| !to.uses_tt())
+                None
             }
             Way::Clear => {
                 let dirty = Side {
@@ -230,9 +249,9 @@ impl<W: World + 'static> Mm<W> {
                     pages: None,
                 };
                 if dirty.extents.is_empty() {
-                    latest(new).map(|mark| mark.fence)
+                    None
                 } else {
-                    Some(self.world.clear(&dirty)?)
+                    Some(self.world.clear(held.reservation(), &dirty)?)
                 }
             }
             Way::Copy => Some(self.copy(held, parts, new)?),

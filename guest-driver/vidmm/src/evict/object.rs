@@ -4,7 +4,7 @@ use super::accounts::Room;
 use super::budget::OwnerId;
 use super::fault::Ahead;
 use super::lru::{EntryId, Facts, GroupId};
-use super::world::{BlockOf, FenceOf, ReservationOf, World};
+use super::world::{BlockOf, COPY_RINGS, FenceOf, ReservationOf, World};
 use crate::Error;
 use crate::bo::Kind;
 use crate::bo::page_vector::{Has, PageVector, Shape};
@@ -13,33 +13,70 @@ use crate::platform::Caching;
 use crate::sync::Primitives;
 use e3k_regs::PAGE_SIZE;
 
-/// A fence that a free range may have to wait for (D-9).
+/// A fence, its context and sequence.
+type Identified<W> = (FenceOf<W>, (u64, u64));
+
+/// What a free range may have to wait for: the newest fence of each ring (D-9).
+///
+/// # Invariants
+/// One fence of a context at most.
 pub(super) struct Mark<W: World> {
-    pub(super) fence: FenceOf<W>,
-    pub(super) identity: (u64, u64),
+    fences: [Option<Identified<W>>; COPY_RINGS],
 }
 
 impl<W: World> Mark<W> {
+    /// Nothing.
+    pub(super) const NONE: Self = Self {
+        fences: [const { None }; COPY_RINGS],
+    };
+
     pub(super) fn new(world: &W, fence: &FenceOf<W>) -> Self {
-        Self {
-            fence: fence.clone(),
-            identity: world.sync().identity(fence),
+        let mut mark = Self::NONE;
+        mark.fences[0] = Some((fence.clone(), world.sync().identity(fence)));
+        mark
+    }
+
+    /// Waits for what the other one waits for, too.
+    pub(super) fn join(&mut self, other: &Self) {
+        for (fence, (context, sequence)) in other.fences.iter().flatten() {
+            let mut of_context = self
+                .fences
+                .iter()
+                .position(|own| matches!(own, Some((_, identity)) if identity.0 == *context));
+            of_context = of_context.or_else(|| self.fences.iter().position(Option::is_none));
+            debug_assert!(of_context.is_some(), "more rings than COPY_RINGS");
+            let own = &mut self.fences[of_context.unwrap_or(0)];
+            // INVARIANT: a context ends in order, so its newest is enough.
+            if own
+                .as_ref()
+                .is_none_or(|(_, identity)| identity.1 < *sequence)
+            {
+                *own = Some((fence.clone(), (*context, *sequence)));
+            }
         }
+    }
+
+    pub(super) fn fences(&self) -> impl Iterator<Item = &FenceOf<W>> {
+        self.fences.iter().flatten().map(|(fence, _)| fence)
+    }
+
+    pub(super) fn has_ended(&self, world: &W) -> bool {
+        self.fences()
+            .all(|fence| world.sync().result(fence).is_some())
     }
 }
 
 impl<W: World> Clone for Mark<W> {
     fn clone(&self) -> Self {
-        Self {
-            fence: self.fence.clone(),
-            identity: self.identity,
-        }
+        let fences = self.fences.clone();
+        Self { fences }
     }
 }
 
 impl<W: World> PartialEq for Mark<W> {
     fn eq(&self, other: &Self) -> bool {
-        self.identity == other.identity
+        let identities = |mark: &Self| mark.fences.each_ref().map(|it| it.as_ref().map(|it| it.1));
+        identities(self) == identities(other)
     }
 }
 
@@ -91,6 +128,16 @@ impl Info {
     }
 }
 
+/// Whether a buffer's contents are where it is.
+pub(super) enum Contents<W: World> {
+    /// They are, or there are none.
+    InPlace,
+    /// They are when this copy or clear has ended well.
+    Coming(FenceOf<W>),
+    /// They never will be. What lies there may be another's.
+    Lost,
+}
+
 /// A buffer object.
 pub(super) struct Object<W: World> {
     pub(super) info: Info,
@@ -106,6 +153,7 @@ pub(super) struct Object<W: World> {
     pub(super) group: Option<GroupId>,
     pub(super) resource: Option<Room<W>>,
     pub(super) vector: Option<PageVector<BlockOf<W>>>,
+    pub(super) contents: Contents<W>,
     pub(super) entry: Option<EntryId>,
     /// How far the last fault went.
     pub(super) ahead: Ahead,
@@ -143,17 +191,19 @@ impl<W: World> Object<W> {
             mem_type: self.segment()? as usize,
             priority: self.info.priority,
             pinned: self.pins > 0,
-            swapped: self.has() == Has::Swapped,
+            // In SYSTEM, which such a buffer went to. A place elsewhere is a new one.
+            swapped: self.segment()? == SegmentId::System && self.has() == Has::Swapped,
             group: self.group,
         })
     }
 }
 
-/// The last of the fences that a range has to wait for. They are of one context, and
-/// end in order.
-pub(super) fn latest<W: World>(resource: &Room<W>) -> Option<Mark<W>> {
-    let fences = resource.booking().fences().iter();
-    fences.max_by_key(|mark| mark.identity.1).cloned()
+/// What has to end before a range that was booked may be used.
+pub(super) fn before<W: World>(resource: &Room<W>) -> Option<Mark<W>> {
+    let mut all = resource.booking().fences().iter();
+    let mut first = all.next()?.clone();
+    all.for_each(|mark| first.join(mark));
+    Some(first)
 }
 
 /// What makes an object's memory.

@@ -14,7 +14,7 @@ use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
 use crate::placement::{Pass, Place, SegmentId, good_enough};
-use crate::sync::{LockSet, Primitives};
+use crate::sync::LockSet;
 
 impl<W: World + 'static> Mm<W> {
     /// A new buffer at one of these places. Its reservation, or `shared`, which the
@@ -58,8 +58,9 @@ impl<W: World + 'static> Mm<W> {
     /// [`Error::Busy`] when there would be room after a wait that is not allowed or too
     /// long; [`Error::Invalid`] for a pinned buffer that would have to move, and for
     /// places its pages cannot be in; [`Error::Deadlock`] to be handed up to
-    /// [`LockSet::run`]; [`Error::Interrupted`]; [`Error::Lost`]. The buffer is where it was, or at a
-    /// stop on its way, with its contents.
+    /// [`LockSet::run`]; [`Error::Interrupted`]; [`Error::Lost`] for a buffer whose
+    /// contents were lost with the GPU. The buffer is where it was, or at a stop on its
+    /// way, with its contents.
     pub fn validate(
         &self,
         set: &mut LockSet<'_, W::Sync>,
@@ -109,6 +110,7 @@ impl<W: World + 'static> Mm<W> {
         if placement.is_empty() || !placement.iter().all(reachable) {
             return Err(Error::Invalid);
         }
+        self.contents(id)?;
         let (pinned, fits) = self.fits(id, placement)?;
         if fits[0] || (pinned && fits[1]) {
             return Ok(());
@@ -218,7 +220,7 @@ impl<W: World + 'static> Mm<W> {
                 Err(Error::NeverFits) => continue,
                 other => other?,
             };
-            let pending = |mark: &Mark<W>| self.world.sync().result(&mark.fence).is_none();
+            let pending = |mark: &Mark<W>| !mark.has_ended(&self.world);
             if attempt.ctx.no_wait && booked.booking().fences().iter().any(pending) {
                 self.state.with(|state| state.unbook(booked));
                 none = Error::Busy;

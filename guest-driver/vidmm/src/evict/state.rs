@@ -4,7 +4,7 @@
 use super::accounts::{Accounts, Room};
 use super::budget::{OwnerId, Terms};
 use super::lru::{GroupId, Lru};
-use super::object::{Mark, Object, latest};
+use super::object::{Mark, Object, before};
 use super::options::Options;
 use super::promote::Spent;
 use super::report::{Counters, Traffic};
@@ -15,7 +15,6 @@ use crate::placement::{
     Buddy, BuddyStats, Extent, Freed, Pass, Place, Request, ResourceManager, SegmentId,
     SystemManager,
 };
-use crate::sync::Primitives;
 use alloc::vec::Vec;
 use e3k_regs::PAGE_SIZE;
 
@@ -68,8 +67,8 @@ pub struct State<W: World> {
     pub(super) objects: Arena<Object<W>>,
     managers: [Manager<Mark<W>>; SegmentId::COUNT],
     pub(super) lru: Lru<Id, { SegmentId::COUNT }>,
-    /// The newest fence behind which a range of each type became free.
-    last_moves: [Option<Mark<W>>; SegmentId::COUNT],
+    /// The newest fences behind which a range of each type became free.
+    last_moves: [Mark<W>; SegmentId::COUNT],
     /// Objects that wait for their fences to be freed; room for all there are.
     pub(super) dying: Vec<Id>,
     pub(super) accounts: Accounts,
@@ -97,7 +96,7 @@ impl<W: World + 'static> State<W> {
             objects: Arena::new(),
             managers: [a?, b?, c?, d?, Manager::System(SystemManager::default())],
             lru: Lru::new(),
-            last_moves: [const { None }; SegmentId::COUNT],
+            last_moves: [const { Mark::NONE }; SegmentId::COUNT],
             dying: Vec::new(),
             accounts: Accounts::new(),
             arriving: Vec::new(),
@@ -206,13 +205,7 @@ impl<W: World + 'static> State<W> {
         self.arrive(&mut room);
         let resource = self.accounts.refund(room);
         if let Some(mark) = &fence {
-            let last = &mut self.last_moves[resource.segment() as usize];
-            let newer = last
-                .as_ref()
-                .is_none_or(|last| last.identity < mark.identity);
-            if newer {
-                *last = Some(mark.clone());
-            }
+            self.last_moves[resource.segment() as usize].join(mark);
         }
         let freed = Freed {
             cleared: false,
@@ -239,14 +232,22 @@ impl<W: World + 'static> State<W> {
     }
 
     /// See [`Self::last_moves`].
-    pub(super) const fn last_move(&self, segment: SegmentId) -> Option<&Mark<W>> {
-        self.last_moves[segment as usize].as_ref()
+    pub(super) const fn last_moves(&self, segment: SegmentId) -> &Mark<W> {
+        &self.last_moves[segment as usize]
+    }
+
+    /// They have ended; those that came behind them are kept.
+    pub(super) fn forget_moves(&mut self, segment: SegmentId, ended: &Mark<W>) {
+        let last = &mut self.last_moves[segment as usize];
+        if last == ended {
+            *last = Mark::NONE;
+        }
     }
 
     /// Gives back a range that was booked and not used: whoever had it before may
     /// still work on it.
     pub(super) fn unbook(&mut self, room: Room<W>) {
-        let fence = latest(&room);
+        let fence = before(&room);
         self.free(room, fence);
     }
 
@@ -265,7 +266,7 @@ impl<W: World + 'static> State<W> {
         self.accounts.admit(owner, segment, bytes, claim.terms)?;
         let manager = &mut self.managers[place.segment as usize];
         if let Manager::Pages(buddy) = manager {
-            buddy.retire(|mark| world.sync().result(&mark.fence).is_some());
+            buddy.retire(|mark| mark.has_ended(world));
         }
         let alloc = manager.any_mut().alloc(&claim.request, place);
         if let Err(Error::NoSpace) = alloc {

@@ -16,11 +16,13 @@ impl<W: World + 'static> Mm<W> {
     ///
     /// # Errors
     /// [`Error::NoMemory`], [`Error::Fault`]; [`Error::Invalid`] for a buffer that is
-    /// nowhere, or in SYSTEM, where the GPU has no addresses for it; [`Error::Lost`].
+    /// nowhere, or in SYSTEM, where the GPU has no addresses for it; [`Error::Lost`] for
+    /// one whose contents were lost with the GPU.
     pub fn make_resident(&self, set: &mut LockSet<'_, W::Sync>, id: Id) -> Result<(), Error> {
         self.alive()?;
         let reservation = self.reservation(id)?;
         set.get(&reservation).ok_or(Error::Invalid)?;
+        self.contents(id)?;
         self.with_vector(id, |parts| {
             let at = parts.resource.as_ref().ok_or(Error::Invalid)?;
             if at.segment() == SegmentId::System {
@@ -78,7 +80,7 @@ impl<W: World + 'static> Mm<W> {
     ///
     /// # Errors
     /// [`Error::Busy`] for a buffer that is pinned, has no pages, or would have to be
-    /// waited for; others of the move.
+    /// waited for; [`Error::Lost`] for one without contents; others of the move.
     pub fn swap_out(
         &self,
         set: &mut LockSet<'_, W::Sync>,
@@ -95,11 +97,16 @@ impl<W: World + 'static> Mm<W> {
         if !suitable {
             return Err(Error::Busy);
         }
+        self.contents(id)?;
         if self.segment(id)? != Some(SegmentId::System) {
-            self.evict(set, id, &mut Attempt::patient(ctx))?;
+            match self.evict(set, id, &mut Attempt::patient(ctx)) {
+                Err(Error::NoSpace) => return Err(Error::NoMemory),
+                left => left?,
+            }
         }
         let held = set.get(&reservation).ok_or(Error::Invalid)?;
         self.idle(held, Usage::Bookkeep, ctx)?;
+        self.contents(id)?;
         self.world.unmap_user(id);
         self.with_vector(id, |parts| {
             let vector: &mut PageVector<_> = parts.vector.as_mut().ok_or(Error::Busy)?;

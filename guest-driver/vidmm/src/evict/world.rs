@@ -56,6 +56,9 @@ impl<B: Linked> Side<'_, B> {
     }
 }
 
+/// Rings that copies and clears are on at most.
+pub const COPY_RINGS: usize = 2;
+
 /// The driver's half. Its calls are made with the reservation of the buffer held
 /// and no other lock.
 pub trait World: Sized {
@@ -90,9 +93,10 @@ pub trait World: Sized {
 
     /// Copies pages. The fence ends well only when the bytes are there: what a reset has
     /// cut off is begun again behind it, and only a GPU that is lost ends it badly;
-    /// then contents are lost with the GPU. It begins after all work on the
-    /// buffer (`reservation`). What may fail is done before anything is copied. The fences of copies and clears are of one
-    /// context: they end in the order in which they were begun.
+    /// then contents are lost with the GPU. It begins after all fences of the
+    /// buffer's `reservation`: the work on it, and the moves of what was in that memory
+    /// before. What may fail is done before anything is copied. Copies and clears are
+    /// on at most [`COPY_RINGS`] rings; the fences of each are of a context of its own.
     ///
     /// # Errors
     /// [`Error::NoMemory`], [`Error::Busy`], [`Error::Lost`].
@@ -107,7 +111,11 @@ pub trait World: Sized {
     ///
     /// # Errors
     /// As [`Self::copy`].
-    fn clear(&self, to: &Side<'_, BlockOf<Self>>) -> Result<FenceOf<Self>, Error>;
+    fn clear(
+        &self,
+        reservation: &ReservationOf<Self>,
+        to: &Side<'_, BlockOf<Self>>,
+    ) -> Result<FenceOf<Self>, Error>;
 
     /// Makes the GART point at the pages; done when it returns.
     ///

@@ -246,7 +246,7 @@ impl World for Machine {
         self.submit()
     }
 
-    fn clear(&self, _: &Side<'_, Block>) -> Result<FenceOf<Self>, Error> {
+    fn clear(&self, _: &ReservationOf<Self>, _: &Side<'_, Block>) -> Result<FenceOf<Self>, Error> {
         self.submit()
     }
 

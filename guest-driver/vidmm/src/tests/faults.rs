@@ -41,7 +41,7 @@ fn a_buffer_comes_to_where_the_cpu_reaches_it_and_is_wanted_there_d_16() {
     let machine = mm.world();
     machine.work(usize::MAX);
     let at = (INVISIBLE, first_page(&mm, bo) + 5);
-    machine.gpu.write(&machine.ram.system, at, 55);
+    machine.gpu.write(at, 55);
     assert_eq!(word(&mm, bo, 5), Ok(55));
     assert_eq!(mm.segment(bo), Ok(Some(VISIBLE)));
     for _ in 0..64 {

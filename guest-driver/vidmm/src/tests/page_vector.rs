@@ -1,6 +1,6 @@
 //! Page vectors through all their states, contents compared.
 
-use super::ram::{Block, Locked, System, count_down};
+use super::ram::{Block, Countdown, Locked, System};
 use crate::Error;
 use crate::bo::page_vector::{BackingStore, Has, PageVector, Ram, Shape};
 use crate::bo::pool::Lists;
@@ -15,13 +15,13 @@ struct Shelf<'a> {
     system: &'a System,
     stored: RefCell<HashMap<NonZeroU64, u64>>,
     next: Cell<u64>,
-    room: Cell<u32>,
-    gets_until_failure: Cell<u32>,
+    room: Countdown,
+    gets_until_failure: Countdown,
 }
 
 impl BackingStore<Block> for Shelf<'_> {
     fn put(&self, block: &Block, page: usize) -> Result<NonZeroU64, Error> {
-        if !count_down(&self.room) {
+        if !self.room.goes_on() {
             return Err(Error::NoSpace);
         }
         let word = self.system.words.borrow()[&(block.page + page as u64)];
@@ -32,12 +32,12 @@ impl BackingStore<Block> for Shelf<'_> {
     }
 
     fn get(&self, handle: NonZeroU64, block: &mut Block, page: usize) -> Result<(), Error> {
-        if !count_down(&self.gets_until_failure) {
+        if !self.gets_until_failure.goes_on() {
             return Err(Error::Io);
         }
         let word = self.stored.borrow()[&handle];
         let page = block.page + page as u64;
-        self.system.words.borrow_mut().insert(page, word);
+        self.system.words.borrow().insert(page, word);
         Ok(())
     }
 
@@ -64,8 +64,8 @@ impl<'a> World<'a> {
                 system,
                 stored: RefCell::default(),
                 next: Cell::new(0),
-                room: Cell::new(u32::MAX),
-                gets_until_failure: Cell::new(u32::MAX),
+                room: Countdown::new(),
+                gets_until_failure: Countdown::new(),
             },
         }
     }
@@ -74,7 +74,7 @@ impl<'a> World<'a> {
         let (block, page) = vector.slot(slot).unwrap();
         self.system
             .words
-            .borrow_mut()
+            .borrow()
             .insert(block.page + page as u64, word);
     }
 

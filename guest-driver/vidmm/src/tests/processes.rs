@@ -1,8 +1,7 @@
 //! Address spaces of GPU processes on the machine of `mm`: buffers that are mapped,
 //! evicted and come back; jobs that go in by their addresses, at any time later.
 
-use super::mm::{Cellar, Machine, SIZES, Work, anywhere, ctx, info, manager, with, word};
-use super::ram::System;
+use super::mm::{Cellar, Gpu, Machine, SIZES, Work, anywhere, ctx, info, manager, with, word};
 use super::tables::{self, ZONE, page};
 use crate::Error;
 use crate::arena::Id;
@@ -77,17 +76,17 @@ impl Process {
     }
 
     /// A job's access: what was there; `word` is there afterwards.
-    fn swap(&self, gpu: &super::mm::Gpu, system: &System, at: u64, word: u64) -> u64 {
+    fn swap(&self, gpu: &Gpu, at: u64, word: u64) -> u64 {
         let local = match self.place(at).expect("a page fault of a job") {
             (1, page) => (SegmentId::LocalVisible, page),
             (2, page) => (SegmentId::LocalInvisible, page),
             (_, page) => {
-                let before = system.words.borrow_mut().insert(page, word);
+                let before = gpu.system.words.borrow().insert(page, word);
                 return before.expect("a page that is free");
             }
         };
-        let before = gpu.read(system, local);
-        gpu.write(system, local, word);
+        let before = gpu.read(local);
+        gpu.write(local, word);
         before
     }
 }
@@ -249,12 +248,13 @@ impl Test {
             *word = new;
         }
         let gpu = known.gpu.clone();
-        let run = move |machine: &super::mm::Gpu, system: &System| {
+        let run = move |machine: &Gpu| {
             for (at, expected, new) in accesses {
-                assert_eq!(gpu.swap(machine, system, at, new), expected, "at {at:#x}");
+                assert_eq!(gpu.swap(machine, at, new), expected, "at {at:#x}");
             }
         };
-        let fence = mm.world().submit(Work::Run(Box::new(run)))?;
+        let run: Box<dyn FnOnce(&Gpu)> = Box::new(run);
+        let fence = mm.world().submit(Work::Run(run))?;
         set.commit(&fence, |_| Usage::Bookkeep)
     }
 
@@ -335,7 +335,7 @@ impl Test {
                         let mut pages = extents.iter().flat_map(|e| e.first..e.end);
                         let at = pages.nth(usize::try_from(page).unwrap()).unwrap();
                         let at = (SegmentId::LocalInvisible, at);
-                        machine.gpu.read(&machine.ram.system, at)
+                        machine.gpu.read(at)
                     }
                     other => other.unwrap(),
                 };
@@ -452,12 +452,9 @@ fn an_address_space_goes_when_its_last_job_has_ended_r_19_9() {
         .unwrap();
     test.map(process, 8, bo, 0, 4).unwrap();
     test.job(process, 5).unwrap();
-    assert!(!test.mm.world().gpu.queue.borrow().is_empty());
+    assert_ne!(test.mm.world().gpu.queued(), 0);
     test.destroy(process);
-    assert!(
-        test.mm.world().gpu.queue.borrow().is_empty(),
-        "it was waited for"
-    );
+    assert_eq!(test.mm.world().gpu.queued(), 0, "it was waited for");
     assert!(test.spaces().is_empty());
     test.end();
 }
@@ -625,10 +622,10 @@ impl Test {
                 let system = &machine.ram.system;
                 let written = self.mm.fault(&mut caller, id, page, &ctx(), |at| match at {
                     Page::Ram(block, page) => {
-                        let mut words = system.words.borrow_mut();
+                        let mut words = system.words.borrow();
                         words.insert(block.page + page as u64, word);
                     }
-                    Page::Local(segment, page) => machine.gpu.write(system, (segment, page), word),
+                    Page::Local(segment, page) => machine.gpu.write((segment, page), word),
                 });
                 if written.is_ok() {
                     self.bos[bo].words[usize::try_from(page).unwrap()] = word;

@@ -5,8 +5,79 @@ use crate::Error;
 use crate::bo::pool::{Effort, Linked, Lists, MAX_ORDER, PageSource, SmallLock};
 use crate::platform::Caching;
 use e3k_regs::BusAddr;
-use std::cell::{Cell, RefCell};
+use presil_allocator::spared;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+/// A value of a machine, which several threads may look at. It is never held for
+/// longer than a statement.
+#[derive(Debug, Default)]
+pub(super) struct Shared<T>(Mutex<T>);
+
+impl<T> Shared<T> {
+    pub(super) const fn new(value: T) -> Self {
+        Self(Mutex::new(value))
+    }
+
+    pub(super) fn borrow(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap()
+    }
+
+    pub(super) fn set(&self, value: T) {
+        *self.borrow() = value;
+    }
+
+    pub(super) fn get(&self) -> T
+    where
+        T: Copy,
+    {
+        *self.borrow()
+    }
+
+    pub(super) fn take(&self) -> T
+    where
+        T: Default,
+    {
+        std::mem::take(&mut self.borrow())
+    }
+}
+
+/// Refuses everything after so many calls.
+#[derive(Debug)]
+pub(super) struct Countdown {
+    left: Shared<u32>,
+    refused: Shared<u32>,
+}
+
+impl Countdown {
+    /// Refuses nothing.
+    pub(super) const fn new() -> Self {
+        Self {
+            left: Shared::new(u32::MAX),
+            refused: Shared::new(0),
+        }
+    }
+
+    /// From now on so many calls go on, and no more.
+    pub(super) fn set(&self, calls: u32) {
+        self.left.set(calls);
+        self.refused.set(0);
+    }
+
+    /// Whether one more call goes on.
+    pub(super) fn goes_on(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        *self.refused.borrow() += u32::from(left == 0);
+        left > 0
+    }
+
+    /// Calls that were refused.
+    pub(super) fn refused(&self) -> u32 {
+        self.refused.get()
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Block {
@@ -18,7 +89,8 @@ pub(super) struct Block {
 impl Linked for Block {
     fn set_next(&mut self, next: Option<Self>) {
         assert!(self.next.is_none());
-        self.next = next.map(Box::new);
+        // In the kernel the link lies in the pages.
+        self.next = spared(|| next.map(Box::new));
     }
 
     fn take_next(&mut self) -> Option<Self> {
@@ -46,31 +118,33 @@ pub(super) enum Call {
 /// Gives blocks at ever new places. `largest` is the largest order it has;
 /// `budget` the pages it has left; the calls after `failing` fail.
 pub(super) struct System {
-    pub(super) next_page: Cell<u64>,
-    pub(super) out: RefCell<BTreeMap<u64, Known>>,
-    pub(super) largest: Cell<u32>,
-    pub(super) budget: Cell<u64>,
-    pub(super) switches_until_failure: Cell<u32>,
-    pub(super) maps_until_failure: Cell<u32>,
-    pub(super) calls: RefCell<Vec<Call>>,
+    pub(super) next_page: Shared<u64>,
+    pub(super) out: Shared<BTreeMap<u64, Known>>,
+    pub(super) largest: Shared<u32>,
+    pub(super) budget: Shared<u64>,
+    pub(super) takes_until_failure: Countdown,
+    pub(super) switches_until_failure: Countdown,
+    pub(super) maps_until_failure: Countdown,
+    pub(super) calls: Shared<Vec<Call>>,
     /// One word of each page; garbage where nobody wrote.
-    pub(super) words: RefCell<BTreeMap<u64, u64>>,
+    pub(super) words: Shared<BTreeMap<u64, u64>>,
     /// Pages that were cleared.
-    pub(super) cleared: Cell<u64>,
+    pub(super) cleared: Shared<u64>,
 }
 
 impl System {
     pub(super) fn new() -> Self {
         Self {
-            next_page: Cell::new(1 << 20),
-            out: RefCell::default(),
-            largest: Cell::new(MAX_ORDER),
-            budget: Cell::new(u64::MAX),
-            switches_until_failure: Cell::new(u32::MAX),
-            maps_until_failure: Cell::new(u32::MAX),
-            calls: RefCell::default(),
-            words: RefCell::default(),
-            cleared: Cell::new(0),
+            next_page: Shared::new(1 << 20),
+            out: Shared::default(),
+            largest: Shared::new(MAX_ORDER),
+            budget: Shared::new(u64::MAX),
+            takes_until_failure: Countdown::new(),
+            switches_until_failure: Countdown::new(),
+            maps_until_failure: Countdown::new(),
+            calls: Shared::default(),
+            words: Shared::default(),
+            cleared: Shared::new(0),
         }
     }
 
@@ -79,7 +153,7 @@ impl System {
     }
 
     pub(super) fn change(&self, block: &Block, change: impl FnOnce(&mut Known)) {
-        change(self.out.borrow_mut().get_mut(&block.page).unwrap());
+        change(self.out.borrow().get_mut(&block.page).unwrap());
     }
 
     pub(super) fn pages_out(&self) -> usize {
@@ -89,22 +163,13 @@ impl System {
             .map(|known| 1 << known.order)
             .sum()
     }
-}
 
-pub(super) fn count_down(left: &Cell<u32>) -> bool {
-    let now = left.get();
-    left.set(now.saturating_sub(1));
-    now > 0
-}
-
-impl PageSource for System {
-    type Block = Block;
-
-    fn take(&self, order: u32, low: bool, effort: Effort) -> Option<Block> {
-        self.calls.borrow_mut().push(Call::Take(order, effort));
+    fn found(&self, order: u32, low: bool, effort: Effort) -> Option<Block> {
+        self.calls.borrow().push(Call::Take(order, effort));
         let pages = 1_u64 << order;
-        if order > self.largest.get() || pages > self.budget.get() {
-            self.calls.borrow_mut().push(Call::Failed(order));
+        let refused = order > self.largest.get() || pages > self.budget.get();
+        if refused || !self.takes_until_failure.goes_on() {
+            self.calls.borrow().push(Call::Failed(order));
             return None;
         }
         self.budget.set(self.budget.get() - pages);
@@ -118,20 +183,33 @@ impl PageSource for System {
             clear: false,
             bus: None,
         };
-        assert!(self.out.borrow_mut().insert(page, known).is_none());
+        assert!(self.out.borrow().insert(page, known).is_none());
         // Whoever had it before left something.
-        let mut words = self.words.borrow_mut();
+        let mut words = self.words.borrow();
         words.extend((page..page + pages).map(|page| (page, 0xDEAD_0000 + page)));
         Some(Block { page, next: None })
     }
+}
+
+impl PageSource for System {
+    type Block = Block;
+
+    fn take(&self, order: u32, low: bool, effort: Effort) -> Option<Block> {
+        spared(|| self.found(order, low, effort))
+    }
 
     fn give(&self, block: Block, order: u32) {
-        let known = self.out.borrow_mut().remove(&block.page).unwrap();
+        let known = self.out.borrow().remove(&block.page).unwrap();
         assert_eq!(
             (known.order, known.caching, known.bus),
             (order, Caching::Cached, None)
         );
         assert!(block.next.is_none());
+        let mut words = self.words.borrow();
+        for page in block.page..block.page + (1 << order) {
+            words.remove(&page);
+        }
+        drop(words);
         self.budget
             .set(self.budget.get().saturating_add(1 << order));
     }
@@ -143,9 +221,8 @@ impl PageSource for System {
         };
         assert_eq!(known.bus, None);
         let high = block.page + (1 << order);
-        let mut out = self.out.borrow_mut();
-        out.insert(block.page, known);
-        out.insert(high, known);
+        let halves = [(block.page, known), (high, known)];
+        spared(|| self.out.borrow().extend(halves));
         (
             block,
             Block {
@@ -158,9 +235,8 @@ impl PageSource for System {
     fn clear(&self, block: &mut Block, order: u32) {
         assert_eq!(self.known(block).order, order);
         self.cleared.set(self.cleared.get() + (1 << order));
-        let mut words = self.words.borrow_mut();
-        words.extend((block.page..block.page + (1 << order)).map(|page| (page, 0)));
-        drop(words);
+        let pages = block.page..block.page + (1 << order);
+        spared(|| self.words.borrow().extend(pages.map(|page| (page, 0))));
         self.change(block, |known| known.clear = true);
     }
 
@@ -169,7 +245,7 @@ impl PageSource for System {
         blocks: &mut dyn Iterator<Item = (&mut Block, u32)>,
         caching: Caching,
     ) -> Result<(), Error> {
-        if !count_down(&self.switches_until_failure) {
+        if !self.switches_until_failure.goes_on() {
             return Err(Error::NoMemory);
         }
         let mut switched = 0;
@@ -181,7 +257,7 @@ impl PageSource for System {
             self.change(block, |known| known.caching = caching);
             switched += 1;
         }
-        self.calls.borrow_mut().push(Call::Switch(switched));
+        spared(|| self.calls.borrow().push(Call::Switch(switched)));
         Ok(())
     }
 
@@ -195,7 +271,7 @@ impl PageSource for System {
     }
 
     fn map(&self, block: &Block, order: u32) -> Result<BusAddr, Error> {
-        if !count_down(&self.maps_until_failure) {
+        if !self.maps_until_failure.goes_on() {
             return Err(Error::Fault);
         }
         assert_eq!(

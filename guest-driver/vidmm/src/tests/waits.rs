@@ -10,6 +10,7 @@ use crate::platform::Patience;
 use crate::sync::{Caller, Deadline, Primitives, Usage};
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 const PCIE: SegmentId = SegmentId::PcieUnsnoop;
 
@@ -41,7 +42,7 @@ fn another(mm: &Mm<Machine>, context: &mut Context) -> Result<Id, Error> {
 }
 
 fn ended(mm: &Mm<Machine>) -> u64 {
-    mm.world().ring.borrow().ended()
+    mm.world().gpu.ended.get()
 }
 
 #[test]
@@ -121,16 +122,10 @@ fn a_gpu_that_is_lost_ends_all_waits_and_every_call_says_so_d_17() {
     }
     let machine = mm.world();
     let host = machine.sync.host().clone();
-    let gone = (
-        Rc::clone(&machine.ring),
-        Rc::clone(&machine.sync),
-        Rc::clone(&machine.lost),
-    );
+    let gpu = Arc::clone(&machine.gpu);
     host.on_poll(move |now| {
-        let (ring, sync, lost) = &gone;
         if now > 2_000_000 {
-            lost.set(true);
-            ring.borrow_mut().end_lost(sync);
+            gpu.go();
         }
         Some(now + 1000)
     });
@@ -205,10 +200,10 @@ fn who_is_locked_by_others_is_waited_for_and_leaves_then_d_1() {
         let places = [anywhere(SegmentId::LocalVisible)];
         let old = create(&mm, &info(32), &places).unwrap();
         mm.world().work(usize::MAX);
-        let sync = Rc::clone(&mm.world().sync);
+        let sync = Arc::clone(&mm.world().sync);
         let reservation = mm.reservation(old).unwrap();
         assert!(sync.try_lock(&reservation, None));
-        let holder = (Rc::clone(&sync), reservation, Cell::new(true));
+        let holder = (Arc::clone(&sync), reservation, Cell::new(true));
         sync.host().on_poll(move |now| {
             if now >= 5000 && holder.2.take() {
                 holder.0.unlock(&holder.1, None);

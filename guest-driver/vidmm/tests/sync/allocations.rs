@@ -1,41 +1,12 @@
 //! What the path of an interrupt handler may not do: allocate.
 
 use crate::hosts::machine::Threads;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use presil_allocator::{Allocator, allocations};
 use vidmm::sync::portable::{Fence, Portable, Single};
 use vidmm::sync::{FenceContext, FenceError};
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Counts what each thread allocates.
-struct Counting;
-
-// SAFETY: everything is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // A thread that ends has no counter any more.
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is the system's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: it came from there.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
-
-fn allocations(of: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
-    of();
-    ALLOCATIONS.get() - before
-}
+static ALLOCATOR: Allocator = Allocator;
 
 /// Everything that a handler calls, with fences that end in each way, and the end of
 /// the last reference to one. To arm a fence allocates nothing either: it is behind

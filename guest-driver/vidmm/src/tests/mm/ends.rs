@@ -1,12 +1,14 @@
 //! The rules of the end of a buffer, and of pins.
 
-use super::moves::{job, touch, validate};
-use super::{SIZES, anywhere, create, ctx, info, manager, manager_with, with};
+use super::{
+    SIZES, anywhere, at_once, create, create_in, ctx, info, job, manager, manager_with, touch,
+    validate, with,
+};
 use crate::Error;
 use crate::evict::{Context, Options, World};
 use crate::placement::{Place, SegmentId, Window};
 use crate::platform::Patience;
-use crate::sync::Caller;
+use crate::sync::{Deadline, FenceError, Primitives, Usage};
 
 const VISIBLE: SegmentId = SegmentId::LocalVisible;
 
@@ -16,8 +18,8 @@ fn a_buffer_outlives_what_needs_its_memory_r_2_3() {
     let bo = create(&mm, &info(8), &[anywhere(SegmentId::PcieUnsnoop)]).unwrap();
     mm.hold(bo).unwrap();
     mm.release(bo).unwrap();
-    assert!(touch(&mm, bo, 0).is_ok(), "one reference is left");
-    job(&mm, bo, 3, 77).unwrap();
+    assert!(touch(&mm, bo, 0, &ctx()).is_ok(), "one reference is left");
+    job(&mm, bo, 3, 77, Ok(())).unwrap();
     mm.release(bo).unwrap();
     mm.reap();
     assert_eq!(
@@ -46,7 +48,7 @@ fn a_buffer_is_destroyed_once_and_not_under_the_lock_r_17_2_r_2_4() {
     let mm = manager(SIZES);
     for to in [VISIBLE, SegmentId::PcieUnsnoop, SegmentId::System] {
         let bo = create(&mm, &info(8), &[anywhere(to)]).unwrap();
-        _ = touch(&mm, bo, 0);
+        _ = touch(&mm, bo, 0, &ctx());
         mm.release(bo).unwrap();
         assert_eq!(mm.release(bo), Err(Error::NotFound), "{to:?}");
         assert_eq!(
@@ -145,24 +147,36 @@ fn who_is_busy_is_waited_for_or_skipped_r_11_4() {
     let machine = mm.world();
     let pcie = SegmentId::PcieUnsnoop;
     let [busy, idle] = [(); 2].map(|()| create(&mm, &info(24), &[anywhere(pcie)]).unwrap());
-    job(&mm, busy, 3, 77).unwrap();
+    job(&mm, busy, 3, 77, Ok(())).unwrap();
     with(&mm, idle, |set| mm.make_resident(set, idle)).unwrap();
-    let at = |context: &mut _| {
-        let mut caller = Caller::enter(machine.sync());
-        let mut set = caller.transaction(Patience::Patient).unwrap();
-        set.run(|set| mm.create(set, &info(24), None, &[anywhere(pcie)], context))
-    };
-    let mut at_once = Context {
-        no_wait: true,
-        ..ctx()
-    };
-    at(&mut at_once).unwrap();
+    let at = |context: &mut _| create_in(&mm, &info(24), &[anywhere(pcie)], context);
+    at(&mut at_once()).unwrap();
     let system = Ok(Some(SegmentId::System));
     assert_eq!(
         (mm.segment(busy), mm.segment(idle)),
         (Ok(Some(pcie)), system)
     );
-    assert_eq!(machine.gpu.queue.borrow().len(), 1, "nobody waited");
+    assert_eq!(machine.gpu.queued(), 1, "nobody waited");
     at(&mut ctx()).unwrap();
     assert_eq!(mm.segment(busy), system);
+}
+
+/// A late fence is busy, not out of memory, and who waited has changed nothing.
+#[test]
+fn a_fence_that_is_late_is_busy_and_one_that_ends_badly_is_an_end() {
+    let mm = manager(SIZES);
+    let machine = mm.world();
+    let pcie = SegmentId::PcieUnsnoop;
+    let bo = create(&mm, &info(48), &[anywhere(pcie)]).unwrap();
+    job(&mm, bo, 3, 77, Err(FenceError::Failed)).unwrap();
+    machine.gpu.hung.set([true; 2]);
+    let mut context = Context::until(Deadline(1_000_000), Patience::Patient);
+    let early = create_in(&mm, &info(8), &[anywhere(pcie)], &mut context);
+    assert_eq!(early, Err(Error::Busy));
+    assert_eq!((mm.segment(bo), mm.len()), (Ok(Some(pcie)), 1));
+    mm.check();
+    machine.gpu.hung.set([false; 2]);
+    create(&mm, &info(8), &[anywhere(pcie)]).unwrap();
+    let reservation = mm.reservation(bo).unwrap();
+    assert!(machine.sync().is_idle(&reservation, Usage::Bookkeep));
 }

@@ -1,21 +1,29 @@
-//! The memory manager on a small GPU whose copy engine works only while somebody
-//! waits: contents compared, everything counted.
+//! The memory manager on a small GPU whose rings work only while somebody waits, or
+//! beside threads: contents compared, everything counted.
 
 mod ends;
+mod faults;
+mod frail;
 mod machine;
 mod moves;
 mod random;
 mod rules;
+mod threads;
 
 pub(super) use machine::{Cellar, Gpu, Machine, Sync, Work};
 
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::Kind;
-use crate::evict::{Context, Info, Mm, Options, Page, World};
+use crate::evict::{Context, FenceOf, Info, Mm, Options, Page, World};
 use crate::placement::{Flags, Place, SegmentId};
 use crate::platform::{Caching, Patience};
-use crate::sync::{Caller, Deadline};
+use crate::sync::{Caller, Deadline, FenceResult, LockSet, Usage};
+use machine::{At, Spot, Threads, pages};
+use presil_allocator::{Allocator, spared};
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 pub(super) const SIZES: [u64; 4] = [32, 32, 48, 48];
 
@@ -31,6 +39,14 @@ pub(super) fn ctx() -> Context {
     Context::until(Deadline(u64::MAX - 1), Patience::Patient)
 }
 
+/// Nothing is waited for.
+fn at_once() -> Context {
+    Context {
+        no_wait: true,
+        ..ctx()
+    }
+}
+
 pub(super) fn info(pages: u64) -> Info {
     Info {
         kind: Kind::Device,
@@ -42,21 +58,41 @@ pub(super) fn info(pages: u64) -> Info {
     }
 }
 
+fn kernel(pages: u64) -> Info {
+    Info {
+        kind: Kind::Kernel,
+        ..info(pages)
+    }
+}
+
 pub(super) fn anywhere(segment: SegmentId) -> Place {
     Place::anywhere(segment, Flags::NONE)
 }
 
-pub(super) fn create(mm: &Mm<Machine>, info: &Info, places: &[Place]) -> Result<Id, Error> {
+pub(super) fn create<K: Threads>(
+    mm: &Mm<Machine<K>>,
+    info: &Info,
+    places: &[Place],
+) -> Result<Id, Error> {
+    create_in(mm, info, places, &mut ctx())
+}
+
+fn create_in<K: Threads>(
+    mm: &Mm<Machine<K>>,
+    info: &Info,
+    places: &[Place],
+    ctx: &mut Context,
+) -> Result<Id, Error> {
     let mut caller = Caller::enter(mm.world().sync());
     let mut set = caller.transaction(Patience::Patient)?;
-    set.run(|set| mm.create(set, info, None, places, &mut ctx()))
+    set.run(|set| mm.create(set, info, None, places, ctx))
 }
 
 /// With the buffer's reservation held.
-pub(super) fn with<R>(
-    mm: &Mm<Machine>,
+pub(super) fn with<K: Threads, R>(
+    mm: &Mm<Machine<K>>,
     id: Id,
-    mut f: impl FnMut(&mut crate::sync::LockSet<'_, Sync>) -> Result<R, Error>,
+    mut f: impl FnMut(&mut LockSet<'_, Sync<K>>) -> Result<R, Error>,
 ) -> Result<R, Error> {
     let reservation = mm.reservation(id)?;
     let mut caller = Caller::enter(mm.world().sync());
@@ -67,17 +103,70 @@ pub(super) fn with<R>(
     })
 }
 
-/// One word of a page, where it is now; the CPU goes in by a fault where it can.
-pub(super) fn word(mm: &Mm<Machine>, id: Id, page: u64) -> Result<u64, Error> {
-    let machine = mm.world();
-    let mut caller = Caller::enter(machine.sync());
-    let system = &machine.ram.system;
-    mm.fault(&mut caller, id, page, &ctx(), |page| match page {
-        Page::Ram(block, page) => system.words.borrow()[&(block.page + page as u64)],
-        Page::Local(segment, page) => machine.gpu.read(system, (segment, page)),
+fn validate_in<K: Threads>(
+    mm: &Mm<Machine<K>>,
+    id: Id,
+    to: SegmentId,
+    ctx: &mut Context,
+) -> Result<(), Error> {
+    with(mm, id, |set| mm.validate(set, id, &[anywhere(to)], ctx))
+}
+
+fn validate<K: Threads>(mm: &Mm<Machine<K>>, id: Id, to: SegmentId) -> Result<Context, Error> {
+    let mut context = ctx();
+    validate_in(mm, id, to, &mut context)?;
+    Ok(context)
+}
+
+/// A page, where the CPU finds it by a fault; it stays mapped.
+fn touch<K: Threads>(mm: &Mm<Machine<K>>, id: Id, page: u64, ctx: &Context) -> Result<Spot, Error> {
+    let gpu = &mm.world().gpu;
+    let mut caller = Caller::enter(mm.world().sync());
+    mm.fault(&mut caller, id, page, ctx, |page| {
+        let spot = match page {
+            Page::Ram(block, page) => Spot::Ram(block.page + page as u64),
+            Page::Local(segment, page) => Spot::Local((segment, page)),
+        };
+        spared(|| gpu.mapped.borrow().entry(id).or_default().push(spot));
+        spot
     })
 }
 
-pub(super) fn first_page(mm: &Mm<Machine>, id: Id) -> u64 {
+/// One word of a page, as the CPU sees it.
+pub(super) fn word<K: Threads>(mm: &Mm<Machine<K>>, id: Id, page: u64) -> Result<u64, Error> {
+    let spot = touch(mm, id, page, &ctx())?;
+    Ok(mm.world().gpu.peek(spot))
+}
+
+/// The pages of a buffer, as the GPU names them.
+fn whole<K: Threads>(mm: &Mm<Machine<K>>, id: Id) -> Result<Vec<At>, Error> {
+    let segment = mm.segment(id)?.ok_or(Error::NotFound)?;
+    spared(|| Ok(pages(segment, &mm.extents(id)?)))
+}
+
+pub(super) fn first_page<K: Threads>(mm: &Mm<Machine<K>>, id: Id) -> u64 {
     mm.extents(id).unwrap()[0].first
+}
+
+/// Writes a word to a page by a job: behind all that the buffer waits for.
+fn job<K: Threads>(
+    mm: &Mm<Machine<K>>,
+    id: Id,
+    page: usize,
+    word: u64,
+    ends: FenceResult,
+) -> Result<FenceOf<Machine<K>>, Error> {
+    let reservation = mm.reservation(id)?;
+    let mut caller = Caller::enter(mm.world().sync());
+    let mut set = caller.transaction(Patience::Patient)?;
+    let at = set.run(|set| {
+        set.lock(&reservation, 1)?;
+        mm.make_resident(set, id)?;
+        Ok(whole(mm, id)?[page])
+    })?;
+    let fence =
+        mm.world()
+            .submit_after(&reservation, Work::Fill(spared(|| vec![at]), word), ends)?;
+    set.commit(&fence, |_| Usage::Write)?;
+    Ok(fence)
 }

@@ -1,84 +1,40 @@
 //! The rules of moves: what comes along, what stays behind, what a failure leaves.
 
-use super::machine::{Machine, Work};
-use super::{SIZES, anywhere, create, ctx, info, manager, with, word};
+use super::machine::Spot;
+use super::{
+    SIZES, anywhere, at_once, create, ctx, info, job, kernel, manager, touch, validate, whole,
+    with, word,
+};
 use crate::Error;
-use crate::arena::Id;
 use crate::bo::Kind;
-use crate::evict::{Context, Info, Mm, Page, World};
+use crate::evict::Info;
 use crate::placement::SegmentId;
-use crate::platform::{Caching, Patience};
-use crate::sync::{Caller, Usage};
+use crate::platform::Caching;
 
 const VISIBLE: SegmentId = SegmentId::LocalVisible;
 const PCIE: SegmentId = SegmentId::PcieUnsnoop;
-
-/// A page as the CPU finds it: in local memory, or its frame of RAM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spot {
-    Local(u64),
-    Ram(u64),
-}
-
-/// The CPU touches a page, which stays mapped.
-pub(super) fn touch(mm: &Mm<Machine>, id: Id, page: u64) -> Result<Spot, Error> {
-    let machine = mm.world();
-    let mut caller = Caller::enter(machine.sync());
-    mm.fault(&mut caller, id, page, &ctx(), |page| {
-        machine.mapped.borrow_mut().insert(id);
-        match page {
-            Page::Ram(block, page) => Spot::Ram(block.page + page as u64),
-            Page::Local(_, page) => Spot::Local(page),
-        }
-    })
-}
-
-pub(super) fn validate(mm: &Mm<Machine>, id: Id, to: SegmentId) -> Result<Context, Error> {
-    let mut context = ctx();
-    with(mm, id, |set| {
-        mm.validate(set, id, &[anywhere(to)], &mut context)
-    })?;
-    Ok(context)
-}
-
-/// A job that writes a word to a page, on its way.
-pub(super) fn job(mm: &Mm<Machine>, id: Id, page: usize, word: u64) -> Result<(), Error> {
-    let machine = mm.world();
-    let reservation = mm.reservation(id)?;
-    let mut caller = Caller::enter(machine.sync());
-    let mut set = caller.transaction(Patience::Patient)?;
-    set.run(|set| {
-        set.lock(&reservation, 1)?;
-        mm.make_resident(set, id)
-    })?;
-    let extents = mm.extents(id)?;
-    let mut pages = extents.iter().flat_map(|it| it.first..it.end);
-    let at = (mm.segment(id)?.unwrap(), pages.nth(page).unwrap());
-    let fence = machine.submit(Work::Fill(vec![at], word))?;
-    set.commit(&fence, |_| Usage::Write)
-}
 
 #[test]
 fn a_move_that_fails_leaves_contents_where_they_were_or_at_a_stop_r_11_2() {
     let mm = manager(SIZES);
     let bo = create(&mm, &info(8), &[anywhere(VISIBLE)]).unwrap();
-    job(&mm, bo, 3, 77).unwrap();
+    job(&mm, bo, 3, 77, Ok(())).unwrap();
     let machine = mm.world();
     machine.work(usize::MAX);
-    machine.copies_until_failure.set(0);
-    assert_eq!(validate(&mm, bo, PCIE).err(), Some(Error::Lost));
+    machine.jobs_until_failure.set(0);
+    assert_eq!(validate(&mm, bo, PCIE).err(), Some(Error::Busy));
     assert_eq!(mm.segment(bo), Ok(Some(VISIBLE)));
     assert_eq!(word(&mm, bo, 3), Ok(77));
     mm.check();
-    machine.copies_until_failure.set(u32::MAX);
+    machine.mend();
     validate(&mm, bo, SegmentId::System).unwrap();
     // The way back is over a stop, to which pages need no copy.
-    machine.copies_until_failure.set(0);
-    assert_eq!(validate(&mm, bo, VISIBLE).err(), Some(Error::Lost));
+    machine.jobs_until_failure.set(0);
+    assert_eq!(validate(&mm, bo, VISIBLE).err(), Some(Error::Busy));
     assert_eq!(mm.segment(bo), Ok(Some(PCIE)));
     assert_eq!(word(&mm, bo, 3), Ok(77));
     mm.check();
-    machine.copies_until_failure.set(u32::MAX);
+    machine.mend();
     // A stop is good enough for nobody.
     assert_eq!(validate(&mm, bo, PCIE).unwrap().moved_pages, 8);
     validate(&mm, bo, VISIBLE).unwrap();
@@ -89,7 +45,7 @@ fn a_move_that_fails_leaves_contents_where_they_were_or_at_a_stop_r_11_2() {
 fn without_room_at_the_stop_a_buffer_stays_r_12_3() {
     let mm = manager(SIZES);
     let bo = create(&mm, &info(8), &[anywhere(VISIBLE)]).unwrap();
-    job(&mm, bo, 3, 77).unwrap();
+    job(&mm, bo, 3, 77, Ok(())).unwrap();
     mm.world().work(usize::MAX);
     let full = create(&mm, &info(48), &[anywhere(PCIE)]).unwrap();
     with(&mm, full, |set| mm.pin(set, full)).unwrap();
@@ -108,36 +64,39 @@ fn without_room_at_the_stop_a_buffer_stays_r_12_3() {
 fn a_move_takes_every_cpu_mapping_away_r_15_6() {
     let mm = manager(SIZES);
     let bo = create(&mm, &info(8), &[anywhere(VISIBLE)]).unwrap();
-    let machine = mm.world();
+    let gpu = &mm.world().gpu;
     for to in [PCIE, SegmentId::System, PCIE, VISIBLE, PCIE] {
-        touch(&mm, bo, 2).unwrap();
-        touch(&mm, bo, 5).unwrap();
-        assert!(machine.mapped.borrow().contains(&bo));
+        touch(&mm, bo, 2, &ctx()).unwrap();
+        touch(&mm, bo, 5, &ctx()).unwrap();
+        assert_eq!(gpu.mapped.borrow()[&bo].len(), 2);
         validate(&mm, bo, to).unwrap();
-        assert!(machine.mapped.borrow().is_empty(), "{to:?}");
+        assert!(gpu.mapped.borrow().is_empty(), "{to:?}");
     }
-    touch(&mm, bo, 2).unwrap();
+    touch(&mm, bo, 2, &ctx()).unwrap();
     with(&mm, bo, |set| mm.swap_out(set, bo, &mut ctx())).unwrap();
-    assert!(machine.mapped.borrow().is_empty(), "by a swap");
-    touch(&mm, bo, 2).unwrap();
+    assert!(gpu.mapped.borrow().is_empty(), "by a swap");
+    touch(&mm, bo, 2, &ctx()).unwrap();
     mm.release(bo).unwrap();
-    assert!(machine.mapped.borrow().is_empty(), "at the end");
+    assert!(gpu.mapped.borrow().is_empty(), "at the end");
 }
 
 #[test]
 fn between_the_gart_and_system_pages_stay_what_they_are_r_16_3_r_16_5() {
     let mm = manager(SIZES);
     let bo = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
-    let page = touch(&mm, bo, 4).unwrap();
+    let page = touch(&mm, bo, 4, &ctx()).unwrap();
     let gpu = &mm.world().gpu;
     assert_eq!(gpu.gart.borrow().len(), 8);
     for (to, entries) in [(SegmentId::System, 0), (PCIE, 8)] {
         validate(&mm, bo, to).unwrap();
-        assert_eq!(touch(&mm, bo, 4), Ok(page), "{to:?}");
+        assert_eq!(touch(&mm, bo, 4, &ctx()), Ok(page), "{to:?}");
         assert_eq!(gpu.gart.borrow().len(), entries, "{to:?}");
     }
-    let queued = gpu.queue.borrow().len() as u64;
-    assert_eq!(gpu.copied.get() + queued, 0, "nothing was copied");
+    assert_eq!(
+        gpu.ended.get() + gpu.queued() as u64,
+        0,
+        "nothing was copied"
+    );
 }
 
 #[test]
@@ -160,17 +119,12 @@ fn pages_of_ram_go_with_the_memory_type_r_8_1_r_8_2() {
 fn a_fault_during_a_move_waits_and_sees_the_new_place_r_15_4() {
     let mm = manager(SIZES);
     let bo = create(&mm, &info(8), &[anywhere(VISIBLE)]).unwrap();
-    job(&mm, bo, 3, 77).unwrap();
+    job(&mm, bo, 3, 77, Ok(())).unwrap();
     validate(&mm, bo, PCIE).unwrap();
-    let mut caller = Caller::enter(mm.world().sync());
-    let at_once = Context {
-        no_wait: true,
-        ..ctx()
-    };
-    let early = mm.fault(&mut caller, bo, 3, &at_once, |_| ());
-    assert_eq!(early, Err(Error::Busy));
-    assert!(matches!(touch(&mm, bo, 3), Ok(Spot::Ram(_))));
-    assert_eq!(word(&mm, bo, 3), Ok(77));
+    assert_eq!(touch(&mm, bo, 3, &at_once()), Err(Error::Busy));
+    let spot = touch(&mm, bo, 3, &ctx()).unwrap();
+    assert!(matches!(spot, Spot::Ram(_)));
+    assert_eq!(mm.world().gpu.peek(spot), 77);
 }
 
 #[test]
@@ -180,15 +134,10 @@ fn who_needs_zeros_gets_them_and_nobody_else_r_7_9() {
         let bo = create(&mm, info, &[anywhere(to)]).unwrap();
         with(&mm, bo, |set| mm.make_resident(set, bo)).unwrap();
         let machine = mm.world();
-        let jobs = machine.gpu.queue.borrow().len();
-        (jobs, machine.ram.system.cleared.get())
-    };
-    let kernel = Info {
-        kind: Kind::Kernel,
-        ..info(8)
+        (machine.gpu.queued(), machine.ram.system.cleared.get())
     };
     assert_eq!(cleared(&info(8), VISIBLE), (1, 0));
-    assert_eq!(cleared(&kernel, VISIBLE), (0, 0));
+    assert_eq!(cleared(&kernel(8), VISIBLE), (0, 0));
     let cached = |kind| Info {
         kind,
         caching: Caching::Cached,
@@ -219,4 +168,100 @@ fn what_is_swapped_out_is_in_ram_already_r_12_2() {
     let mut context = ctx();
     assert_eq!(swap(&mut context), Ok(8));
     assert_eq!(context.moved_pages, 8, "no stop on the way to SYSTEM");
+}
+
+#[test]
+fn a_new_place_of_what_is_swapped_out_can_be_evicted_r_6_4() {
+    let mm = manager(SIZES);
+    let bo = create(&mm, &info(48), &[anywhere(PCIE)]).unwrap();
+    job(&mm, bo, 3, 77, Ok(())).unwrap();
+    with(&mm, bo, |set| mm.swap_out(set, bo, &mut ctx())).unwrap();
+    // Back in a type of its own, with the contents still stored.
+    validate(&mm, bo, PCIE).unwrap();
+    assert_eq!(mm.world().ram.shelf.stored.borrow().len(), 48);
+    create(&mm, &info(48), &[anywhere(PCIE)]).unwrap();
+    assert_eq!(mm.segment(bo), Ok(Some(SegmentId::System)));
+    assert_eq!(word(&mm, bo, 3), Ok(77));
+    mm.check();
+}
+
+/// The copy of one buffer and the clearing of another are cut off by a GPU that is
+/// lost: in the memory where they are now lies what others left there.
+#[test]
+fn what_a_lost_gpu_did_not_bring_is_shown_to_nobody_r_7_8() {
+    let mm = manager(SIZES);
+    let machine = mm.world();
+    let [moving, safe] = [(); 2].map(|()| create(&mm, &info(8), &[anywhere(VISIBLE)]).unwrap());
+    job(&mm, moving, 3, 77, Ok(())).unwrap();
+    job(&mm, safe, 3, 78, Ok(())).unwrap();
+    machine.work(usize::MAX);
+    validate(&mm, moving, PCIE).unwrap();
+    let fresh = create(&mm, &info(8), &[anywhere(VISIBLE)]).unwrap();
+    machine.gpu.lose();
+    for lost in [moving, fresh] {
+        assert_eq!(touch(&mm, lost, 3, &ctx()), Err(Error::Lost));
+        assert_eq!(validate(&mm, lost, VISIBLE).err(), Some(Error::Lost));
+        let resident = with(&mm, lost, |set| mm.make_resident(set, lost));
+        assert_eq!(resident, Err(Error::Lost));
+    }
+    assert_eq!(word(&mm, safe, 3), Ok(78));
+    assert_eq!(
+        with(&mm, moving, |set| mm.swap_out(set, moving, &mut ctx())),
+        Err(Error::Lost)
+    );
+    // Others get the room; nothing is copied for it, and it stays lost.
+    let copied = machine.gpu.copied.get();
+    let all = create(&mm, &kernel(32), &[anywhere(VISIBLE)]).unwrap();
+    machine.work(usize::MAX);
+    assert_eq!(machine.gpu.copied.get() - copied, 8, "the safe one alone");
+    assert_ne!(mm.segment(fresh), Ok(Some(VISIBLE)));
+    assert_eq!(touch(&mm, fresh, 3, &ctx()).err(), Some(Error::Lost));
+    mm.check();
+    for bo in [moving, safe, fresh, all] {
+        mm.release(bo).unwrap();
+    }
+    machine.work(usize::MAX);
+    mm.reap();
+    assert_eq!(mm.held_pages(), 0);
+    assert_eq!(mm.fini(), Ok(()));
+}
+
+/// Copies of two rings do not end in the order in which they began. Who gets a range
+/// that two of them still work on waits for both.
+#[test]
+fn a_range_waits_for_the_copies_of_every_ring() {
+    let mm = manager(SIZES);
+    let machine = mm.world();
+    let bos = [70, 71].map(|word| {
+        let bo = create(&mm, &info(16), &[anywhere(VISIBLE)]).unwrap();
+        job(&mm, bo, 3, word, Ok(())).unwrap();
+        bo
+    });
+    machine.work(usize::MAX);
+    for (ring, bo) in bos.into_iter().enumerate() {
+        machine.ring.set(Some(ring));
+        validate(&mm, bo, SegmentId::LocalInvisible).unwrap();
+    }
+    // A booking in vain keeps them as they are.
+    machine.jobs_until_failure.set(0);
+    let vain = create(&mm, &info(32), &[anywhere(VISIBLE)]);
+    assert_eq!(vain, Err(Error::Busy));
+    machine.mend();
+    machine.gpu.hung.set([true, false]);
+    let next = create(&mm, &kernel(32), &[anywhere(VISIBLE)]).unwrap();
+    machine.work(usize::MAX);
+    assert_eq!(
+        touch(&mm, next, 3, &at_once()),
+        Err(Error::Busy),
+        "one has not ended"
+    );
+    machine.gpu.hung.set([false; 2]);
+    let first = touch(&mm, next, 3, &ctx()).unwrap();
+    machine.gpu.poke(first, 1);
+    for (n, bo) in (0..).zip(bos) {
+        assert_eq!(
+            machine.gpu.peek(Spot::Local(whole(&mm, bo).unwrap()[3])),
+            70 + n
+        );
+    }
 }

@@ -1,9 +1,8 @@
 //! The rules, each in a scene of its own.
 
-use super::{SIZES, anywhere, create, ctx, first_page, info, manager, with, word};
+use super::{SIZES, anywhere, at_once, create, ctx, first_page, info, kernel, manager, with, word};
 use crate::Error;
-use crate::bo::Kind;
-use crate::evict::{Context, Info, World};
+use crate::evict::World;
 use crate::placement::{Flags, Place, SegmentId, Window};
 use crate::platform::Patience;
 use crate::sync::{Caller, Primitives, Usage};
@@ -54,7 +53,7 @@ fn contents_go_down_to_swap_and_come_back_up() {
     let machine = mm.world();
     for page in 0..8 {
         let at = (SegmentId::LocalVisible, first_page(&mm, bo) + page);
-        machine.gpu.write(&machine.ram.system, at, 100 + page);
+        machine.gpu.write(at, 100 + page);
     }
     for to in [
         SegmentId::LocalInvisible,
@@ -100,10 +99,7 @@ fn validate_with_nothing_to_do_changes_nothing_r_11_3() {
         anywhere(SegmentId::LocalVisible),
     ];
     with(&mm, bo, |set| mm.validate(set, bo, &places, &mut context)).unwrap();
-    assert_eq!(
-        (context.moved_pages, mm.world().gpu.queue.borrow().len()),
-        (0, 0)
-    );
+    assert_eq!((context.moved_pages, mm.world().gpu.queued()), (0, 0));
 }
 
 #[test]
@@ -156,10 +152,7 @@ fn who_may_not_wait_is_told_busy_and_not_out_of_memory() {
     mm.release(first).unwrap();
     let mut caller = Caller::enter(mm.world().sync());
     let mut set = caller.transaction(Patience::Patient).unwrap();
-    let mut context = Context {
-        no_wait: true,
-        ..ctx()
-    };
+    let mut context = at_once();
     let places = [anywhere(SegmentId::LocalVisible)];
     let created = set.run(|set| mm.create(set, &info(1), None, &places, &mut context));
     assert_eq!(created, Err(Error::Busy));
@@ -171,20 +164,12 @@ fn a_range_that_was_booked_in_vain_still_has_to_be_waited_for() {
     let machine = mm.world();
     let old = create(&mm, &info(32), &[anywhere(SegmentId::LocalVisible)]).unwrap();
     machine.work(usize::MAX);
-    machine
-        .gpu
-        .write(&machine.ram.system, (SegmentId::LocalVisible, 9), 77);
+    machine.gpu.write((SegmentId::LocalVisible, 9), 77);
     let out = [anywhere(SegmentId::LocalInvisible)];
     with(&mm, old, |set| mm.validate(set, old, &out, &mut ctx())).unwrap();
-    let kernel = Info {
-        kind: Kind::Kernel,
-        ..info(32)
-    };
+    let kernel = kernel(32);
     let places = [anywhere(SegmentId::LocalVisible)];
-    let mut context = Context {
-        no_wait: true,
-        ..ctx()
-    };
+    let mut context = at_once();
     let mut caller = Caller::enter(machine.sync());
     let mut set = caller.transaction(Patience::Patient).unwrap();
     let created = set.run(|set| mm.create(set, &kernel, None, &places, &mut context));
@@ -197,16 +182,9 @@ fn a_range_that_was_booked_in_vain_still_has_to_be_waited_for() {
     assert!(!idle, "nor has it now");
     // The fault waits for the copy, so that this does not come before it.
     assert!(word(&mm, new, 9).is_ok());
-    machine
-        .gpu
-        .write(&machine.ram.system, (SegmentId::LocalVisible, 9), 0);
+    machine.gpu.write((SegmentId::LocalVisible, 9), 0);
     machine.work(usize::MAX);
-    assert_eq!(
-        machine
-            .gpu
-            .read(&machine.ram.system, (SegmentId::LocalInvisible, 9)),
-        77
-    );
+    assert_eq!(machine.gpu.read((SegmentId::LocalInvisible, 9)), 77);
 }
 
 #[test]
@@ -220,7 +198,7 @@ fn local_memory_is_emptied_before_a_sleep_and_its_contents_come_back_r_5_12() {
     for (n, bo) in (0..).zip(&bos) {
         let at = (mm.segment(*bo).unwrap().unwrap(), first_page(&mm, *bo) + 3);
         machine.work(usize::MAX);
-        machine.gpu.write(&machine.ram.system, at, 70 + n);
+        machine.gpu.write(at, 70 + n);
     }
     // Gone, and still in use: it does not keep the memory.
     mm.release(bos.pop().unwrap()).unwrap();
@@ -230,16 +208,13 @@ fn local_memory_is_emptied_before_a_sleep_and_its_contents_come_back_r_5_12() {
     for segment in local {
         mm.evict_all(&mut caller, segment, &mut ctx()).unwrap();
     }
-    assert!(
-        machine.gpu.queue.borrow().is_empty(),
-        "all copies were waited for"
-    );
+    assert_eq!(machine.gpu.queued(), 0, "all copies were waited for");
     let left = local.map(|segment| mm.usage(segment));
     assert_eq!(left, [8 * 4096, 0], "what is pinned stays");
     machine
         .gpu
         .local
-        .borrow_mut()
+        .borrow()
         .retain(|at, _| at.0 == SegmentId::LocalVisible);
     for (n, bo) in (0..).zip(&bos) {
         assert_eq!(word(&mm, *bo, 3), Ok(70 + n));

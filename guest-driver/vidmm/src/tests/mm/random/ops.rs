@@ -1,6 +1,7 @@
 //! Operations on budgets and groups, promotion, faults.
 
-use super::{Known, TYPES, Test, ctx, info, places, with};
+use super::super::machine::Spot;
+use super::{TYPES, Test, ctx, info, places, with};
 use crate::Error;
 use crate::evict::{Budget, Page, Used, World};
 use crate::platform::Patience;
@@ -16,6 +17,9 @@ impl Test {
     }
 
     pub(super) fn member(&mut self, pages: u64, n: usize) {
+        if self.bos.len() == self.most {
+            return;
+        }
         let info = info(pages);
         let mut caller = Caller::enter(self.mm.world().sync());
         let mut set = caller.transaction(Patience::Patient).unwrap();
@@ -26,9 +30,9 @@ impl Test {
             self.mm.join(set, id, Some(self.group)).unwrap();
             Ok(id)
         });
+        drop(set);
         if let Ok(id) = made {
-            let words = vec![Some(0); usize::try_from(pages).unwrap()];
-            self.bos.push(Known { id, words, pins: 0 });
+            self.admit(id, &info);
         }
     }
 
@@ -59,35 +63,39 @@ impl Test {
 
     pub(super) fn promote(&self) {
         let machine = self.mm.world();
-        let before = machine.ring.borrow().ended();
+        let before = machine.gpu.ended.get();
         let mut caller = Caller::enter(machine.sync());
         let promoted = self.mm.promote(&mut caller, &mut ctx());
-        let failed = matches!(promoted, Err(Error::Lost | Error::NoMemory));
-        assert!(promoted.is_ok() || failed, "{promoted:?}");
-        assert_eq!(machine.ring.borrow().ended(), before, "nobody waited");
+        let refused = matches!(
+            promoted,
+            Err(Error::Lost | Error::NoMemory | Error::Io | Error::Fault)
+        );
+        assert!(promoted.is_ok() || refused, "{promoted:?}");
+        assert_eq!(machine.gpu.ended.get(), before, "nobody waited");
     }
 
     pub(super) fn around(&self, n: usize, page: u64) {
         let Some(at) = self.pick(n) else { return };
         let machine = self.mm.world();
-        let (id, words) = (self.bos[at].id, &self.bos[at].words);
-        let page = page % self.mm.info(id).unwrap().pages;
+        let known = &self.bos[at];
+        let page = page % self.mm.info(known.id).unwrap().pages;
         let mut caller = Caller::enter(machine.sync());
-        let system = &machine.ram.system;
-        let _ = self.mm.fault_around(&mut caller, id, page, &ctx(), |run| {
-            for n in 0..run.pages {
-                let found = match run.at {
-                    Page::Ram(block, page) => {
-                        system.words.borrow()[&(block.page + page as u64 + n)]
-                    }
-                    Page::Local(segment, page) => machine.gpu.read(system, (segment, page + n)),
-                };
-                let expected = words[usize::try_from(run.page + n).unwrap()];
+        let _ = self
+            .mm
+            .fault_around(&mut caller, known.id, page, &ctx(), |run| {
                 // What jobs have yet to write is not there.
-                let settled = machine.gpu.queue.borrow().is_empty();
-                assert!(!settled || expected.is_none_or(|word| word == found));
-            }
-            true
-        });
+                let settled = machine.gpu.queued() == 0 && self.writes.is_empty();
+                for n in 0..run.pages {
+                    let spot = match run.at {
+                        Page::Ram(block, page) => Spot::Ram(block.page + page as u64 + n),
+                        Page::Local(segment, page) => Spot::Local((segment, page + n)),
+                    };
+                    if settled {
+                        let page = usize::try_from(run.page + n).unwrap();
+                        known.check(page, machine.gpu.peek(spot));
+                    }
+                }
+                true
+            });
     }
 }
