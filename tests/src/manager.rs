@@ -11,7 +11,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use vidmm::bo::Kind;
 use vidmm::bo::page_vector::BackingStore;
-use vidmm::bo::pool::{Effort, Linked, Lists, PageSource, SmallLock};
+use vidmm::bo::pool::{self, Effort, Linked, Lists, PageSource, SmallLock};
 use vidmm::evict::{self, Context, FenceOf, Info, Mm, Page};
 use vidmm::placement::{Flags, Place};
 use vidmm::sync::portable::{Portable, Single};
@@ -348,6 +348,12 @@ impl Managed {
             })
         };
         (0..mm.info(bo)?.pages).map(&mut read).collect()
+    }
+
+    /// Gives back the pages that wait in the pool.
+    pub fn empty_pool(&self) {
+        let memory = &self.mm.world().host().memory;
+        pool::close(&memory.frames, &memory.pool);
     }
 
     /// Where everything is, a bar for each segment.
