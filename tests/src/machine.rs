@@ -168,11 +168,11 @@ impl Machine {
 
     /// The GPU works until it has nothing to do; interrupts are delivered.
     pub fn run(&self) {
-        while self.advance() {}
+        while self.step() {}
     }
 
     /// One slice of work and its interrupt. False if nothing happened.
-    fn advance(&self) -> bool {
+    pub fn step(&self) -> bool {
         let progress = {
             let mut gpu = self.0.gpu.borrow_mut();
             let had_work = gpu.has_work();
@@ -325,7 +325,7 @@ impl Interrupts for Machine {
     fn wait(&self, _: Patience, timeout_ns: u64, ready: &mut dyn FnMut() -> bool) -> Wake {
         let _outside = self.outside();
         while !ready() {
-            if !self.advance() {
+            if !self.step() {
                 self.0.now_ns.set(self.0.now_ns.get() + timeout_ns);
                 return Wake::TimedOut;
             }

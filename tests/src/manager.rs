@@ -306,6 +306,11 @@ impl Managed {
         )
     }
 
+    /// Whether a fence has ended, however.
+    pub fn has_ended(&self, fence: &Fence) -> bool {
+        self.mm.world().host().sync().result(fence).is_some()
+    }
+
     /// Waits for a fence.
     ///
     /// # Errors

@@ -207,7 +207,74 @@ fn a_job_that_goes_astray_fails_alone() {
     }
 }
 
-/// One process's addresses never lead into another's memory, or into the kernel's.
+/// The shared zones lead to all of VRAM and to every page of RAM that is bound: a job has no
+/// business there, nor beyond the end of all addresses, which packets would cut off.
+#[test]
+fn a_job_names_addresses_of_its_process_only() {
+    let gpu = managed(OnFault::default());
+    let (space, at, bo) = process(&gpu, 4);
+    let zone = gpu.mm.world().private_zone();
+    let fills = [
+        GpuVa(0),
+        GpuVa(zone.0 - PAGE),
+        GpuVa((1 << 40) - PAGE),
+        GpuVa(1 << 40),
+        GpuVa((1 << 40) + at.0),
+        GpuVa(u64::MAX - 255),
+    ];
+    gpu.run();
+    let before = gpu.machine.gpu(|gpu| gpu.counters().bytes_filled);
+    let (pattern, bytes) = (1, 2 * PAGE);
+    for there in fills {
+        let fill = gpu.job(
+            space,
+            &[Blit::Fill {
+                at: there,
+                bytes,
+                pattern,
+            }],
+        );
+        assert_eq!(fill.err(), Some(Error::Invalid), "{there}");
+        for (to, from) in [(at, there), (there, at)] {
+            let copy = gpu.job(space, &[Blit::Copy { to, from, bytes }]);
+            assert_eq!(copy.err(), Some(Error::Invalid), "{there}");
+        }
+    }
+    gpu.run();
+    assert_eq!(gpu.machine.gpu(|gpu| gpu.counters().bytes_filled), before);
+    assert_all(&gpu, bo, 0);
+}
+
+/// When a job's fence says that it has failed, the GPU works on nothing of it any more:
+/// its process id and its memory may be others' from then on.
+#[test]
+fn a_job_that_fails_early_ends_when_all_of_it_has() {
+    let gpu = managed(OnFault::Report);
+    let (space, at, bo) = process(&gpu, 1024);
+    gpu.run();
+    let (bytes, pattern) = (1024 * PAGE, 7);
+    let astray = Blit::Fill {
+        at: at.add(64 * MIB),
+        bytes: PAGE,
+        pattern,
+    };
+    // Several pieces of 64.
+    let mut blits = vec![astray];
+    blits.resize(300, Blit::Fill { at, bytes, pattern });
+    let fence = gpu.job(space, &blits).unwrap();
+    let mut steps = 0;
+    while !gpu.has_ended(&fence) {
+        assert!(gpu.machine.step(), "something goes on");
+        gpu.mm.world().advance();
+        steps += 1;
+    }
+    assert!(steps > 100, "{steps}");
+    assert!(!gpu.machine.gpu(|gpu| gpu.has_work()), "it is at rest");
+    assert_eq!(gpu.wait(&fence), Err(Error::Io));
+    assert_all(&gpu, bo, 7);
+}
+
+/// What another process has mapped is not there for this one.
 #[test]
 fn a_copy_from_somebody_elses_address_fails() {
     let gpu = managed(OnFault::default());

@@ -60,6 +60,10 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn pick(n: usize, len: usize) -> Option<usize> {
+    n.checked_rem(len)
+}
+
 struct Known {
     id: BoId,
     handle: bool,
@@ -124,7 +128,6 @@ impl Test {
     }
 
     fn run(&mut self, op: &Op) -> Option<()> {
-        let pick = |n: usize, len: usize| n.checked_rem(len);
         match *op {
             Op::Start if self.processes.len() < 18 => {
                 let space = self.gpu.mm.world().start_process().unwrap();
@@ -170,6 +173,23 @@ impl Test {
                 self.gpu.run();
                 self.unmap(process, slot);
             }
+            Op::Release(bo) => {
+                let at = pick(bo, self.bos.len())?;
+                if std::mem::replace(&mut self.bos[at].handle, false) {
+                    self.gpu.mm.release(self.bos[at].id).unwrap();
+                    self.forget_unused();
+                }
+            }
+            Op::Destroy(process) => self.destroy(pick(process, self.processes.len())?),
+            Op::Fill(..) | Op::Copy(..) | Op::Astray(_) | Op::Move(..) | Op::Swap(_) => {
+                return self.work(op);
+            }
+        }
+        Some(())
+    }
+
+    fn work(&mut self, op: &Op) -> Option<()> {
+        match *op {
             Op::Fill(process, slot, first, pages, pattern) => {
                 let process = pick(process, self.processes.len())?;
                 let (space, slots) = self.processes[process];
@@ -249,14 +269,7 @@ impl Test {
                 });
                 assert!(!matches!(swapped, Err(Error::Invalid)), "{swapped:?}");
             }
-            Op::Release(bo) => {
-                let at = pick(bo, self.bos.len())?;
-                if std::mem::replace(&mut self.bos[at].handle, false) {
-                    self.gpu.mm.release(self.bos[at].id).unwrap();
-                    self.forget_unused();
-                }
-            }
-            Op::Destroy(process) => self.destroy(pick(process, self.processes.len())?),
+            _ => {}
         }
         Some(())
     }

@@ -479,7 +479,7 @@ impl<O: Os> Adapter<O> {
 
     /// Stops the ring. True if the GPU is shown to do nothing: every fence is
     /// done, or nothing is busy after the engine was reset.
-    fn stop(&self, done: bool) -> bool {
+    pub(crate) fn stop(&self, done: bool) -> bool {
         let chip = self.memory.mm_mgr.chip;
         let stopped = self.os().access(&mut chip.stop_ring(self.ring.va));
         if stopped.is_ok() && !done {

@@ -8,14 +8,18 @@ use crate::engine::submit;
 use crate::platform::Os;
 use crate::sync::{FenceContext, FenceError, Primitives};
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
 use e3k_regs::GpuVa;
+use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::packet::Writer;
 
 /// So many blits go on the ring behind one fence.
 const PIECE: usize = 64;
 /// The most that one blit may be.
-const BLIT_BYTES: u64 = 1 << 30;
+pub(crate) const BLIT_BYTES: u64 = 1 << 30;
 
 /// A copy or a fill, by GPU addresses of whoever's job it is. Addresses are multiples
 /// of 256, sizes of 4, and not 0.
@@ -48,15 +52,34 @@ impl Blit {
         }
     }
 
+    /// Where it writes, and where it reads.
+    const fn places(&self) -> [GpuVa; 2] {
+        match *self {
+            Self::Fill { at, .. } => [at, at],
+            Self::Copy { to, from, .. } => [to, from],
+        }
+    }
+
+    /// Whether all of it lies in a range of addresses.
+    pub(crate) fn is_within(&self, range: &Range<u64>) -> bool {
+        let within = |at: &GpuVa| {
+            let end = at.0.checked_add(self.bytes());
+            range.start <= at.0 && end.is_some_and(|end| end <= range.end)
+        };
+        self.places().iter().all(within)
+    }
+
     /// Whether packets can say it.
     fn is_legal(&self) -> bool {
-        let (places, apart) = match *self {
-            Self::Fill { at, .. } => ([at, at], true),
-            Self::Copy { to, from, bytes } => ([to, from], to.0.abs_diff(from.0) >= bytes),
+        let [to, from] = self.places();
+        let apart = match self {
+            Self::Fill { .. } => true,
+            Self::Copy { bytes, .. } => to.0.abs_diff(from.0) >= *bytes,
         };
-        let aligned = places
+        let aligned = [to, from]
             .iter()
             .all(|place| place.0.is_multiple_of(submit::BASE_ALIGN));
+        let aligned = aligned && self.is_within(&(0..1 << ADDRESS_BITS));
         let size = (1..=BLIT_BYTES).contains(&self.bytes());
         aligned && apart && size && self.bytes().is_multiple_of(submit::SIZE_ALIGN)
     }
@@ -95,12 +118,15 @@ struct Item {
     next: usize,
     /// The ring's fences behind them: the first that is not judged, and the last.
     pieces: Option<(u64, u64)>,
+    /// Nothing more of it goes on the ring; it ends so when what is there is over.
+    failed: Option<FenceError>,
     sequence: u64,
 }
 
 impl Item {
+    /// Whether nothing more of it is to be put on the ring.
     fn is_on_ring(&self) -> bool {
-        self.next == self.blits.len()
+        self.failed.is_some() || self.next == self.blits.len()
     }
 }
 
@@ -130,18 +156,19 @@ pub(crate) struct Line<O: Os, S: Primitives> {
     on_ring: usize,
     /// Restarts of the engine that are known here.
     restarts: u64,
-    lost: bool,
+    lost: Arc<AtomicBool>,
 }
 
 impl<O: Os, S: Primitives> Line<O, S> {
-    pub(crate) fn new(adapter: Adapter<O>, sync: &S) -> Self {
+    /// `lost` is set once the GPU was lost and stopped.
+    pub(crate) fn new(adapter: Adapter<O>, sync: &S, lost: Arc<AtomicBool>) -> Self {
         Self {
             adapter,
             fences: FenceContext::new(sync),
             items: VecDeque::new(),
             on_ring: 0,
             restarts: 0,
-            lost: false,
+            lost,
         }
     }
 
@@ -171,6 +198,7 @@ impl<O: Os, S: Primitives> Line<O, S> {
             blits,
             next: 0,
             pieces: None,
+            failed: None,
             sequence: self.fences.issued(),
         });
         self.advance(sync);
@@ -190,15 +218,12 @@ impl<O: Os, S: Primitives> Line<O, S> {
     /// The GPU cannot be helped: everything that has not ended does.
     pub(crate) fn lose(&mut self, sync: &S) {
         self.adapter.timeline.mark_lost();
+        // If it can still be reached, it does nothing more.
+        let _ = self.adapter.stop(false);
         self.items.clear();
         self.on_ring = 0;
         self.fences.end_lost(sync);
-        self.lost = true;
-    }
-
-    /// Whether it was lost. All fences have ended then.
-    pub(crate) const fn is_lost(&self) -> bool {
-        self.lost
+        self.lost.store(true, Ordering::Release);
     }
 
     /// Whether nothing is left to do.
@@ -254,19 +279,27 @@ impl<O: Os, S: Primitives> Line<O, S> {
                 // Its own job, of nothing but places that are known: the GPU is broken.
                 (Err(Error::Io), Owner::Manager) => return Err(Error::Lost),
                 (Err(Error::Canceled), Owner::Manager) => return Ok(First::Cut),
-                (Err(Error::Canceled), _) if restarted => return Ok(First::Cut),
-                // How far it has come, nobody knows: it is not done again.
-                (Err(Error::Canceled), Owner::Process(_)) => {
-                    return Ok(First::Failed(FenceError::Canceled));
+                (Err(Error::Canceled), _) if restarted && item.failed.is_none() => {
+                    return Ok(First::Cut);
                 }
-                (Err(_), _) => return Ok(First::Failed(FenceError::Failed)),
+                // How far it has come, nobody knows: it is not done again.
+                (Err(error), Owner::Process(_)) => {
+                    if item.failed.is_none() && !item.is_on_ring() {
+                        self.on_ring += 1;
+                    }
+                    item.failed.get_or_insert(match error {
+                        Error::Canceled => FenceError::Canceled,
+                        _ => FenceError::Failed,
+                    });
+                }
+                (Err(error), Owner::Manager) => return Err(error),
             }
             item.pieces = (first < last).then_some((first + 1, last));
         }
-        Ok(if item.is_on_ring() {
-            First::Done
-        } else {
-            First::Unfinished
+        Ok(match item.failed {
+            Some(error) => First::Failed(error),
+            None if item.is_on_ring() => First::Done,
+            None => First::Unfinished,
         })
     }
 

@@ -9,7 +9,7 @@ use crate::bo::gart::Gart;
 use crate::bo::page_vector::{PageVector, Ram};
 use crate::bo::pool::SmallLock;
 use crate::chip::pagetable::store_entries;
-use crate::engine::line::{Blit, Line};
+use crate::engine::line::{BLIT_BYTES, Blit, Line};
 use crate::engine::process_tables::{Common, ProcessTables};
 use crate::evict::{BlockOf, Context, FenceOf, Info, Mm, Options, ReservationOf, Side, World};
 use crate::placement::{Extent, Place, SegmentId, Window};
@@ -18,6 +18,7 @@ use crate::sync::{Caller, Deadline, Primitives};
 use crate::vm::{Slots, SpaceId, Spaces};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 
@@ -34,7 +35,8 @@ pub trait Host {
     type Lock<T>: SmallLock<T>;
 
     /// Locks, fences and waits. While somebody waits, interrupts go to the adapter's
-    /// [`crate::Timeline`], and [`OnChip::advance`] is called behind them.
+    /// [`crate::Timeline`], and [`OnChip::advance`] is called behind them, and once a second
+    /// in case one was lost; not from within [`crate::Interrupts::deliver`].
     fn sync(&self) -> &Self::Sync;
 
     /// Pages of RAM.
@@ -100,9 +102,10 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
             zone: vm.private.start.0..vm.private.start.0 + vm.private.bytes,
             // In zone 0 a GPU address is the offset in VRAM.
             local: [VramOffset(starts[0].0), VramOffset(starts[1].0)],
+            lost: Arc::default(),
         });
         let gart = adapter.gart;
-        let line = Line::new(adapter, host.sync());
+        let line = Line::new(adapter, host.sync(), Arc::clone(&common.lost));
         let world = Self {
             line: host.lock(line),
             starts,
@@ -217,7 +220,7 @@ impl<O: Os + 'static, H: Host + 'static> World for OnChip<O, H> {
     }
 
     fn is_lost(&self) -> bool {
-        self.line.with(|line| line.is_lost())
+        self.common.lost.load(Ordering::Acquire)
     }
 
     /// The GPU has no address for SYSTEM: contents go over a PCIe type.
@@ -237,7 +240,7 @@ impl<O: Os + 'static, H: Host + 'static> World for OnChip<O, H> {
         let (mut sources, mut targets) = (from.extents.iter(), to.extents.iter());
         let (mut source, mut target) = (sources.next().copied(), targets.next().copied());
         while let (Some(here), Some(there)) = (source, target) {
-            let pages = here.pages().min(there.pages());
+            let pages = here.pages().min(there.pages()).min(BLIT_BYTES / PAGE_SIZE);
             blits.try_reserve(1)?;
             blits.push(Blit::Copy {
                 to: self.va(to.segment, there.first)?,
@@ -260,13 +263,18 @@ impl<O: Os + 'static, H: Host + 'static> World for OnChip<O, H> {
         to: &Side<'_, BlockOf<Self>>,
     ) -> Result<FenceOf<Self>, Error> {
         let mut blits = Vec::new();
-        blits.try_reserve(to.extents.len())?;
         for extent in to.extents {
-            blits.push(Blit::Fill {
-                at: self.va(to.segment, extent.first)?,
-                bytes: extent.pages() * PAGE_SIZE,
-                pattern: 0,
-            });
+            let mut first = extent.first;
+            while first < extent.end {
+                let pages = (extent.end - first).min(BLIT_BYTES / PAGE_SIZE);
+                blits.try_reserve(1)?;
+                blits.push(Blit::Fill {
+                    at: self.va(to.segment, first)?,
+                    bytes: pages * PAGE_SIZE,
+                    pattern: 0,
+                });
+                first += pages;
+            }
         }
         self.queue(blits)
     }

@@ -11,6 +11,7 @@ use crate::vm::{SpaceMemory, TableMemory};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
 use e3k_regs::pte::{ENTRY_BYTES, L1_SPAN};
 use e3k_regs::{GpuVa, VramOffset};
 
@@ -18,10 +19,12 @@ use e3k_regs::{GpuVa, VramOffset};
 pub(crate) struct Common<O: Os> {
     pub(crate) os: Arc<O>,
     pub(crate) chip: &'static dyn ChipOps,
-    /// Where the private zone begins.
+    /// The private zone.
     pub(crate) zone: Range<u64>,
     /// Where each segment of local memory begins in VRAM.
     pub(crate) local: [VramOffset; 2],
+    /// The GPU was lost, and stopped: it reaches nothing any more.
+    pub(crate) lost: Arc<AtomicBool>,
 }
 
 /// See the module. `P` is a lock around the pool, `L` one around the process id.
@@ -44,13 +47,30 @@ where
         }
     }
 
-    /// The process id that it has from now on, or that it has none any more.
-    pub(crate) fn set_process_id(&self, id: Option<u8>) {
-        self.process_id.with(|process_id| *process_id = id);
+    /// The process id that it has from now on.
+    pub(crate) fn set_process_id(&self, id: u8) {
+        self.process_id.with(|process_id| *process_id = Some(id));
+    }
+
+    /// A process id is another's. It may have got a new one meanwhile.
+    pub(crate) fn lose_process_id(&self, id: u8) {
+        self.process_id.with(|process_id| {
+            if *process_id == Some(id) {
+                *process_id = None;
+            }
+        });
     }
 }
 
 impl<O: Os> Common<O> {
+    /// Accesses registers. A GPU that was lost has nothing to be told.
+    pub(crate) fn access(&self, ops: &mut [crate::RegisterOp]) -> Result<(), Error> {
+        match self.os.access(ops) {
+            Err(_) if self.lost.load(Ordering::Acquire) => Ok(()),
+            other => other,
+        }
+    }
+
     /// Makes an L1 register of a process id, counted from the zone's start, point at a
     /// table or nowhere.
     pub(crate) fn l1(
@@ -103,14 +123,14 @@ where
                 return Ok(());
             };
             let op = self.common.l1(process_id, index, table)?;
-            self.common.os.access(&mut [op])
+            self.common.access(&mut [op])
         })
     }
 
     fn invalidate(&self, addresses: Range<u64>) -> Result<(), Error> {
         let bytes = addresses.end - addresses.start;
         let mut ops = self.common.chip.invalidate(GpuVa(addresses.start), bytes);
-        self.common.os.access(&mut ops)
+        self.common.access(&mut ops)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::bo::pool::SmallLock;
 use crate::engine::line::Blit;
 use crate::engine::on_chip::{Host, OnChip};
 use crate::engine::process_tables::ProcessTables;
-use crate::evict::{Context, FenceOf, Mm, Used};
+use crate::evict::{Context, FenceOf, Mm, Used, World};
 use crate::platform::{Os, Patience};
 use crate::sync::{Caller, LockSet, Primitives, Usage};
 use crate::vm::{Held, Mapping, SpaceId};
@@ -64,7 +64,8 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     ///
     /// # Errors
     /// Those of [`Spaces::prepare`]; [`Error::Busy`] when no process id became free in
-    /// time; [`Error::Invalid`] for a blit that packets cannot say; [`Error::NoMemory`],
+    /// time, or all are of jobs that others are just handing in; [`Error::Invalid`] for a
+    /// blit that packets cannot say or that is not in the private zone; [`Error::NoMemory`],
     /// [`Error::Lost`]. The job does not run then.
     pub fn run(
         &self,
@@ -75,10 +76,20 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         mut place: impl FnMut(&mut LockSet<'_, H::Sync>, Id, &mut Context) -> Result<(), Error>,
     ) -> Result<FenceOf<Self>, Error> {
         let sync = self.host.sync();
+        // The shared zones lead to all memory: a job's addresses are its process's own.
+        if !blits.iter().all(|blit| blit.is_within(&self.common.zone)) {
+            return Err(Error::Invalid);
+        }
+        if self.is_lost() {
+            return Err(Error::Lost);
+        }
         let mut caller = Caller::enter(sync);
         let mut set = caller.transaction(ctx.patience)?;
         set.run(|set| self.spaces.prepare(mm, set, space, ctx, &mut place))?;
         let buffers = self.spaces.externals(space)?;
+        if set.iter().any(|locked| locked.slots() == 0) {
+            return Err(Error::Invalid);
+        }
         let held = loop {
             let ended = |fence: &FenceOf<Self>| sync.result(fence).is_some();
             match self.process_ids.with(|ids| ids.hold(space, ended)) {
@@ -122,7 +133,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
             // It may be gone.
             let _ = self
                 .spaces
-                .look(was, |_, tables| tables.set_process_id(None));
+                .with_tables(was, |_, tables| tables.lose_process_id(process_id));
         }
         if !self.process_ids.with(|ids| ids.must_load(held)) {
             return Ok(());
@@ -130,17 +141,18 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         let registers = (self.common.zone.end - self.common.zone.start) / L1_SPAN;
         let mut ops = Vec::new();
         ops.try_reserve_exact(usize::try_from(registers).map_err(|_| Error::Invalid)?)?;
-        for index in 0..registers {
-            let table = self.spaces.l1(space, index)?;
-            ops.push(self.common.l1(process_id, index, table)?);
-        }
-        self.common.os.write_barrier();
-        self.common.os.access(&mut ops)?;
-        self.common
-            .os
-            .access(&mut self.common.chip.invalidate_all())?;
-        self.spaces
-            .look(space, |_, tables| tables.set_process_id(Some(process_id)))?;
+        // At once: no table goes between being looked at and being written.
+        self.spaces.with_tables(space, |l1, tables| {
+            for index in 0..registers {
+                ops.push(self.common.l1(process_id, index, l1(index))?);
+            }
+            self.common.os.write_barrier();
+            self.common.os.access(&mut ops)?;
+            let mut forget = self.common.chip.invalidate_all();
+            self.common.os.access(&mut forget)?;
+            tables.set_process_id(process_id);
+            Ok::<_, Error>(())
+        })??;
         self.process_ids.with(|ids| ids.loaded(held));
         Ok(())
     }

@@ -125,7 +125,7 @@ impl<W: World + 'static> Mm<W> {
     ///
     /// # Errors
     /// As [`Self::wait`].
-    pub(super) fn idle(
+    pub(crate) fn idle(
         &self,
         held: &Locked<'_, W::Sync>,
         usage: Usage,

@@ -422,6 +422,30 @@ fn a_buffer_that_left_is_out_of_reach_until_the_next_job_r_19_7_r_19_8() {
     test.end();
 }
 
+/// Until the contents are in place, what is there is somebody else's: no job that is on its
+/// way finds it.
+#[test]
+fn a_buffer_that_is_being_cleared_is_out_of_reach_of_jobs_on_their_way() {
+    let mut test = Test::new(SIZES);
+    let process = test.start();
+    let first = test.create(None, 4, SegmentId::LocalVisible).unwrap();
+    test.map(process, 0, first, 0, 4).unwrap();
+    test.job(process, 1).unwrap();
+    let second = test.create(None, 4, SegmentId::LocalVisible).unwrap();
+    test.map(process, 8, second, 0, 4).unwrap();
+    assert_eq!(test.processes[process].gpu.place(page(48)), None);
+    // Its next job waits for the clearing with the one before on its way.
+    test.job(process, 2).unwrap();
+    assert!(test.processes[process].gpu.place(page(48)).is_some());
+    assert_eq!(
+        test.mm.world().gpu.queue.borrow().len(),
+        1,
+        "only the second job"
+    );
+    test.check_contents();
+    test.end();
+}
+
 /// A mapping keeps its buffer, and the last one lets it go.
 #[test]
 fn a_mapping_keeps_its_buffer_r_2_3() {
@@ -465,6 +489,7 @@ fn an_unmapping_that_the_gpu_was_not_told_of_keeps_the_buffer() {
     let mut test = Test::new(SIZES);
     let process = test.start();
     let bo = test.create(None, 4, SegmentId::LocalVisible).unwrap();
+    test.mm.world().work(usize::MAX);
     test.map(process, 0, bo, 0, 4).unwrap();
     let id = test.bos[bo].id;
     test.processes[process].gpu.0.deaf.set(true);
@@ -489,6 +514,7 @@ fn what_cannot_be_mapped_changes_nothing_r_19_1() {
     let mut test = Test::new(SIZES);
     let process = test.start();
     let bo = test.create(None, 4, SegmentId::LocalVisible).unwrap();
+    test.mm.world().work(usize::MAX);
     assert_eq!(
         test.map(process, 0, bo, 2, 3),
         Err(Error::Invalid),
@@ -571,11 +597,14 @@ impl Test {
                 if owner.is_some_and(|owner| owner != self.processes[process].space) {
                     return None;
                 }
-                // Jobs do not see mappings change under them.
-                self.mm.world().work(usize::MAX);
                 let first = first % self.bos[bo].words.len() as u64;
                 let rest = self.bos[bo].words.len() as u64 - first;
                 let pages = pages.min(rest).min(40 - at);
+                let mut there = self.processes[process].pages.range(at..at + pages);
+                if there.next().is_some() {
+                    // Jobs do not see mappings change under them.
+                    self.mm.world().work(usize::MAX);
+                }
                 let mapped = self.map(process, at, bo, first, pages);
                 let reserved = at < 20 && at + pages > 18;
                 match mapped {

@@ -360,6 +360,11 @@ impl<M: SpaceMemory> AddressSpace<M> {
         self.tables.l1(index)
     }
 
+    /// Whether it was destroyed.
+    pub(super) const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// What is mapped where.
     pub(super) const fn space(&self) -> &Space<Id, M::Flags> {
         &self.space

@@ -111,7 +111,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
             let mapped = Self::alone(&shared, caller, patience, |books| {
                 books.map::<crate::evict::BlockOf<W>>(new, false, None, || Ok(()))
             });
-            self.let_go(mm, space, &shared);
+            self.let_go(mm, caller, space, &shared);
             return mapped;
         };
         let end = offset.checked_add(new.bytes).ok_or(Error::Invalid)?;
@@ -125,7 +125,13 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
                 return Err(Error::Invalid);
             }
             let external = !mm.world().sync().same(&reservation, &shared.reservation);
+            // What is there before its contents are is somebody else's, and a job of this
+            // space may be on its way.
+            let in_place = set
+                .get(&reservation)
+                .is_some_and(|held| held.is_idle(Usage::Kernel));
             mm.with_place(set, bo, |side| {
+                let side = side.filter(|_| in_place);
                 shared.books.with(|books| {
                     books.map(new, external, side, || {
                         self.enter(bo, space)?;
@@ -139,7 +145,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
             // It has a reference already, or needs none.
             let _ = mm.release(bo);
         }
-        self.let_go(mm, space, &shared);
+        self.let_go(mm, caller, space, &shared);
         mapped
     }
 
@@ -159,7 +165,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     ) -> Result<(), Error> {
         let shared = self.get(space)?;
         let unmapped = Self::alone(&shared, caller, patience, |books| books.unmap(at, bytes));
-        self.let_go(mm, space, &shared);
+        self.let_go(mm, caller, space, &shared);
         unmapped
     }
 
@@ -186,9 +192,20 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
             set.lock(&mm.reservation(bo)?, 1)?;
             above = Some(bo);
         }
+        if shared.books.with(|books| books.is_closed()) {
+            return Err(Error::NotFound);
+        }
         while let Some(bo) = shared.books.with(|books| books.stale()) {
             place(set, bo, ctx)?;
             mm.make_resident(set, bo)?;
+            // An earlier job of this space would see what is there before the contents are.
+            let alone = set
+                .get(&shared.reservation)
+                .is_some_and(|held| held.is_idle(Usage::Bookkeep));
+            if !alone {
+                let held = set.get(&mm.reservation(bo)?).ok_or(Error::Invalid)?;
+                mm.idle(held, Usage::Kernel, ctx)?;
+            }
             mm.with_place(set, bo, |side| {
                 let side = side.ok_or(Error::Invalid)?;
                 shared.books.with(|books| books.freshen(bo, side))
@@ -215,12 +232,20 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         Ok(all)
     }
 
-    /// The L2 table that the space's L1 register number `index` must point at.
+    /// Looks at the L2 tables that the space's L1 registers must point at, by number, and
+    /// at where its tables are. No table comes or goes meanwhile.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub fn l1(&self, space: SpaceId, index: u64) -> Result<Option<VramOffset>, Error> {
-        Ok(self.get(space)?.books.with(|books| books.l1(index)))
+    pub fn with_tables<R>(
+        &self,
+        space: SpaceId,
+        look: impl FnOnce(&dyn Fn(u64) -> Option<VramOffset>, &M) -> R,
+    ) -> Result<R, Error> {
+        let shared = self.get(space)?;
+        Ok(shared
+            .books
+            .with(|books| look(&|index| books.l1(index), books.memory())))
     }
 
     /// Destroys an address space: waits until its jobs have ended, unmaps everything
@@ -242,6 +267,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
             if ctx.no_wait && !held.is_idle(Usage::Bookkeep) {
                 return Err(Error::Busy);
             }
+            // Of a GPU that is lost, too: its jobs have ended (D-17).
             let idle = held.wait_idle(Usage::Bookkeep, ctx.patience, ctx.deadline);
             idle.map_err(|error| match error {
                 Error::TimedOut => Error::Busy,
@@ -249,7 +275,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
             })?;
             shared.books.with(AddressSpace::clear)
         });
-        self.let_go(mm, space, &shared);
+        self.let_go(mm, caller, space, &shared);
         cleared?;
         let gone = self
             .registry
@@ -271,7 +297,10 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     pub fn leave(&self, bo: Id) -> Result<(), Error> {
         let mut above = None;
         while let Some(space) = self.user(bo, above) {
-            self.get(space)?.books.with(|books| books.leave(bo))?;
+            // One that is gone meanwhile leads nowhere.
+            if let Ok(shared) = self.get(space) {
+                shared.books.with(|books| books.leave(bo))?;
+            }
             above = Some(space);
         }
         Ok(())
@@ -328,12 +357,27 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     }
 
     /// Gives back the references on buffers of which a space maps nothing any more.
-    fn let_go(&self, mm: &Mm<W>, space: SpaceId, shared: &Shared<W, M>) {
+    fn let_go(
+        &self,
+        mm: &Mm<W>,
+        caller: &mut Caller<'_, W::Sync>,
+        space: SpaceId,
+        shared: &Shared<W, M>,
+    ) {
         let leaves = |bo| {
             self.registry
                 .with(|registry| registry.users.remove((bo, space)));
         };
-        while let Some(bo) = shared.books.with(|books| books.take_unused(leaves)) {
+        loop {
+            // Nobody prepares a job meanwhile.
+            let Ok(held) = caller.lock(&shared.reservation, Patience::Patient) else {
+                return;
+            };
+            let unused = shared.books.with(|books| books.take_unused(leaves));
+            drop(held);
+            let Some(bo) = unused else {
+                return;
+            };
             // It was held until now.
             let _ = mm.release(bo);
         }
