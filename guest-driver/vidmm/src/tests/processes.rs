@@ -437,11 +437,7 @@ fn a_buffer_that_is_being_cleared_is_out_of_reach_of_jobs_on_their_way() {
     // Its next job waits for the clearing with the one before on its way.
     test.job(process, 2).unwrap();
     assert!(test.processes[process].gpu.place(page(48)).is_some());
-    assert_eq!(
-        test.mm.world().gpu.queue.borrow().len(),
-        1,
-        "only the second job"
-    );
+    assert_eq!(test.mm.world().gpu.queued(), 1, "only the second job");
     test.check_contents();
     test.end();
 }
