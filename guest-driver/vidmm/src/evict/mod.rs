@@ -2,7 +2,7 @@
 //!
 //! [`Mm`] has the books of all buffers. One small lock lies around them; nobody
 //! waits, copies or asks the system for pages under it. What a buffer is made of
-//! changes only while its reservation is held. Nothing uses it yet but its tests.
+//! changes only while its reservation is held. [`crate::OnChip`] is it on the chip, which the running driver does not use yet.
 //!
 //! Not here yet: hibernation.
 

@@ -8,7 +8,7 @@
 //! [`Locked`] reservation as proof, the [`LockSet`] that backs off, the
 //! [`FenceContext`] that ends its fences in order.
 //!
-//! Nothing of it is used yet but `timeline` and `ends`, which the driver runs on.
+//! The running driver uses `timeline` and `ends` alone; [`crate::OnChip`] the others.
 
 pub(crate) mod ends;
 pub mod fence;

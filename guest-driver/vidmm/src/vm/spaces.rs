@@ -36,8 +36,8 @@ pub struct Registry<W: World, M: SpaceMemory> {
 /// answers [`World::is_mapped`] and [`World::unmap_gpu`] with [`Self::is_mapped`] and
 /// [`Self::leave`].
 ///
-/// Nobody waits under its locks; of two that are taken at once, the second is the
-/// registry's.
+/// Nobody waits under its locks. Under a space's, those of the registry and of where its
+/// tables are may be taken, and none under these.
 ///
 /// # Invariants
 /// Whom a space maps is in the registry from before its first entry is written until
@@ -170,7 +170,8 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     }
 
     /// Makes everything that is mapped ready for a job: all is held by the set
-    /// afterwards, with room for the job's fence, resident, and mapped. `place` finds a
+    /// afterwards, with room for the job's fence, resident, and mapped. The job begins when
+    /// the kernel's fences in these reservations have ended. `place` finds a
     /// place for a buffer, by [`Mm::validate`]. To be called in a run of the set, which
     /// is then [committed](LockSet::commit) with the fence.
     ///
