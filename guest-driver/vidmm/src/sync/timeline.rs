@@ -70,6 +70,8 @@ pub struct Timeline<O: Os> {
     overdue: AtomicBool,
     /// Every status raised up to here has been seen.
     judged: AtomicU64,
+    /// So many fences have signalled, as far as is known. The handler's.
+    signals: AtomicU64,
     interrupts: AtomicU64,
     fallbacks: AtomicU64,
     page_faults: AtomicU64,
@@ -101,6 +103,7 @@ impl<O: Os> Timeline<O> {
             heard_ns: AtomicU64::new(0),
             overdue: AtomicBool::new(false),
             judged: AtomicU64::new(0),
+            signals: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),
             fallbacks: AtomicU64::new(0),
             page_faults: AtomicU64::new(0),
@@ -142,10 +145,13 @@ impl<O: Os> Timeline<O> {
             let last = (done + 1).min(self.submitted());
             self.ends.record(End::Failed, judged + 1, last);
         }
-        // Fences are signalled once each, in order: one of those not judged is
-        // behind this signal, so at least the first one is.
-        let signalled = judged + u64::from(self.chip.is_fence(advanced_status));
-        self.set_judged(before.max(signalled.min(done)));
+        // Fences signal once each, in order, and each before the next one is in memory;
+        // but its own signal comes behind it.
+        let signals = self.signals.load(Ordering::Relaxed);
+        let signals = signals + u64::from(self.chip.is_fence(advanced_status));
+        let signals = signals.max(before.saturating_sub(1));
+        self.signals.store(signals, Ordering::Relaxed);
+        self.set_judged(before.max(signals.min(done)));
         self.faulted.fetch_or(page_fault, Ordering::AcqRel);
         self.unanswered.fetch_or(bus_error, Ordering::AcqRel);
         self.hung.fetch_or(hang, Ordering::AcqRel);
@@ -253,7 +259,10 @@ impl<O: Os> Timeline<O> {
 
     /// Announces the next fence, before its doorbell rings.
     pub(crate) fn submit(&self, fence: u64) {
-        self.heard();
+        // A ring that stands does not go on by more work.
+        if self.completed() >= self.submitted() {
+            self.heard();
+        }
         self.submitted.store(fence, Ordering::Release);
     }
 
@@ -305,6 +314,7 @@ impl<O: Os> Timeline<O> {
         self.ends.record(End::Canceled, cut, submitted);
         // Whoever sees a canceled fence as over sees that it is canceled.
         self.set_judged(submitted);
+        self.signals.store(submitted, Ordering::Relaxed);
         self.completed.fetch_max(submitted, Ordering::AcqRel);
         self.take_trouble();
         self.take_overdue();
@@ -329,7 +339,7 @@ impl<O: Os> Timeline<O> {
     /// If nothing at all came for long, the GPU is to be asked: an interrupt may be
     /// lost that told of something else than this fence in memory.
     fn poll(&self, fence: u64, patience: Patience) -> bool {
-        if self.in_memory() < fence {
+        if self.over() < fence {
             let heard = self.heard_ns.load(Ordering::Acquire);
             if self.os.now_ns().saturating_sub(heard) >= SLICE_NS {
                 self.heard();

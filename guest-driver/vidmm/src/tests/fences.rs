@@ -134,6 +134,26 @@ fn a_drain_takes_no_notice_of_signals_and_every_other_wait_does() {
     assert_eq!(a.drain(SECOND), Ok(()));
 }
 
+/// A fence is in memory before its signal comes: the first signal may be that of a fence
+/// that is judged already, and says nothing of the next one.
+#[test]
+fn a_late_signal_does_not_speak_for_the_next_fence() {
+    const FENCE: u32 = 1 << 27;
+    const PAGE_FAULT: u32 = 1 << 5;
+    let fake = Fake::new();
+    let (mut a, bo, timeline) = with_bo(&fake);
+    let [first, second] = [(); 2].map(|()| a.fill(bo, 0, 4, 0).unwrap());
+    fake.finish(&a, first);
+    timeline.interrupt(first, 0, 0);
+    assert_eq!(timeline.verdict(first), Some(Ok(())));
+    // The signal of the first is latched; then the second ends, with an error.
+    fake.finish(&a, second);
+    timeline.interrupt(first, 0, FENCE);
+    assert_eq!(timeline.verdict(second), None);
+    timeline.interrupt(second, PAGE_FAULT, FENCE);
+    assert_eq!(timeline.verdict(second), Some(Err(Error::Io)));
+}
+
 #[test]
 fn a_ring_that_gave_up_fails_fast_everywhere() {
     let fake = Fake::new();
