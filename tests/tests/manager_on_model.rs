@@ -178,6 +178,43 @@ fn a_process_id_that_was_lost_is_left_alone() {
     assert_all(&gpu, more, 98);
 }
 
+/// What a buffer has left in the GART leads to the dummy page, for everybody.
+#[test]
+fn a_range_of_the_gart_that_was_left_leads_to_the_dummy_page_r_16_2() {
+    let gpu = managed(OnFault::default());
+    let mm = &gpu.mm;
+    let bo = gpu.create(16, &[anywhere(SegmentId::PcieUnsnoop)]).unwrap();
+    let reservation = mm.reservation(bo).unwrap();
+    let with = |place: Option<SegmentId>| {
+        gpu.with(|set| {
+            set.lock(&reservation, 1)?;
+            match place {
+                None => mm.make_resident(set, bo),
+                Some(to) => mm.validate(set, bo, &[anywhere(to)], &mut Managed::ctx()),
+            }
+        })
+    };
+    with(None).unwrap();
+    let pages = mm.with_extents(bo, |extents| {
+        let pages = extents.iter().flat_map(|extent| extent.first..extent.end);
+        pages.collect::<Vec<_>>()
+    });
+    // The unsnooped segment is behind the snooped one of 64 MiB, in the zone of 4 GiB
+    // before the private one.
+    let unsnooped = mm.world().private_zone().0 - (4 << 30) + 64 * MIB;
+    let entry = |page: u64| {
+        gpu.machine
+            .gpu(|gpu| gpu.walk(0, GpuVa(unsnooped + page * PAGE)).l3)
+    };
+    let dummy = entry((64 * MIB) / PAGE - 1);
+    let pages = pages.unwrap();
+    assert!(pages.len() == 16 && pages.iter().all(|page| entry(*page) != dummy));
+    with(Some(SegmentId::LocalVisible)).unwrap();
+    gpu.run();
+    mm.reap();
+    assert!(pages.iter().all(|page| entry(*page) == dummy));
+}
+
 /// With any fault policy: the job that goes where nothing is mapped is told so, and
 /// nobody else.
 #[test]
@@ -250,9 +287,9 @@ fn a_job_names_addresses_of_its_process_only() {
 #[test]
 fn a_job_that_fails_early_ends_when_all_of_it_has() {
     let gpu = managed(OnFault::Report);
-    let (space, at, bo) = process(&gpu, 1024);
+    let (space, at, bo) = process(&gpu, 128);
     gpu.run();
-    let (bytes, pattern) = (1024 * PAGE, 7);
+    let (bytes, pattern) = (128 * PAGE, 7);
     let astray = Blit::Fill {
         at: at.add(64 * MIB),
         bytes: PAGE,
@@ -272,6 +309,42 @@ fn a_job_that_fails_early_ends_when_all_of_it_has() {
     assert!(!gpu.machine.gpu(|gpu| gpu.has_work()), "it is at rest");
     assert_eq!(gpu.wait(&fence), Err(Error::Io));
     assert_all(&gpu, bo, 7);
+}
+
+/// However much a process queues, another one waits for its share of it and no more.
+#[test]
+fn a_process_that_queues_much_waits_for_its_own_work_and_others_do_not() {
+    let gpu = managed(OnFault::default());
+    let [busy, other] = [process(&gpu, 1024), process(&gpu, 1024)];
+    gpu.run();
+    let filled = || gpu.machine.gpu(|gpu| gpu.counters().bytes_filled);
+    let before = filled();
+    for n in 0..60 {
+        fill(&gpu, busy.0, busy.1, 1024, n);
+    }
+    let queued = 60 * 4 * MIB - (filled() - before);
+    assert!(queued <= 64 * MIB, "{} MiB are in line", queued / MIB);
+    assert!(queued >= 32 * MIB, "work is queued: {} MiB", queued / MIB);
+    let before = filled();
+    let fence = fill(&gpu, other.0, other.1, 1024, 7);
+    while !gpu.has_ended(&fence) {
+        assert!(gpu.machine.step(), "something goes on");
+        gpu.mm.world().advance();
+    }
+    let waited = filled() - before;
+    assert!(waited <= 68 * MIB, "{} MiB came first", waited / MIB);
+    let much = [Blit::Fill {
+        at: busy.1,
+        bytes: 4 * MIB,
+        pattern: 1,
+    }; 65];
+    assert_eq!(
+        gpu.job(busy.0, &much).err(),
+        Some(Error::Invalid),
+        "one job is too large"
+    );
+    gpu.run();
+    assert_all(&gpu, busy.2, 59);
 }
 
 /// What another process has mapped is not there for this one.

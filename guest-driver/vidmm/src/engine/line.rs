@@ -20,6 +20,13 @@ use e3k_regs::packet::Writer;
 const PIECE: usize = 64;
 /// The most that one blit may be.
 pub(crate) const BLIT_BYTES: u64 = 1 << 30;
+/// The most that a process's job may be.
+pub(crate) const JOB_BYTES: u64 = 256 << 20;
+/// A process that has so much in line waits until some of it has ended, so that nobody
+/// waits for more of each other's.
+const PROCESS_BYTES: u64 = 64 << 20;
+/// The same, in jobs.
+const PROCESS_JOBS: usize = 64;
 
 /// A copy or a fill, by GPU addresses of whoever's job it is. Addresses are multiples
 /// of 256, sizes of 4, and not 0.
@@ -46,7 +53,7 @@ pub enum Blit {
 }
 
 impl Blit {
-    const fn bytes(&self) -> u64 {
+    pub(crate) const fn bytes(&self) -> u64 {
         match self {
             Self::Fill { bytes, .. } | Self::Copy { bytes, .. } => *bytes,
         }
@@ -110,8 +117,7 @@ impl Owner {
     }
 }
 
-#[derive(Debug)]
-struct Item {
+struct Item<S: Primitives> {
     owner: Owner,
     blits: Vec<Blit>,
     /// How many of them are on the ring, or were.
@@ -121,9 +127,10 @@ struct Item {
     /// Nothing more of it goes on the ring; it ends so when what is there is over.
     failed: Option<FenceError>,
     sequence: u64,
+    fence: S::Fence,
 }
 
-impl Item {
+impl<S: Primitives> Item<S> {
     /// Whether nothing more of it is to be put on the ring.
     fn is_on_ring(&self) -> bool {
         self.failed.is_some() || self.next == self.blits.len()
@@ -151,7 +158,7 @@ enum First {
 pub(crate) struct Line<O: Os, S: Primitives> {
     pub(crate) adapter: Adapter<O>,
     fences: FenceContext<S>,
-    items: VecDeque<Item>,
+    items: VecDeque<Item<S>>,
     /// How many items are on the ring as a whole.
     on_ring: usize,
     /// Restarts of the engine that are known here.
@@ -200,9 +207,21 @@ impl<O: Os, S: Primitives> Line<O, S> {
             pieces: None,
             failed: None,
             sequence: self.fences.issued(),
+            fence: fence.clone(),
         });
         self.advance(sync);
         Ok(fence)
+    }
+
+    /// The fence to wait for before so many bytes more of a process may go in line; none
+    /// if they may at once. A job of any size goes there alone.
+    pub(crate) fn behind(&self, process_id: u8, bytes: u64) -> Option<S::Fence> {
+        let owner = Owner::Process(process_id);
+        let own = self.items.iter().filter(|item| item.owner == owner);
+        let size = |item: &Item<S>| item.blits.iter().map(Blit::bytes).sum::<u64>();
+        let all = own.clone().map(size).sum::<u64>();
+        let full = all + bytes > PROCESS_BYTES || own.clone().count() >= PROCESS_JOBS;
+        own.map(|item| item.fence.clone()).next().filter(|_| full)
     }
 
     /// Ends what is over, attends to the GPU's errors, and puts on the ring what there

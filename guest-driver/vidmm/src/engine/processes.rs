@@ -4,7 +4,7 @@
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
-use crate::engine::line::Blit;
+use crate::engine::line::{Blit, JOB_BYTES};
 use crate::engine::on_chip::{Host, OnChip};
 use crate::engine::process_tables::ProcessTables;
 use crate::evict::{Context, FenceOf, Mm, Used, World};
@@ -59,13 +59,16 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     }
 
     /// Runs a job of a process: what it maps is made resident at the place that `place`
-    /// finds, then the blits go in line behind everything before. Returns the job's
-    /// fence, which all the process's buffers have as their writer.
+    /// finds, then the blits, at most 256 MiB in all, go in line behind everything before.
+    /// A process that has 64 MiB or 64 jobs there waits first, so that nobody waits for more
+    /// of each other's. Returns the job's fence, which all the process's buffers have as
+    /// their writer.
     ///
     /// # Errors
     /// Those of [`Spaces::prepare`]; [`Error::Busy`] when no process id became free in
     /// time, or all are of jobs that others are just handing in; [`Error::Invalid`] for a
-    /// blit that packets cannot say or that is not in the private zone; [`Error::NoMemory`],
+    /// blit that packets cannot say or that is not in the private zone, and for too many
+    /// bytes; [`Error::NoMemory`],
     /// [`Error::Lost`]. The job does not run then.
     pub fn run(
         &self,
@@ -77,9 +80,12 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     ) -> Result<FenceOf<Self>, Error> {
         let sync = self.host.sync();
         // The shared zones lead to all memory: a job's addresses are its process's own.
-        if !blits.iter().all(|blit| blit.is_within(&self.common.zone)) {
-            return Err(Error::Invalid);
-        }
+        let within = blits.iter().all(|blit| blit.is_within(&self.common.zone));
+        let bytes = blits
+            .iter()
+            .try_fold(0_u64, |all, blit| all.checked_add(blit.bytes()))
+            .filter(|bytes| within && *bytes <= JOB_BYTES)
+            .ok_or(Error::Invalid)?;
         if self.is_lost() {
             return Err(Error::Lost);
         }
@@ -94,19 +100,14 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
             let ended = |fence: &FenceOf<Self>| sync.result(fence).is_some();
             match self.process_ids.with(|ids| ids.hold(space, ended)) {
                 Ok(held) => break held,
-                Err(Some(fence)) if !ctx.no_wait => {
-                    sync.wait_fence(&fence, ctx.patience, ctx.deadline)
-                        .map_err(|error| match error {
-                            Error::TimedOut => Error::Busy,
-                            other => other,
-                        })?;
-                }
+                Err(Some(fence)) if !ctx.no_wait => self.wait(&fence, ctx)?,
                 Err(_) => return Err(Error::Busy),
             }
         };
         let slot = u8::try_from(held.slot).map_err(|_| Error::Invalid)? + 1;
         let queued = self
-            .load(space, slot, &held)
+            .wait_in_line(slot, bytes, ctx)
+            .and_then(|()| self.load(space, slot, &held))
             .and_then(|()| self.line.with(|line| line.queue(sync, slot, blits)));
         match queued {
             Ok(fence) => {
@@ -123,6 +124,25 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
                 self.process_ids.with(|ids| ids.abandon(&held));
                 Err(error)
             }
+        }
+    }
+
+    /// Waits until a process may have so much more in line.
+    fn wait_in_line(&self, process_id: u8, bytes: u64, ctx: &Context) -> Result<(), Error> {
+        while let Some(fence) = self.line.with(|line| line.behind(process_id, bytes)) {
+            if ctx.no_wait {
+                return Err(Error::Busy);
+            }
+            self.wait(&fence, ctx)?;
+        }
+        Ok(())
+    }
+
+    fn wait(&self, fence: &FenceOf<Self>, ctx: &Context) -> Result<(), Error> {
+        let sync = self.host.sync();
+        match sync.wait_fence(fence, ctx.patience, ctx.deadline) {
+            Err(Error::TimedOut) => Err(Error::Busy),
+            other => other,
         }
     }
 
