@@ -38,7 +38,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     /// Maps pages of a buffer into a process's address space.
     ///
     /// # Errors
-    /// As [`Spaces::map`].
+    /// As [`crate::vm::Spaces::map`].
     pub fn map(
         &self,
         mm: &Mm<Self>,
@@ -65,7 +65,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     /// their writer.
     ///
     /// # Errors
-    /// Those of [`Spaces::prepare`]; [`Error::Busy`] when no process id became free in
+    /// Those of [`crate::vm::Spaces::prepare`]; [`Error::Busy`] when no process id became free in
     /// time, or all are of jobs that others are just handing in; [`Error::Invalid`] for a
     /// blit that packets cannot say or that is not in the private zone, and for too many
     /// bytes; [`Error::NoMemory`],
