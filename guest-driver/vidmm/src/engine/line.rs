@@ -126,7 +126,6 @@ struct Item<S: Primitives> {
     pieces: Option<(u64, u64)>,
     /// Nothing more of it goes on the ring; it ends so when what is there is over.
     failed: Option<FenceError>,
-    sequence: u64,
     fence: S::Fence,
 }
 
@@ -206,7 +205,6 @@ impl<O: Os, S: Primitives> Line<O, S> {
             next: 0,
             pieces: None,
             failed: None,
-            sequence: self.fences.issued(),
             fence: fence.clone(),
         });
         self.advance(sync);
@@ -260,9 +258,13 @@ impl<O: Os, S: Primitives> Line<O, S> {
         loop {
             match self.judge(restarted)? {
                 First::Unfinished => break,
-                First::Done => self.pop(|fences, sequence| fences.end_through(sync, sequence)),
+                First::Done => {
+                    self.pop(sync, |fences, sequence| fences.end_through(sync, sequence));
+                }
                 First::Failed(error) => {
-                    self.pop(|fences, sequence| fences.end_failed(sync, sequence, error));
+                    self.pop(sync, |fences, sequence| {
+                        fences.end_failed(sync, sequence, error);
+                    });
                 }
                 First::Cut => {
                     for item in &mut self.items {
@@ -276,10 +278,11 @@ impl<O: Os, S: Primitives> Line<O, S> {
         self.push()
     }
 
-    fn pop(&mut self, end: impl FnOnce(&mut FenceContext<S>, u64)) {
+    fn pop(&mut self, sync: &S, end: impl FnOnce(&mut FenceContext<S>, u64)) {
         if let Some(item) = self.items.pop_front() {
             self.on_ring = self.on_ring.saturating_sub(1);
-            end(&mut self.fences, item.sequence);
+            let (_, sequence) = sync.identity(&item.fence);
+            end(&mut self.fences, sequence);
         }
     }
 
