@@ -100,13 +100,13 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
             let ended = |fence: &FenceOf<Self>| sync.result(fence).is_some();
             match self.process_ids.with(|ids| ids.hold(space, ended)) {
                 Ok(held) => break held,
-                Err(Some(fence)) if !ctx.no_wait => self.wait(&fence, ctx)?,
+                Err(Some(fence)) if !ctx.no_wait => mm.wait(&fence, ctx)?,
                 Err(_) => return Err(Error::Busy),
             }
         };
         let slot = u8::try_from(held.slot).map_err(|_| Error::Invalid)? + 1;
         let queued = self
-            .wait_in_line(slot, bytes, ctx)
+            .wait_in_line(mm, slot, bytes, ctx)
             .and_then(|()| self.load(space, slot, &held))
             .and_then(|()| self.line.with(|line| line.queue(sync, slot, blits)));
         match queued {
@@ -128,22 +128,20 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     }
 
     /// Waits until a process may have so much more in line.
-    fn wait_in_line(&self, process_id: u8, bytes: u64, ctx: &Context) -> Result<(), Error> {
+    fn wait_in_line(
+        &self,
+        mm: &Mm<Self>,
+        process_id: u8,
+        bytes: u64,
+        ctx: &Context,
+    ) -> Result<(), Error> {
         while let Some(fence) = self.line.with(|line| line.behind(process_id, bytes)) {
             if ctx.no_wait {
                 return Err(Error::Busy);
             }
-            self.wait(&fence, ctx)?;
+            mm.wait(&fence, ctx)?;
         }
         Ok(())
-    }
-
-    fn wait(&self, fence: &FenceOf<Self>, ctx: &Context) -> Result<(), Error> {
-        let sync = self.host.sync();
-        match sync.wait_fence(fence, ctx.patience, ctx.deadline) {
-            Err(Error::TimedOut) => Err(Error::Busy),
-            other => other,
-        }
     }
 
     /// Gives a process id to a space, if it is not its own already: its L1 registers are

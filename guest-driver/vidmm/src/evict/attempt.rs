@@ -116,7 +116,7 @@ impl<W: World + 'static> Mm<W> {
     ///
     /// # Errors
     /// [`Error::Busy`] if that passes; [`Error::Interrupted`], [`Error::Lost`].
-    pub(super) fn wait(&self, fence: &FenceOf<W>, ctx: &Context) -> Result<(), Error> {
+    pub(crate) fn wait(&self, fence: &FenceOf<W>, ctx: &Context) -> Result<(), Error> {
         let sync = self.world.sync();
         self.in_time(|| sync.wait_fence(fence, ctx.patience, ctx.deadline))
     }
