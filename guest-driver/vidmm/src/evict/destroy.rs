@@ -1,7 +1,6 @@
 //! The end of a buffer (section 17).
 
 use super::mm::Mm;
-use super::object::Parts;
 use super::world::World;
 use crate::Error;
 use crate::arena::Id;
@@ -126,20 +125,12 @@ impl<W: World + 'static> Mm<W> {
     /// A buffer that was never handed out, or that nobody uses and whose reservation
     /// is held: its memory is free afterwards.
     pub(super) fn destroy(&self, id: Id) {
-        let Ok(mut parts) = self.take(id) else {
+        let Ok(parts) = self.take(id) else {
             return;
         };
-        self.unbind(&mut parts);
-        if let Some(vector) = &mut parts.vector {
-            // It is bound no more.
-            let _ = vector.unpopulate(self.world.ram());
-        }
-        let Parts { resource, .. } = parts;
+        self.give_back(parts, None);
         // The object is dropped without the lock.
         let gone = self.state.with(|state| {
-            if let Some(resource) = resource {
-                state.free(resource, None);
-            }
             state.dying.retain(|dying| *dying != id);
             // Without a resource it leaves its list.
             let _ = state.relink(id);

@@ -10,6 +10,7 @@ use crate::bo::page_vector::{Has, PageVector};
 use crate::bo::pool::SmallLock;
 use crate::placement::{Flags, Place, Resource, SegmentId};
 use crate::sync::{Caller, Usage};
+use core::ops::Range;
 
 /// Where a page of a buffer is.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,21 +111,7 @@ impl<W: World + 'static> Mm<W> {
         let window = ahead.window(page, self.options.grow_prefault);
         let end = self.show(caller, id, page, ctx, |parts| {
             let end = page.saturating_add(window).min(parts.info.pages);
-            let mut at = page;
-            while at < end {
-                let mut run = match locate(parts, at) {
-                    // Who wanted the first page has it.
-                    Err(_) if at > page => break,
-                    found => found?,
-                };
-                run.pages = run.pages.min(end - at);
-                let next = at + run.pages;
-                if !install(run) {
-                    break;
-                }
-                at = next;
-            }
-            Ok(at)
+            install_runs(parts, page..end, &mut install)
         })?;
         self.state.with(|state| {
             if let Ok(object) = state.objects.get_mut(id) {
@@ -133,6 +120,26 @@ impl<W: World + 'static> Mm<W> {
         });
         self.count_fault(end - page);
         Ok(end - page)
+    }
+
+    /// Maps all of a buffer at once, where that is asked for with the mapping; else each
+    /// page is mapped when it is touched. As [`Self::fault_around`] otherwise.
+    ///
+    /// # Errors
+    /// As [`Self::fault`].
+    pub fn map_whole(
+        &self,
+        caller: &mut Caller<'_, W::Sync>,
+        id: Id,
+        ctx: &Context,
+        mut install: impl FnMut(Run<'_, BlockOf<W>>) -> bool,
+    ) -> Result<u64, Error> {
+        let pages = self.show(caller, id, 0, ctx, |parts| {
+            install_runs(parts, 0..parts.info.pages, &mut install)
+        })?;
+        self.state
+            .with(|state| state.counters.mapped_pages += pages);
+        Ok(pages)
     }
 
     fn count_fault(&self, pages: u64) {
@@ -229,6 +236,29 @@ impl<W: World + 'static> Mm<W> {
             other => other,
         }
     }
+}
+
+/// Has pages mapped, run by run, until `install` says to stop: where that was.
+fn install_runs<W: World + 'static>(
+    parts: &Parts<W>,
+    pages: Range<u64>,
+    install: &mut impl FnMut(Run<'_, BlockOf<W>>) -> bool,
+) -> Result<u64, Error> {
+    let mut at = pages.start;
+    while at < pages.end {
+        let mut run = match locate(parts, at) {
+            // Who wanted the first page has it.
+            Err(_) if at > pages.start => break,
+            found => found?,
+        };
+        run.pages = run.pages.min(pages.end - at);
+        let next = at + run.pages;
+        if !install(run) {
+            break;
+        }
+        at = next;
+    }
+    Ok(at)
 }
 
 /// Where a page is, and how many follow it there.

@@ -2,7 +2,7 @@
 
 use super::mm::Mm;
 use super::object::{Info, Parts};
-use super::world::{FenceOf, World};
+use super::world::{FenceOf, ReservationOf, World};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::Kind;
@@ -43,13 +43,32 @@ impl<'a, W: World + 'static> Ghost<'a, W> {
         }
     }
 
+    /// One that waits for all that a buffer waits for now.
+    pub(super) fn of(
+        mm: &Mm<W>,
+        caller: &'a mut Caller<'_, W::Sync>,
+        buffer: &ReservationOf<W>,
+    ) -> Result<Self, Error> {
+        let mut ghost = Self::prepare(mm, caller)?;
+        match ghost.held.take_fences_of(buffer) {
+            Ok(()) => Ok(ghost),
+            Err(error) => {
+                ghost.cancel(mm);
+                Err(error)
+            }
+        }
+    }
+
+    /// Carries what was left from now on, until this fence, too, has ended.
     pub(super) fn haunt(
         mut self,
         mm: &Mm<W>,
         left: Parts<W>,
-        fence: &FenceOf<W>,
+        fence: Option<&FenceOf<W>>,
     ) -> Result<(), Error> {
-        self.held.add(fence, Usage::Bookkeep)?;
+        if let Some(fence) = fence {
+            self.held.add(fence, Usage::Bookkeep)?;
+        }
         mm.state.with(|state| {
             let object = state.objects.get_mut(self.id)?;
             // Its account is that of the range it carries.

@@ -25,6 +25,7 @@ mod picture;
 mod place;
 mod plan;
 mod promote;
+mod purge;
 mod report;
 mod state;
 mod touch;

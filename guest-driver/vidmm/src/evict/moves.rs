@@ -162,7 +162,7 @@ impl<W: World + 'static> Mm<W> {
 
     /// No address space leads to a buffer that is about to leave. The CPU writes their
     /// entries, at once, so jobs that may use them have ended.
-    fn unmap_gpu(
+    pub(super) fn unmap_gpu(
         &self,
         held: &Locked<'_, W::Sync>,
         id: Id,
@@ -356,19 +356,15 @@ impl<W: World + 'static> Mm<W> {
                     vector: Some(_), ..
                 },
                 Some(fence),
-            ) => ghost.haunt(self, left, &fence),
-            (mut left, fence) => {
+            ) => ghost.haunt(self, left, Some(&fence)),
+            (left, fence) => {
                 ghost.cancel(self);
-                self.unbind(&mut left);
-                if let Some(mut vector) = left.vector {
-                    vector.unpopulate(self.world.ram())?;
-                }
-                if let Some(old) = left.resource {
-                    // Ranges of the GART have no contents that a copy reads.
-                    let fence = fence.filter(|_| !old.segment().uses_tt());
-                    let mark = fence.map(|fence| Mark::new(&self.world, &fence));
-                    self.state.with(|state| state.free(old, mark));
-                }
+                // Ranges of the GART have no contents that a copy reads.
+                let old = left.resource.as_ref();
+                let read = old.is_some_and(|old| !old.segment().uses_tt());
+                let fence = fence.filter(|_| read);
+                let mark = fence.map(|fence| Mark::new(&self.world, &fence));
+                self.give_back(left, mark);
                 Ok(())
             }
         }

@@ -36,6 +36,9 @@ pub struct Options {
     /// On which terms buffers that had to leave come back (D-3); none: they come back
     /// only by being validated.
     pub promotion: Option<Promotion>,
+    /// Whether a buffer that is validated in a PCIe type has its pages at once, and the
+    /// GART points at them. Else they come when somebody needs them.
+    pub eager_pages: bool,
     /// How soon after it had to leave a buffer comes back that counts as thrashing.
     pub thrash_ns: u64,
 }
@@ -50,6 +53,7 @@ impl Options {
         cpu_use: false,
         grow_prefault: false,
         promotion: None,
+        eager_pages: false,
         thrash_ns: 100_000_000,
     };
 }

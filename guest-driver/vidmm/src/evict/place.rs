@@ -49,7 +49,8 @@ impl<W: World + 'static> Mm<W> {
     }
 
     /// Makes sure that a buffer is at one of these places, evicting others if it must
-    /// (11.3). The set holds its reservation.
+    /// (11.3). Without places its contents are thrown away, its memory goes, and it
+    /// stays, as new. The set holds its reservation.
     ///
     /// # Errors
     /// [`Error::NoMemory`] when there is no room, not even by evicting;
@@ -60,7 +61,8 @@ impl<W: World + 'static> Mm<W> {
     /// places its pages cannot be in; [`Error::Deadlock`] to be handed up to
     /// [`LockSet::run`]; [`Error::Interrupted`]; [`Error::Lost`] for a buffer whose
     /// contents were lost with the GPU. The buffer is where it was, or at a stop on its
-    /// way, with its contents.
+    /// way, with its contents; or where it is wanted, without the pages that
+    /// [`Options::eager_pages`](super::Options::eager_pages) asks for.
     pub fn validate(
         &self,
         set: &mut LockSet<'_, W::Sync>,
@@ -68,6 +70,9 @@ impl<W: World + 'static> Mm<W> {
         placement: &[Place],
         ctx: &mut Context,
     ) -> Result<(), Error> {
+        if placement.is_empty() {
+            return self.purge(set, id, &mut Attempt::patient(ctx));
+        }
         self.alive()?;
         let near = if self.prefers_near(id)? {
             near(placement)?
@@ -78,8 +83,17 @@ impl<W: World + 'static> Mm<W> {
         self.place_at(set, id, placement, ctx)?;
         self.state.with(|state| {
             state.objects.get_mut(id)?.best = best(placement);
-            Ok(())
-        })
+            Ok::<_, Error>(())
+        })?;
+        if self.options.eager_pages {
+            let in_pcie = self.segment(id)? == Some(self.info(id)?.pcie());
+            return if in_pcie {
+                self.make_resident(set, id)
+            } else {
+                Ok(())
+            };
+        }
+        Ok(())
     }
 
     /// Whether the CPU has used a buffer lately (D-16).

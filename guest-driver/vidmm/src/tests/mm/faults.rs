@@ -74,7 +74,7 @@ fn soon(test: &Test) -> Context {
 type Act = fn(&Test) -> Result<(), Error>;
 
 /// What is done, and can be done again.
-const ACTS: [(&str, Act); 13] = [
+const ACTS: [(&str, Act); 15] = [
     ("create in local memory", |test| {
         let bo = create_in(&test.mm, &info(16), &[anywhere(VISIBLE)], &mut soon(test))?;
         test.mm.release(bo)
@@ -133,6 +133,22 @@ const ACTS: [(&str, Act); 13] = [
         // What it writes is there already.
         let word = test.bos[BOUND].words[3].unwrap();
         job(&test.mm, id, 3, word, Ok(())).map(drop)
+    }),
+    ("the end of contents that the GPU works on", |test| {
+        let mm = &test.mm;
+        let bo = create_in(mm, &info(8), &[anywhere(VISIBLE)], &mut soon(test))?;
+        let purged = job(mm, bo, 3, 7, Ok(())).and_then(|_| {
+            with(mm, bo, |set| mm.validate(set, bo, &[], &mut soon(test)))?;
+            validate_in(mm, bo, VISIBLE, &mut soon(test))
+        });
+        mm.release(bo)?;
+        purged
+    }),
+    ("a mapping of all of it", |test| {
+        let mut caller = Caller::enter(&*test.mm.world().sync);
+        let id = test.bos[SWAPPED].id;
+        let mapped = test.mm.map_whole(&mut caller, id, &soon(test), |_| true);
+        mapped.map(drop)
     }),
     ("the end of one that shares a reservation", |test| {
         let mm = &test.mm;

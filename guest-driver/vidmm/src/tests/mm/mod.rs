@@ -6,6 +6,7 @@ mod faults;
 mod frail;
 mod machine;
 mod moves;
+mod purge;
 mod random;
 mod rules;
 mod threads;

@@ -35,12 +35,14 @@ enum Op {
     Unreserve(usize, bool),
     Promote,
     Around(usize, u64),
+    MapWhole(usize),
     Gpu(usize, u64, u32, usize),
     Cpu(usize, u64, u32),
     Touch(usize, u64),
     Pin(usize),
     Unpin(usize),
     Swap(usize),
+    Purge(usize),
     Release(usize),
     Reap,
     Work(usize),
@@ -72,6 +74,8 @@ fn op(most: u64) -> impl Strategy<Value = Op> {
         1 => n().prop_map(Op::Pin),
         1 => n().prop_map(Op::Unpin),
         2 => n().prop_map(Op::Swap),
+        1 => n().prop_map(Op::Purge),
+        1 => n().prop_map(Op::MapWhole),
         3 => n().prop_map(Op::Release),
         1 => Just(Op::Reap),
         3 => (0..4_usize).prop_map(Op::Work),
@@ -85,15 +89,16 @@ fn op(most: u64) -> impl Strategy<Value = Op> {
 
 /// Each improvement on or off.
 fn options() -> impl Strategy<Value = Options> {
-    any::<[bool; 5]>().prop_map(improved)
+    any::<[bool; 6]>().prop_map(improved)
 }
 
-fn improved([wait_last, plan, cpu_use, grow_prefault, promotes]: [bool; 5]) -> Options {
+fn improved([wait_last, plan, cpu_use, grow_prefault, promotes, lazy]: [bool; 6]) -> Options {
     Options {
         wait_last,
         plan,
         cpu_use,
         grow_prefault,
+        eager_pages: !lazy,
         promotion: promotes.then_some(Promotion {
             spare_percent: 0,
             rest_ns: 2000,
@@ -222,6 +227,8 @@ impl Test {
             | Op::Pin(n)
             | Op::Unpin(n)
             | Op::Swap(n)
+            | Op::Purge(n)
+            | Op::MapWhole(n)
             | Op::Touch(n, _)
             | Op::Release(n)
             | Op::Join(n, _)
@@ -278,6 +285,8 @@ impl Test {
             | Op::Pin(n)
             | Op::Unpin(n)
             | Op::Swap(n)
+            | Op::Purge(n)
+            | Op::MapWhole(n)
             | Op::Release(n)
             | Op::Join(n, _)
             | Op::Unreserve(n, _)
@@ -297,6 +306,8 @@ impl Test {
             (Op::Join(n, joins), _) => self.join(n, joins),
             (Op::Promote, _) => self.promote(),
             (Op::Around(n, page), _) => self.around(n, page),
+            (Op::MapWhole(_), Some(id)) => self.map_whole(at, id),
+            (Op::Purge(_), Some(id)) => self.purge(at, id),
             (Op::Unreserve(n, group), _) => self.unreserve(n, group),
             (Op::Validate(_, places), _) => {
                 let result = self.validate(at, places, false);
@@ -330,8 +341,10 @@ impl Test {
                 _ = touch(&self.mm, id, page, &at_once());
             }
             (Op::Pin(_), Some(id)) => {
-                with(&self.mm, id, |set| self.mm.pin(set, id)).unwrap();
-                self.bos[at].pins += 1;
+                let placed = self.mm.segment(id).unwrap().is_some();
+                let pinned = with(&self.mm, id, |set| self.mm.pin(set, id));
+                assert_eq!(pinned.is_ok(), placed);
+                self.bos[at].pins += u32::from(placed);
             }
             (Op::Unpin(_), Some(id)) => {
                 let unpinned = with(&self.mm, id, |set| self.mm.unpin(set, id));
@@ -480,7 +493,8 @@ impl Test {
             }
             Err(Error::NoMemory | Error::Lost) => {}
             Err(Error::Fault) => {
-                let unseen = mm.segment(id) == Ok(Some(SegmentId::LocalInvisible));
+                let at = mm.segment(id).unwrap();
+                let unseen = at.is_none() || at == Some(SegmentId::LocalInvisible);
                 let refused = [Site::Map, Site::Bind].map(|site| site.of(machine).refused());
                 assert!(unseen || refused != [0, 0]);
             }
@@ -596,6 +610,10 @@ impl Test {
         machine.work(usize::MAX);
         self.judge();
         for known in &self.bos {
+            // What was thrown away has no contents.
+            if self.mm.segment(known.id) == Ok(None) {
+                continue;
+            }
             for page in 0..known.words.len() {
                 let found = match word(&self.mm, known.id, page as u64) {
                     Err(Error::Fault) => {
@@ -681,7 +699,7 @@ proptest! {
 
 /// Some of the improvements, another choice for each number.
 fn improvements(number: u64) -> Options {
-    improved([0, 1, 2, 3, 4].map(|bit| number >> bit & 1 == 0))
+    improved([0, 1, 2, 3, 4, 5].map(|bit| number >> bit & 1 == 0))
 }
 
 fn number(name: &str, without: u64) -> u64 {

@@ -1,9 +1,11 @@
 //! Operations on budgets and groups, promotion, faults.
 
+use super::super::super::ram::Block;
 use super::super::machine::Spot;
-use super::{TYPES, Test, ctx, info, places, with};
+use super::{Known, TYPES, Test, ctx, info, places, with};
 use crate::Error;
-use crate::evict::{Budget, Page, Used, World};
+use crate::arena::Id;
+use crate::evict::{Budget, Page, Run, Used, World};
 use crate::platform::Patience;
 use crate::sync::{Caller, Primitives};
 
@@ -74,6 +76,51 @@ impl Test {
         assert_eq!(machine.gpu.ended.get(), before, "nobody waited");
     }
 
+    /// What was in it is gone, and nothing else.
+    pub(super) fn purge(&mut self, at: usize, id: Id) {
+        let before = self.mm.segment(id).unwrap();
+        let mut context = ctx();
+        let purged = with(&self.mm, id, |set| {
+            self.mm.validate(set, id, &[], &mut context)
+        });
+        assert_eq!((context.moved_pages, context.evicted), (0, 0));
+        let known = &mut self.bos[at];
+        if known.pins > 0 {
+            assert_eq!(purged, Err(Error::Invalid));
+            assert_eq!(self.mm.segment(id), Ok(before));
+            return;
+        }
+        purged.unwrap();
+        assert_eq!(self.mm.segment(id), Ok(None));
+        known.words.fill((!known.kernel).then_some(0));
+    }
+
+    pub(super) fn map_whole(&self, at: usize, id: Id) {
+        let machine = self.mm.world();
+        let known = &self.bos[at];
+        let mut caller = Caller::enter(machine.sync());
+        let _ = self.mm.map_whole(&mut caller, id, &ctx(), |run| {
+            self.look(known, &run);
+            true
+        });
+    }
+
+    /// What jobs have yet to write is not there.
+    fn look(&self, known: &Known, run: &Run<'_, Block>) {
+        let machine = self.mm.world();
+        if machine.gpu.queued() > 0 || !self.writes.is_empty() {
+            return;
+        }
+        for n in 0..run.pages {
+            let spot = match run.at {
+                Page::Ram(block, page) => Spot::Ram(block.page + page as u64 + n),
+                Page::Local(segment, page) => Spot::Local((segment, page + n)),
+            };
+            let page = usize::try_from(run.page + n).unwrap();
+            known.check(page, machine.gpu.peek(spot));
+        }
+    }
+
     pub(super) fn around(&self, n: usize, page: u64) {
         let Some(at) = self.pick(n) else { return };
         let machine = self.mm.world();
@@ -83,18 +130,7 @@ impl Test {
         let _ = self
             .mm
             .fault_around(&mut caller, known.id, page, &ctx(), |run| {
-                // What jobs have yet to write is not there.
-                let settled = machine.gpu.queued() == 0 && self.writes.is_empty();
-                for n in 0..run.pages {
-                    let spot = match run.at {
-                        Page::Ram(block, page) => Spot::Ram(block.page + page as u64 + n),
-                        Page::Local(segment, page) => Spot::Local((segment, page + n)),
-                    };
-                    if settled {
-                        let page = usize::try_from(run.page + n).unwrap();
-                        known.check(page, machine.gpu.peek(spot));
-                    }
-                }
+                self.look(known, &run);
                 true
             });
     }
