@@ -36,11 +36,11 @@ mod zones;
 #[cfg(test)]
 mod tests;
 
-pub use adapter::{Adapter, Description, Frame, Leftovers};
+pub use adapter::{Adapter, Client, Description, Frame, Leftovers};
 pub use bo::BoId;
 pub use bo::accounts::Booking;
 pub use chip::{ChipOps, Fault};
-pub use engine::client::Client;
+
 pub use engine::line::Blit;
 pub use engine::on_chip::{Host, OnChip, Tables};
 pub use engine::process_tables::ProcessTables;

@@ -23,7 +23,10 @@ use core::fmt;
 use e3k_regs::packet::Writer;
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 
+mod client;
+
 pub use crate::bo::memory::Leftovers;
+pub use client::Client;
 
 /// How often an engine is asked whether it is idle after its reset.
 const IDLE_READS: u32 = 1000;

@@ -1,4 +1,4 @@
-//! What clients ask for: their work is queued ([`queue`](super::queue)) and put
+//! What clients ask for: their work is queued ([`queue`](crate::engine::queue)) and put
 //! on ring 0 in turns.
 
 use crate::Error;
