@@ -156,17 +156,17 @@ impl<O: Os> Adapter<O> {
         if let Some(verdict) = self.queues.verdict(job)? {
             return verdict.map(|()| None);
         }
-        if self.timeline.is_lost() {
+        if self.ring0.timeline.is_lost() {
             return Err(Error::Lost);
         }
         let Some(last) = self.queues.on_ring(job) else {
-            let running = self.timeline.completed() < self.timeline.submitted();
+            let running = self.ring0.timeline.completed() < self.ring0.timeline.submitted();
             return match put {
                 Err(error) if error != Error::Busy && !running => Err(error),
                 _ => Ok(Some(self.next_on_ring())),
             };
         };
-        if last > self.timeline.completed() {
+        if last > self.ring0.timeline.completed() {
             return Ok(Some(last));
         }
         // Done, and not judged: now it is, with all pieces before.
@@ -180,7 +180,7 @@ impl<O: Os> Adapter<O> {
 
     /// How many jobs a client has been given fences for, and how many are over.
     pub fn jobs(&self, client: &Client) -> (u64, u64) {
-        self.queues.jobs(client.id, self.timeline.completed())
+        self.queues.jobs(client.id, self.ring0.timeline.completed())
     }
 
     /// Whether clients' work waits for the ring: [`Self::advance`] is due when a
@@ -199,7 +199,7 @@ impl<O: Os> Adapter<O> {
     /// [`Self::advance`]. On an error the piece whose turn it is is not on the ring.
     fn go_on(&mut self) -> Result<(), Error> {
         // Its registers are not to be touched; [`Self::resume`] goes on.
-        if self.asleep {
+        if self.ring0.asleep {
             return Ok(());
         }
         let put = self.put_pieces();
@@ -209,26 +209,26 @@ impl<O: Os> Adapter<O> {
 
     fn put_pieces(&mut self) -> Result<(), Error> {
         self.judge_pieces();
-        let (mut bytes, mut count) = self.queues.running(self.timeline.completed());
+        let (mut bytes, mut count) = self.queues.running(self.ring0.timeline.completed());
         while let Some(piece) = self.queues.next() {
             let too_much = bytes + piece.bytes > RING_BYTES || count >= RING_PIECES;
             if count > 0 && too_much {
                 break;
             }
             self.put(&piece)?;
-            (bytes, count) = self.queues.running(self.timeline.completed());
+            (bytes, count) = self.queues.running(self.ring0.timeline.completed());
         }
         Ok(())
     }
 
     /// The fence of the ring that is over next, or the newest.
-    pub(crate) fn next_on_ring(&self) -> u64 {
-        (self.timeline.completed() + 1).min(self.timeline.submitted())
+    pub(super) fn next_on_ring(&self) -> u64 {
+        (self.ring0.timeline.completed() + 1).min(self.ring0.timeline.submitted())
     }
 
     /// Takes the verdicts on clients' pieces, as far as they are known.
-    pub(crate) fn judge_pieces(&mut self) {
-        let timeline = &self.timeline;
+    pub(super) fn judge_pieces(&mut self) {
+        let timeline = &self.ring0.timeline;
         let bos = &mut self.memory.bos;
         let cleared = |bo, verdict| {
             if let Ok(bo) = bos.get_mut(bo)
@@ -241,13 +241,13 @@ impl<O: Os> Adapter<O> {
     }
 
     fn admit(&mut self, client: &Client, bytes: u64) -> Result<(), Error> {
-        if self.timeline.is_lost() {
+        if self.ring0.timeline.is_lost() {
             return Err(Error::Lost);
         }
         // Who is told to wait for the ring finds something on it.
         self.advance();
         self.queues
-            .admit(client.id, bytes, self.timeline.completed())
+            .admit(client.id, bytes, self.ring0.timeline.completed())
     }
 
     /// Queues work that was admitted; returns the client's fence.
@@ -287,7 +287,7 @@ impl<O: Os> Adapter<O> {
         let (unjudged, oldest) = self.queues.unjudged();
         if unjudged >= UNJUDGED {
             // How that one ended is not asked here.
-            let _ = self.learn(oldest)?;
+            let _ = self.ring0.learn(oldest)?;
             self.judge_pieces();
         }
         let va = |(bo, offset): (BoId, u64)| {
@@ -300,7 +300,7 @@ impl<O: Os> Adapter<O> {
         let fence = match piece.work {
             _ if empty => {
                 piece.last = true;
-                Ok(self.timeline.submitted())
+                Ok(self.ring0.timeline.submitted())
             }
             Work::Clear { bo } => {
                 let at = va((bo, 0))?;

@@ -4,6 +4,7 @@
 
 use crate::Error;
 use crate::adapter::Adapter;
+use crate::engine::ring0::Attended;
 use crate::engine::submit;
 use crate::platform::Os;
 use crate::sync::{FenceContext, FenceError, Primitives};
@@ -160,8 +161,6 @@ pub(crate) struct Line<O: Os, S: Primitives> {
     items: VecDeque<Item<S>>,
     /// How many items are on the ring as a whole.
     on_ring: usize,
-    /// Restarts of the engine that are known here.
-    restarts: u64,
     lost: Arc<AtomicBool>,
 }
 
@@ -173,7 +172,6 @@ impl<O: Os, S: Primitives> Line<O, S> {
             fences: FenceContext::new(sync),
             items: VecDeque::new(),
             on_ring: 0,
-            restarts: 0,
             lost,
         }
     }
@@ -227,16 +225,16 @@ impl<O: Os, S: Primitives> Line<O, S> {
     /// helped everything ends in [`FenceError::Lost`].
     pub(crate) fn advance(&mut self, sync: &S) {
         let advanced = self.try_advance(sync);
-        if advanced.is_err() || self.adapter.timeline.is_lost() {
+        if advanced.is_err() || self.adapter.ring0.timeline.is_lost() {
             self.lose(sync);
         }
     }
 
     /// The GPU cannot be helped: everything that has not ended does.
     pub(crate) fn lose(&mut self, sync: &S) {
-        self.adapter.timeline.mark_lost();
+        self.adapter.ring0.timeline.mark_lost();
         // If it can still be reached, it does nothing more.
-        let _ = self.adapter.stop(false);
+        let _ = self.adapter.ring0.stop(false);
         self.items.clear();
         self.on_ring = 0;
         self.fences.end_lost(sync);
@@ -249,12 +247,9 @@ impl<O: Os, S: Primitives> Line<O, S> {
     }
 
     fn try_advance(&mut self, sync: &S) -> Result<(), Error> {
-        if self.adapter.timeline.has_trouble() {
-            self.adapter.attend()?;
-        }
         // The job at fault has failed then, and those behind it had not begun.
-        let restarts = self.adapter.trouble.restarts;
-        let restarted = core::mem::replace(&mut self.restarts, restarts) != restarts;
+        let restarted = self.adapter.ring0.timeline.has_trouble()
+            && self.adapter.ring0.attend()? == Attended::Restarted;
         loop {
             match self.judge(restarted)? {
                 First::Unfinished => break,
@@ -292,7 +287,7 @@ impl<O: Os, S: Primitives> Line<O, S> {
             return Ok(First::Unfinished);
         };
         while let Some((first, last)) = item.pieces {
-            let verdict = match self.adapter.learn(first) {
+            let verdict = match self.adapter.ring0.learn(first) {
                 Err(Error::Busy) => return Ok(First::Unfinished),
                 verdict => verdict?,
             };
@@ -336,7 +331,7 @@ impl<O: Os, S: Primitives> Line<O, S> {
             let left = item.blits.get(item.next..).unwrap_or_default();
             let piece = left.get(..PIECE).unwrap_or(left);
             let process_id = item.owner.process_id();
-            let submitted = self.adapter.submit_in(process_id, [], |out| {
+            let submitted = self.adapter.ring0.submit(process_id, |out| {
                 for blit in piece {
                     blit.write(out);
                 }

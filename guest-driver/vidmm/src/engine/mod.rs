@@ -7,5 +7,6 @@ pub(crate) mod process_tables;
 mod processes;
 pub(crate) mod queue;
 pub(crate) mod ring;
+pub(crate) mod ring0;
 pub(crate) mod submit;
-pub(crate) mod trouble;
+mod trouble;

@@ -3,13 +3,13 @@
 pub(crate) mod report;
 
 use crate::Error;
-use crate::adapter::Adapter;
 use crate::bo::Backing;
 use crate::bo::gart::{Gart, bus_addr};
 use crate::bo::memory::{Memory, MmMgr};
 use crate::chip::pagetable::{PageTables, PtLayout};
 use crate::chip::{ChipOps, E3k};
 use crate::engine::ring::{RING_BYTES, Ring};
+use crate::engine::ring0::Ring0;
 use crate::init::report::{
     ChipReport, EntrySample, InitReport, InitStep, L1Value, LevelReport, PteCounts,
     SubmissionReport, VmaReport,
@@ -38,7 +38,7 @@ pub struct Options {
     pub unsnoop_bytes: u64,
     /// How much of each segment one client may book, in percent.
     pub client_percent: u8,
-    /// How long [`Adapter::fini`] waits for the ring to drain.
+    /// How long [`Adapter::fini`](crate::Adapter::fini) waits for the ring to drain.
     pub idle_timeout_ns: u64,
 }
 
@@ -76,13 +76,20 @@ impl InitStep {
     }
 }
 
+/// What `vidmm_init` leaves.
+pub(crate) struct BroughtUp<O: Os> {
+    pub(crate) memory: Memory<O>,
+    pub(crate) gart: Gart,
+    pub(crate) ring0: Ring0<O>,
+}
+
 /// Brings the GPU's memory up. `report` is filled step by step, also when a
 /// step fails; then everything done is undone in reverse order.
 pub(crate) fn init<O: Os>(
     os: O,
     options: Options,
     report: &mut InitReport,
-) -> Result<Adapter<O>, InitError> {
+) -> Result<BroughtUp<O>, InitError> {
     *report = InitReport::default();
     let system = system_memory(&os).map_err(InitStep::SystemMemory.failed())?;
     report.system = Some(system);
@@ -110,7 +117,11 @@ pub(crate) fn init<O: Os>(
     };
     let mut memory = Memory::new(Arc::new(os), mm_mgr, options.client_percent);
     match bring_up(&mut memory, report) {
-        Ok((gart, ring, timeline)) => Ok(Adapter::new(memory, gart, ring, timeline, options)),
+        Ok((gart, ring0)) => Ok(BroughtUp {
+            memory,
+            gart,
+            ring0,
+        }),
         Err(error) => {
             // No engine has been given work, so the GPU is idle.
             memory.unwind(true);
@@ -123,13 +134,15 @@ pub(crate) fn init<O: Os>(
 fn bring_up<O: Os>(
     memory: &mut Memory<O>,
     report: &mut InitReport,
-) -> Result<(Gart, Ring, Arc<Timeline<O>>), InitError> {
+) -> Result<(Gart, Ring0<O>), InitError> {
     let (gart, vma) = reserved_vma(memory).map_err(InitStep::ReservedVma.failed())?;
     report.reserved_vma = Some(vma);
     let (ring, timeline, submission) =
         submission(memory, &gart).map_err(InitStep::Submission.failed())?;
     report.submission = Some(submission);
-    Ok((gart, ring, timeline))
+    let os = Arc::clone(&memory.os);
+    let ring0 = Ring0::new(os, memory.mm_mgr.chip, ring, timeline);
+    Ok((gart, ring0))
 }
 
 /// Step 1.

@@ -122,7 +122,7 @@ impl Gpu {
                 doubtful: BTreeSet::new(),
             },
             memory: fence_frame(adapter),
-            echo: VramOffset(adapter.ring.echo.0),
+            echo: VramOffset(adapter.ring0.ring.echo.0),
             begun: None,
             faults: 0,
         }
