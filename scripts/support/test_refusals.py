@@ -124,6 +124,14 @@ class Refusals(unittest.TestCase):
             self.assertEqual((run.returncode, run.stdout), (2, ""), arguments)
             self.assertIn("scripts/fuzz TARGET SECONDS", run.stderr)
 
+    def test_mutants_takes_files_of_vidmm(self) -> None:
+        for argument in ("README.md", "guest-driver/vidmm/src/no_such.rs"):
+            run = subprocess.run(
+                [REPO / "scripts/mutants", argument], capture_output=True, text=True, check=False
+            )
+            self.assertEqual((run.returncode, run.stdout), (2, ""), argument)
+            self.assertIn("scripts/mutants [FILE...]", run.stderr)
+
     def test_places_that_cannot_be_are_named(self) -> None:
         nowhere = "/dev/null/here"
         for error in (
