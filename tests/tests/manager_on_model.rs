@@ -189,7 +189,7 @@ fn a_range_of_the_gart_that_was_left_leads_to_the_dummy_page_r_16_2() {
         gpu.with(|set| {
             set.lock(&reservation, 1)?;
             match place {
-                None => mm.make_resident(set, bo),
+                None => mm.make_resident(set, bo, &mut Managed::ctx()),
                 Some(to) => mm.validate(set, bo, &[anywhere(to)], &mut Managed::ctx()),
             }
         })

@@ -171,6 +171,22 @@ impl<B: Linked> PageVector<B> {
         }
     }
 
+    /// Pages whose contents are in the store.
+    pub const fn stored(&self) -> usize {
+        match &self.state {
+            State::Swapped(handles) | State::BackedUp(_, handles) => handles.len(),
+            _ => 0,
+        }
+    }
+
+    /// Pages that [`Self::populate`] would make exist.
+    pub const fn lacks(&self) -> usize {
+        match self.state {
+            State::External { .. } => 0,
+            _ => self.shape.pages.saturating_sub(self.held()),
+        }
+    }
+
     /// The block of a slot and the page within it, if it is populated.
     pub fn slot(&self, index: usize) -> Option<(&B, usize)> {
         self.vector()?.slot(index)

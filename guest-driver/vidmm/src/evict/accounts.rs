@@ -5,7 +5,7 @@ use super::object::Mark;
 use super::world::World;
 use crate::Error;
 use crate::arena::{Arena, Id};
-use crate::placement::{Resource, SegmentId};
+use crate::placement::{Flags, Resource, SegmentId};
 use core::ops::Deref;
 
 /// A booked range, and the charge for it. Whoever has it, in a buffer, on its way, in
@@ -82,6 +82,7 @@ impl Accounts {
         let balances = limits.map(|limit| Balance {
             booked: 0,
             dying: 0,
+            passing: 0,
             evicted: 0,
             promoted: 0,
             budget: Budget {
@@ -265,6 +266,10 @@ impl Accounts {
         buffer: Id,
     ) -> Room<W> {
         *self.booked(owner, resource.segment()) += resource.bytes();
+        let passing = resource.flags().has(Flags::TEMPORARY);
+        if let Some(balance) = self.balance_mut(owner.filter(|_| passing), resource.segment()) {
+            balance.passing += resource.bytes();
+        }
         Room {
             resource,
             owner,
@@ -278,6 +283,9 @@ impl Accounts {
         let owner = room.owner.filter(|_| !room.dying);
         if let Some(balance) = self.balance_mut(owner, room.segment()) {
             balance.dying += room.bytes();
+            if room.flags().has(Flags::TEMPORARY) {
+                balance.passing -= room.bytes();
+            }
             room.dying = true;
         }
     }
@@ -290,9 +298,13 @@ impl Accounts {
             dying,
             ..
         } = room;
-        let buried = owner.filter(|_| dying);
-        if let Some(balance) = self.balance_mut(buried, resource.segment()) {
-            balance.dying -= resource.bytes();
+        let passing = resource.flags().has(Flags::TEMPORARY);
+        if let Some(balance) = self.balance_mut(owner, resource.segment()) {
+            if dying {
+                balance.dying -= resource.bytes();
+            } else if passing {
+                balance.passing -= resource.bytes();
+            }
         }
         *self.booked(owner, resource.segment()) -= resource.bytes();
         if let Some(owner) = owner {

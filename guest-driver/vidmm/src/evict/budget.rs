@@ -38,6 +38,8 @@ pub struct Balance {
     pub dying: u64,
     /// Bytes of it that had to leave so far, for whomever.
     pub evicted: u64,
+    /// Bytes of `booked` that are a stop on the way elsewhere: they protect nobody.
+    pub passing: u64,
     /// Bytes that were brought back to it so far, when there was room (D-3).
     pub promoted: u64,
     /// What it may.
@@ -47,7 +49,8 @@ pub struct Balance {
 impl Balance {
     /// Bytes that its buffers use.
     pub const fn live(&self) -> u64 {
-        self.booked.saturating_sub(self.dying)
+        let others = self.dying.saturating_add(self.passing);
+        self.booked.saturating_sub(others)
     }
 
     /// What others leave to it if they can.

@@ -7,7 +7,7 @@ use crate::Error;
 use crate::arena::Id;
 use crate::bo::page_vector::{Has, PageVector};
 use crate::bo::pool::SmallLock;
-use crate::placement::{Extent, SegmentId};
+use crate::placement::{Extent, Flags, SegmentId};
 use std::collections::HashMap;
 
 /// A buffer with a place, those that are dying and what moves have left included.
@@ -98,10 +98,12 @@ impl<W: World + 'static> Mm<W> {
         self.check_bytes();
         self.state.with(|state| {
             state.lru.check();
+            let held = state.objects.iter().map(|(_, object)| object.held());
+            assert_eq!(state.populated, held.sum(), "invariant 6");
             assert_eq!(state.arriving, [], "nothing is under way");
             let mut used: HashMap<SegmentId, u64> = HashMap::new();
             let mut taken: HashMap<SegmentId, Vec<Extent>> = HashMap::new();
-            let mut charged: HashMap<(Option<OwnerId>, SegmentId), [u64; 2]> = HashMap::new();
+            let mut charged: HashMap<(Option<OwnerId>, SegmentId), [u64; 3]> = HashMap::new();
             let mut unevictable = 0;
             let mut listed = 0;
             for (id, object) in state.objects.iter() {
@@ -116,12 +118,17 @@ impl<W: World + 'static> Mm<W> {
                     "R-10.3"
                 );
                 listed += 1;
-                let swapped = at.segment() == SegmentId::System && object.has() == Has::Swapped;
+                let held = object.has() == Has::BackedUp && object.held() > 0;
+                let stored = matches!(object.has(), Has::Swapped | Has::BackedUp) && !held;
+                let swapped = at.segment() == SegmentId::System && stored;
                 unevictable += usize::from(object.pins > 0 || swapped);
                 *used.entry(at.segment()).or_default() += at.bytes();
-                let [booked, dying] = charged.entry((at.owner(), at.segment())).or_default();
+                let [booked, dying, passing] =
+                    charged.entry((at.owner(), at.segment())).or_default();
                 *booked += at.bytes();
                 *dying += if object.dying { at.bytes() } else { 0 };
+                let passes = !object.dying && at.flags().has(Flags::TEMPORARY);
+                *passing += if passes { at.bytes() } else { 0 };
                 taken
                     .entry(at.segment())
                     .or_default()
@@ -142,7 +149,7 @@ impl<W: World + 'static> Mm<W> {
                 for (owner, balance) in state.accounts.clients(segment) {
                     let found = charged.remove(&(Some(owner), segment)).unwrap_or_default();
                     assert_eq!(
-                        [balance.booked, balance.dying],
+                        [balance.booked, balance.dying, balance.passing],
                         found,
                         "{owner:?} {segment:?}"
                     );

@@ -4,6 +4,7 @@
 use super::attempt::Attempt;
 use super::budget::Prey;
 use super::mm::{Context, Mm};
+use super::ram::{Found, How, Need};
 use super::victim::Hunter;
 use super::world::World;
 use crate::Error;
@@ -57,5 +58,40 @@ impl<W: World + 'static> Mm<W> {
         // A copy that failed has lost what it was to save.
         let mut ends = last.fences().filter_map(|fence| sync.result(fence));
         ends.try_for_each(|end| end).map_err(Error::from)
+    }
+
+    /// Stores everything that is not pinned, before a sleep in which only the store lives
+    /// all memory types are emptied, and pages are given back. What is pinned
+    /// in RAM is for the system's own image to save; the contents of pinned local memory,
+    /// for whoever pinned it. Afterwards buffers come back as they are used. Returns the
+    /// pages that went to the store. The caller holds no reservation.
+    ///
+    /// # Errors
+    /// As [`Self::evict_all`]; [`Error::Busy`] where the store has no room. What has left
+    /// stays where it went, and nothing is lost: who does not sleep then goes on.
+    pub fn hibernate(
+        &self,
+        caller: &mut Caller<'_, W::Sync>,
+        ctx: &mut Context,
+    ) -> Result<usize, Error> {
+        for segment in SegmentId::ALL {
+            self.evict_all(caller, segment, ctx)?;
+        }
+        self.reap();
+        let need = Need {
+            pages: usize::MAX,
+            how: How::Swap,
+            owner: None,
+            own: None,
+            prey: &[Prey::Everybody],
+        };
+        let mut stored = 0;
+        loop {
+            match self.find_pages(&need, &mut Attempt::patient(ctx))? {
+                Found { busy: true, .. } => return Err(Error::Busy),
+                Found { pages: 0, .. } => return Ok(stored),
+                Found { pages, .. } => stored += pages,
+            }
+        }
     }
 }

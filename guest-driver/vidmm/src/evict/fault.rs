@@ -1,9 +1,10 @@
 //! CPU accesses to pages that are not mapped: where they are, and how many at once
 //! (15.5).
 
+use super::attempt::Attempt;
 use super::mm::{Context, Mm};
 use super::object::Parts;
-use super::world::{BlockOf, World};
+use super::world::{BlockOf, ReservationOf, World};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::page_vector::{Has, PageVector};
@@ -186,15 +187,21 @@ impl<W: World + 'static> Mm<W> {
                     Ok::<_, Error>(())
                 })?;
             }
+            let mut ctx = ctx.clone();
             return self.with_vector(id, |parts| {
-                self.make_pages(parts)?;
+                self.make_pages(parts, &reservation, &mut Attempt::patient(&mut ctx))?;
                 look(parts)
             })?;
         }
     }
 
     /// Makes the pages of RAM exist behind which a buffer is.
-    fn make_pages(&self, parts: &mut Parts<W>) -> Result<(), Error> {
+    fn make_pages(
+        &self,
+        parts: &mut Parts<W>,
+        own: &ReservationOf<W>,
+        attempt: &mut Attempt<'_, W>,
+    ) -> Result<(), Error> {
         let at = parts.resource.as_ref().ok_or(Error::Fault)?;
         let Some(vector) = &mut parts.vector else {
             return Ok(());
@@ -202,7 +209,7 @@ impl<W: World + 'static> Mm<W> {
         if !vector.may_fault() || vector.has() == Has::External {
             return Err(Error::Fault);
         }
-        vector.populate(self.world.ram())?;
+        self.populate(vector, own, parts.info.owner, attempt)?;
         if at.segment() == SegmentId::System {
             return Ok(());
         }

@@ -3,8 +3,6 @@
 //! [`Mm`] has the books of all buffers. One small lock lies around them; nobody
 //! waits, copies or asks the system for pages under it. What a buffer is made of
 //! changes only while its reservation is held. [`crate::OnChip`] is it on the chip, which the running driver does not use yet.
-//!
-//! Not here yet: hibernation.
 
 mod accounts;
 mod attempt;
@@ -26,6 +24,7 @@ mod place;
 mod plan;
 mod promote;
 mod purge;
+mod ram;
 mod report;
 mod state;
 mod touch;

@@ -88,7 +88,7 @@ impl<W: World + 'static> Mm<W> {
     }
 
     /// One move. What can fail comes before anything has changed.
-    fn move_once(
+    pub(super) fn move_once(
         &self,
         held: &mut Locked<'_, W::Sync>,
         id: Id,
@@ -254,7 +254,7 @@ impl<W: World + 'static> Mm<W> {
                     Some(self.world.clear(held.reservation(), &dirty)?)
                 }
             }
-            Way::Copy => Some(self.copy(held, parts, new)?),
+            Way::Copy => Some(self.copy(held, parts, new, attempt)?),
         };
         if let Some(fence) = &fence {
             held.add(fence, Usage::Kernel)?;
@@ -274,20 +274,22 @@ impl<W: World + 'static> Mm<W> {
         held: &Locked<'_, W::Sync>,
         parts: &mut Parts<W>,
         new: &Room<W>,
+        attempt: &mut Attempt<'_, W>,
     ) -> Result<FenceOf<W>, Error> {
+        let own = held.reservation();
         let old = parts.resource.as_ref().ok_or(Error::Invalid)?;
         let mut fresh = None;
         if new.segment().uses_tt() {
             let mut vector = PageVector::new(parts.info.shape()?, false);
-            vector.populate(self.world.ram())?;
+            self.populate(&mut vector, own, None, attempt)?;
             if let Err(error) = self.bind(new, &mut vector) {
                 // They were never bound.
-                let _ = vector.unpopulate(self.world.ram());
+                let _ = self.lighten(&mut vector, PageVector::unpopulate);
                 return Err(error);
             }
             fresh = Some(vector);
         } else if let Some(vector) = &mut parts.vector {
-            vector.populate(self.world.ram())?;
+            self.populate(vector, own, None, attempt)?;
             self.bind(old, vector)?;
         }
         let from = Side {
@@ -311,7 +313,7 @@ impl<W: World + 'static> Mm<W> {
             (Err(error), Some(mut vector)) => {
                 self.world.unbind(new.segment(), new.booking().extents());
                 vector.unbound();
-                let _ = vector.unpopulate(self.world.ram());
+                let _ = self.lighten(&mut vector, PageVector::unpopulate);
                 Err(error)
             }
             (Err(error), None) => Err(error),

@@ -181,6 +181,17 @@ impl<W: World> Object<W> {
         self.vector.as_ref().map_or(Has::Nothing, PageVector::has)
     }
 
+    /// Pages of RAM that it has.
+    pub(super) fn held(&self) -> usize {
+        self.vector.as_ref().map_or(0, PageVector::held)
+    }
+
+    /// Whether all its contents are in the store: there is nothing to give up any more.
+    fn is_stored(&self) -> bool {
+        let stored = self.vector.as_ref().map_or(0, PageVector::stored);
+        stored > 0 && self.held() == 0
+    }
+
     pub(super) const fn bytes(&self) -> u64 {
         self.info.pages.saturating_mul(PAGE_SIZE)
     }
@@ -192,7 +203,7 @@ impl<W: World> Object<W> {
             priority: self.info.priority,
             pinned: self.pins > 0,
             // In SYSTEM, which such a buffer went to. A place elsewhere is a new one.
-            swapped: self.segment()? == SegmentId::System && self.has() == Has::Swapped,
+            swapped: self.segment()? == SegmentId::System && self.is_stored(),
             group: self.group,
         })
     }

@@ -88,7 +88,7 @@ impl<W: World + 'static> Mm<W> {
         if self.options.eager_pages {
             let in_pcie = self.segment(id)? == Some(self.info(id)?.pcie());
             return if in_pcie {
-                self.make_resident(set, id)
+                self.make_resident(set, id, ctx)
             } else {
                 Ok(())
             };

@@ -9,6 +9,7 @@ use super::state::{Claim, State};
 use super::world::World;
 use crate::Error;
 use crate::arena::Id;
+use crate::bo::page_vector::PageVector;
 use crate::bo::pool::SmallLock;
 use crate::placement::{Flags, Pass, Place, SegmentId, good_enough};
 use crate::sync::{Caller, LockSet};
@@ -136,6 +137,15 @@ impl<W: World + 'static> Mm<W> {
             let spare = capacity / 100 * u64::from(terms.spare_percent);
             let fits = state.left(best.segment) >= bytes.saturating_add(spare);
             let stops = stop.is_none_or(|stop| state.left(stop) >= bytes);
+            // Nobody gives up pages for it.
+            let lacks = state
+                .objects
+                .get(id)?
+                .vector
+                .as_ref()
+                .map_or(0, PageVector::lacks);
+            let pages = state.populated.saturating_add(lacks) <= state.ram_limit;
+            let stops = stops && (stop.is_none() || pages);
             if !fits || !stops || !state.spent.allows(terms, now, bytes) {
                 return Err(Error::NoSpace);
             }

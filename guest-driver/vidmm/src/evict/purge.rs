@@ -7,6 +7,7 @@ use super::object::{Contents, Mark, Parts};
 use super::world::World;
 use crate::Error;
 use crate::arena::Id;
+use crate::bo::page_vector::PageVector;
 use crate::bo::pool::SmallLock;
 use crate::sync::{Caller, LockSet, Usage};
 
@@ -83,7 +84,7 @@ impl<W: World + 'static> Mm<W> {
         self.unbind(&mut left);
         if let Some(mut vector) = left.vector {
             // It is bound no more.
-            let _ = vector.unpopulate(self.world.ram());
+            let _ = self.lighten(&mut vector, PageVector::unpopulate);
         }
         if let Some(old) = left.resource {
             self.state.with(|state| state.free(old, fence));

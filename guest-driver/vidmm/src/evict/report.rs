@@ -6,7 +6,7 @@ use super::mm::Mm;
 use super::object::Object;
 use super::state::State;
 use super::world::World;
-use crate::bo::page_vector::{Has, PageVector, Ram};
+use crate::bo::page_vector::{PageVector, Ram};
 use crate::bo::pool::SmallLock;
 use crate::placement::SegmentId;
 use e3k_regs::PAGE_SIZE;
@@ -155,14 +155,13 @@ impl<W: World + 'static> State<W> {
     fn ram_report(&self) -> RamReport {
         let mut ram = RamReport::default();
         for (_, object) in self.objects.iter() {
-            let held = object.vector.as_ref().map_or(0, PageVector::held) as u64;
+            let held = object.held() as u64;
+            let stored = object.vector.as_ref().map_or(0, PageVector::stored);
+            ram.swapped += stored as u64;
             let room = object.resource.as_ref();
             match room.and_then(Room::owner) {
                 Some(_) => ram.clients += held,
                 None => ram.kernel += held,
-            }
-            if object.has() == Has::Swapped {
-                ram.swapped += object.info.pages;
             }
         }
         ram

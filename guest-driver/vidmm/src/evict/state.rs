@@ -72,6 +72,10 @@ pub struct State<W: World> {
     /// Objects that wait for their fences to be freed; room for all there are.
     pub(super) dying: Vec<Id>,
     pub(super) accounts: Accounts,
+    /// Pages of RAM that buffers have, or are about to have.
+    pub(super) populated: usize,
+    /// How many there may be.
+    pub(super) ram_limit: usize,
     /// Buffers for which something is booked where they are not yet: they are on no
     /// list there, and who looks for room must not take it for nothing that could
     /// leave. Room for two of each there is: itself and its stop.
@@ -99,6 +103,8 @@ impl<W: World + 'static> State<W> {
             last_moves: [const { Mark::NONE }; SegmentId::COUNT],
             dying: Vec::new(),
             accounts: Accounts::new(),
+            populated: 0,
+            ram_limit: usize::MAX,
             arriving: Vec::new(),
             groups: Vec::new(),
             spent: Spent::default(),

@@ -70,7 +70,7 @@ impl<W: World + 'static> Mm<W> {
     }
 
     /// Frees a buffer that is dying, whose lock is held, once nobody uses it.
-    fn take_dying(
+    pub(super) fn take_dying(
         &self,
         held: &Locked<'_, W::Sync>,
         id: Id,
@@ -128,6 +128,16 @@ impl<W: World + 'static> Mm<W> {
             Err(Error::Busy) if self.segment(id)? != Some(from) => {}
             moved => moved?,
         }
+        self.note_eviction(id, from, attempt)
+    }
+
+    /// A buffer had to leave a memory type, and has.
+    pub(super) fn note_eviction(
+        &self,
+        id: Id,
+        from: SegmentId,
+        attempt: &mut Attempt<'_, W>,
+    ) -> Result<(), Error> {
         attempt.ctx.evicted += 1;
         let left = Eviction {
             from,
@@ -137,8 +147,8 @@ impl<W: World + 'static> Mm<W> {
             state.traffic[from as usize].evictions += 1;
             let object = state.objects.get_mut(id)?;
             object.left = Some(left);
-            let bytes = object.bytes();
-            state.accounts.evicted(info.owner, from, bytes);
+            let (owner, bytes) = (object.info.owner, object.bytes());
+            state.accounts.evicted(owner, from, bytes);
             Ok(())
         })
     }

@@ -178,7 +178,7 @@ fn a_charge_stays_with_the_range_until_the_gpu_is_done_with_it() {
     let balance = |segment| mm.balance(owner, segment).map(|it| (it.booked, it.dying));
     let pcie = SegmentId::PcieUnsnoop;
     let moved = book(&mm, Some(owner), 8, &[anywhere(pcie)]).unwrap();
-    with(&mm, moved, |set| mm.make_resident(set, moved)).unwrap();
+    with(&mm, moved, |set| mm.make_resident(set, moved, &mut ctx())).unwrap();
     with(&mm, moved, |set| {
         mm.validate(set, moved, &[anywhere(VISIBLE)], &mut ctx())
     })

@@ -299,7 +299,7 @@ fn contend(segment: SegmentId) {
                 set.lock_all(&reservations, 1)?;
                 for bo in bos {
                     mm.validate(set, bo, &place, &mut context)?;
-                    mm.make_resident(set, bo)?;
+                    mm.make_resident(set, bo, &mut ctx())?;
                 }
                 set.lock_all(&reservations, 1)
             });

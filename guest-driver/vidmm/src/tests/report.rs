@@ -49,7 +49,7 @@ fn ram_is_a_clients_the_drivers_or_waits_in_the_pool() {
         create(&mm, &info(4), &pcie).unwrap(),
     ];
     for bo in bos {
-        with(&mm, bo, |set| mm.make_resident(set, bo)).unwrap();
+        with(&mm, bo, |set| mm.make_resident(set, bo, &mut ctx())).unwrap();
     }
     with(&mm, bos[2], |set| mm.swap_out(set, bos[2], &mut ctx())).unwrap();
     let ram = mm.report().ram;

@@ -78,7 +78,7 @@ fn a_job_is_a_use_of_what_it_names_and_has_its_fence_r_9_14() {
 fn to_look_at_a_buffer_or_to_make_it_resident_is_no_use_r_15_2() {
     let (mm, bos) = full();
     assert_eq!(word(&mm, bos[0], 3), Ok(0));
-    with(&mm, bos[0], |set| mm.make_resident(set, bos[0])).unwrap();
+    with(&mm, bos[0], |set| mm.make_resident(set, bos[0], &mut ctx())).unwrap();
     with(&mm, bos[0], |set| {
         mm.validate(set, bos[0], &[anywhere(VISIBLE)], &mut ctx())
     })

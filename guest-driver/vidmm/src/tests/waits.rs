@@ -19,7 +19,7 @@ fn full(options: Options) -> (Mm<Machine>, [Id; 2]) {
     let mm = manager_with(SIZES, options);
     let bos = [(); 2].map(|()| {
         let bo = create(&mm, &info(24), &[anywhere(PCIE)]).unwrap();
-        with(&mm, bo, |set| mm.make_resident(set, bo)).unwrap();
+        with(&mm, bo, |set| mm.make_resident(set, bo, &mut ctx())).unwrap();
         bo
     });
     (mm, bos)
@@ -141,7 +141,7 @@ fn a_gpu_that_is_lost_ends_all_waits_and_every_call_says_so_d_17() {
         with(&mm, local, |set| {
             mm.validate(set, local, &places, &mut ctx())
         }),
-        with(&mm, local, |set| mm.make_resident(set, local)),
+        with(&mm, local, |set| mm.make_resident(set, local, &mut ctx())),
         with(&mm, bos[0], |set| {
             mm.swap_out(set, bos[0], &mut ctx()).map(drop)
         }),
@@ -233,7 +233,7 @@ fn what_is_below_low_stays_while_others_are_only_busy_d_20() {
         };
         let bos = [theirs, info(24)].map(|info| {
             let bo = create(&mm, &info, &[anywhere(PCIE)]).unwrap();
-            with(&mm, bo, |set| mm.make_resident(set, bo)).unwrap();
+            with(&mm, bo, |set| mm.make_resident(set, bo, &mut ctx())).unwrap();
             bo
         });
         job(&mm, bos[1]);

@@ -198,7 +198,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         }
         while let Some(bo) = shared.books.with(|books| books.stale()) {
             place(set, bo, ctx)?;
-            mm.make_resident(set, bo)?;
+            mm.make_resident(set, bo, ctx)?;
             // An earlier job of this space would see what is there before the contents are.
             let alone = set
                 .get(&shared.reservation)

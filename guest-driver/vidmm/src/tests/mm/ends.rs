@@ -148,7 +148,7 @@ fn who_is_busy_is_waited_for_or_skipped_r_11_4() {
     let pcie = SegmentId::PcieUnsnoop;
     let [busy, idle] = [(); 2].map(|()| create(&mm, &info(24), &[anywhere(pcie)]).unwrap());
     job(&mm, busy, 3, 77, Ok(())).unwrap();
-    with(&mm, idle, |set| mm.make_resident(set, idle)).unwrap();
+    with(&mm, idle, |set| mm.make_resident(set, idle, &mut ctx())).unwrap();
     let at = |context: &mut _| create_in(&mm, &info(24), &[anywhere(pcie)], context);
     at(&mut at_once()).unwrap();
     let system = Ok(Some(SegmentId::System));

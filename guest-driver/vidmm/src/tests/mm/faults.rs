@@ -74,7 +74,7 @@ fn soon(test: &Test) -> Context {
 type Act = fn(&Test) -> Result<(), Error>;
 
 /// What is done, and can be done again.
-const ACTS: [(&str, Act); 15] = [
+const ACTS: [(&str, Act); 18] = [
     ("create in local memory", |test| {
         let bo = create_in(&test.mm, &info(16), &[anywhere(VISIBLE)], &mut soon(test))?;
         test.mm.release(bo)
@@ -108,7 +108,9 @@ const ACTS: [(&str, Act); 15] = [
     ("contents back for the GPU", |test| {
         to(test, SWAPPED, PCIE)?;
         let id = test.bos[SWAPPED].id;
-        with(&test.mm, id, |set| test.mm.make_resident(set, id))
+        with(&test.mm, id, |set| {
+            test.mm.make_resident(set, id, &mut soon(test))
+        })
     }),
     ("swap", |test| {
         let id = test.bos[BOUND].id;
@@ -150,6 +152,25 @@ const ACTS: [(&str, Act); 15] = [
         let mapped = test.mm.map_whole(&mut caller, id, &soon(test), |_| true);
         mapped.map(drop)
     }),
+    ("swap by a limit of pages", |test| {
+        let mm = &test.mm;
+        let place = [anywhere(PCIE)];
+        let bo = create_in(mm, &info(8), &place, &mut soon(test))?;
+        // Who is parked has to give his up.
+        mm.limit_ram(mm.held_pages() + 4);
+        let made = with(mm, bo, |set| mm.make_resident(set, bo, &mut soon(test)));
+        mm.limit_ram(usize::MAX);
+        mm.release(bo)?;
+        made
+    }),
+    ("swap for the system", |test| {
+        test.mm.shrink(40, &mut soon(test)).map(drop)
+    }),
+    ("swap of everything", |test| {
+        let mut caller = Caller::enter(&*test.mm.world().sync);
+        let mut context = soon(test);
+        test.mm.hibernate(&mut caller, &mut context).map(drop)
+    }),
     ("the end of one that shares a reservation", |test| {
         let mm = &test.mm;
         let shared = mm.reservation(test.bos[FIRST].id)?;
@@ -189,7 +210,7 @@ fn judge(test: &mut Test, what: &str) {
 fn told(site: Option<Site>, name: &str) -> &'static [Error] {
     match site {
         // To swap is to help who is short of memory, and no reason to say so.
-        None if name == "swap" => &[Error::NoMemory, Error::Busy],
+        None if name.starts_with("swap") => &[Error::NoMemory, Error::Busy],
         None | Some(Site::Pages | Site::Caching) => &[Error::NoMemory],
         Some(Site::Map | Site::Bind) => &[Error::Fault],
         Some(Site::Job | Site::Put) => &[Error::Busy],

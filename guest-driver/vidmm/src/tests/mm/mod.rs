@@ -9,6 +9,7 @@ mod moves;
 mod purge;
 mod random;
 mod rules;
+mod swap;
 mod threads;
 
 pub(super) use machine::{Cellar, Gpu, Machine, Sync, Work};
@@ -162,7 +163,7 @@ fn job<K: Threads>(
     let mut set = caller.transaction(Patience::Patient)?;
     let at = set.run(|set| {
         set.lock(&reservation, 1)?;
-        mm.make_resident(set, id)?;
+        mm.make_resident(set, id, &mut ctx())?;
         Ok(whole(mm, id)?[page])
     })?;
     let fence =

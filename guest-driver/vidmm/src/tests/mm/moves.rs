@@ -104,7 +104,7 @@ fn pages_of_ram_go_with_the_memory_type_r_8_1_r_8_2() {
     let mm = manager(SIZES);
     let bo = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
     assert_eq!(mm.held_pages(), 0, "an empty page vector");
-    with(&mm, bo, |set| mm.make_resident(set, bo)).unwrap();
+    with(&mm, bo, |set| mm.make_resident(set, bo, &mut ctx())).unwrap();
     assert_eq!(mm.held_pages(), 8);
     validate(&mm, bo, VISIBLE).unwrap();
     assert_eq!(mm.held_pages(), 8, "until the copy has read them");
@@ -132,7 +132,7 @@ fn who_needs_zeros_gets_them_and_nobody_else_r_7_9() {
     let cleared = |info: &Info, to| {
         let mm = manager(SIZES);
         let bo = create(&mm, info, &[anywhere(to)]).unwrap();
-        with(&mm, bo, |set| mm.make_resident(set, bo)).unwrap();
+        with(&mm, bo, |set| mm.make_resident(set, bo, &mut ctx())).unwrap();
         let machine = mm.world();
         (machine.gpu.queued(), machine.ram.system.cleared.get())
     };
@@ -152,7 +152,7 @@ fn who_needs_zeros_gets_them_and_nobody_else_r_7_9() {
 fn the_gpu_has_no_addresses_in_system_r_5_3() {
     let mm = manager(SIZES);
     let bo = create(&mm, &info(8), &[anywhere(SegmentId::System)]).unwrap();
-    let resident = with(&mm, bo, |set| mm.make_resident(set, bo));
+    let resident = with(&mm, bo, |set| mm.make_resident(set, bo, &mut ctx()));
     assert_eq!(resident, Err(Error::Invalid));
     assert_eq!(mm.held_pages(), 0);
 }
@@ -201,7 +201,7 @@ fn what_a_lost_gpu_did_not_bring_is_shown_to_nobody_r_7_8() {
     for lost in [moving, fresh] {
         assert_eq!(touch(&mm, lost, 3, &ctx()), Err(Error::Lost));
         assert_eq!(validate(&mm, lost, VISIBLE).err(), Some(Error::Lost));
-        let resident = with(&mm, lost, |set| mm.make_resident(set, lost));
+        let resident = with(&mm, lost, |set| mm.make_resident(set, lost, &mut ctx()));
         assert_eq!(resident, Err(Error::Lost));
     }
     assert_eq!(word(&mm, safe, 3), Ok(78));

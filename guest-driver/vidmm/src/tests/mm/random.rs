@@ -43,6 +43,9 @@ enum Op {
     Unpin(usize),
     Swap(usize),
     Purge(usize),
+    Shrink(usize, bool),
+    Hibernate,
+    Limit(usize),
     Release(usize),
     Reap,
     Work(usize),
@@ -75,6 +78,10 @@ fn op(most: u64) -> impl Strategy<Value = Op> {
         1 => n().prop_map(Op::Unpin),
         2 => n().prop_map(Op::Swap),
         1 => n().prop_map(Op::Purge),
+        1 => (0..30_usize, any::<bool>()).prop_map(|(pages, no_wait)| Op::Shrink(pages, no_wait)),
+        1 => Just(Op::Hibernate),
+        1 => prop::option::of(20..60_usize)
+            .prop_map(move |pages| Op::Limit(pages.map_or(usize::MAX, |it| it * usize::try_from(most).unwrap() / 12))),
         1 => n().prop_map(Op::MapWhole),
         3 => n().prop_map(Op::Release),
         1 => Just(Op::Reap),
@@ -152,6 +159,8 @@ pub(super) struct Test {
     most: usize,
     tags: u64,
     writes: Vec<Written>,
+    /// Pages of RAM that may exist.
+    limit: usize,
     owners: [OwnerId; 2],
     group: GroupId,
     shared: ReservationOf<Machine>,
@@ -194,6 +203,7 @@ impl Test {
             most,
             tags: 0,
             writes: Vec::new(),
+            limit: usize::MAX,
         }
     }
 
@@ -241,6 +251,9 @@ impl Test {
             | Op::Fails(..)
             | Op::NoRam(_)
             | Op::Lost
+            | Op::Shrink(..)
+            | Op::Hibernate
+            | Op::Limit(_)
             | Op::EvictAll(_) => {
                 return None;
             }
@@ -263,7 +276,7 @@ impl Test {
                     // Who comes back to where he wants to be loses nothing.
                     actor == Some(*owner)
                         || after.live() >= kept
-                        || matches!(op, Op::EvictAll(_) | Op::Promote),
+                        || matches!(op, Op::EvictAll(_) | Op::Promote | Op::Hibernate),
                     "{before:?} {after:?}"
                 );
             }
@@ -312,7 +325,8 @@ impl Test {
             (Op::Validate(_, places), _) => {
                 let result = self.validate(at, places, false);
                 let pinned = self.bos[at].pins > 0;
-                let failing = machine.jobs_until_failure.refused() > 0;
+                // Nor is it told so where others hold pages that cannot be stored now.
+                let failing = machine.jobs_until_failure.refused() > 0 || self.is_limited();
                 assert!(
                     result != Err(Error::Busy) || failing,
                     "who may wait is not told busy"
@@ -340,17 +354,8 @@ impl Test {
                 let page = page % self.mm.info(id).unwrap().pages;
                 _ = touch(&self.mm, id, page, &at_once());
             }
-            (Op::Pin(_), Some(id)) => {
-                let placed = self.mm.segment(id).unwrap().is_some();
-                let pinned = with(&self.mm, id, |set| self.mm.pin(set, id));
-                assert_eq!(pinned.is_ok(), placed);
-                self.bos[at].pins += u32::from(placed);
-            }
-            (Op::Unpin(_), Some(id)) => {
-                let unpinned = with(&self.mm, id, |set| self.mm.unpin(set, id));
-                assert_eq!(unpinned.is_ok(), self.bos[at].pins > 0);
-                self.bos[at].pins = self.bos[at].pins.saturating_sub(1);
-            }
+            (Op::Pin(_), Some(id)) => self.pin(at, id),
+            (Op::Unpin(_), Some(id)) => self.unpin(at, id),
             (Op::Swap(_), Some(id)) => {
                 let _ = with(&self.mm, id, |set| self.mm.swap_out(set, id, &mut ctx()));
             }
@@ -360,6 +365,12 @@ impl Test {
                 return None;
             }
             (Op::Reap, _) => self.mm.reap(),
+            (Op::Shrink(pages, no_wait), _) => self.shrink(pages, no_wait),
+            (Op::Hibernate, _) => self.hibernate(),
+            (Op::Limit(pages), _) => {
+                self.limit = pages;
+                self.mm.limit_ram(pages);
+            }
             (Op::Work(steps), _) => machine.work(steps),
             (Op::Fails(site, calls), _) => {
                 Site::ALL[site % Site::ALL.len()].of(machine).set(calls);
@@ -449,7 +460,7 @@ impl Test {
         let ready = set.run(|set| {
             set.lock(&reservation, 1)?;
             mm.validate(set, id, places, &mut ctx())?;
-            mm.make_resident(set, id)?;
+            mm.make_resident(set, id, &mut ctx())?;
             set.lock(&reservation, 1)?;
             Ok(())
         });
@@ -500,6 +511,7 @@ impl Test {
             }
             Err(error) => {
                 let site = match error {
+                    Error::Busy if self.is_limited() => return,
                     Error::Io => Site::Get,
                     Error::Busy => Site::Job,
                     error => panic!("{error}"),
@@ -608,6 +620,7 @@ impl Test {
         let machine = self.mm.world();
         machine.mend();
         machine.work(usize::MAX);
+        self.mm.limit_ram(usize::MAX);
         self.judge();
         for known in &self.bos {
             // What was thrown away has no contents.
@@ -627,6 +640,7 @@ impl Test {
                 known.check(page, found);
             }
         }
+        self.mm.limit_ram(self.limit);
     }
 
     /// All is given back, and nothing is left.

@@ -139,8 +139,11 @@ impl World {
     fn new() -> Self {
         let machine = Machine::on(hosts::shuttled::Threads::new());
         machine.ring.set(None);
+        let mm = Mm::new(machine, [4, 4, 6, 6], Options::default()).unwrap();
+        // Less than all of them may want.
+        mm.limit_ram(8);
         Self {
-            mm: Mm::new(machine, [4, 4, 6, 6], Options::default()).unwrap(),
+            mm,
             bos: std::sync::Mutex::default(),
             words: std::sync::Mutex::default(),
             next_word: AtomicU64::new(1),
@@ -205,7 +208,7 @@ impl World {
             locks.iter().try_for_each(|it| set.lock(it, 1).map(drop))?;
             for id in ids {
                 mm.validate(set, *id, &[anywhere(to)], &mut ctx())?;
-                mm.make_resident(set, *id)?;
+                mm.make_resident(set, *id, &mut ctx())?;
             }
             locks.iter().try_for_each(|it| set.lock(it, 1).map(drop))
         })?;
@@ -242,7 +245,7 @@ impl World {
 
     fn step(&self) -> Result<(), Error> {
         let mm = &self.mm;
-        let what = choose(14);
+        let what = choose(15);
         if what < 2 {
             self.create();
             return Ok(());
@@ -280,6 +283,7 @@ impl World {
                 mm.reap();
                 Ok(())
             }
+            13 => mm.shrink(choose(6), &mut at_once()).map(drop),
             _ => {
                 let mut caller = Caller::enter(&*mm.world().sync);
                 mm.evict_all(&mut caller, SEGMENTS[choose(3)], &mut ctx())

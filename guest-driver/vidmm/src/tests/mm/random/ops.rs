@@ -5,7 +5,9 @@ use super::super::machine::Spot;
 use super::{Known, TYPES, Test, ctx, info, places, with};
 use crate::Error;
 use crate::arena::Id;
-use crate::evict::{Budget, Page, Run, Used, World};
+use crate::bo::pool::SmallLock;
+use crate::evict::{Budget, Context, Page, Run, Used, World};
+use crate::placement::SegmentId;
 use crate::platform::Patience;
 use crate::sync::{Caller, Primitives};
 
@@ -76,6 +78,20 @@ impl Test {
         assert_eq!(machine.gpu.ended.get(), before, "nobody waited");
     }
 
+    /// A pin does not place.
+    pub(super) fn pin(&mut self, at: usize, id: Id) {
+        let placed = self.mm.segment(id).unwrap().is_some();
+        let pinned = with(&self.mm, id, |set| self.mm.pin(set, id));
+        assert_eq!(pinned.is_ok(), placed);
+        self.bos[at].pins += u32::from(placed);
+    }
+
+    pub(super) fn unpin(&mut self, at: usize, id: Id) {
+        let unpinned = with(&self.mm, id, |set| self.mm.unpin(set, id));
+        assert_eq!(unpinned.is_ok(), self.bos[at].pins > 0);
+        self.bos[at].pins = self.bos[at].pins.saturating_sub(1);
+    }
+
     /// What was in it is gone, and nothing else.
     pub(super) fn purge(&mut self, at: usize, id: Id) {
         let before = self.mm.segment(id).unwrap();
@@ -93,6 +109,40 @@ impl Test {
         purged.unwrap();
         assert_eq!(self.mm.segment(id), Ok(None));
         known.words.fill((!known.kernel).then_some(0));
+    }
+
+    pub(super) const fn is_limited(&self) -> bool {
+        self.limit < usize::MAX
+    }
+
+    /// As many pages come back to the system as it says.
+    pub(super) fn shrink(&self, pages: usize, no_wait: bool) {
+        let machine = self.mm.world();
+        let (ended, out) = (machine.gpu.ended.get(), machine.ram.system.pages_out());
+        let mut context = Context { no_wait, ..ctx() };
+        let shrunk = self.mm.shrink(pages, &mut context);
+        // What dies may wait in the pool.
+        let pooled = machine.ram.pool.with(|pool| pool.pages());
+        let given = out - machine.ram.system.pages_out();
+        match shrunk {
+            Ok(found) => assert!(given + pooled >= found, "{given} of {found}"),
+            Err(error) => assert_eq!(error, Error::Lost),
+        }
+        assert!(!no_wait || machine.gpu.ended.get() == ended, "it waited");
+    }
+
+    /// Only what is pinned keeps pages or a place elsewhere.
+    pub(super) fn hibernate(&self) {
+        let machine = self.mm.world();
+        let mut caller = Caller::enter(machine.sync());
+        if self.mm.hibernate(&mut caller, &mut ctx()).is_err() {
+            return;
+        }
+        for seen in self.mm.seen() {
+            let pinned = self.mm.is_pinned(seen.id) == Ok(true);
+            let parked = seen.segment == SegmentId::System;
+            assert!(pinned || (parked && seen.frames.is_empty()));
+        }
     }
 
     pub(super) fn map_whole(&self, at: usize, id: Id) {

@@ -1,0 +1,387 @@
+//! The rules of pages that are given up: beyond the limit, for the system, before a
+//! sleep.
+
+use super::{
+    SIZES, Work, anywhere, at_once, create, ctx, first_page, info, job, manager, validate, with,
+    word,
+};
+use crate::Error;
+use crate::arena::Id;
+use crate::bo::pool::SmallLock;
+use crate::evict::{Budget, Info, Mm, Options, Used};
+use crate::placement::SegmentId;
+use crate::platform::Patience;
+use crate::sync::{Caller, Primitives, Usage};
+use std::cell::Cell;
+use std::rc::Rc;
+
+const VISIBLE: SegmentId = SegmentId::LocalVisible;
+const PCIE: SegmentId = SegmentId::PcieUnsnoop;
+const SYSTEM: SegmentId = SegmentId::System;
+
+type Machine = super::Machine;
+
+/// A buffer of eight pages, with a word in the fourth, that nobody works on.
+fn filled(mm: &Mm<Machine>, info: &Info, to: SegmentId, word: u64) -> Id {
+    let place = if to == SYSTEM { PCIE } else { to };
+    let bo = create(mm, info, &[anywhere(place)]).unwrap();
+    job(mm, bo, 3, word, Ok(())).unwrap();
+    mm.world().work(usize::MAX);
+    if to == SYSTEM {
+        validate(mm, bo, to).unwrap();
+    }
+    bo
+}
+
+fn resident(mm: &Mm<Machine>, bo: Id) -> Result<(), Error> {
+    with(mm, bo, |set| mm.make_resident(set, bo, &mut ctx()))
+}
+
+fn are_stored<const N: usize>(mm: &Mm<Machine>, bos: [Id; N]) -> [bool; N] {
+    bos.map(|bo| mm.is_swapped(bo))
+}
+
+fn shrink(mm: &Mm<Machine>, pages: usize) -> Result<usize, Error> {
+    let shrunk = mm.shrink(pages, &mut at_once());
+    mm.check();
+    shrunk
+}
+
+/// Nothing waits in the pool.
+fn empty_pool(mm: &Mm<Machine>) {
+    let pooled = mm.world().ram.pool.with(|pool| pool.pages());
+    assert_eq!(shrink(mm, pooled), Ok(pooled));
+}
+
+#[test]
+fn beyond_the_limit_of_pages_what_was_used_least_recently_is_stored_r_13_2_r_7_13() {
+    let mm = manager(SIZES);
+    mm.limit_ram(24);
+    let first = filled(&mm, &info(8), PCIE, 71);
+    let second = filled(&mm, &info(8), PCIE, 72);
+    let parked = filled(&mm, &info(8), SYSTEM, 73);
+    let new = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
+    for (stored, bo) in [
+        ([false, false, false], None),
+        // What is parked goes first.
+        ([false, false, true], Some(new)),
+        ([true, false, false], Some(parked)),
+    ] {
+        if let Some(bo) = bo {
+            assert!(word(&mm, bo, 3).is_ok());
+        }
+        assert_eq!(are_stored(&mm, [first, second, parked]), stored);
+        assert!(mm.held_pages() <= 24);
+        mm.check();
+    }
+    assert_eq!(
+        [first, second, parked].map(|bo| word(&mm, bo, 3)),
+        [Ok(71), Ok(72), Ok(73)]
+    );
+}
+
+/// Every candidate fails, and each search ends.
+#[test]
+fn a_search_for_pages_that_finds_nobody_ends_r_13_2() {
+    let mm = manager(SIZES);
+    let machine = mm.world();
+    mm.limit_ram(16);
+    let bos = [71, 72].map(|word| filled(&mm, &info(8), PCIE, word));
+    let new = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
+    machine.ram.shelf.puts_until_failure.set(0);
+    assert_eq!(resident(&mm, new), Err(Error::Busy), "the store is full");
+    machine.mend();
+    for bo in bos {
+        with(&mm, bo, |set| {
+            mm.validate(set, bo, &[anywhere(PCIE)], &mut ctx())?;
+            mm.pin(set, bo)
+        })
+        .unwrap();
+    }
+    assert_eq!(resident(&mm, new), Err(Error::NoMemory), "all are pinned");
+    with(&mm, bos[0], |set| mm.unpin(set, bos[0])).unwrap();
+    let locked = mm.reservation(bos[0]).unwrap();
+    assert!(machine.sync.try_lock(&locked, None));
+    assert_eq!(resident(&mm, new), Err(Error::Busy), "one is locked");
+    machine.sync.unlock(&locked, None);
+    resident(&mm, new).unwrap();
+    assert_eq!(are_stored(&mm, bos), [true, false]);
+    // Nobody gives up pages for what does not go at all.
+    mm.limit_ram(16);
+    let large = create(&mm, &info(17), &[anywhere(PCIE)]).unwrap();
+    assert_eq!(resident(&mm, large), Err(Error::NoMemory));
+    assert_eq!(are_stored(&mm, [bos[1], new]), [false; 2]);
+    mm.check();
+}
+
+#[test]
+fn who_may_wait_for_pages_waits_for_the_gpu_and_who_may_not_is_told_busy() {
+    let mm = manager(SIZES);
+    mm.limit_ram(8);
+    let old = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
+    job(&mm, old, 3, 77, Ok(())).unwrap();
+    let new = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
+    let at_once = with(&mm, new, |set| mm.make_resident(set, new, &mut at_once()));
+    assert_eq!((at_once, mm.world().gpu.queued()), (Err(Error::Busy), 1));
+    resident(&mm, new).unwrap();
+    assert_eq!(are_stored(&mm, [old]), [true]);
+    assert_eq!(word(&mm, old, 3), Ok(77));
+}
+
+/// Contents of local memory need pages where they go.
+#[test]
+fn a_buffer_that_leaves_local_memory_makes_others_give_pages_up() {
+    let mm = manager(SIZES);
+    mm.limit_ram(8);
+    let parked = filled(&mm, &info(8), SYSTEM, 71);
+    let local = filled(&mm, &info(8), VISIBLE, 72);
+    validate(&mm, local, PCIE).unwrap();
+    mm.world().work(usize::MAX);
+    assert_eq!(are_stored(&mm, [parked]), [true]);
+    assert_eq!(word(&mm, local, 3), Ok(72));
+    // Once nobody is in the way, it comes back.
+    assert_eq!(word(&mm, parked, 3), Ok(71));
+    mm.check();
+}
+
+#[test]
+fn what_is_promised_to_a_client_is_not_stored_for_another() {
+    let mm = manager(SIZES);
+    mm.limit_ram(16);
+    let owner = mm.open_account().unwrap();
+    let budget = Budget {
+        min: 8 * 4096,
+        ..Budget::OPEN
+    };
+    mm.set_budget(owner, PCIE, budget).unwrap();
+    let theirs = Info {
+        owner: Some(owner),
+        ..info(8)
+    };
+    let theirs = filled(&mm, &theirs, PCIE, 71);
+    let other = filled(&mm, &info(8), PCIE, 72);
+    filled(&mm, &info(8), PCIE, 73);
+    assert_eq!(are_stored(&mm, [theirs, other]), [false, true]);
+}
+
+#[test]
+fn what_comes_back_by_itself_makes_nobody_give_pages_up() {
+    let options = Options {
+        promotion: Some(crate::evict::Promotion {
+            spare_percent: 0,
+            rest_ns: 0,
+            ..Default::default()
+        }),
+        ..Options::default()
+    };
+    let mm = super::manager_with(SIZES, options);
+    let displaced = filled(&mm, &info(8), VISIBLE, 71);
+    let all = create(&mm, &info(32), &[anywhere(VISIBLE)]).unwrap();
+    mm.world().work(usize::MAX);
+    let mut caller = Caller::enter(&*mm.world().sync);
+    let away = SegmentId::LocalInvisible;
+    mm.evict_all(&mut caller, away, &mut ctx()).unwrap();
+    empty_pool(&mm);
+    // A part of it; what is stored as a whole does not come back by itself at all.
+    assert_eq!(shrink(&mm, 3), Ok(3));
+    let other = filled(&mm, &info(8), PCIE, 72);
+    mm.limit_ram(13);
+    mm.release(all).unwrap();
+    mm.promote(&mut caller, &mut ctx()).unwrap();
+    assert_eq!(mm.segment(displaced), Ok(Some(SYSTEM)));
+    assert_eq!((are_stored(&mm, [other]), mm.held_pages()), ([false], 13));
+    mm.limit_ram(16);
+    mm.promote(&mut caller, &mut ctx()).unwrap();
+    assert_eq!(mm.segment(displaced), Ok(Some(VISIBLE)));
+    assert_eq!(are_stored(&mm, [other]), [false]);
+    mm.check();
+}
+
+#[test]
+fn the_system_gets_the_pools_pages_then_those_of_who_was_used_least_recently_r_13_10() {
+    let mm = manager(SIZES);
+    let gone = filled(&mm, &info(4), PCIE, 70);
+    mm.release(gone).unwrap();
+    assert_eq!(mm.world().ram.pool.with(|pool| pool.pages()), 4);
+    let [first, second] = [71, 72].map(|word| filled(&mm, &info(8), PCIE, word));
+    assert_eq!(mm.shrinkable(), 20);
+    assert_eq!(shrink(&mm, 4), Ok(4));
+    assert_eq!(mm.held_pages(), 16, "the pool was enough");
+    // As many as are asked for, and the rest where it was.
+    assert_eq!(shrink(&mm, 5), Ok(5));
+    assert_eq!((mm.held_pages(), mm.report().ram.swapped), (11, 5));
+    assert_eq!(mm.segment(second), Ok(Some(PCIE)));
+    assert_eq!(shrink(&mm, 5), Ok(5), "it goes on where it was");
+    assert_eq!((mm.held_pages(), mm.report().ram.swapped), (6, 10));
+    assert_eq!(shrink(&mm, 100), Ok(6));
+    assert_eq!(shrink(&mm, 100), Ok(0), "there is nothing to give");
+    assert_eq!([first, second].map(|bo| word(&mm, bo, 3)), [Ok(71), Ok(72)]);
+    assert!(mm.world().ram.shelf.stored.borrow().is_empty());
+    mm.check();
+}
+
+#[test]
+fn who_is_pinned_without_pages_or_in_use_gives_none_r_13_10() {
+    let mm = manager(SIZES);
+    let pinned = filled(&mm, &info(8), PCIE, 71);
+    with(&mm, pinned, |set| mm.pin(set, pinned)).unwrap();
+    let empty = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
+    let local = filled(&mm, &info(8), VISIBLE, 73);
+    // The GPU works on what shares its reservation.
+    let parked = filled(&mm, &info(8), SYSTEM, 75);
+    let fence = mm.world().submit(Work::Fill(vec![], 0)).unwrap();
+    with(&mm, parked, |set| {
+        let held = set.get(&mm.reservation(parked)?).unwrap();
+        held.add(&fence, Usage::Read)
+    })
+    .unwrap();
+    let busy = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
+    job(&mm, busy, 3, 74, Ok(())).unwrap();
+    let swap = with(&mm, pinned, |set| mm.swap_out(set, pinned, &mut ctx()));
+    assert_eq!(swap, Err(Error::Busy));
+    let before = [pinned, empty, local, busy].map(|bo| mm.segment(bo));
+    assert_eq!(shrink(&mm, 100), Ok(0), "a direct reclaim does not wait");
+    let after = [pinned, empty, local, busy].map(|bo| mm.segment(bo));
+    assert_eq!((after, mm.world().gpu.queued()), (before, 2));
+    assert_eq!(mm.shrink(100, &mut ctx()), Ok(16), "another one may");
+    assert_eq!(word(&mm, busy, 3), Ok(74));
+    mm.check();
+}
+
+/// Whoever is gone gives his pages without a store.
+#[test]
+fn what_is_gone_or_lost_is_not_stored() {
+    let mm = manager(SIZES);
+    let gone = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
+    job(&mm, gone, 3, 71, Ok(())).unwrap();
+    mm.release(gone).unwrap();
+    mm.world().work(usize::MAX);
+    assert_eq!((mm.dying(), shrink(&mm, 1)), (1, Ok(8)));
+    assert_eq!(mm.dying(), 0);
+    empty_pool(&mm);
+    let lost = filled(&mm, &info(8), VISIBLE, 72);
+    validate(&mm, lost, PCIE).unwrap();
+    mm.world().gpu.lose();
+    assert_eq!(shrink(&mm, 1), Ok(8));
+    assert_eq!(word(&mm, lost, 3), Err(Error::Lost));
+    assert!(mm.world().ram.shelf.stored.borrow().is_empty());
+}
+
+/// In its group until all of it is stored, at the place where it was, and again as
+/// the last that was used.
+#[test]
+fn a_group_changes_after_a_backup_and_not_before_r_13_9() {
+    let mm = manager(SIZES);
+    let machine = mm.world();
+    let shared = machine.sync.new_reservation().unwrap();
+    let group = mm.new_group(&shared).unwrap();
+    let [first, second] = [71, 72].map(|word| {
+        let mut caller = Caller::enter(&*machine.sync);
+        let mut set = caller.transaction(Patience::Patient).unwrap();
+        let bo = set.run(|set| {
+            let bo = mm.create(set, &info(8), Some(&shared), &[anywhere(PCIE)], &mut ctx())?;
+            mm.join(set, bo, Some(group))?;
+            Ok(bo)
+        });
+        drop(set);
+        let bo = bo.unwrap();
+        job(&mm, bo, 3, word, Ok(())).unwrap();
+        machine.work(usize::MAX);
+        validate(&mm, bo, SYSTEM).unwrap();
+        bo
+    });
+    let stamps = mm.stamps();
+    machine.ram.shelf.puts_until_failure.set(0);
+    assert_eq!(shrink(&mm, 8), Ok(0), "the store is full");
+    machine.mend();
+    assert_eq!((mm.report().unevictable, mm.stamps()), (0, stamps));
+    assert_eq!(shrink(&mm, 5), Ok(5));
+    assert_eq!(
+        (mm.report().unevictable, mm.stamps()),
+        (0, stamps),
+        "a part of it"
+    );
+    assert_eq!(shrink(&mm, 3), Ok(3), "the same one");
+    assert_eq!(mm.report().unevictable, 1);
+    assert_eq!((mm.held_pages(), mm.is_swapped(second)), (8, false));
+    // To touch the group does not bring back what is stored (D-4).
+    let mut caller = Caller::enter(&*machine.sync);
+    let mut set = caller.transaction(Patience::Patient).unwrap();
+    set.lock_all([&shared], 1).unwrap();
+    let groups = [group];
+    mm.unreserve(
+        set,
+        Used {
+            buffers: &[],
+            groups: &groups,
+        },
+    );
+    assert_eq!(mm.report().unevictable, 1);
+    assert_eq!(word(&mm, first, 3), Ok(71));
+    assert_eq!(mm.report().unevictable, 0);
+    assert_eq!(shrink(&mm, 1), Ok(1));
+    assert_eq!(mm.held_pages(), 15);
+    assert_eq!(word(&mm, first, 3), Ok(71), "it was the other one's page");
+    mm.check();
+    assert_eq!(mm.destroy_group(group), Err(Error::Busy));
+    for bo in [first, second] {
+        mm.release(bo).unwrap();
+    }
+    mm.destroy_group(group).unwrap();
+}
+
+/// The system is short of pages in the middle of a move.
+#[test]
+fn a_reclaim_in_the_middle_of_a_move_takes_nothing_of_what_moves() {
+    let mm = Rc::new(manager(SIZES));
+    let other = filled(&mm, &info(8), PCIE, 71);
+    let moving = filled(&mm, &info(8), VISIBLE, 72);
+    let given = Rc::new(Cell::new(None));
+    let reclaim = (Rc::downgrade(&mm), Rc::clone(&given));
+    let meanwhile = move || {
+        let mm = reclaim.0.upgrade().unwrap();
+        reclaim.1.set(Some(mm.shrink(100, &mut at_once())));
+    };
+    *mm.world().meanwhile.borrow_mut() = Some(Box::new(meanwhile));
+    validate(&mm, moving, PCIE).unwrap();
+    assert_eq!(given.take(), Some(Ok(8)));
+    assert_eq!(are_stored(&mm, [other, moving]), [false; 2], "page by page");
+    assert_eq!(mm.report().ram.swapped, 8);
+    mm.check();
+    mm.world().work(usize::MAX);
+    assert_eq!([other, moving].map(|bo| word(&mm, bo, 3)), [Ok(71), Ok(72)]);
+}
+
+#[test]
+fn before_a_hibernation_everything_is_stored_and_comes_back_r_13_4() {
+    let mm = manager(SIZES);
+    let machine = mm.world();
+    let homes = [VISIBLE, SegmentId::LocalInvisible, PCIE, SYSTEM];
+    let mut word_of = 70;
+    let bos = homes.map(|to| {
+        word_of += 1;
+        filled(&mm, &info(8), to, word_of)
+    });
+    let pinned = filled(&mm, &info(8), PCIE, 75);
+    with(&mm, pinned, |set| mm.pin(set, pinned)).unwrap();
+    let gone = create(&mm, &info(8), &[anywhere(VISIBLE)]).unwrap();
+    mm.release(gone).unwrap();
+    let mut caller = Caller::enter(&*machine.sync);
+    machine.ram.shelf.puts_until_failure.set(9);
+    assert_eq!(mm.hibernate(&mut caller, &mut ctx()), Err(Error::Busy));
+    mm.check();
+    machine.mend();
+    let stored = mm.hibernate(&mut caller, &mut ctx());
+    assert_eq!(stored, Ok(24), "beside those that were stored already");
+    assert_eq!(machine.ram.shelf.stored.borrow().len(), 32);
+    assert_eq!(mm.held_pages(), 8, "what is pinned");
+    mm.check();
+    // The machine is off, the GPU and its memory with it.
+    machine.gpu.local.borrow().clear();
+    for (bo, expected) in bos.into_iter().zip(71..) {
+        assert_eq!(word(&mm, bo, 3), Ok(expected));
+    }
+    assert_eq!(word(&mm, pinned, 3), Ok(75));
+    let again = create(&mm, &info(8), &[anywhere(VISIBLE)]).unwrap();
+    assert_eq!(first_page(&mm, again), 0);
+}
