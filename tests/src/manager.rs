@@ -3,7 +3,7 @@
 
 use crate::machine::Machine;
 use crate::ram::Ram;
-use presil_device::{BusAddr, Config, VramOffset};
+use presil_device::{BusAddr, Config, Gpu, VramOffset};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -23,6 +23,7 @@ use vidmm::{
 };
 
 const PAGE: usize = 4096;
+const MIB: u32 = 1 << 20;
 /// Where the word is that stands for a page.
 const LAST_WORD: u64 = PAGE as u64 - 4;
 /// Pages for the tables of processes.
@@ -265,11 +266,19 @@ impl Managed {
     /// # Errors
     /// Those of [`Mm::create`].
     pub fn create(&self, pages: u64, places: &[Place]) -> Result<BoId, Error> {
+        self.create_as(Caching::WriteCombined, pages, places)
+    }
+
+    /// The same, with pages of RAM that the CPU maps so.
+    ///
+    /// # Errors
+    /// Those of [`Mm::create`].
+    pub fn create_as(&self, caching: Caching, pages: u64, places: &[Place]) -> Result<BoId, Error> {
         let info = Info {
             kind: Kind::Device,
             pages,
             align: 1,
-            caching: Caching::WriteCombined,
+            caching,
             priority: 0,
             owner: None,
         };
@@ -291,18 +300,18 @@ impl Managed {
     /// # Errors
     /// Those of [`OnChip::run`].
     pub fn job(&self, space: SpaceId, blits: &[Blit]) -> Result<Fence, Error> {
-        let places = [
-            Place::anywhere(SegmentId::LocalVisible, Flags::NONE),
-            Place::anywhere(SegmentId::LocalInvisible, Flags::NONE),
-            Place::anywhere(SegmentId::PcieUnsnoop, Flags::NONE),
-        ];
         let mm = &self.mm;
+        let places = |bo| {
+            let pcie = mm.info(bo)?.pcie();
+            let segments = [SegmentId::LocalVisible, SegmentId::LocalInvisible, pcie];
+            Ok::<_, Error>(segments.map(|segment| Place::anywhere(segment, Flags::NONE)))
+        };
         mm.world().run(
             mm,
             space,
             blits.to_vec(),
             &mut Self::ctx(),
-            |set, bo, ctx| mm.validate(set, bo, &places, ctx),
+            |set, bo, ctx| mm.validate(set, bo, &places(bo)?, ctx),
         )
     }
 
@@ -353,6 +362,34 @@ impl Managed {
             })
         };
         (0..mm.info(bo)?.pages).map(&mut read).collect()
+    }
+
+    /// Puts a buffer at one of these places, with pages where it needs some.
+    ///
+    /// # Errors
+    /// Those of [`Mm::validate`] and [`Mm::make_resident`].
+    pub fn place(&self, bo: BoId, segment: SegmentId) -> Result<(), Error> {
+        let places = [Place::anywhere(segment, Flags::NONE)];
+        let (mm, reservation) = (&self.mm, self.mm.reservation(bo)?);
+        self.with(|set| {
+            set.lock(&reservation, 1)?;
+            mm.validate(set, bo, &places, &mut Self::ctx())?;
+            match segment {
+                SegmentId::System => Ok(()),
+                _ => mm.make_resident(set, bo, &mut Self::ctx()),
+            }
+        })
+    }
+
+    /// The power goes and comes back: registers as after a reset, garbage in local memory.
+    pub fn lose_power(&self) {
+        self.machine.gpu(Gpu::reset);
+        let vram = self.machine.vram();
+        let words = (1..=MIB / 4).flat_map(|n| (n | 1 << 24).to_le_bytes());
+        let noise: Vec<u8> = words.collect();
+        for at in (0..vram.bytes()).step_by(MIB as usize) {
+            _ = vram.write(VramOffset(at), &noise);
+        }
     }
 
     /// Gives back the pages that wait in the pool.

@@ -45,6 +45,7 @@ pub use engine::line::Blit;
 pub use engine::on_chip::{Host, OnChip, Tables};
 pub use engine::process_tables::ProcessTables;
 pub use engine::queue::{CLIENT_BYTES, CLIENT_JOBS};
+pub use engine::sleep::LocalMemory;
 pub use error::Error;
 pub use init::report::{
     ChipReport, EntrySample, InitReport, InitStep, L1Value, LevelReport, PteCounts,

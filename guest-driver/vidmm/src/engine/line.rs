@@ -162,6 +162,8 @@ pub(crate) struct Line<O: Os, S: Primitives> {
     /// How many items are on the ring as a whole.
     on_ring: usize,
     lost: Arc<AtomicBool>,
+    /// Nothing is judged and nothing goes on the ring: see [`sleep`](super::sleep).
+    pub(super) stands: bool,
 }
 
 impl<O: Os, S: Primitives> Line<O, S> {
@@ -173,6 +175,7 @@ impl<O: Os, S: Primitives> Line<O, S> {
             items: VecDeque::new(),
             on_ring: 0,
             lost,
+            stands: false,
         }
     }
 
@@ -224,6 +227,9 @@ impl<O: Os, S: Primitives> Line<O, S> {
     /// is room for. To be called after interrupts; it allocates. On a GPU that cannot be
     /// helped everything ends in [`FenceError::Lost`].
     pub(crate) fn advance(&mut self, sync: &S) {
+        if self.stands {
+            return;
+        }
         let advanced = self.try_advance(sync);
         if advanced.is_err() || self.adapter.ring0.timeline.is_lost() {
             self.lose(sync);
@@ -239,6 +245,31 @@ impl<O: Os, S: Primitives> Line<O, S> {
         self.on_ring = 0;
         self.fences.end_lost(sync);
         self.lost.store(true, Ordering::Release);
+    }
+
+    /// Everything that has not ended does, in [`FenceError::Canceled`].
+    pub(super) fn cancel_all(&mut self, sync: &S) {
+        self.items.clear();
+        self.on_ring = 0;
+        let canceled = FenceError::Canceled;
+        self.fences.end_all(sync, canceled, canceled);
+    }
+
+    /// The GPU is not lost any more.
+    pub(super) fn revive(&mut self) {
+        self.fences.revive();
+        self.lost.store(false, Ordering::Release);
+    }
+
+    /// It stands no more.
+    pub(super) fn go_on(&mut self, sync: &S) {
+        self.stands = false;
+        self.advance(sync);
+    }
+
+    /// The fence of the last item.
+    pub(super) fn newest(&self) -> Option<S::Fence> {
+        self.items.back().map(|item| item.fence.clone())
     }
 
     /// Whether nothing is left to do.

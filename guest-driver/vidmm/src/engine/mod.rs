@@ -8,5 +8,6 @@ mod processes;
 pub(crate) mod queue;
 pub(crate) mod ring;
 pub(crate) mod ring0;
+pub(crate) mod sleep;
 pub(crate) mod submit;
 mod trouble;

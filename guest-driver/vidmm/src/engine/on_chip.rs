@@ -23,7 +23,7 @@ use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 
 /// Process ids that processes take turns in; 0 is the kernel's.
-const PROCESSES: usize = 15;
+pub(super) const PROCESSES: usize = 15;
 
 /// What the manager needs beside the chip: the kernel's, or a test's.
 pub trait Host {
@@ -63,7 +63,7 @@ pub struct OnChip<O: Os + 'static, H: Host + 'static> {
     pub(super) line: H::Lock<Line<O, H::Sync>>,
     /// Where each segment begins for the GPU.
     starts: [GpuVa; 4],
-    gart: Gart,
+    pub(super) gart: Gart,
     pub(super) common: Arc<Common<O>>,
     /// Pages for tables.
     pub(super) pool: Arc<Pool<H>>,

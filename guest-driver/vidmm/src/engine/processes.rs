@@ -146,7 +146,12 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
 
     /// Gives a process id to a space, if it is not its own already: its L1 registers are
     /// written, and the TLBs forget whose they were.
-    fn load(&self, space: SpaceId, process_id: u8, held: &Held<SpaceId>) -> Result<(), Error> {
+    pub(super) fn load(
+        &self,
+        space: SpaceId,
+        process_id: u8,
+        held: &Held<SpaceId>,
+    ) -> Result<(), Error> {
         if let Some(was) = held.was {
             // It may be gone.
             let _ = self

@@ -5,7 +5,7 @@ use super::mm::Mm;
 use super::world::{ReservationOf, World};
 use crate::Error;
 use crate::arena::Id;
-use crate::bo::page_vector::{Has, PageVector};
+use crate::bo::page_vector::Has;
 use crate::bo::pool::SmallLock;
 use crate::placement::{Extent, Flags, SegmentId};
 use std::collections::HashMap;
@@ -66,8 +66,7 @@ impl<W: World + 'static> Mm<W> {
     pub(crate) fn held_pages(&self) -> usize {
         self.state.with(|state| {
             let objects = state.objects.iter();
-            let vectors = objects.filter_map(|(_, object)| object.vector.as_ref());
-            vectors.map(PageVector::held).sum()
+            objects.map(|(_, object)| object.all_held()).sum()
         })
     }
 
@@ -98,7 +97,7 @@ impl<W: World + 'static> Mm<W> {
         self.check_bytes();
         self.state.with(|state| {
             state.lru.check();
-            let held = state.objects.iter().map(|(_, object)| object.held());
+            let held = state.objects.iter().map(|(_, object)| object.all_held());
             assert_eq!(state.populated, held.sum(), "invariant 6");
             assert_eq!(state.arriving, [], "nothing is under way");
             let mut used: HashMap<SegmentId, u64> = HashMap::new();

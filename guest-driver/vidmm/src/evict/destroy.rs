@@ -129,6 +129,7 @@ impl<W: World + 'static> Mm<W> {
             return;
         };
         self.give_back(parts, None);
+        self.give_reserve_back(id);
         // The object is dropped without the lock.
         let gone = self.state.with(|state| {
             state.dying.retain(|dying| *dying != id);

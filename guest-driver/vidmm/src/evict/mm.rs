@@ -219,6 +219,7 @@ impl<W: World + 'static> Mm<W> {
                 group: None,
                 resource: None,
                 vector: None,
+                reserve: None,
                 contents: Contents::InPlace,
                 entry: None,
                 ahead: Ahead::default(),

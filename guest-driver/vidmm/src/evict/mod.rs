@@ -26,6 +26,7 @@ mod promote;
 mod purge;
 mod ram;
 mod report;
+mod sleep;
 mod state;
 mod touch;
 mod used;

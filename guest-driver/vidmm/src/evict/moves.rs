@@ -118,7 +118,7 @@ impl<W: World + 'static> Mm<W> {
                 return Err(error);
             }
         };
-        let moved = self.transfer(held, &mut parts, &new, lost, attempt);
+        let moved = self.transfer(held, id, &mut parts, &new, lost, attempt);
         let is_there = moved.is_ok();
         if is_there {
             let from = parts.resource.as_ref().map(|room| room.segment());
@@ -201,6 +201,7 @@ impl<W: World + 'static> Mm<W> {
     fn transfer(
         &self,
         held: &mut Locked<'_, W::Sync>,
+        id: Id,
         parts: &mut Parts<W>,
         new: &Room<W>,
         lost: bool,
@@ -254,7 +255,7 @@ impl<W: World + 'static> Mm<W> {
                     Some(self.world.clear(held.reservation(), &dirty)?)
                 }
             }
-            Way::Copy => Some(self.copy(held, parts, new, attempt)?),
+            Way::Copy => Some(self.copy(held, id, parts, new, attempt)?),
         };
         if let Some(fence) = &fence {
             held.add(fence, Usage::Kernel)?;
@@ -272,6 +273,7 @@ impl<W: World + 'static> Mm<W> {
     fn copy(
         &self,
         held: &Locked<'_, W::Sync>,
+        id: Id,
         parts: &mut Parts<W>,
         new: &Room<W>,
         attempt: &mut Attempt<'_, W>,
@@ -280,7 +282,10 @@ impl<W: World + 'static> Mm<W> {
         let old = parts.resource.as_ref().ok_or(Error::Invalid)?;
         let mut fresh = None;
         if new.segment().uses_tt() {
-            let mut vector = PageVector::new(parts.info.shape()?, false);
+            let mut vector = match self.take_reserve(id) {
+                Some(reserved) => reserved,
+                None => PageVector::new(parts.info.shape()?, false),
+            };
             self.populate(&mut vector, own, None, attempt)?;
             if let Err(error) = self.bind(new, &mut vector) {
                 // They were never bound.

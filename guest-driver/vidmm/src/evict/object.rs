@@ -153,6 +153,8 @@ pub(super) struct Object<W: World> {
     pub(super) group: Option<GroupId>,
     pub(super) resource: Option<Room<W>>,
     pub(super) vector: Option<PageVector<BlockOf<W>>>,
+    /// Pages of RAM, for when it has to leave local memory: see [`Mm::reserve_ram`](super::Mm::reserve_ram).
+    pub(super) reserve: Option<PageVector<BlockOf<W>>>,
     pub(super) contents: Contents<W>,
     pub(super) entry: Option<EntryId>,
     /// How far the last fault went.
@@ -190,6 +192,11 @@ impl<W: World> Object<W> {
     fn is_stored(&self) -> bool {
         let stored = self.vector.as_ref().map_or(0, PageVector::stored);
         stored > 0 && self.held() == 0
+    }
+
+    /// The same, and those that are reserved for it.
+    pub(super) fn all_held(&self) -> usize {
+        self.held() + self.reserve.as_ref().map_or(0, PageVector::held)
     }
 
     pub(super) const fn bytes(&self) -> u64 {

@@ -155,7 +155,7 @@ impl<W: World + 'static> State<W> {
     fn ram_report(&self) -> RamReport {
         let mut ram = RamReport::default();
         for (_, object) in self.objects.iter() {
-            let held = object.held() as u64;
+            let held = object.all_held() as u64;
             let stored = object.vector.as_ref().map_or(0, PageVector::stored);
             ram.swapped += stored as u64;
             let room = object.resource.as_ref();

@@ -117,7 +117,11 @@ impl<W: World + 'static> Mm<W> {
         let info = self.info(id)?;
         let pinned = self.is_pinned(id)?;
         let from = self.segment(id)?.filter(|_| !pinned).ok_or(Error::Busy)?;
-        let (exits, count) = exits(from, &info);
+        // For whom pages of RAM are reserved it is all of local memory that goes.
+        let reserved = self
+            .state
+            .with(|state| Ok::<_, Error>(state.objects.get(id)?.reserve.is_some()))?;
+        let (exits, count) = exits(from, &info, reserved);
         let exits = &exits[..count];
         let reservation = self.reservation(id)?;
         let held = set.get(&reservation).ok_or(Error::Invalid)?;
@@ -183,14 +187,15 @@ impl<W: World + 'static> State<W> {
 
 /// Where a buffer that has to leave may go: what its memory type leads to, and of the
 /// PCIe types the one of its pages' mode.
-fn exits(from: SegmentId, info: &Info) -> Exits {
+fn exits(from: SegmentId, info: &Info, to_ram: bool) -> Exits {
     let mut exits = [Place::anywhere(SegmentId::System, Flags::NONE); SegmentId::COUNT];
     let mut count = 0;
     let other = match info.pcie() {
         SegmentId::PcieSnoop => SegmentId::PcieUnsnoop,
         _ => SegmentId::PcieSnoop,
     };
-    for to in from.evict_to().iter().filter(|to| **to != other) {
+    let usable = |to: &&SegmentId| **to != other && (to.uses_tt() || !to_ram);
+    for to in from.evict_to().iter().filter(usable) {
         if let Some(exit) = exits.get_mut(count) {
             *exit = Place::anywhere(*to, Flags::NONE);
             count += 1;

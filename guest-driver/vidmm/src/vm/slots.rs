@@ -158,6 +158,11 @@ impl<K: Copy + PartialEq, F: Clone, const N: usize> Slots<K, F, N> {
         self.slots.iter().position(|slot| slot.owner == Some(space))
     }
 
+    /// Whose a slot is.
+    pub fn owner(&self, slot: usize) -> Option<K> {
+        self.slots.get(slot)?.owner
+    }
+
     /// The slot to give to another: one without an owner first, then the least
     /// recently used.
     fn least_used(&self, signalled: &impl Fn(&F) -> bool) -> Option<usize> {

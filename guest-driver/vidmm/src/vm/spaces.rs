@@ -307,6 +307,29 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         Ok(())
     }
 
+    /// No space leads anywhere any more when this returns, and none has tables, until the
+    /// next job of each: before or after tables are lost. There are no jobs.
+    ///
+    /// # Errors
+    /// As [`Self::leave`].
+    pub fn leave_all(&self) -> Result<(), Error> {
+        let first = (Id::from_bits(0), SpaceId(Id::from_bits(0)));
+        let mut last = None;
+        loop {
+            let next = self.registry.with(|registry| match last {
+                None => registry.users.at_or_above(first).map(|(user, ())| user),
+                Some(last) => registry.users.above(last).map(|(user, ())| user),
+            });
+            let Some((bo, space)) = next else {
+                return Ok(());
+            };
+            if let Ok(shared) = self.get(space) {
+                shared.books.with(|books| books.leave(bo))?;
+            }
+            last = next;
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.registry.with(|registry| registry.spaces.len())

@@ -1,0 +1,248 @@
+//! The memory manager on the model when the GPU sleeps: contents outlive local memory.
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+use e3k_regs::GpuVa;
+use presil_device::{Chip, Config};
+use presil_tests::manager::{Fence, Managed};
+use vidmm::placement::{Flags, Place};
+use vidmm::vm::SpaceId;
+use vidmm::{Blit, BoId, Caching, Error, LocalMemory, Options, SegmentId};
+
+const MIB: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+/// Of the machine's RAM.
+const FRAMES: usize = 8192;
+
+fn managed() -> Managed {
+    let mut config = Config::new(Chip::Arise10c0, 256 * MIB, 32 * MIB, true).unwrap();
+    config.vram_seed = Some(9);
+    let options = Options {
+        snoop_bytes: 8 * MIB,
+        unsnoop_bytes: 8 * MIB,
+        ..Options::default()
+    };
+    Managed::new(&config, options).unwrap()
+}
+
+struct Process {
+    space: SpaceId,
+    at: GpuVa,
+    bo: BoId,
+}
+
+impl Process {
+    /// A process and a buffer of its, there.
+    fn start(gpu: &Managed, pages: u64, caching: Caching, segment: SegmentId) -> Self {
+        let place = Place::anywhere(segment, Flags::NONE);
+        let bo = gpu.create_as(caching, pages, &[place]).unwrap();
+        let world = gpu.mm.world();
+        let space = world.start_process().unwrap();
+        let at = world.private_zone();
+        let bytes = pages * PAGE;
+        world.map(&gpu.mm, space, at, bytes, (bo, 0)).unwrap();
+        Self { space, at, bo }
+    }
+
+    /// In the part of local memory that the CPU sees.
+    fn visible(gpu: &Managed, pages: u64) -> Self {
+        let caching = Caching::WriteCombined;
+        Self::start(gpu, pages, caching, SegmentId::LocalVisible)
+    }
+
+    fn fill(&self, gpu: &Managed, pages: u64, pattern: u32) -> Fence {
+        let (at, bytes) = (self.at, pages * PAGE);
+        let job = gpu.job(self.space, &[Blit::Fill { at, bytes, pattern }]);
+        job.unwrap()
+    }
+}
+
+#[track_caller]
+fn assert_all(gpu: &Managed, bo: BoId, pattern: u32) {
+    let words = gpu.words(bo).unwrap();
+    assert!(
+        words.iter().all(|word| *word == pattern),
+        "{pattern:#x}: {:#x?}",
+        &words[..words.len().min(4)]
+    );
+    assert_eq!(gpu.machine.ram().violations(), [""; 0]);
+}
+
+/// Buffers of all memory types with contents of their own, one of them swapped out, and
+/// more processes than process ids.
+#[test]
+fn contents_of_all_memory_types_and_processes_outlive_a_sleep_d_6() {
+    let gpu = managed();
+    let mm = &gpu.mm;
+    let homes = [
+        (Caching::WriteCombined, SegmentId::LocalVisible),
+        (Caching::WriteCombined, SegmentId::LocalInvisible),
+        (Caching::Cached, SegmentId::LocalInvisible),
+        (Caching::Cached, SegmentId::PcieSnoop),
+        (Caching::WriteCombined, SegmentId::PcieUnsnoop),
+    ];
+    let processes: Vec<_> = (0..20)
+        .map(|n| {
+            let (caching, segment) = homes[n % homes.len()];
+            Process::start(&gpu, 60, caching, segment)
+        })
+        .collect();
+    let fill_all = |first: u32| {
+        for (n, process) in (first..).zip(&processes) {
+            process.fill(&gpu, 60, n);
+        }
+    };
+    fill_all(0x1000);
+    let [parked, swapped] = [(); 2].map(|()| Process::visible(&gpu, 8));
+    parked.fill(&gpu, 8, 0x77);
+    swapped.fill(&gpu, 8, 0x78);
+    gpu.run();
+    // The processes' jobs have put them all where there is room: back where they belong.
+    for (n, process) in processes.iter().enumerate() {
+        gpu.place(process.bo, homes[n % homes.len()].1).unwrap();
+    }
+    for bo in [parked.bo, swapped.bo] {
+        gpu.place(bo, SegmentId::System).unwrap();
+    }
+    let reservation = mm.reservation(swapped.bo).unwrap();
+    gpu.with(|set| {
+        set.lock(&reservation, 1)?;
+        mm.swap_out(set, swapped.bo, &mut Managed::ctx())
+    })
+    .unwrap();
+
+    for round in 0..2 {
+        // It ends before the sleep begins.
+        let last = processes[19].fill(&gpu, 60, 0x1000 + 19 + round);
+        mm.world().suspend(mm, &mut Managed::ctx()).unwrap();
+        assert!(gpu.has_ended(&last));
+        gpu.lose_power();
+        mm.world().resume(mm, LocalMemory::Lost).unwrap();
+        for (n, process) in (0x1000..).zip(&processes) {
+            let more = if n == 0x1000 + 19 { round } else { 0 };
+            assert_all(&gpu, process.bo, n + more);
+        }
+        assert_all(&gpu, parked.bo, 0x77);
+        assert_all(&gpu, swapped.bo, 0x78);
+        // Everybody goes on, where he was.
+        fill_all(0x2000 + round);
+        for (n, process) in (0x2000 + round..).zip(&processes) {
+            assert_all(&gpu, process.bo, n);
+        }
+        fill_all(0x1000);
+        gpu.run();
+    }
+    let fresh = gpu.create(60, &[Place::anywhere(SegmentId::LocalVisible, Flags::NONE)]);
+    assert_all(&gpu, fresh.unwrap(), 0);
+}
+
+/// What RAM there is goes into buffers of others.
+fn take_ram(gpu: &Managed, but: usize) -> Vec<BoId> {
+    let mut taken = Vec::new();
+    loop {
+        let left = FRAMES - gpu.machine.ram().owned();
+        let Some(pages) = left.checked_sub(but).filter(|pages| *pages > 0) else {
+            return taken;
+        };
+        let place = Place::anywhere(SegmentId::PcieUnsnoop, Flags::NONE);
+        let bo = gpu.create(pages.min(512) as u64, &[place]).unwrap();
+        gpu.place(bo, SegmentId::PcieUnsnoop).unwrap();
+        taken.push(bo);
+    }
+}
+
+/// What one sees of a manager from outside.
+fn figures(gpu: &Managed) -> ([u64; 5], usize, u64, String) {
+    let usage = SegmentId::TYPES.map(|segment| gpu.mm.usage(segment));
+    let owned = gpu.machine.ram().owned();
+    (usage, owned, gpu.bytes_copied(), gpu.picture())
+}
+
+#[test]
+fn a_sleep_for_which_ram_is_short_is_refused_before_anything_is_touched_d_6() {
+    let gpu = managed();
+    let mm = &gpu.mm;
+    let processes = [(); 3].map(|()| Process::visible(&gpu, 200));
+    for (n, process) in (1..).zip(&processes) {
+        process.fill(&gpu, 200, n);
+    }
+    gpu.run();
+    // Enough for two of the three.
+    let mut taken = take_ram(&gpu, 450);
+    let before = figures(&gpu);
+    let refused = mm.world().suspend(mm, &mut Managed::ctx());
+    assert_eq!(refused, Err(Error::NoMemory));
+    gpu.empty_pool();
+    assert_eq!(figures(&gpu), before);
+    for (n, process) in (11..).zip(&processes) {
+        let fence = process.fill(&gpu, 100, n);
+        assert_eq!(gpu.wait(&fence), Ok(()));
+    }
+    mm.release(taken.swap_remove(0)).unwrap();
+    mm.world().suspend(mm, &mut Managed::ctx()).unwrap();
+    gpu.lose_power();
+    mm.world().resume(mm, LocalMemory::Lost).unwrap();
+    for (n, process) in (1..).zip(&processes) {
+        let words = gpu.words(process.bo).unwrap();
+        assert!(words[..100].iter().all(|word| *word == 10 + n));
+        assert!(words[100..].iter().all(|word| *word == n));
+    }
+}
+
+#[test]
+fn a_buffer_that_does_not_fit_through_its_pcie_segment_is_said_before_anything_is_touched() {
+    let gpu = managed();
+    let mm = &gpu.mm;
+    let small = Process::visible(&gpu, 8);
+    let large = Process::visible(&gpu, 9 * MIB / PAGE);
+    small.fill(&gpu, 8, 5);
+    large.fill(&gpu, 8, 6);
+    gpu.run();
+    let before = figures(&gpu);
+    let refused = mm.world().suspend(mm, &mut Managed::ctx());
+    assert_eq!(refused, Err(Error::NoMemory));
+    gpu.empty_pool();
+    assert_eq!(figures(&gpu), before);
+}
+
+/// Pages that were reserved early are there when RAM has become short meanwhile, and nobody
+/// stays in the other part of local memory.
+#[test]
+fn what_was_reserved_is_enough_d_6() {
+    let gpu = managed();
+    let mm = &gpu.mm;
+    let processes = [(); 3].map(|()| Process::visible(&gpu, 200));
+    for (n, process) in (1..).zip(&processes) {
+        process.fill(&gpu, 200, n);
+    }
+    gpu.run();
+    mm.reserve_ram(&mut Managed::ctx()).unwrap();
+    let taken = take_ram(&gpu, 0);
+    let copied = gpu.bytes_copied();
+    mm.world().suspend(mm, &mut Managed::ctx()).unwrap();
+    assert_eq!(gpu.bytes_copied() - copied, 600 * PAGE, "each page once");
+    gpu.lose_power();
+    mm.world().resume(mm, LocalMemory::Lost).unwrap();
+    for (n, process) in (1..).zip(&processes) {
+        assert_all(&gpu, process.bo, n);
+    }
+    // What was reserved and not needed goes back.
+    for bo in taken {
+        mm.release(bo).unwrap();
+    }
+    gpu.run();
+    mm.reap();
+    gpu.empty_pool();
+    let owned = gpu.machine.ram().owned();
+    for process in &processes {
+        gpu.place(process.bo, SegmentId::LocalVisible).unwrap();
+    }
+    gpu.run();
+    mm.reap();
+    let home = gpu.machine.ram().owned();
+    assert_eq!(owned - home, 600);
+    mm.reserve_ram(&mut Managed::ctx()).unwrap();
+    mm.reserve_ram(&mut Managed::ctx()).unwrap();
+    assert_eq!(gpu.machine.ram().owned(), owned, "once, however often");
+    mm.unreserve_ram();
+    assert_eq!(gpu.machine.ram().owned(), home);
+}
