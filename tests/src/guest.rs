@@ -1,7 +1,6 @@
 //! A running driver with a user: BOs, and the CPU's view of them.
 
-use crate::machine::{Machine, WINDOW_AT};
-use e3k_regs::VramOffset;
+use crate::machine::Machine;
 use presil_device::Config;
 use std::sync::Arc;
 use vidmm::{
@@ -149,11 +148,7 @@ impl Guest {
     pub fn read(&mut self, bo: BoId, offset: u64, bytes: usize) -> Result<Vec<u8>, Error> {
         let mut data = vec![0; bytes];
         self.pieces(bo, offset, bytes, |machine, at, piece| {
-            let buf = &mut data[piece];
-            match at.checked_sub(WINDOW_AT) {
-                Some(at) => _ = machine.vram().read(VramOffset(at), buf),
-                None => machine.ram().cpu_read(at, buf),
-            }
+            machine.cpu_read(at, &mut data[piece]);
         })?;
         Ok(data)
     }
@@ -164,11 +159,7 @@ impl Guest {
     /// Those of [`Adapter::fault`].
     pub fn write(&mut self, bo: BoId, offset: u64, data: &[u8]) -> Result<(), Error> {
         self.pieces(bo, offset, data.len(), |machine, at, piece| {
-            let buf = &data[piece];
-            match at.checked_sub(WINDOW_AT) {
-                Some(at) => _ = machine.vram().write(VramOffset(at), buf),
-                None => machine.ram().cpu_write(at, buf),
-            }
+            machine.cpu_write(at, &data[piece]);
         })
     }
 

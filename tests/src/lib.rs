@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod checks;
+mod cpu;
 mod guest;
 mod machine;
 pub mod manager;
@@ -11,6 +12,7 @@ pub mod pa_driver;
 mod ram;
 
 pub use checks::{Check, data_checks, failed};
+pub use cpu::Lines;
 pub use guest::Guest;
 pub use machine::{Machine, WINDOW_AT};
 pub use ram::Ram;

@@ -1,7 +1,10 @@
 //! What the driver runs on: its platform traits, implemented on a [`Gpu`] and
 //! a [`Ram`]. Time passes only when nothing else can happen.
 
+use crate::cpu::WriteBuffer;
 use crate::ram::Ram;
+use e3k_regs::Reg;
+use e3k_regs::fields::RingWord;
 use presil_device::{
     BusAddr, Config, Gpu, InterruptSink, NoMemory, Progress, Vram, VramOffset, Width,
 };
@@ -28,6 +31,10 @@ struct State {
     gpu: RefCell<Gpu>,
     vram: Arc<Vram>,
     ram: Ram,
+    /// Stores to the window that no barrier has followed, the user's too.
+    window: RefCell<WriteBuffer>,
+    /// Some of them are the driver's.
+    unordered: Cell<bool>,
     line: Arc<AtomicBool>,
     timeline: RefCell<Option<Weak<Timeline<Machine>>>>,
     now_ns: Cell<u64>,
@@ -37,6 +44,14 @@ struct State {
     outside: Cell<fn(bool)>,
     fallible_calls: Cell<u64>,
     fail_call: Cell<Option<u64>>,
+}
+
+/// Whether a write of this register has the GPU read what the CPU stored: page tables, or
+/// a ring. (L1 registers do not: what a fresh table leads to, nobody uses until the TLBs
+/// were told.)
+fn is_looked_behind(register: u32) -> bool {
+    let ring = [RingWord::Address, RingWord::Tail].map(|word| word.offset(0));
+    register == Reg::PtInvTrig.offset() || ring.contains(&register)
 }
 
 /// The interrupt line: wakes somebody, does nothing else.
@@ -75,6 +90,8 @@ impl Machine {
             vram: Arc::clone(gpu.vram()),
             gpu: RefCell::new(gpu),
             ram,
+            window: RefCell::new(WriteBuffer::new()),
+            unordered: Cell::new(false),
             line,
             timeline: RefCell::default(),
             now_ns: Cell::new(0),
@@ -160,6 +177,7 @@ impl Machine {
     /// The machine restarts: the function is reset, RAM has no owners. VRAM and
     /// RAM contents stay.
     pub fn reboot(&self) {
+        self.write_barrier();
         self.gpu(Gpu::reset);
         self.0.line.store(false, Ordering::Release);
         *self.0.timeline.borrow_mut() = None;
@@ -188,6 +206,31 @@ impl Machine {
         }
         self.latch();
         true
+    }
+
+    /// The CPU reads at a physical address, inside one page, of RAM or of the window.
+    pub fn cpu_read(&self, at: u64, buf: &mut [u8]) {
+        if let Some(at) = at.checked_sub(WINDOW_AT) {
+            _ = self.0.vram.read(VramOffset(at), buf);
+            self.0.window.borrow().load(at, buf);
+        } else {
+            self.0.ram.cpu_read(at, buf);
+        }
+    }
+
+    /// The CPU writes at a physical address, inside one page, of RAM or of the window.
+    pub fn cpu_write(&self, at: u64, data: &[u8]) {
+        if let Some(at) = at.checked_sub(WINDOW_AT) {
+            self.store(VramOffset(at), data);
+        } else {
+            self.0.ram.cpu_write(at, data);
+        }
+    }
+
+    fn store(&self, at: VramOffset, data: &[u8]) {
+        let vram = &self.0.vram;
+        let memory = |at, data: &[u8]| _ = vram.write(VramOffset(at), data);
+        self.0.window.borrow_mut().store(at.0, data, memory);
     }
 
     fn latch(&self) {
@@ -232,6 +275,9 @@ impl Platform for Machine {
     }
 
     fn free_pages(&self, pages: Pages) {
+        for at in &pages.0 {
+            self.0.ram.set_caching(*at, Caching::Cached);
+        }
         self.0.ram.free(pages.0);
     }
 
@@ -278,6 +324,13 @@ impl Registers for Machine {
         for op in ops {
             let width = Width::from_bytes(op.bytes).ok_or(Error::Invalid)?;
             if op.write {
+                if self.0.unordered.get() && is_looked_behind(op.offset) {
+                    self.0.ram.complain(format!(
+                        "register {:#x} is written while stores to the window are on their \
+                         way: a barrier first",
+                        op.offset
+                    ));
+                }
                 gpu.write(op.offset, width, op.value.into());
             } else {
                 let value = gpu.read(op.offset, width);
@@ -304,21 +357,29 @@ impl VramWindow for Machine {
     }
 
     fn load_u32(&self, at: VramOffset) -> u32 {
-        let inside = at.0 < self.visible_bytes();
-        let word = self.0.vram.load_u32(at);
-        word.ok().filter(|_| inside).unwrap_or(0)
+        let mut word = [0; 4];
+        if at.0 < self.visible_bytes() {
+            self.cpu_read(WINDOW_AT + at.0, &mut word);
+        }
+        u32::from_le_bytes(word)
     }
 
     fn store_u32(&self, at: VramOffset, values: &[u32]) {
-        for (word, value) in (0..).zip(values) {
-            let at = at.add(word * 4);
-            if at.0 < self.visible_bytes() {
-                _ = self.0.vram.store_u32(at, *value);
-            }
-        }
+        let _outside = self.outside();
+        let room = self.visible_bytes().saturating_sub(at.0) / 4;
+        let values = &values[..values.len().min(usize::try_from(room).unwrap_or(0))];
+        let words: Vec<[u8; 4]> = values.iter().map(|word| word.to_le_bytes()).collect();
+        self.store(at, words.as_flattened());
+        self.0.unordered.set(true);
     }
 
-    fn write_barrier(&self) {}
+    fn write_barrier(&self) {
+        let vram = &self.0.vram;
+        let memory = |at, data: &[u8]| _ = vram.write(VramOffset(at), data);
+        self.0.window.borrow_mut().drain(memory);
+        self.0.ram.barrier();
+        self.0.unordered.set(false);
+    }
 }
 
 impl Interrupts for Machine {

@@ -1,7 +1,7 @@
 //! The memory manager on the model: RAM that it takes page by page, a store for what is
 //! swapped out, and one thread, for which the GPU works while it waits.
 
-use crate::machine::Machine;
+use crate::machine::{Machine, WINDOW_AT};
 use crate::ram::Ram;
 use presil_device::{BusAddr, Config, Gpu, VramOffset};
 use std::cell::{Cell, RefCell};
@@ -63,7 +63,7 @@ impl PageSource for Frames {
 
     fn take(&self, order: u32, low: bool, _: Effort) -> Option<Frame> {
         let limit = if low { 1 << 32 } else { u64::MAX };
-        let frames = (order == 0).then(|| self.0.take(1, Caching::Cached, limit));
+        let frames = (order == 0).then(|| self.0.take(1, limit));
         let at = *frames??.first()?;
         Some(Frame { at, next: None })
     }
@@ -421,20 +421,17 @@ impl Managed {
 
     /// Reads or writes a page where it is, as the CPU does.
     pub fn cpu(&self, page: &Page<'_, Frame>, access: impl FnOnce(&mut [u8; PAGE])) {
-        let mut bytes = [0; PAGE];
-        match page {
-            Page::Local(SegmentId::LocalVisible, page) => {
-                let at = VramOffset::from_page(*page);
-                _ = self.machine.vram().read(at, &mut bytes);
-                access(&mut bytes);
-                _ = self.machine.vram().write(at, &bytes);
-            }
+        let at = match page {
+            Page::Local(SegmentId::LocalVisible, page) => WINDOW_AT + page * PAGE as u64,
             Page::Local(..) => unreachable!("the CPU does not see it"),
-            Page::Ram(frame, _) => {
-                self.machine.ram().cpu_read(frame.at, &mut bytes);
-                access(&mut bytes);
-                self.machine.ram().cpu_write(frame.at, &bytes);
-            }
+            Page::Ram(frame, _) => frame.at,
+        };
+        let mut bytes = [0; PAGE];
+        self.machine.cpu_read(at, &mut bytes);
+        let before = bytes;
+        access(&mut bytes);
+        if bytes != before {
+            self.machine.cpu_write(at, &bytes);
         }
     }
 }

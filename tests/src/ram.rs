@@ -1,37 +1,48 @@
-//! The machine's RAM: page frames full of garbage, handed out in no order.
+//! The machine's RAM: page frames full of garbage, handed out in no order, behind a CPU
+//! whose caches do what a driver must not count on. Lines are written back, dropped and
+//! fetched at moments that nobody expects; who had a frame before has left dirty lines;
+//! a store through a write-combined mapping waits for a barrier. The GPU's snooped
+//! accesses look into the caches, its unsnooped ones do not.
 
+#[cfg(test)]
+mod tests;
+
+use crate::cpu::{Caches, Lines, PAGE, Random, WriteBuffer, lines_of, mix};
 use presil_device::{BusAddr, BusError, DmaAccess, Snoop, SystemMemory};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use vidmm::Caching;
 
-const PAGE: usize = 4096;
 const FRAMES: usize = 8192;
 /// Half of the frames are low, half beyond 4 GiB, as in a real PC; between
 /// them nobody answers.
 const LOW_AT: u64 = 0x0100_0000;
 const HIGH_AT: u64 = 0x12_0000_0000;
 const HALF: usize = FRAMES / 2;
+/// Of the frames that were used last, the caches do something unexpected to one.
+const RECENT: usize = 16;
+/// Once in so many accesses.
+const RARELY: u64 = 4;
+/// The first of many complaints are enough.
+const COMPLAINTS: usize = 100;
 
 struct Frames {
     bytes: Vec<u8>,
+    caches: Caches,
+    buffer: WriteBuffer,
     /// Frames nobody owns, in the order in which they go out.
     free: VecDeque<usize>,
-    /// How the owner of a frame maps it.
+    /// How the owner of a frame maps it. Who owns none is the kernel, which maps all
+    /// others cached.
     owned: BTreeMap<usize, Caching>,
-    /// GPU accesses whose snoop attribute contradicts the CPU's caching, or
-    /// that hit a frame without an owner.
+    recent: [usize; RECENT],
+    random: Random,
     violations: Vec<String>,
 }
 
 /// RAM; clones are the same RAM.
 #[derive(Clone)]
 pub struct Ram(Arc<Mutex<Frames>>);
-
-fn mix(x: u64) -> u64 {
-    let x = (x ^ x >> 31).wrapping_mul(0x7fb5_d329_728e_a185);
-    (x ^ x >> 27).wrapping_mul(0x81da_def4_bc2d_d44d)
-}
 
 fn address(frame: usize) -> u64 {
     let (base, frame) = if frame < HALF {
@@ -48,6 +59,11 @@ fn frame_at(at: u64) -> Option<usize> {
         (frame < HALF).then_some(frame)
     };
     inside(LOW_AT).or_else(|| inside(HIGH_AT).map(|frame| frame + HALF))
+}
+
+/// The frame of an address, and the byte in it.
+fn place(at: u64) -> Option<(usize, usize)> {
+    Some((frame_at(at)?, usize::try_from(at % PAGE as u64).ok()?))
 }
 
 impl Default for Ram {
@@ -70,10 +86,19 @@ impl Ram {
         free.sort_by_key(|frame| mix(*frame as u64 + 77));
         Self(Arc::new(Mutex::new(Frames {
             bytes,
+            caches: Caches::new(FRAMES),
+            buffer: WriteBuffer::new(),
             free: free.into(),
             owned: BTreeMap::new(),
+            recent: [0; RECENT],
+            random: Random(0),
             violations: Vec::new(),
         })))
+    }
+
+    /// Another schedule of what the caches do by themselves.
+    pub fn shuffle(&self, seed: u64) {
+        self.lock().random = Random(seed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Frames> {
@@ -82,17 +107,19 @@ impl Ram {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// `count` zeroed frames, or `None`.
+    /// `count` zeroed frames that are mapped so, or `None`.
     pub(crate) fn alloc(&self, count: usize, caching: Caching) -> Option<Vec<u64>> {
-        let frames = self.take(count, caching, u64::MAX)?;
+        let frames = self.take(count, u64::MAX)?;
         for at in &frames {
             self.cpu_write(*at, &[0; PAGE]);
+            self.set_caching(*at, caching);
         }
         Some(frames)
     }
 
-    /// `count` frames below `limit` with what they happen to hold, or `None`.
-    pub(crate) fn take(&self, count: usize, caching: Caching, limit: u64) -> Option<Vec<u64>> {
+    /// `count` frames below `limit`, mapped cached, with what they happen to hold, or
+    /// `None`.
+    pub(crate) fn take(&self, count: usize, limit: u64) -> Option<Vec<u64>> {
         let mut ram = self.lock();
         let (mut taken, mut high) = (Vec::new(), Vec::new());
         while taken.len() < count {
@@ -113,30 +140,69 @@ impl Ram {
             return None;
         }
         for frame in &taken {
-            ram.owned.insert(*frame, caching);
+            ram.owned.insert(*frame, Caching::Cached);
+            ram.caches.leave_dirty(*frame, 0xDD);
+            ram.used(*frame);
         }
         Some(taken.into_iter().map(address).collect())
     }
 
-    /// Takes frames back and fills them with garbage, so that a late access shows.
+    /// Takes frames back, which are mapped cached, and fills them with garbage, so that
+    /// a late access shows.
     pub(crate) fn free(&self, addresses: Vec<u64>) {
         let mut ram = self.lock();
         for frame in addresses.into_iter().filter_map(frame_at) {
-            if ram.owned.remove(&frame).is_none() {
-                ram.violations.push(format!("frame {frame} freed twice"));
-                continue;
+            match ram.owned.remove(&frame) {
+                Some(Caching::Cached) => {}
+                Some(mapped) => ram.complain(format!(
+                    "frame {frame} is given back {mapped:?}: others map it cached"
+                )),
+                None => {
+                    ram.complain(format!("frame {frame} freed twice"));
+                    continue;
+                }
             }
             ram.bytes[frame * PAGE..][..PAGE].fill(0xEE);
+            ram.caches.invalidate(frame, u64::MAX);
             ram.free.push_front(frame);
         }
     }
 
-    /// The owner of a frame maps it so from now on.
+    /// The owner of a frame, and the kernel, map it so from now on: what was stored
+    /// through the old mapping is in memory, and no line is held.
     pub(crate) fn set_caching(&self, at: u64, caching: Caching) {
+        self.flush(at);
+        self.invalidate(at);
         let mut ram = self.lock();
         if let Some(owned) = frame_at(at).and_then(|frame| ram.owned.get_mut(&frame)) {
             *owned = caching;
         }
+    }
+
+    /// Writes all to memory that was stored to a frame.
+    pub fn flush(&self, at: u64) {
+        let mut ram = self.lock();
+        ram.drain();
+        if let Some(frame) = frame_at(at) {
+            ram.write_back(frame, u64::MAX);
+        }
+    }
+
+    /// Drops the lines of a frame, written back or not.
+    pub fn invalidate(&self, at: u64) {
+        if let Some(frame) = frame_at(at) {
+            self.lock().caches.invalidate(frame, u64::MAX);
+        }
+    }
+
+    /// Stores through write-combined mappings reach memory.
+    pub(crate) fn barrier(&self) {
+        self.lock().drain();
+    }
+
+    /// What the CPU's caches hold of a frame.
+    pub fn lines(&self, at: u64) -> Option<Lines> {
+        Some(self.lock().caches.lines(frame_at(at)?))
     }
 
     /// Frames that are handed out.
@@ -144,41 +210,193 @@ impl Ram {
         self.lock().owned.len()
     }
 
-    /// Everything wrong that was seen so far.
+    /// Everything wrong that was seen so far: accesses of the GPU whose snoop attribute
+    /// contradicts the CPU's caching, or that hit a frame without an owner; data that
+    /// the GPU or the CPU did not see because nobody had flushed or invalidated lines;
+    /// and what [`Self::complain`] was told.
     pub fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()
+    }
+
+    /// Adds a violation.
+    pub(crate) fn complain(&self, violation: String) {
+        self.lock().complain(violation);
     }
 
     /// Forgets who owned what, as a reboot does. Contents stay.
     pub fn reboot(&self) {
         let mut ram = self.lock();
         let owned = std::mem::take(&mut ram.owned);
-        ram.free.extend(owned.into_keys());
+        ram.drain();
+        for frame in owned.into_keys() {
+            ram.write_back(frame, u64::MAX);
+            ram.free.push_back(frame);
+        }
     }
 
     /// The CPU reads, inside one frame.
     pub(crate) fn cpu_read(&self, at: u64, buf: &mut [u8]) {
-        if let Some(bytes) = self.lock().slice(at, buf.len()) {
-            buf.copy_from_slice(bytes);
-        }
+        self.lock().load(at, buf);
     }
 
     /// The CPU writes, inside one frame.
     pub(crate) fn cpu_write(&self, at: u64, buf: &[u8]) {
-        if let Some(bytes) = self.lock().slice(at, buf.len()) {
-            bytes.copy_from_slice(buf);
+        self.lock().store(at, buf);
+    }
+}
+
+/// The memory of a frame.
+fn memory(bytes: &mut [u8], frame: usize) -> &mut [u8] {
+    &mut bytes[frame * PAGE..][..PAGE]
+}
+
+/// How write-combined stores get there.
+fn to_memory(bytes: &mut [u8]) -> impl FnMut(u64, &[u8]) + '_ {
+    |at, data| {
+        if let Some((frame, at)) = place(at) {
+            memory(bytes, frame)[at..][..data.len()].copy_from_slice(data);
         }
     }
 }
 
 impl Frames {
-    fn slice(&mut self, at: u64, len: usize) -> Option<&mut [u8]> {
-        let start = frame_at(at)? * PAGE + usize::try_from(at).ok()? % PAGE;
-        self.bytes.get_mut(start..start.checked_add(len)?)
+    fn complain(&mut self, violation: String) {
+        if self.violations.len() < COMPLAINTS {
+            self.violations.push(violation);
+        }
     }
 
-    fn dma(&mut self, at: BusAddr, len: usize, access: DmaAccess) -> Result<&mut [u8], BusError> {
-        let frame = frame_at(at.0).ok_or(BusError)?;
+    fn drain(&mut self) {
+        self.buffer.drain(to_memory(&mut self.bytes));
+    }
+
+    fn mapped(&self, frame: usize) -> Caching {
+        let owned = self.owned.get(&frame);
+        owned.copied().unwrap_or(Caching::Cached)
+    }
+
+    fn load(&mut self, at: u64, buf: &mut [u8]) {
+        let Some((frame, within)) = place(at).filter(|place| place.1 + buf.len() <= PAGE) else {
+            return;
+        };
+        let mapped = self.mapped(frame);
+        let memory = memory(&mut self.bytes, frame);
+        if mapped == Caching::WriteCombined {
+            buf.copy_from_slice(&memory[within..][..buf.len()]);
+            self.buffer.load(at, buf);
+        } else {
+            let stale = self.caches.load(frame, within, buf, memory);
+            if stale != 0 {
+                self.complain(format!(
+                    "the CPU reads at {at:#x} what its caches held before the GPU wrote there \
+                     unsnooped: invalidate first"
+                ));
+            }
+            self.used(frame);
+        }
+        self.noise();
+    }
+
+    fn store(&mut self, at: u64, buf: &[u8]) {
+        let Some((frame, within)) = place(at).filter(|place| place.1 + buf.len() <= PAGE) else {
+            return;
+        };
+        if self.mapped(frame) == Caching::WriteCombined {
+            self.buffer.store(at, buf, to_memory(&mut self.bytes));
+        } else {
+            let memory = memory(&mut self.bytes, frame);
+            self.caches.store(frame, within, buf, memory);
+            self.used(frame);
+        }
+        self.noise();
+    }
+
+    fn write_back(&mut self, frame: usize, lines: u64) {
+        let memory = memory(&mut self.bytes, frame);
+        if self.caches.write_back(frame, lines, memory) != 0 {
+            let at = address(frame);
+            self.complain(format!(
+                "dirty lines of the page at {at:#x} go to memory over what the GPU wrote \
+                 there unsnooped: flush before it writes"
+            ));
+        }
+    }
+
+    fn used(&mut self, frame: usize) {
+        let n = self.random.below(RECENT);
+        self.recent[n] = frame;
+    }
+
+    /// Now and then the caches do what nobody has asked them for.
+    fn noise(&mut self) {
+        let random = self.random.next();
+        if !random.is_multiple_of(RARELY) {
+            return;
+        }
+        let lines = random.rotate_left(32) | self.random.next();
+        let frame = self.recent[self.random.below(RECENT)];
+        match random / RARELY % 4 {
+            0 => self.write_back(frame, lines),
+            1 => {
+                self.write_back(frame, lines);
+                self.caches.invalidate(frame, lines);
+            }
+            2 if self.mapped(frame) == Caching::Cached => {
+                let memory = memory(&mut self.bytes, frame);
+                self.caches.fetch(frame, lines, memory);
+            }
+            2 => {}
+            _ => self.buffer.drain_one(random, to_memory(&mut self.bytes)),
+        }
+    }
+
+    /// The GPU accesses: `access` is called for the piece in each frame, with its memory
+    /// and the place in `0..len`.
+    fn dma(
+        &mut self,
+        at: BusAddr,
+        len: usize,
+        access: DmaAccess,
+        write: bool,
+        mut transfer: impl FnMut(&mut [u8], usize),
+    ) -> Result<(), BusError> {
+        let mut done = 0;
+        while done < len {
+            let at = at.add(done as u64);
+            let (frame, within) = place(at.0).ok_or(BusError)?;
+            let piece = (len - done).min(PAGE - within);
+            self.judge(at, frame, access);
+            self.meet(at, frame, lines_of(within, piece), access, write);
+            transfer(&mut memory(&mut self.bytes, frame)[within..][..piece], done);
+            done += piece;
+        }
+        self.noise();
+        Ok(())
+    }
+
+    /// What the caches hold of these lines meets an access of the GPU.
+    fn meet(&mut self, at: BusAddr, frame: usize, lines: u64, access: DmaAccess, write: bool) {
+        let held = self.caches.lines(frame);
+        if held.held & lines == 0 {
+            return;
+        }
+        match (access.snoop, write) {
+            (Snoop::Snooped, false) => self.write_back(frame, lines),
+            (Snoop::Snooped, true) => {
+                self.write_back(frame, lines);
+                self.caches.invalidate(frame, lines);
+            }
+            (Snoop::Unsnooped, true) => self.caches.written_under(frame, lines),
+            (Snoop::Unsnooped, false) if held.dirty & lines != 0 => self.complain(format!(
+                "{} reads at {at} unsnooped what only the CPU's caches have: flush first",
+                access.client.name()
+            )),
+            (Snoop::Unsnooped, false) => {}
+        }
+    }
+
+    /// Whether the GPU may access a frame so.
+    fn judge(&mut self, at: BusAddr, frame: usize, access: DmaAccess) {
         let wanted = match access.snoop {
             Snoop::Snooped => Caching::Cached,
             Snoop::Unsnooped => Caching::WriteCombined,
@@ -186,27 +404,28 @@ impl Frames {
         let client = access.client.name();
         match self.owned.get(&frame) {
             Some(caching) if *caching == wanted => {}
-            Some(caching) => self.violations.push(format!(
+            Some(caching) => self.complain(format!(
                 "{client} at {at}: {:?}, but the page is {caching:?}",
                 access.snoop
             )),
-            None => self
-                .violations
-                .push(format!("{client} at {at}: the page is free")),
+            None => self.complain(format!("{client} at {at}: the page is free")),
         }
-        self.slice(at.0, len).ok_or(BusError)
     }
 }
 
 impl SystemMemory for Ram {
     fn read(&self, at: BusAddr, buf: &mut [u8], access: DmaAccess) -> Result<(), BusError> {
-        buf.copy_from_slice(self.lock().dma(at, buf.len(), access)?);
-        Ok(())
+        let len = buf.len();
+        self.lock().dma(at, len, access, false, |memory, done| {
+            buf[done..][..memory.len()].copy_from_slice(memory);
+        })
     }
 
     fn write(&self, at: BusAddr, buf: &[u8], access: DmaAccess) -> Result<(), BusError> {
-        self.lock().dma(at, buf.len(), access)?.copy_from_slice(buf);
-        Ok(())
+        self.lock()
+            .dma(at, buf.len(), access, true, |memory, done| {
+                memory.copy_from_slice(&buf[done..][..memory.len()]);
+            })
     }
 
     fn load_u32(&self, at: BusAddr, access: DmaAccess) -> Result<u32, BusError> {

@@ -294,8 +294,9 @@ impl Test {
     }
 }
 
-fn run(ops: &[Op], on_fault: OnFault) {
+fn run(ops: &[Op], on_fault: OnFault, seed: u64) {
     let mut test = Test::new(on_fault);
+    test.gpu.machine.ram().shuffle(seed);
     let before = SEGMENTS.map(|segment| test.gpu.mm.usage(segment));
     let frames = test.gpu.machine.ram().owned();
     for (n, op) in ops.iter().enumerate() {
@@ -327,7 +328,8 @@ proptest! {
     fn contents_survive_processes_moves_and_failures(
         ops in prop::collection::vec(op(), 120..240),
         on_fault in prop_oneof![Just(OnFault::Report), Just(OnFault::Halt), Just(OnFault::Retry)],
+        seed in any::<u64>(),
     ) {
-        run(&ops, on_fault);
+        run(&ops, on_fault, seed);
     }
 }

@@ -77,8 +77,10 @@ impl Board {
         low
     }
 
-    /// Writes a register of four bytes.
+    /// Writes a register of four bytes. As on x86, what the CPU stored before is in
+    /// memory then.
     pub fn write(&mut self, at: u32, value: u32) {
+        self.ram.barrier();
         self.gpu.write(at, Width::B4, value.into());
     }
 
@@ -132,12 +134,20 @@ impl Board {
     pub(super) fn pages(&self, count: u64, caching: Caching, limit: u64) -> Result<Vec<u64>> {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let room = self.page_budget.saturating_sub(self.ram.owned());
-        let frames = if count <= room {
-            self.ram.take(count, caching, limit)
-        } else {
-            None
-        };
+        let frames = (count <= room).then(|| self.ram.take(count, limit));
+        let frames = frames.flatten();
+        for at in frames.iter().flatten() {
+            self.ram.set_caching(*at, caching);
+        }
         frames.ok_or_else(|| format!("{count} pages of RAM asked for, {room} in the budget"))
+    }
+
+    /// Gives pages of RAM back.
+    pub(super) fn free(&self, frames: Vec<u64>) {
+        for at in &frames {
+            self.ram.set_caching(*at, Caching::Cached);
+        }
+        self.ram.free(frames);
     }
 
     /// The CPU writes into a block.

@@ -185,7 +185,7 @@ impl Memory {
     /// Unmaps a block and frees its pages.
     fn release_pages(&mut self, block: &Block) -> Result<()> {
         self.unmap(block)?;
-        self.board.ram().free(block.frames.clone());
+        self.board.free(block.frames.clone());
         Ok(())
     }
 

@@ -1,0 +1,210 @@
+//! Unsnooped memory and the CPU's caches: each write barrier and each change of a page's
+//! caching mode that the driver makes is needed. The machine keeps stores back and lines
+//! dirty for as long as it may, and tells what was too early.
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+use presil_device::{Chip, Config};
+use presil_tests::manager::Managed;
+use presil_tests::{Guest, Machine};
+use vidmm::placement::{Flags, Place};
+use vidmm::{Blit, BoId, CreateFlags, Options, SegmentId};
+
+const MIB: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+const PAGES: u64 = 40;
+
+fn config() -> Config {
+    let mut config = Config::new(Chip::Arise10c0, 256 * MIB, 16 * MIB, true).unwrap();
+    config.vram_seed = None;
+    config
+}
+
+fn guest() -> Guest {
+    Guest::new(&config()).unwrap()
+}
+
+#[track_caller]
+fn assert_nothing_was_early(machine: &Machine) {
+    assert_eq!(machine.ram().violations(), [""; 0]);
+}
+
+/// What the GPU reads in a buffer: it copies it to where the CPU's caches are snooped.
+fn as_the_gpu_sees(guest: &mut Guest, bo: BoId, bytes: u64) -> Vec<u8> {
+    let seen = guest.create(bytes, CreateFlags::READBACK).unwrap();
+    let fence = guest
+        .call(|adapter| adapter.copy(seen, 0, bo, 0, bytes))
+        .unwrap();
+    guest.wait(fence).unwrap();
+    guest
+        .read(seen, 0, usize::try_from(bytes).unwrap())
+        .unwrap()
+}
+
+#[test]
+fn tables_are_in_memory_before_translation_begins() {
+    assert_nothing_was_early(&guest().machine);
+}
+
+#[test]
+fn the_echo_is_in_memory_before_the_ring_runs() {
+    assert_nothing_was_early(&guest().machine);
+}
+
+#[test]
+fn fresh_unsnooped_pages_are_zero_to_the_gpu() {
+    let mut guest = guest();
+    let bo = guest.create(PAGES * PAGE, CreateFlags::UPLOAD).unwrap();
+    let seen = as_the_gpu_sees(&mut guest, bo, PAGES * PAGE);
+    assert!(seen.iter().all(|byte| *byte == 0));
+    assert_nothing_was_early(&guest.machine);
+}
+
+#[test]
+fn pages_of_an_unsnooped_buffer_go_back_as_others_map_them() {
+    let mut guest = guest();
+    let bo = guest.create(PAGES * PAGE, CreateFlags::UPLOAD).unwrap();
+    guest.write(bo, 0, &[9; 100]).unwrap();
+    guest.adapter.destroy(bo).unwrap();
+    assert_nothing_was_early(&guest.machine);
+}
+
+#[test]
+fn entries_are_in_memory_before_the_tlbs_are_told() {
+    let mut guest = guest();
+    let bo = guest.create(PAGE, CreateFlags::UPLOAD).unwrap();
+    guest.touch(bo, 0).unwrap();
+    assert_nothing_was_early(&guest.machine);
+}
+
+#[test]
+fn entries_lead_nowhere_in_memory_before_the_tlbs_are_told() {
+    let mut guest = guest();
+    let bo = guest.create(PAGE, CreateFlags::UPLOAD).unwrap();
+    guest.touch(bo, 0).unwrap();
+    let before = guest.machine.ram().violations();
+    guest.adapter.destroy(bo).unwrap();
+    assert_eq!(guest.machine.ram().violations(), before);
+}
+
+#[test]
+fn a_job_and_what_its_user_stored_are_in_memory_before_the_doorbell() {
+    let mut guest = guest();
+    for flags in [CreateFlags::UPLOAD, CreateFlags::GPU_MOSTLY] {
+        let bo = guest.create(PAGE, flags).unwrap();
+        // Bound, or cleared, before: nothing else asks for a barrier now.
+        as_the_gpu_sees(&mut guest, bo, 4);
+        let seen = guest.create(PAGE, CreateFlags::READBACK).unwrap();
+        guest.touch(seen, 0).unwrap();
+        guest.write(bo, 0, &[0xAB; 64]).unwrap();
+        let fence = guest.adapter.copy(seen, 0, bo, 0, PAGE).unwrap();
+        guest.wait(fence).unwrap();
+        assert_eq!(guest.read(seen, 0, 64).unwrap(), [0xAB; 64], "{flags:?}");
+    }
+    assert_nothing_was_early(&guest.machine);
+}
+
+fn managed() -> Managed {
+    let options = Options {
+        snoop_bytes: 4 * MIB,
+        unsnoop_bytes: 4 * MIB,
+        ..Options::default()
+    };
+    Managed::new(&config(), options).unwrap()
+}
+
+fn move_to(gpu: &Managed, bo: BoId, segment: SegmentId) {
+    let reservation = gpu.mm.reservation(bo).unwrap();
+    gpu.with(|set| {
+        set.lock(&reservation, 1)?;
+        let places = [Place::anywhere(segment, Flags::NONE)];
+        gpu.mm.validate(set, bo, &places, &mut Managed::ctx())
+    })
+    .unwrap();
+    gpu.run();
+}
+
+fn create(gpu: &Managed, segment: SegmentId) -> BoId {
+    let places = [Place::anywhere(segment, Flags::NONE)];
+    gpu.create(PAGES, &places).unwrap()
+}
+
+/// Has a process write a word to all pages of a buffer, unsnooped or not.
+fn fill(gpu: &Managed, bo: BoId, pattern: u32) {
+    let world = gpu.mm.world();
+    let space = world.start_process().unwrap();
+    let at = world.private_zone();
+    let bytes = PAGES * PAGE;
+    world.map(&gpu.mm, space, at, bytes, (bo, 0)).unwrap();
+    let fill = Blit::Fill { at, bytes, pattern };
+    let fence = gpu.job(space, &[fill]).unwrap();
+    gpu.run();
+    gpu.wait(&fence).unwrap();
+}
+
+#[track_caller]
+fn assert_words(gpu: &Managed, bo: BoId, word: u32) {
+    let words = gpu.words(bo).unwrap();
+    assert!(words.iter().all(|it| *it == word), "{words:#x?}");
+    assert_nothing_was_early(&gpu.machine);
+}
+
+#[test]
+fn lines_have_left_the_caches_before_pages_are_write_combined() {
+    let gpu = managed();
+    // Zeroed by the CPU, for the GPU to copy.
+    let fresh = create(&gpu, SegmentId::PcieUnsnoop);
+    assert_words(&gpu, fresh, 0);
+    move_to(&gpu, fresh, SegmentId::LocalVisible);
+    assert_words(&gpu, fresh, 0);
+    // With what somebody left in them, for the GPU to write.
+    let moved = create(&gpu, SegmentId::LocalVisible);
+    fill(&gpu, moved, 0x1234);
+    move_to(&gpu, moved, SegmentId::PcieUnsnoop);
+    assert_words(&gpu, moved, 0x1234);
+}
+
+#[test]
+fn pages_of_the_pool_go_back_as_others_map_them() {
+    let gpu = managed();
+    let bo = create(&gpu, SegmentId::PcieUnsnoop);
+    assert_words(&gpu, bo, 0);
+    gpu.mm.release(bo).unwrap();
+    gpu.run();
+    gpu.mm.reap();
+    gpu.empty_pool();
+    assert_nothing_was_early(&gpu.machine);
+}
+
+#[test]
+fn pages_that_are_stored_one_by_one_go_back_as_others_map_them() {
+    let gpu = managed();
+    let bo = create(&gpu, SegmentId::PcieUnsnoop);
+    fill(&gpu, bo, 5);
+    move_to(&gpu, bo, SegmentId::System);
+    let reservation = gpu.mm.reservation(bo).unwrap();
+    gpu.with(|set| {
+        set.lock(&reservation, 1)?;
+        gpu.mm.swap_out(set, bo, &mut Managed::ctx())
+    })
+    .unwrap();
+    gpu.empty_pool();
+    assert_words(&gpu, bo, 5);
+}
+
+#[test]
+fn the_managers_entries_are_in_memory_before_the_tlbs_are_told() {
+    let gpu = managed();
+    let bo = create(&gpu, SegmentId::PcieUnsnoop);
+    // The CPU's access binds it, and a move away unbinds it.
+    assert_words(&gpu, bo, 0);
+    move_to(&gpu, bo, SegmentId::System);
+    assert_nothing_was_early(&gpu.machine);
+}
+
+#[test]
+fn a_process_that_begins_finds_its_tables_in_memory() {
+    let gpu = managed();
+    let bo = create(&gpu, SegmentId::LocalVisible);
+    fill(&gpu, bo, 1);
+    assert_words(&gpu, bo, 1);
+}
