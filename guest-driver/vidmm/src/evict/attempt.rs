@@ -4,7 +4,7 @@ use super::mm::{Context, Mm};
 use super::world::{FenceOf, ReservationOf, World};
 use crate::Error;
 use crate::bo::pool::SmallLock;
-use crate::sync::{Locked, Primitives, Usage};
+use crate::sync::{Deadline, Locked, Primitives, Usage};
 
 /// An operation's attempt to make room. It waits for the GPU where it meets somebody
 /// whom the GPU uses, or it passes by and keeps in mind for whom to wait in the end,
@@ -18,18 +18,19 @@ pub(super) struct Attempt<'c, W: World> {
     pub(super) saw_change: bool,
     /// Somebody was locked by others when it looked last.
     pub(super) locked_out: bool,
+    /// When it began to wait.
+    began: Option<u64>,
 }
+
+/// How long it waits at first before it looks again whether anything else has changed.
+const FIRST_LOOK_NS: u64 = 1_000_000;
 
 impl<'c, W: World + 'static> Attempt<'c, W> {
     /// It waits where it meets somebody, if it may at all.
     pub(super) const fn patient(ctx: &'c mut Context) -> Self {
-        Self {
-            waits: !ctx.no_wait,
-            ctx,
-            passed: None,
-            saw_change: false,
-            locked_out: false,
-        }
+        let mut attempt = Self::passing_by(ctx);
+        attempt.waits = !attempt.ctx.no_wait;
+        attempt
     }
 
     /// It passes by.
@@ -40,7 +41,32 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
             passed: None,
             saw_change: false,
             locked_out: false,
+            began: None,
         }
+    }
+
+    /// Tries until it is not busy any more (D-1): what is now will not be for ever.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] at the operation's deadline, or at once if it may not wait;
+    /// [`Error::NoMemory`] where there is no room; others of `attempt`.
+    pub(super) fn persist<R>(
+        &mut self,
+        mm: &Mm<W>,
+        mut attempt: impl FnMut(&mut Self) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        loop {
+            match attempt(self) {
+                Err(Error::Busy) => self.wait(mm)?,
+                Err(Error::NoSpace) => return Err(Error::NoMemory),
+                other => return other,
+            }
+        }
+    }
+
+    /// Whether the operation's time is over.
+    pub(super) fn is_over(&self, mm: &Mm<W>) -> bool {
+        mm.world.after(0) >= self.ctx.deadline
     }
 
     /// Whether who is busy is waited for later, so that nobody else need leave for it.
@@ -82,21 +108,46 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
     }
 
     /// After an attempt that ended busy: waits for the earliest of those it has passed
-    /// by. Another attempt may go better then.
+    /// by, but not long. Another attempt may go better then, and for another reason: that
+    /// fence may be one that never ends.
     ///
     /// # Errors
-    /// [`Error::Busy`] if there is nothing to wait for, or not that much time;
-    /// [`Error::Interrupted`], [`Error::Lost`].
-    pub(super) fn wait(&mut self, mm: &Mm<W>) -> Result<(), Error> {
-        if !self.waits_later() {
+    /// [`Error::Busy`] at the operation's deadline; [`Error::Interrupted`],
+    /// [`Error::Lost`].
+    fn wait(&mut self, mm: &Mm<W>) -> Result<(), Error> {
+        if self.ctx.no_wait {
             return Err(Error::Busy);
         }
+        let until = self.next_look(mm)?;
         let saw_change = core::mem::take(&mut self.saw_change);
-        match self.passed.take() {
-            Some(fence) => mm.wait(&fence, self.ctx),
-            None if saw_change && mm.world.after(0) < self.ctx.deadline => Ok(()),
-            None => Err(Error::Busy),
+        let (sync, patience) = (mm.world.sync(), self.ctx.patience);
+        let waited = match self.passed.take() {
+            Some(fence) => sync.wait_fence(&fence, patience, until),
+            None if saw_change => Ok(()),
+            None => sync.pause(patience, until),
+        };
+        let since = self.began.unwrap_or_default();
+        mm.waited(since);
+        match waited {
+            Err(Error::TimedOut) if self.is_over(mm) => Err(Error::Busy),
+            Err(Error::TimedOut) => mm.alive(),
+            other => other.and_then(|()| mm.alive()),
         }
+    }
+
+    /// When to look again: after a quarter of the time that it has waited so far. So it
+    /// is late by little, and looks seldom where nothing happens.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if the operation's deadline has passed.
+    fn next_look(&mut self, mm: &Mm<W>) -> Result<Deadline, Error> {
+        if self.is_over(mm) {
+            return Err(Error::Busy);
+        }
+        let now = mm.world.after(0).0;
+        let waited = now.saturating_sub(*self.began.get_or_insert(now));
+        let look = mm.world.after((waited / 4).max(FIRST_LOOK_NS));
+        Ok(look.min(self.ctx.deadline))
     }
 }
 
@@ -140,14 +191,19 @@ impl<W: World + 'static> Mm<W> {
         self.in_time(|| held.wait_idle(usage, ctx.patience, ctx.deadline))
     }
 
-    fn in_time(&self, wait: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-        let began = self.world.after(0).0;
-        let waited = wait();
-        let took = self.world.after(0).0.saturating_sub(began);
+    /// Somebody has waited since then.
+    fn waited(&self, since: u64) {
+        let took = self.world.after(0).0.saturating_sub(since);
         self.state.with(|state| {
             let longest = &mut state.counters.longest_wait_ns;
             *longest = took.max(*longest);
         });
+    }
+
+    fn in_time(&self, wait: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let began = self.world.after(0).0;
+        let waited = wait();
+        self.waited(began);
         match waited {
             Err(Error::TimedOut) => Err(Error::Busy),
             // A fence that a lost GPU has left ends, too.

@@ -39,12 +39,12 @@ impl<W: World + 'static> Mm<W> {
             let mut set = caller.transaction(ctx.patience)?;
             match set.run(|set| {
                 let mut attempt = Attempt::patient(ctx);
-                self.evict_one(set, &everybody, id, &place, true, &mut attempt)
+                attempt.persist(self, |attempt| {
+                    self.evict_one(set, &everybody, id, &place, true, attempt)
+                })
             }) {
                 // It went by itself.
                 Err(Error::NotFound) => {}
-                // As for who validates.
-                Err(Error::NoSpace) => return Err(Error::NoMemory),
                 left => left?,
             }
         }

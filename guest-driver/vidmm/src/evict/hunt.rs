@@ -17,6 +17,8 @@ use core::mem;
 pub(super) struct Wanted<'a> {
     pub(super) claim: Claim,
     pub(super) place: &'a Place,
+    /// [`super::State::changes`] before it was found that there is none.
+    pub(super) since: u64,
 }
 
 /// What came of one round of evictions.
@@ -24,7 +26,8 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Round {
     /// It may wait for one lock.
     pub(super) may_wait: bool,
-    progress: bool,
+    /// It has.
+    pub(super) waited: bool,
     met: Met,
 }
 
@@ -45,6 +48,8 @@ pub(super) enum Left {
     Gone,
     /// Others have it locked.
     Locked,
+    /// It has left by itself, or its leaving is of no use any more.
+    Elsewhere,
     Stays,
 }
 
@@ -61,18 +66,14 @@ impl Round {
         attempt: &mut Attempt<'_, W>,
     ) -> Result<Left, Error> {
         match left {
-            Ok(()) => {
-                self.progress = true;
-                Ok(Left::Gone)
-            }
+            Ok(()) => Ok(Left::Gone),
             Err(Error::Busy) => {
                 let locked = mem::take(&mut attempt.locked_out);
                 self.meet(if locked { Met::Locked } else { Met::Busy });
                 Ok(if locked { Left::Locked } else { Left::Stays })
             }
-            Err(Error::Already | Error::NoSpace | Error::NotFound | Error::Limit { .. }) => {
-                Ok(Left::Stays)
-            }
+            Err(Error::NotFound) => Ok(Left::Elsewhere),
+            Err(Error::Already | Error::NoSpace | Error::Limit { .. }) => Ok(Left::Stays),
             Err(error) => Err(error),
         }
     }
@@ -150,11 +151,11 @@ impl<W: World + 'static> Mm<W> {
             owner: claim.hunts_for(),
             prey,
         };
-        // The first round takes what is free. Each later one waits for one lock, as long
-        // as the one before made somebody leave.
-        let mut round = Round::default();
+        // The first round takes what is free, a later one waits for one lock.
+        let (mut round, mut since) = (Round::default(), wanted.since);
         loop {
-            let found = if self.options.plan && why == Error::NoSpace {
+            let planned = self.options.plan && why == Error::NoSpace;
+            let found = if planned {
                 self.evict_planned(set, wanted, &hunter, &mut round, attempt)
             } else {
                 self.walk(set, wanted, &hunter, &mut why, &mut round, attempt)
@@ -162,16 +163,25 @@ impl<W: World + 'static> Mm<W> {
             if let Some(booked) = found? {
                 return Ok(booked);
             }
-            let hopeless = !round.progress && (round.may_wait || round.met != Met::Locked);
-            if attempt.ctx.no_wait || hopeless {
+            // A walk is no look at one moment: it is over when nothing has changed in it.
+            let now = self.state.with(|state| state.changes(wanted.place.segment));
+            let changed = !planned && mem::replace(&mut since, now) != now;
+            let waits = round.met == Met::Locked && !round.waited && !attempt.ctx.no_wait;
+            if !changed && !waits {
                 return Err(if round.met == Met::Nobody {
                     why
                 } else {
                     Error::Busy
                 });
             }
+            if attempt.is_over(self) {
+                return Err(Error::Busy);
+            }
+            if changed && let Some(booked) = self.try_again(wanted, &mut why)? {
+                return Ok(booked);
+            }
             round = Round {
-                may_wait: true,
+                may_wait: !attempt.ctx.no_wait,
                 ..Round::default()
             };
         }
@@ -208,11 +218,12 @@ impl<W: World + 'static> Mm<W> {
                     round.meet(Met::Locked);
                     locked = coming;
                 }
-                match locked.take().filter(|_| round.may_wait) {
+                match locked.take().filter(|_| mem::take(&mut round.may_wait)) {
                     Some(victim) => (victim, true),
                     None => break Ok(None),
                 }
             };
+            round.waited |= waits;
             attempt.saw_change |= waits;
             let left = self.evict_one(set, hunter, victim, place, waits, attempt);
             match round.note(left, attempt) {
@@ -223,7 +234,7 @@ impl<W: World + 'static> Mm<W> {
                 Ok(Left::Locked) => {
                     locked.get_or_insert(victim);
                 }
-                Ok(Left::Stays) => {}
+                Ok(Left::Elsewhere | Left::Stays) => {}
                 Err(error) => break Err(error),
             }
         };

@@ -127,7 +127,13 @@ impl<W: World + 'static> Mm<W> {
     /// # Errors
     /// [`Error::NotFound`].
     pub fn close_account(&self, owner: OwnerId) -> Result<(), Error> {
-        self.state.with(|state| state.accounts.close(owner))
+        self.state.with(|state| {
+            state.accounts.close(owner)?;
+            for segment in SegmentId::TYPES {
+                state.change(segment);
+            }
+            Ok(())
+        })
     }
 
     /// Says what a client is promised and allowed of a memory type. What it has booked
@@ -145,7 +151,11 @@ impl<W: World + 'static> Mm<W> {
     ) -> Result<(), Error> {
         self.state.with(|state| {
             let capacity = state.manager(segment).capacity();
-            state.accounts.set_budget(owner, segment, budget, capacity)
+            state
+                .accounts
+                .set_budget(owner, segment, budget, capacity)?;
+            state.change(segment);
+            Ok(())
         })
     }
 

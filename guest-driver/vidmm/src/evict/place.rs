@@ -138,14 +138,9 @@ impl<W: World + 'static> Mm<W> {
         } else {
             Attempt::patient(ctx)
         };
-        loop {
-            match self.attempt(set, id, placement, fits[1], &mut attempt) {
-                // The third stage (D-1): what is busy now will not be for ever.
-                Err(Error::Busy) => attempt.wait(self)?,
-                Err(Error::NoSpace) => return Err(Error::NoMemory),
-                other => return other,
-            }
-        }
+        attempt.persist(self, |attempt| {
+            self.attempt(set, id, placement, fits[1], attempt)
+        })
     }
 
     /// The two passes. `fits`: where it is will do if the first one finds nothing.
@@ -213,15 +208,20 @@ impl<W: World + 'static> Mm<W> {
         };
         let mut none = Error::NoSpace;
         for place in placement.iter().filter(|place| place.flags.counts_in(pass)) {
-            let (booked, may_evict) = self.state.with(|state| {
+            let (booked, may_evict, since) = self.state.with(|state| {
+                let since = state.changes(place.segment);
                 let booked = state.book(&self.world, &claim, place);
                 let error = booked.as_ref().err().copied();
                 let may_evict = error.is_some_and(|why| state.may_evict(&claim, place, pass, why));
-                (booked, may_evict)
+                (booked, may_evict, since)
             });
             let booked = match booked {
                 Err(why) if may_evict => {
-                    let wanted = Wanted { claim, place };
+                    let wanted = Wanted {
+                        claim,
+                        place,
+                        since,
+                    };
                     self.evict_and_book(set, &wanted, pass, why, attempt)
                 }
                 booked => booked,

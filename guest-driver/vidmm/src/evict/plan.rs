@@ -3,7 +3,7 @@
 
 use super::accounts::Room;
 use super::attempt::Attempt;
-use super::hunt::{Left, Round, Wanted};
+use super::hunt::{Left, Met, Round, Wanted};
 use super::mm::Mm;
 use super::state::State;
 use super::victim::Hunter;
@@ -15,14 +15,16 @@ use crate::placement::Extent;
 use crate::sync::LockSet;
 use alloc::vec::Vec;
 
-/// How often a plan is made whose victims all leave and whose room somebody else takes.
+/// How often a plan is made whose victims all leave and whose room somebody else takes,
+/// and how often one whose victims have gone elsewhere meanwhile.
 const PLANS: usize = 8;
 /// Victims that are looked at one by one, whether it goes without them.
 const DROPPED: usize = 64;
 
 impl<W: World + 'static> Mm<W> {
     /// Makes those leave whose leaving makes room, if there are such. Where nobody's
-    /// leaving does, nobody leaves.
+    /// leaving does, nobody leaves. `None` with nobody met is a verdict of one moment, in
+    /// which there was no room and nobody whose leaving makes some.
     ///
     /// # Errors
     /// Those of the moves that are no reason to try others.
@@ -35,26 +37,31 @@ impl<W: World + 'static> Mm<W> {
         attempt: &mut Attempt<'_, W>,
     ) -> Result<Option<Room<W>>, Error> {
         let mut stay = Vec::new();
-        let mut plans = 0;
+        let (mut plans, mut vain) = (0, 0);
         let mut why = Error::NoSpace;
-        while plans < PLANS {
-            let victims = self.state.with(|state| state.plan(wanted, hunter, &stay))?;
-            if victims.is_empty() {
-                break;
-            }
+        while plans < PLANS && vain < PLANS {
+            let planned = self.state.with(|state| state.plan(wanted, hunter, &stay))?;
+            let Some(victims) = planned else {
+                return Ok(None);
+            };
             let mut all = true;
             for victim in victims {
                 let mut left = self.evict_one(set, hunter, victim, wanted.place, false, attempt);
                 let mut noted = round.note(left, attempt)?;
                 if noted == Left::Locked && core::mem::take(&mut round.may_wait) {
+                    round.waited = true;
                     attempt.saw_change = true;
                     left = self.evict_one(set, hunter, victim, wanted.place, true, attempt);
                     noted = round.note(left, attempt)?;
                 }
                 if noted != Left::Gone {
-                    stay.try_reserve(1)?;
-                    stay.push(victim);
                     all = false;
+                    if noted == Left::Elsewhere {
+                        vain += 1;
+                    } else {
+                        stay.try_reserve(1)?;
+                        stay.push(victim);
+                    }
                     break;
                 }
             }
@@ -66,20 +73,22 @@ impl<W: World + 'static> Mm<W> {
                 }
             }
         }
+        // Others are faster. They are not for ever.
+        round.meet(Met::Busy);
         Ok(None)
     }
 }
 
 impl<W: World + 'static> State<W> {
-    /// Who has to leave for a request, least recently used first; nobody if nobody's
-    /// leaving makes room. `stay`: those that cannot. It takes a number of steps that
+    /// Who has to leave for a request, least recently used first: nobody where there is
+    /// room already, `None` if nobody's leaving makes any. `stay`: those that cannot. It takes a number of steps that
     /// grows with the list and, for each of a few tries, with log n for each victim.
     fn plan(
         &mut self,
         wanted: &Wanted<'_>,
         hunter: &Hunter,
         stay: &[Id],
-    ) -> Result<Vec<Id>, Error> {
+    ) -> Result<Option<Vec<Id>>, Error> {
         let (mut names, mut ranges) = (Vec::new(), Vec::<(usize, Extent)>::new());
         let mut in_hand = None;
         let cursor = self.lru.walk(wanted.place.segment as usize)?;
@@ -114,7 +123,7 @@ impl<W: World + 'static> State<W> {
             let coming = || self.arriving_at(wanted.place.segment, wanted.claim.buffer, stay);
             names.clear();
             names.extend(in_hand.or_else(coming));
-            return Ok(names);
+            return Ok((!names.is_empty()).then_some(names));
         }
         while too_few < enough {
             let some = usize::midpoint(too_few, enough);
@@ -142,7 +151,7 @@ impl<W: World + 'static> State<W> {
         }
         let mut needed = needed.iter();
         names.retain(|_| needed.next().is_some_and(|needed| *needed));
-        Ok(names)
+        Ok(Some(names))
     }
 
     /// What would be booked if the ranges of some were free; `None` if that is not enough.

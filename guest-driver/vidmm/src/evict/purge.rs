@@ -60,10 +60,9 @@ impl<W: World + 'static> Mm<W> {
             // The next ones are zeros, as at the beginning.
             object.contents = Contents::InPlace;
             (object.best, object.left) = (None, None);
-            state.relink(id)?;
             Ok::<_, Error>(left)
         });
-        match (left, ghost) {
+        let gone = match (left, ghost) {
             (Ok(left), Some(ghost)) => ghost.haunt(self, left, None),
             (Ok(left), None) => {
                 self.give_back(left, None);
@@ -75,7 +74,11 @@ impl<W: World + 'static> Mm<W> {
                 }
                 Err(error)
             }
-        }
+        };
+        // Until then it stands on its list for what it had, so that who looks for room
+        // finds somebody to wait for.
+        self.state.with(|state| state.relink(id))?;
+        gone
     }
 
     /// Gives back what a buffer had, which nobody uses; a range for others after the

@@ -85,6 +85,7 @@ pub struct State<W: World> {
     /// What promotion has moved lately.
     pub(super) spent: Spent,
     pub(super) counters: Counters,
+    changes: [u64; SegmentId::COUNT],
     /// By memory type.
     pub(super) traffic: [Traffic; SegmentId::COUNT],
 }
@@ -109,6 +110,7 @@ impl<W: World + 'static> State<W> {
             groups: Vec::new(),
             spent: Spent::default(),
             counters: Counters::default(),
+            changes: [0; SegmentId::COUNT],
             traffic: [Traffic::default(); SegmentId::COUNT],
         })
     }
@@ -121,7 +123,12 @@ impl<W: World + 'static> State<W> {
     /// its facts has changed. The entry exists already where there was a resource.
     pub(super) fn relink(&mut self, id: Id) -> Result<(), Error> {
         let object = self.objects.get(id)?;
-        match (object.entry, object.facts()) {
+        let facts = object.facts();
+        let listed = object.entry.and_then(|entry| self.lru.entry(entry).ok());
+        if let Some(new) = facts.filter(|_| listed.map(|(_, facts)| facts) != facts) {
+            self.changes[new.mem_type] += 1;
+        }
+        match (object.entry, facts) {
             (None, None) => Ok(()),
             (Some(entry), Some(facts)) => self.lru.relink(entry, facts),
             (None, Some(facts)) => {
@@ -135,6 +142,16 @@ impl<W: World + 'static> State<W> {
                 Ok(())
             }
         }
+    }
+
+    /// How often something has happened to a memory type that may make room there: a range
+    /// became free, or a buffer came to be there whose leaving may help.
+    pub(super) const fn changes(&self, segment: SegmentId) -> u64 {
+        self.changes[segment as usize]
+    }
+
+    pub(super) const fn change(&mut self, segment: SegmentId) {
+        self.changes[segment as usize] += 1;
     }
 
     /// Whether a request that found no room, and why, may have others leave: in the
@@ -210,6 +227,7 @@ impl<W: World + 'static> State<W> {
     pub(super) fn free(&mut self, mut room: Room<W>, fence: Option<Mark<W>>) {
         self.arrive(&mut room);
         let resource = self.accounts.refund(room);
+        self.change(resource.segment());
         if let Some(mark) = &fence {
             self.last_moves[resource.segment() as usize].join(mark);
         }

@@ -70,6 +70,12 @@ pub trait Primitives {
         deadline: Deadline,
     ) -> Result<(), Error>;
 
+    /// Sleeps for a while, at most until then: `schedule_timeout`.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] when the time is over, [`Error::Interrupted`].
+    fn pause(&self, patience: Patience, until: Deadline) -> Result<(), Error>;
+
     /// A reservation that is free and has no fences: `dma_resv_init`.
     ///
     /// # Errors

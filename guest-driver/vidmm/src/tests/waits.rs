@@ -4,7 +4,7 @@
 use super::mm::{Machine, SIZES, Work, anywhere, create, ctx, info, manager_with, with, word};
 use crate::Error;
 use crate::arena::Id;
-use crate::evict::{Budget, Context, Info, Mm, Options};
+use crate::evict::{Budget, Context, Info, Mm, Options, World};
 use crate::placement::SegmentId;
 use crate::platform::Patience;
 use crate::sync::{Caller, Deadline, Primitives, Usage};
@@ -70,6 +70,57 @@ fn where_all_are_busy_the_earliest_fence_is_waited_for_d_1() {
     another(&mm, &mut ctx()).unwrap();
     assert_eq!(mm.segment(bos[1]), Ok(Some(SegmentId::System)));
     assert_eq!((mm.segment(bos[0]), ended(&mm)), (Ok(Some(PCIE)), 1));
+}
+
+#[test]
+fn a_fence_that_never_ends_keeps_nobody_from_taking_who_is_idle_by_then_d_1() {
+    let (mm, bos) = full(Options::default());
+    let machine = mm.world();
+    machine.gpu.hung.set([true, false]);
+    for (ring, bo) in bos.into_iter().enumerate() {
+        machine.ring.set(Some(ring));
+        job(&mm, bo);
+    }
+    another(&mm, &mut ctx()).unwrap();
+    assert_eq!(mm.segment(bos[1]), Ok(Some(SegmentId::System)));
+    assert_eq!((mm.segment(bos[0]), ended(&mm)), (Ok(Some(PCIE)), 1));
+    assert!(machine.sync.host().now_ns() < 3_000_000, "it looked soon");
+    machine.gpu.hung.set([false; 2]);
+}
+
+#[test]
+fn a_line_that_is_full_is_waited_for_d_1() {
+    for wait_last in [true, false] {
+        let options = Options {
+            wait_last,
+            ..Options::default()
+        };
+        let mm = Rc::new(manager_with(SIZES, options));
+        let machine = mm.world();
+        machine.jobs_until_failure.set(0);
+        let other = Rc::downgrade(&mm);
+        machine.sync.host().on_poll(move |now| {
+            if now >= 5_000_000
+                && let Some(mm) = other.upgrade()
+            {
+                mm.world().mend();
+            }
+            Some(now + 1000)
+        });
+        let places = [anywhere(SegmentId::LocalVisible)];
+        // It has to be cleared, which is a job.
+        let made = create(&mm, &info(8), &places).map(drop);
+        assert_eq!(made, Ok(()), "{wait_last}");
+        assert!((5_000_000..8_000_000).contains(&machine.sync.host().now_ns()));
+        machine.jobs_until_failure.set(0);
+        let mut until = Context::until(machine.after(10_000_000), Patience::Patient);
+        machine.sync.host().on_poll(|now| Some(now + 1000));
+        let mut caller = Caller::enter(machine.sync.as_ref());
+        let mut set = caller.transaction(Patience::Patient).unwrap();
+        let vain = set.run(|set| mm.create(set, &info(8), None, &places, &mut until));
+        assert_eq!(vain, Err(Error::Busy));
+        assert_eq!(machine.sync.host().now_ns(), until.deadline.0);
+    }
 }
 
 #[test]

@@ -101,6 +101,10 @@ impl Primitives for Recorder {
         self.inner.wait_fence(fence, patience, end)
     }
 
+    fn pause(&self, patience: Patience, until: Deadline) -> Result<(), Error> {
+        self.inner.pause(patience, until)
+    }
+
     fn new_reservation(&self) -> Result<Reservation, Error> {
         self.memory()?;
         let reservation = self.inner.new_reservation()?;

@@ -173,6 +173,11 @@ impl<H: Host> Primitives for Portable<H> {
         ended.map(drop).map_err(error)
     }
 
+    fn pause(&self, patience: Patience, until: Deadline) -> Result<(), Error> {
+        let woken = self.newest.wait(patience, until, |_| None);
+        woken.map_err(error)
+    }
+
     fn new_reservation(&self) -> Result<Arc<Reservation<H>>, Error> {
         Ok(Arc::new(Reservation(self.host.monitor(State {
             lock: TicketLock::new(),

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::evict::{Context, Info, Options};
 use crate::placement::{Flags, Place, SegmentId};
 use crate::platform::{Caching, Patience};
-use crate::sync::{Caller, Deadline, Primitives};
+use crate::sync::{Caller, Primitives};
 use presil_allocator::{Refuse, refusing};
 
 const VISIBLE: SegmentId = SegmentId::LocalVisible;
@@ -65,10 +65,8 @@ fn scene(busy: bool) -> Test {
     test
 }
 
-/// Until a second has passed.
 fn soon(test: &Test) -> Context {
-    let now = test.mm.world().sync.host().now_ns();
-    Context::until(Deadline(now + 1_000_000_000), Patience::Patient)
+    super::soon(&test.mm)
 }
 
 type Act = fn(&Test) -> Result<(), Error>;

@@ -67,6 +67,10 @@ impl<H: Host> Primitives for Frail<H> {
         spared(|| self.0.wait_fence(fence, patience, deadline))
     }
 
+    fn pause(&self, patience: Patience, until: Deadline) -> Result<(), Error> {
+        self.0.pause(patience, until)
+    }
+
     fn new_reservation(&self) -> Result<Self::Reservation, Error> {
         frail(|| self.0.new_reservation())
     }

@@ -1,6 +1,7 @@
 //! The memory manager on a small GPU whose rings work only while somebody waits, or
 //! beside threads: contents compared, everything counted.
 
+mod contended;
 mod ends;
 mod faults;
 mod frail;
@@ -39,6 +40,11 @@ pub(super) fn manager_with(sizes: [u64; 4], options: Options) -> Mm<Machine> {
 
 pub(super) fn ctx() -> Context {
     Context::until(Deadline(u64::MAX - 1), Patience::Patient)
+}
+
+/// Until a second has passed.
+fn soon(mm: &Mm<Machine>) -> Context {
+    Context::until(mm.world().after(1_000_000_000), Patience::Patient)
 }
 
 /// Nothing is waited for.

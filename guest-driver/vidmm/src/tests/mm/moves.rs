@@ -2,8 +2,8 @@
 
 use super::machine::Spot;
 use super::{
-    SIZES, anywhere, at_once, create, ctx, info, job, kernel, manager, touch, validate, whole,
-    with, word,
+    SIZES, anywhere, at_once, create, create_in, ctx, info, job, kernel, manager, soon, touch,
+    validate, validate_in, whole, with, word,
 };
 use crate::Error;
 use crate::bo::Kind;
@@ -22,7 +22,8 @@ fn a_move_that_fails_leaves_contents_where_they_were_or_at_a_stop_r_11_2() {
     let machine = mm.world();
     machine.work(usize::MAX);
     machine.jobs_until_failure.set(0);
-    assert_eq!(validate(&mm, bo, PCIE).err(), Some(Error::Busy));
+    let moved = validate_in(&mm, bo, PCIE, &mut soon(&mm));
+    assert_eq!(moved, Err(Error::Busy));
     assert_eq!(mm.segment(bo), Ok(Some(VISIBLE)));
     assert_eq!(word(&mm, bo, 3), Ok(77));
     mm.check();
@@ -30,7 +31,8 @@ fn a_move_that_fails_leaves_contents_where_they_were_or_at_a_stop_r_11_2() {
     validate(&mm, bo, SegmentId::System).unwrap();
     // The way back is over a stop, to which pages need no copy.
     machine.jobs_until_failure.set(0);
-    assert_eq!(validate(&mm, bo, VISIBLE).err(), Some(Error::Busy));
+    let moved = validate_in(&mm, bo, VISIBLE, &mut soon(&mm));
+    assert_eq!(moved, Err(Error::Busy));
     assert_eq!(mm.segment(bo), Ok(Some(PCIE)));
     assert_eq!(word(&mm, bo, 3), Ok(77));
     mm.check();
@@ -243,10 +245,8 @@ fn a_range_waits_for_the_copies_of_every_ring() {
         validate(&mm, bo, SegmentId::LocalInvisible).unwrap();
     }
     // A booking in vain keeps them as they are.
-    machine.jobs_until_failure.set(0);
-    let vain = create(&mm, &info(32), &[anywhere(VISIBLE)]);
+    let vain = create_in(&mm, &info(32), &[anywhere(VISIBLE)], &mut at_once());
     assert_eq!(vain, Err(Error::Busy));
-    machine.mend();
     machine.gpu.hung.set([true, false]);
     let next = create(&mm, &kernel(32), &[anywhere(VISIBLE)]).unwrap();
     machine.work(usize::MAX);

@@ -6,7 +6,7 @@
 
 use super::machine::{At, BAD_ENDS, Machine, Site, Spot, Work};
 use super::{
-    SIZES, anywhere, at_once, create, ctx, info, manager_with, pages, touch, whole, with, word,
+    SIZES, anywhere, at_once, create_in, info, manager_with, pages, soon, touch, whole, with, word,
 };
 use crate::Error;
 use crate::arena::Id;
@@ -214,7 +214,7 @@ impl Test {
     fn validate(&self, at: usize, n: usize, no_wait: bool) -> Result<(), Error> {
         let id = self.bos[at].id;
         let places = places(n, self.mm.info(id)?.pcie());
-        let mut context = if no_wait { at_once() } else { ctx() };
+        let mut context = if no_wait { at_once() } else { soon(&self.mm) };
         with(&self.mm, id, |set| {
             self.mm.validate(set, id, &places, &mut context)
         })
@@ -357,7 +357,9 @@ impl Test {
             (Op::Pin(_), Some(id)) => self.pin(at, id),
             (Op::Unpin(_), Some(id)) => self.unpin(at, id),
             (Op::Swap(_), Some(id)) => {
-                let _ = with(&self.mm, id, |set| self.mm.swap_out(set, id, &mut ctx()));
+                let _ = with(&self.mm, id, |set| {
+                    self.mm.swap_out(set, id, &mut soon(&self.mm))
+                });
             }
             (Op::Release(_), Some(id)) => {
                 self.bos.swap_remove(at);
@@ -386,7 +388,12 @@ impl Test {
 
     fn evict_all(&self, segment: SegmentId) {
         let mut caller = Caller::enter(&*self.mm.world().sync);
-        if self.mm.evict_all(&mut caller, segment, &mut ctx()).is_err() {
+        let mut context = soon(&self.mm);
+        if self
+            .mm
+            .evict_all(&mut caller, segment, &mut context)
+            .is_err()
+        {
             return;
         }
         let left = self.mm.seen().into_iter();
@@ -423,7 +430,7 @@ impl Test {
     }
 
     pub(super) fn create_at(&mut self, info: &Info, places: &[Place]) {
-        if let Ok(id) = create(&self.mm, info, places) {
+        if let Ok(id) = create_in(&self.mm, info, places, &mut soon(&self.mm)) {
             self.admit(id, info);
         }
     }
@@ -459,8 +466,8 @@ impl Test {
         let mut set = caller.transaction(Patience::Patient).unwrap();
         let ready = set.run(|set| {
             set.lock(&reservation, 1)?;
-            mm.validate(set, id, places, &mut ctx())?;
-            mm.make_resident(set, id, &mut ctx())?;
+            mm.validate(set, id, places, &mut soon(mm))?;
+            mm.make_resident(set, id, &mut soon(mm))?;
             set.lock(&reservation, 1)?;
             Ok(())
         });
@@ -497,7 +504,7 @@ impl Test {
         let sync = &machine.sync;
         sync.wait_idle(&reservation, Usage::Bookkeep, Patience::Patient, deadline)
             .unwrap();
-        match touch(mm, id, page, &ctx()) {
+        match touch(mm, id, page, &soon(mm)) {
             Ok(spot) => {
                 machine.gpu.poke(spot, word);
                 self.bos[at].words[usize::try_from(page).unwrap()] = Some(word);

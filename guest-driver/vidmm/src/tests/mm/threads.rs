@@ -28,9 +28,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 /// Shuttle's threads.
-struct Shuttled;
+pub(super) struct Shuttled;
 
-struct ShuttledLock<T>(shuttle::sync::Mutex<T>);
+pub(super) struct ShuttledLock<T>(shuttle::sync::Mutex<T>);
 
 impl<T> SmallLock<T> for ShuttledLock<T> {
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
@@ -106,7 +106,7 @@ fn schedules() -> usize {
 }
 
 /// Half of the orders are evenly random, half have few changes at the worst places.
-fn every_order(scene: impl Fn() + Send + Sync + Clone + 'static) {
+pub(super) fn every_order(scene: impl Fn() + Send + Sync + Clone + 'static) {
     fn run(scheduler: impl Scheduler + 'static, scene: impl Fn() + Send + Sync + 'static) {
         let mut config = Config::default();
         config.stack_size = 1 << 19;
@@ -117,8 +117,34 @@ fn every_order(scene: impl Fn() + Send + Sync + Clone + 'static) {
     run(PctScheduler::new_from_seed(SEED, 4, half), scene);
 }
 
-fn choose(below: usize) -> usize {
+pub(super) fn choose(below: usize) -> usize {
     thread_rng().gen_range(0..below)
+}
+
+impl Machine<Shuttled> {
+    /// One whose GPU works while [`with_gpu`] lets it.
+    pub(super) fn shuttled() -> Self {
+        let machine = Self::on(hosts::shuttled::Threads::new());
+        machine.ring.set(None);
+        machine
+    }
+}
+
+/// Has a GPU work beside what is done.
+pub(super) fn with_gpu(gpu: &Arc<Gpu<Shuttled>>, work: impl FnOnce()) {
+    let done = Arc::new(shuttle::sync::atomic::AtomicBool::new(false));
+    let worker = shuttle::thread::spawn({
+        let (gpu, done) = (Arc::clone(gpu), Arc::clone(&done));
+        move || {
+            while !done.load(SeqCst) {
+                gpu.step();
+                shuttle::thread::yield_now();
+            }
+        }
+    });
+    work();
+    done.store(true, SeqCst);
+    worker.join().unwrap();
 }
 
 fn some_segment() -> SegmentId {
@@ -137,9 +163,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let machine = Machine::on(hosts::shuttled::Threads::new());
-        machine.ring.set(None);
-        let mm = Mm::new(machine, [4, 4, 6, 6], Options::default()).unwrap();
+        let mm = Mm::new(Machine::shuttled(), [4, 4, 6, 6], Options::default()).unwrap();
         // Less than all of them may want.
         mm.limit_ram(8);
         Self {
@@ -325,27 +349,17 @@ impl World {
 fn threads_that_place_evict_swap_and_submit_all_finish_with_their_contents() {
     every_order(|| {
         let world = Arc::new(World::new());
-        let done = Arc::new(shuttle::sync::atomic::AtomicBool::new(false));
-        let workers: Vec<_> = (0..2 + choose(3))
-            .map(|_| {
-                let world = Arc::clone(&world);
-                shuttle::thread::spawn(move || world.work())
-            })
-            .collect();
-        let gpu = {
-            let (gpu, done) = (Arc::clone(&world.mm.world().gpu), Arc::clone(&done));
-            shuttle::thread::spawn(move || {
-                while !done.load(SeqCst) {
-                    gpu.step();
-                    shuttle::thread::yield_now();
-                }
-            })
-        };
-        for worker in workers {
-            worker.join().unwrap();
-        }
-        done.store(true, SeqCst);
-        gpu.join().unwrap();
+        with_gpu(&world.mm.world().gpu, || {
+            let workers: Vec<_> = (0..2 + choose(3))
+                .map(|_| {
+                    let world = Arc::clone(&world);
+                    shuttle::thread::spawn(move || world.work())
+                })
+                .collect();
+            for worker in workers {
+                worker.join().unwrap();
+            }
+        });
         Arc::into_inner(world).unwrap().end();
     });
 }

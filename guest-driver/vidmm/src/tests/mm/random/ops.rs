@@ -2,7 +2,7 @@
 
 use super::super::super::ram::Block;
 use super::super::machine::Spot;
-use super::{Known, TYPES, Test, ctx, info, places, with};
+use super::{Known, TYPES, Test, info, places, soon, with};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
@@ -30,7 +30,9 @@ impl Test {
         let places = places(n, info.pcie());
         let made = set.run(|set| {
             let shared = Some(&self.shared);
-            let id = self.mm.create(set, &info, shared, &places, &mut ctx())?;
+            let id = self
+                .mm
+                .create(set, &info, shared, &places, &mut soon(&self.mm))?;
             self.mm.join(set, id, Some(self.group)).unwrap();
             Ok(id)
         });
@@ -69,7 +71,7 @@ impl Test {
         let machine = self.mm.world();
         let before = machine.gpu.ended.get();
         let mut caller = Caller::enter(machine.sync());
-        let promoted = self.mm.promote(&mut caller, &mut ctx());
+        let promoted = self.mm.promote(&mut caller, &mut soon(&self.mm));
         let refused = matches!(
             promoted,
             Err(Error::Lost | Error::NoMemory | Error::Io | Error::Fault)
@@ -95,7 +97,7 @@ impl Test {
     /// What was in it is gone, and nothing else.
     pub(super) fn purge(&mut self, at: usize, id: Id) {
         let before = self.mm.segment(id).unwrap();
-        let mut context = ctx();
+        let mut context = soon(&self.mm);
         let purged = with(&self.mm, id, |set| {
             self.mm.validate(set, id, &[], &mut context)
         });
@@ -119,7 +121,10 @@ impl Test {
     pub(super) fn shrink(&self, pages: usize, no_wait: bool) {
         let machine = self.mm.world();
         let (ended, out) = (machine.gpu.ended.get(), machine.ram.system.pages_out());
-        let mut context = Context { no_wait, ..ctx() };
+        let mut context = Context {
+            no_wait,
+            ..soon(&self.mm)
+        };
         let shrunk = self.mm.shrink(pages, &mut context);
         // What dies may wait in the pool.
         let pooled = machine.ram.pool.with(|pool| pool.pages());
@@ -135,7 +140,7 @@ impl Test {
     pub(super) fn hibernate(&self) {
         let machine = self.mm.world();
         let mut caller = Caller::enter(machine.sync());
-        if self.mm.hibernate(&mut caller, &mut ctx()).is_err() {
+        if self.mm.hibernate(&mut caller, &mut soon(&self.mm)).is_err() {
             return;
         }
         for seen in self.mm.seen() {
@@ -149,7 +154,7 @@ impl Test {
         let machine = self.mm.world();
         let known = &self.bos[at];
         let mut caller = Caller::enter(machine.sync());
-        let _ = self.mm.map_whole(&mut caller, id, &ctx(), |run| {
+        let _ = self.mm.map_whole(&mut caller, id, &soon(&self.mm), |run| {
             self.look(known, &run);
             true
         });
@@ -179,7 +184,7 @@ impl Test {
         let mut caller = Caller::enter(machine.sync());
         let _ = self
             .mm
-            .fault_around(&mut caller, known.id, page, &ctx(), |run| {
+            .fault_around(&mut caller, known.id, page, &soon(&self.mm), |run| {
                 self.look(known, &run);
                 true
             });

@@ -1,0 +1,133 @@
+//! Threads that want more than there is, of which any two buffers fit: no order of
+//! steps makes a request end otherwise than well (D-1, D-2).
+
+use super::machine::{Machine, Work};
+use super::threads::{Shuttled, choose, every_order, with_gpu};
+use super::{anywhere, create, ctx, info, whole, with};
+use crate::Error;
+use crate::arena::Id;
+use crate::evict::{Mm, Options};
+use crate::placement::SegmentId;
+use crate::platform::Patience;
+use crate::sync::{Caller, Usage};
+use std::sync::Arc;
+
+/// Pages of the segments: two of the largest buffers, and in RAM what a stop takes beside them.
+const SIZES: [u64; 4] = [6, 6, 9, 9];
+const PAGES: u64 = 3;
+const BOS: usize = 8;
+const ROUNDS: usize = 10;
+const TYPES: [SegmentId; 3] = [
+    SegmentId::LocalVisible,
+    SegmentId::LocalInvisible,
+    SegmentId::PcieUnsnoop,
+];
+
+struct Scene {
+    mm: Mm<Machine<Shuttled>>,
+    bos: Vec<Id>,
+}
+
+impl Scene {
+    fn new(options: Options) -> Self {
+        let mm = Mm::new(Machine::shuttled(), SIZES, options).unwrap();
+        let bos = (0..BOS).map(|_| create(&mm, &info(some_pages()), &[]).unwrap());
+        let bos = bos.collect();
+        Self { mm, bos }
+    }
+
+    /// A job that uses one or two of the buffers in the same memory type.
+    fn job(&self) -> Result<(), Error> {
+        let mm = &self.mm;
+        let first = choose(BOS);
+        let second = (first + choose(2)) % BOS;
+        let ids = [self.bos[first], self.bos[second]];
+        let locks = ids.map(|id| mm.reservation(id).unwrap());
+        let mut caller = Caller::enter(&*mm.world().sync);
+        let mut set = caller.transaction(Patience::Patient)?;
+        let to = TYPES[choose(TYPES.len())];
+        set.run(|set| {
+            locks.iter().try_for_each(|it| set.lock(it, 1).map(drop))?;
+            for id in ids {
+                mm.validate(set, id, &[anywhere(to)], &mut ctx())?;
+                mm.make_resident(set, id, &mut ctx())?;
+            }
+            locks.iter().try_for_each(|it| set.lock(it, 1).map(drop))
+        })?;
+        let at = whole(mm, ids[0])?[0];
+        let work = Work::Fill(vec![at], 7);
+        let fence = mm.world().submit_after(&locks[0], work, Ok(()))?;
+        set.commit(&fence, |_| Usage::Write)
+    }
+
+    fn step(&self) -> Result<(), Error> {
+        let mm = &self.mm;
+        match choose(8) {
+            0..=4 => self.job(),
+            5..=6 => {
+                let to = TYPES[choose(TYPES.len())];
+                let bo = create(mm, &info(some_pages()), &[anywhere(to)])?;
+                mm.release(bo)
+            }
+            _ => {
+                let bo = self.bos[choose(BOS)];
+                match with(mm, bo, |set| mm.swap_out(set, bo, &mut ctx())) {
+                    // It has no pages.
+                    Err(Error::Busy) => Ok(()),
+                    other => other.map(drop),
+                }
+            }
+        }
+    }
+
+    fn work(&self) {
+        for round in 0..ROUNDS {
+            assert_eq!(self.step(), Ok(()), "round {round}");
+        }
+    }
+
+    fn end(self) {
+        let Self { mm, bos } = self;
+        mm.world().work(usize::MAX);
+        mm.reap();
+        mm.check();
+        for bo in bos {
+            mm.release(bo).unwrap();
+        }
+        mm.reap();
+        assert_eq!(mm.fini(), Ok(()));
+    }
+}
+
+fn some_pages() -> u64 {
+    1 + choose(3) as u64 % PAGES
+}
+
+fn contend(options: Options) {
+    every_order(move || {
+        let scene = Arc::new(Scene::new(options));
+        with_gpu(&scene.mm.world().gpu, || {
+            let workers: Vec<_> = (0..2 + choose(3))
+                .map(|_| {
+                    let scene = Arc::clone(&scene);
+                    shuttle::thread::spawn(move || scene.work())
+                })
+                .collect();
+            for worker in workers {
+                worker.join().unwrap();
+            }
+        });
+        Arc::into_inner(scene).unwrap().end();
+    });
+}
+
+#[test]
+fn contention_never_becomes_out_of_memory_in_any_order_of_steps_d_1() {
+    contend(Options::default());
+}
+
+/// Without the improvements, too: each is a switch, and not what makes it right.
+#[test]
+fn nor_does_it_where_victims_are_found_and_waited_for_one_by_one_d_2() {
+    contend(Options::BASE);
+}
