@@ -40,10 +40,12 @@ struct State {
     now_ns: Cell<u64>,
     log: RefCell<Vec<String>>,
     deaf: Cell<bool>,
+    dma: Cell<bool>,
     mute: Cell<bool>,
     outside: Cell<fn(bool)>,
     fallible_calls: Cell<u64>,
     fail_call: Cell<Option<u64>>,
+    unplugged: Cell<bool>,
 }
 
 /// Whether a write of this register has the GPU read what the CPU stored: page tables, or
@@ -97,10 +99,12 @@ impl Machine {
             now_ns: Cell::new(0),
             log: RefCell::default(),
             deaf: Cell::new(false),
+            dma: Cell::new(false),
             mute: Cell::new(false),
             outside: Cell::new(|_| {}),
             fallible_calls: Cell::new(0),
             fail_call: Cell::new(None),
+            unplugged: Cell::new(false),
         })))
     }
 
@@ -122,6 +126,11 @@ impl Machine {
     /// Where interrupts go from now on.
     pub fn connect(&self, timeline: &Arc<Timeline<Self>>) {
         *self.0.timeline.borrow_mut() = Some(Arc::downgrade(timeline));
+    }
+
+    /// Whether the driver lets the GPU use the bus.
+    pub fn has_dma(&self) -> bool {
+        self.0.dma.get()
     }
 
     /// While true, interrupts are latched and thrown away.
@@ -156,6 +165,11 @@ impl Machine {
     pub fn fail_call(&self, n: Option<u64>) {
         self.0.fallible_calls.set(0);
         self.0.fail_call.set(n);
+    }
+
+    /// Lets every fallible platform call fail from now on.
+    pub fn unplug(&self) {
+        self.0.unplugged.set(true);
     }
 
     /// True if the call that was to fail has come.
@@ -251,7 +265,7 @@ impl Machine {
     fn may_fail(&self) -> bool {
         let calls = self.0.fallible_calls.get() + 1;
         self.0.fallible_calls.set(calls);
-        self.0.fail_call.get() == Some(calls)
+        self.0.fail_call.get() == Some(calls) || self.0.unplugged.get()
     }
 }
 
@@ -340,7 +354,9 @@ impl Registers for Machine {
         Ok(())
     }
 
-    fn set_dma(&self, _: bool) {}
+    fn set_dma(&self, on: bool) {
+        self.0.dma.set(on);
+    }
 }
 
 impl VramWindow for Machine {

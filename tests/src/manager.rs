@@ -18,8 +18,8 @@ use vidmm::sync::portable::{Portable, Single};
 use vidmm::sync::{Caller, Deadline, LockSet, Primitives};
 use vidmm::vm::SpaceId;
 use vidmm::{
-    Adapter, Blit, BoId, Caching, Error, Host, InitReport, OnChip, Options, Patience, SegmentId,
-    Timeline,
+    Adapter, Blit, BoId, Caching, Error, Host, InitReport, Left, OnChip, Options, Patience,
+    SegmentId, Timeline,
 };
 
 const PAGE: usize = 4096;
@@ -35,6 +35,10 @@ pub struct OneLock<T>(RefCell<T>);
 impl<T> SmallLock<T> for OneLock<T> {
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.0.borrow_mut())
+    }
+
+    fn into_inner(self) -> T {
+        self.0.into_inner()
     }
 }
 
@@ -207,7 +211,7 @@ pub struct Managed {
     /// The manager.
     pub mm: Rc<Manager>,
     /// Keeps interrupts coming.
-    _timeline: Arc<Timeline<Machine>>,
+    timeline: Arc<Timeline<Machine>>,
 }
 
 impl Managed {
@@ -252,8 +256,29 @@ impl Managed {
         Ok(Self {
             machine,
             mm,
-            _timeline: timeline,
+            timeline,
         })
+    }
+
+    /// Ends the manager; the machine is left.
+    ///
+    /// # Errors
+    /// What was left behind.
+    ///
+    /// # Panics
+    /// When somebody else has the manager.
+    pub fn end(self) -> Result<Machine, Left> {
+        let Self {
+            machine,
+            mm,
+            timeline,
+        } = self;
+        drop(timeline);
+        let Some(mm) = Rc::into_inner(mm) else {
+            unreachable!("somebody else has the manager");
+        };
+        OnChip::end(mm)?;
+        Ok(machine)
     }
 
     /// How operations wait here: as long as it takes.

@@ -41,6 +41,7 @@ pub use bo::BoId;
 pub use bo::accounts::Booking;
 pub use chip::{ChipOps, Fault};
 
+pub use engine::end::Left;
 pub use engine::line::Blit;
 pub use engine::on_chip::{Host, OnChip, Tables};
 pub use engine::process_tables::ProcessTables;

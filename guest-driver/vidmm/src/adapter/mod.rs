@@ -63,6 +63,11 @@ impl<O: Os> Adapter<O> {
         &self.memory.os
     }
 
+    /// How long the end waits for the ring.
+    pub(crate) const fn idle_timeout_ns(&self) -> u64 {
+        self.options.idle_timeout_ns
+    }
+
     /// What the machine had when the driver started.
     pub fn system_info(&self) -> SystemInfo {
         self.memory.mm_mgr.sysinfo

@@ -232,19 +232,21 @@ impl<O: Os, S: Primitives> Line<O, S> {
         }
         let advanced = self.try_advance(sync);
         if advanced.is_err() || self.adapter.ring0.timeline.is_lost() {
+            // If it can still be reached, it does nothing more.
             self.lose(sync);
         }
     }
 
     /// The GPU cannot be helped: everything that has not ended does.
-    pub(crate) fn lose(&mut self, sync: &S) {
+    /// True if it is shown to do nothing more.
+    pub(crate) fn lose(&mut self, sync: &S) -> bool {
         self.adapter.ring0.timeline.mark_lost();
-        // If it can still be reached, it does nothing more.
-        let _ = self.adapter.ring0.stop(false);
+        let stopped = self.adapter.ring0.stop(false);
         self.items.clear();
         self.on_ring = 0;
         self.fences.end_lost(sync);
         self.lost.store(true, Ordering::Release);
+        stopped
     }
 
     /// Everything that has not ended does, in [`FenceError::Canceled`].

@@ -65,6 +65,8 @@ pub struct OnChip<O: Os + 'static, H: Host + 'static> {
     starts: [GpuVa; 4],
     pub(super) gart: Gart,
     pub(super) common: Arc<Common<O>>,
+    /// The driver's own buffers.
+    pub(super) kernel: H::Lock<Vec<Id>>,
     /// Pages for tables.
     pub(super) pool: Arc<Pool<H>>,
     pub(super) spaces: Spaces<Self, Tables<O, H>>,
@@ -111,23 +113,40 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
             starts,
             gart,
             common,
+            kernel: host.lock(Vec::new()),
             pool: Arc::new(host.lock(Vec::new())),
             spaces: Spaces::new(|registry| host.lock(registry)),
             process_ids: host.lock(Slots::new()),
             host,
         };
         let mm = Mm::new(world, pages, options)?;
+        match Self::furnish(&mm, kernel, table_pages) {
+            Ok(()) => Ok(mm),
+            Err(error) => {
+                // What it leaves behind it has logged.
+                let _ = Self::end(mm);
+                Err(error)
+            }
+        }
+    }
+
+    /// Pins what the adapter has, ranges of pages, and gets pages for tables.
+    fn furnish(
+        mm: &Mm<Self>,
+        kernel: Vec<(SegmentId, u64, u64)>,
+        table_pages: u64,
+    ) -> Result<(), Error> {
         for (segment, first, pages) in kernel {
             let window = Window::new(first, first + pages);
             let place = Place {
                 window,
                 ..Place::kernel(segment)
             };
-            mm.world().pinned(&mm, pages, &place)?;
+            mm.world().pinned(mm, pages, &place)?;
         }
         if table_pages > 0 {
             let place = Place::kernel(SegmentId::LocalVisible);
-            let extents = mm.world().pinned(&mm, table_pages, &place)?;
+            let extents = mm.world().pinned(mm, table_pages, &place)?;
             let world = mm.world();
             world.pool.with(|pool| {
                 pool.try_reserve(usize::try_from(table_pages).map_err(|_| Error::Invalid)?)?;
@@ -137,7 +156,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
                 Ok::<_, Error>(())
             })?;
         }
-        Ok(mm)
+        Ok(())
     }
 
     /// What the host gave.
@@ -181,6 +200,11 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
             let mut ctx = Context::until(Deadline::NEVER, Patience::Patient);
             let bo = mm.create(set, &info, None, &[*place], &mut ctx)?;
             mm.pin(set, bo)?;
+            self.kernel.with(|kernel| {
+                kernel.try_reserve(1)?;
+                kernel.push(bo);
+                Ok::<_, Error>(())
+            })?;
             mm.with_extents(bo, |extents| extents.first().copied())?
                 .ok_or(Error::NoMemory)
         })

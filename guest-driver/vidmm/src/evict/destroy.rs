@@ -164,14 +164,16 @@ impl<W: World + 'static> Mm<W> {
     /// # Errors
     /// The bytes that are still booked in each memory type.
     pub fn fini(self) -> Result<(), [u64; SegmentId::COUNT]> {
+        self.close().1
+    }
+
+    /// As [`Self::fini`], and gives the driver back.
+    pub(crate) fn close(self) -> (W, Result<(), [u64; SegmentId::COUNT]>) {
         self.reap();
         let mut types = [SegmentId::System; SegmentId::COUNT];
         types[..4].copy_from_slice(&SegmentId::ALL);
         let left = types.map(|segment| self.usage(segment));
-        if left.iter().all(|bytes| *bytes == 0) && self.is_empty() {
-            Ok(())
-        } else {
-            Err(left)
-        }
+        let all = left.iter().all(|bytes| *bytes == 0) && self.is_empty();
+        (self.world, if all { Ok(()) } else { Err(left) })
     }
 }

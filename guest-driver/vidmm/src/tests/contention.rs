@@ -73,6 +73,10 @@ impl<T> SmallLock<T> for Small<T> {
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.0.lock().unwrap())
     }
+
+    fn into_inner(self) -> T {
+        self.0.into_inner().unwrap()
+    }
 }
 
 struct Block(Option<Box<Block>>);

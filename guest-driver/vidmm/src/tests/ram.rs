@@ -296,4 +296,8 @@ impl SmallLock<Lists<Block>> for Locked {
     fn with<R>(&self, f: impl FnOnce(&mut Lists<Block>) -> R) -> R {
         f(&mut self.0.borrow_mut())
     }
+
+    fn into_inner(self) -> Lists<Block> {
+        self.0.into_inner()
+    }
 }

@@ -330,6 +330,12 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         }
     }
 
+    /// One of them, if there is one.
+    pub fn first(&self) -> Option<SpaceId> {
+        self.registry
+            .with(|registry| registry.spaces.iter().next().map(|(id, _)| SpaceId(id)))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.registry.with(|registry| registry.spaces.len())

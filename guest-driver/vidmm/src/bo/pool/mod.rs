@@ -72,6 +72,9 @@ pub trait PageSource {
 pub trait SmallLock<T> {
     /// Runs `f` under the lock.
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R;
+
+    /// The value, at the end of the lock.
+    fn into_inner(self) -> T;
 }
 
 /// Frees waiting pages when the system is short of memory: at least `pages` as

@@ -68,6 +68,10 @@ impl<T> SmallLock<T> for Cellar<T> {
         HELD.set(HELD.get() - 1);
         result
     }
+
+    fn into_inner(self) -> T {
+        self.0.into_inner()
+    }
 }
 
 impl Threads for Alone {

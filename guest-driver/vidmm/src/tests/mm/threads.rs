@@ -36,6 +36,10 @@ impl<T> SmallLock<T> for ShuttledLock<T> {
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.0.lock().unwrap())
     }
+
+    fn into_inner(self) -> T {
+        self.0.into_inner().unwrap()
+    }
 }
 
 impl Threads for Shuttled {
@@ -66,6 +70,10 @@ struct RealLock<T>(std::sync::Mutex<T>);
 impl<T> SmallLock<T> for RealLock<T> {
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.0.lock().unwrap())
+    }
+
+    fn into_inner(self) -> T {
+        self.0.into_inner().unwrap()
     }
 }
 
