@@ -3,6 +3,8 @@
 //! dirty for as long as it may, and tells what was too early.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+use e3k_regs::Reg;
+use e3k_regs::fields::RingWord;
 use presil_device::{Chip, Config};
 use presil_tests::manager::Managed;
 use presil_tests::{Guest, Machine};
@@ -40,14 +42,28 @@ fn as_the_gpu_sees(guest: &mut Guest, bo: BoId, bytes: u64) -> Vec<u8> {
         .unwrap()
 }
 
+/// What the driver was too early for when it wrote a register.
+fn early_at(machine: &Machine, register: u32) -> Vec<String> {
+    let mut violations = machine.ram().violations();
+    violations.retain(|it| it.starts_with(&format!("register {register:#x} ")));
+    violations
+}
+
 #[test]
 fn tables_are_in_memory_before_translation_begins() {
-    assert_nothing_was_early(&guest().machine);
+    let guest = guest();
+    assert_eq!(
+        early_at(&guest.machine, Reg::PtInvTrig.offset()),
+        [""; 0],
+        "the TLBs are told at the end"
+    );
 }
 
 #[test]
 fn the_echo_is_in_memory_before_the_ring_runs() {
-    assert_nothing_was_early(&guest().machine);
+    let guest = guest();
+    let start = RingWord::Address.offset(0);
+    assert_eq!(early_at(&guest.machine, start), [""; 0]);
 }
 
 #[test]
@@ -72,8 +88,9 @@ fn pages_of_an_unsnooped_buffer_go_back_as_others_map_them() {
 fn entries_are_in_memory_before_the_tlbs_are_told() {
     let mut guest = guest();
     let bo = guest.create(PAGE, CreateFlags::UPLOAD).unwrap();
+    let before = guest.machine.ram().violations().len();
     guest.touch(bo, 0).unwrap();
-    assert_nothing_was_early(&guest.machine);
+    assert_eq!(guest.machine.ram().violations()[before..], [""; 0]);
 }
 
 #[test]
@@ -81,9 +98,9 @@ fn entries_lead_nowhere_in_memory_before_the_tlbs_are_told() {
     let mut guest = guest();
     let bo = guest.create(PAGE, CreateFlags::UPLOAD).unwrap();
     guest.touch(bo, 0).unwrap();
-    let before = guest.machine.ram().violations();
+    let before = guest.machine.ram().violations().len();
     guest.adapter.destroy(bo).unwrap();
-    assert_eq!(guest.machine.ram().violations(), before);
+    assert_eq!(guest.machine.ram().violations()[before..], [""; 0]);
 }
 
 #[test]

@@ -49,13 +49,20 @@ pub trait Platform {
     /// What the machine has.
     fn system_info(&self) -> SystemInfo;
 
-    /// `count` zeroed pages, not necessarily contiguous, reachable by the GPU.
+    /// `count` zeroed pages, not necessarily contiguous, reachable by the GPU. With
+    /// [`Caching::WriteCombined`] every mapping of them is that, the kernel's own too,
+    /// the zeros are in memory, and no line of the pages is left in a cache: the GPU
+    /// does not look there. (In Linux `set_pages_array_wc` after the pages are zeroed,
+    /// which flushes; a mapping made with `pgprot_writecombine` alone does not. The DMA
+    /// API does it where devices are not coherent.)
     ///
     /// # Errors
     /// [`Error::NoMemory`]; nothing is kept then.
     fn alloc_pages(&self, count: usize, caching: Caching) -> Result<Self::Pages, Error>;
 
-    /// Gives pages back. The caller has made sure that the GPU cannot reach them.
+    /// Gives pages back. The caller has made sure that the GPU cannot reach them. Stores
+    /// through a write-combined mapping are in memory before somebody else maps the pages
+    /// cached. (In Linux `set_pages_array_wb`.)
     fn free_pages(&self, pages: Self::Pages);
 
     /// Where the GPU finds page `index`; `None` if there is no such page.
@@ -65,7 +72,7 @@ pub trait Platform {
     fn frame(&self, pages: &Self::Pages, index: usize) -> Option<u64>;
 
     /// One aligned 64-bit load with acquire order, `offset` bytes into the
-    /// pages; 0 outside them. Callable from an interrupt handler.
+    /// pages, which are cached; 0 outside them. Callable from an interrupt handler.
     fn load_u64(&self, pages: &Self::Pages, offset: usize) -> u64;
 
     /// Monotonic time in nanoseconds. Callable from an interrupt handler.
@@ -159,10 +166,13 @@ pub trait VramWindow {
     /// handler.
     fn load_u32(&self, at: VramOffset) -> u32;
 
-    /// Aligned 32-bit stores to consecutive words, in order.
+    /// Aligned 32-bit stores to consecutive words. The window is write-combined: the GPU
+    /// may see them late, and in another order, until [`Self::write_barrier`].
     fn store_u32(&self, at: VramOffset, values: &[u32]);
 
-    /// Makes every store so far visible to the GPU before anything that follows.
+    /// Makes every store so far of this CPU visible to the GPU before anything that
+    /// follows: those to the window, and those that a user has made to write-combined
+    /// pages before it called. (In Linux `wmb()`.)
     fn write_barrier(&self);
 }
 

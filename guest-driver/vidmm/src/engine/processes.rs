@@ -169,7 +169,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
             for index in 0..registers {
                 ops.push(self.common.l1(process_id, index, l1(index))?);
             }
-            self.common.os.write_barrier();
+            // What they hold is in memory: an update ends with a barrier.
             self.common.os.access(&mut ops)?;
             let mut forget = self.common.chip.invalidate_all();
             self.common.os.access(&mut forget)?;

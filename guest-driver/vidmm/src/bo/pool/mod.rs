@@ -45,7 +45,9 @@ pub trait PageSource {
     /// Fills a block with zeros.
     fn clear(&self, block: &mut Self::Block, order: u32);
 
-    /// Changes the caching mode of all these blocks from the usual one, or of none.
+    /// Changes the caching mode of all these blocks from the usual one, or of none. What
+    /// anybody had stored in them is in memory then, and no line of them in a cache. (In
+    /// Linux `set_pages_array_wc`, which flushes.)
     ///
     /// # Errors
     /// [`Error::NoMemory`]: the mode of none has changed.
@@ -55,7 +57,8 @@ pub trait PageSource {
         caching: Caching,
     ) -> Result<(), Error>;
 
-    /// Gives a block the usual caching mode again.
+    /// Gives a block the usual caching mode again. What was stored in the other one is in
+    /// memory then. (In Linux `set_pages_array_wb`.)
     fn restore_caching(&self, block: &mut Self::Block, order: u32);
 
     /// Lets the GPU reach a block: where its first page is.
