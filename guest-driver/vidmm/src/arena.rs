@@ -163,6 +163,14 @@ impl<T> Arena<T> {
         self.slots_from(slot).next().map(|(id, _)| id)
     }
 
+    /// The thing in a slot.
+    pub(crate) fn at(&self, slot: usize) -> Option<Id> {
+        let it = self.slots.get(slot)?;
+        it.thing.as_ref()?;
+        let (slot, generation) = (u32::try_from(slot).ok()?, it.generation);
+        Some(Id { slot, generation })
+    }
+
     fn slots_from(&self, first: usize) -> impl Iterator<Item = (Id, &T)> {
         // In constant time, unlike the skip of most iterators.
         let slots = self.slots.iter().enumerate().skip(first);

@@ -8,6 +8,16 @@ use crate::arena::{Arena, Id};
 use crate::placement::{Flags, Resource, SegmentId};
 use core::ops::Deref;
 
+/// How a range is charged beside being booked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stay {
+    /// Its buffer is not there yet, or only stops there.
+    Passing,
+    Settled,
+    /// Its buffer is gone, the GPU still uses it.
+    Dying,
+}
+
 /// A booked range, and the charge for it. Whoever has it, in a buffer, on its way, in
 /// a ghost or a zombie, has the charge: there is no way to get rid of one alone.
 ///
@@ -17,7 +27,7 @@ use core::ops::Deref;
 pub(super) struct Room<W: World> {
     resource: Resource<Mark<W>>,
     owner: Option<OwnerId>,
-    dying: bool,
+    state: Stay,
     /// The buffer that it is booked for and that is not there yet.
     arriving: Option<Id>,
 }
@@ -207,7 +217,10 @@ impl Accounts {
         bytes: u64,
     ) -> bool {
         let balance = owner.and_then(|owner| self.balance(owner, segment).ok());
-        balance.is_some_and(|it| it.live().saturating_add(bytes) <= it.protected())
+        balance.is_some_and(|it| {
+            let uses = it.booked.saturating_sub(it.dying);
+            uses.saturating_add(bytes) <= it.protected()
+        })
     }
 
     /// Whether somebody in a memory type goes later than others (`low`).
@@ -266,51 +279,56 @@ impl Accounts {
         buffer: Id,
     ) -> Room<W> {
         *self.booked(owner, resource.segment()) += resource.bytes();
-        let passing = resource.flags().has(Flags::TEMPORARY);
-        if let Some(balance) = self.balance_mut(owner.filter(|_| passing), resource.segment()) {
+        if let Some(balance) = self.balance_mut(owner, resource.segment()) {
             balance.passing += resource.bytes();
         }
         Room {
             resource,
             owner,
-            dying: false,
+            state: Stay::Passing,
             arriving: Some(buffer),
+        }
+    }
+
+    /// The buffer is there, to stay unless that is a stop.
+    pub(super) fn settle<W: World>(&mut self, room: &mut Room<W>) {
+        if !room.flags().has(Flags::TEMPORARY) {
+            self.leave(room);
+            room.state = Stay::Settled;
         }
     }
 
     /// Nobody uses the range any more but the GPU.
     pub(super) fn bury<W: World>(&mut self, room: &mut Room<W>) {
-        let owner = room.owner.filter(|_| !room.dying);
-        if let Some(balance) = self.balance_mut(owner, room.segment()) {
+        self.leave(room);
+        if let Some(balance) = self.balance_mut(room.owner, room.segment()) {
             balance.dying += room.bytes();
-            if room.flags().has(Flags::TEMPORARY) {
-                balance.passing -= room.bytes();
-            }
-            room.dying = true;
         }
+        room.state = Stay::Dying;
     }
 
     /// Takes the charge back: the range alone is left.
     pub(super) fn refund<W: World>(&mut self, room: Room<W>) -> Resource<Mark<W>> {
+        self.leave(&room);
         let Room {
-            resource,
-            owner,
-            dying,
-            ..
+            resource, owner, ..
         } = room;
-        let passing = resource.flags().has(Flags::TEMPORARY);
-        if let Some(balance) = self.balance_mut(owner, resource.segment()) {
-            if dying {
-                balance.dying -= resource.bytes();
-            } else if passing {
-                balance.passing -= resource.bytes();
-            }
-        }
         *self.booked(owner, resource.segment()) -= resource.bytes();
         if let Some(owner) = owner {
             self.drop_if_over(owner);
         }
         resource
+    }
+
+    /// It is no longer counted as what it was beside booked.
+    fn leave<W: World>(&mut self, room: &Room<W>) {
+        if let Some(balance) = self.balance_mut(room.owner, room.segment()) {
+            match room.state {
+                Stay::Passing => balance.passing -= room.bytes(),
+                Stay::Settled => {}
+                Stay::Dying => balance.dying -= room.bytes(),
+            }
+        }
     }
 
     fn booked(&mut self, owner: Option<OwnerId>, segment: SegmentId) -> &mut u64 {

@@ -38,7 +38,8 @@ pub struct Balance {
     pub dying: u64,
     /// Bytes of it that had to leave so far, for whomever.
     pub evicted: u64,
-    /// Bytes of `booked` that are a stop on the way elsewhere: they protect nobody.
+    /// Bytes of `booked` where something is on its way to, or stops on its way elsewhere:
+    /// they protect nobody, since they may be given back at once.
     pub passing: u64,
     /// Bytes that were brought back to it so far, when there was room (D-3).
     pub promoted: u64,

@@ -98,7 +98,8 @@ impl<W: World + 'static> Mm<W> {
         self.state.with(|state| {
             state.lru.check();
             let held = state.objects.iter().map(|(_, object)| object.all_held());
-            assert_eq!(state.populated, held.sum(), "invariant 6");
+            let held: usize = held.sum();
+            assert_eq!(state.populated, held, "invariant 6");
             assert_eq!(state.arriving, [], "nothing is under way");
             let mut used: HashMap<SegmentId, u64> = HashMap::new();
             let mut taken: HashMap<SegmentId, Vec<Extent>> = HashMap::new();

@@ -196,7 +196,7 @@ impl<W: World + 'static> Mm<W> {
     }
 
     /// Makes the pages of RAM exist behind which a buffer is.
-    fn make_pages(
+    pub(super) fn make_pages(
         &self,
         parts: &mut Parts<W>,
         own: &ReservationOf<W>,
@@ -246,7 +246,7 @@ impl<W: World + 'static> Mm<W> {
 }
 
 /// Has pages mapped, run by run, until `install` says to stop: where that was.
-fn install_runs<W: World + 'static>(
+pub(super) fn install_runs<W: World + 'static>(
     parts: &Parts<W>,
     pages: Range<u64>,
     install: &mut impl FnMut(Run<'_, BlockOf<W>>) -> bool,

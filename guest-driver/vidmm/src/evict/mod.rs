@@ -15,6 +15,7 @@ mod fault;
 mod ghost;
 mod hunt;
 pub mod lru;
+mod mapping;
 mod mm;
 mod moves;
 mod object;

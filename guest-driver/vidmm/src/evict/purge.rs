@@ -78,6 +78,7 @@ impl<W: World + 'static> Mm<W> {
         // Until then it stands on its list for what it had, so that who looks for room
         // finds somebody to wait for.
         self.state.with(|state| state.relink(id))?;
+        self.give_reserve_back(id);
         gone
     }
 

@@ -242,6 +242,9 @@ impl<W: World + 'static> State<W> {
     /// A buffer is where something was booked for it, or will not come.
     pub(super) fn arrive(&mut self, room: &mut Room<W>) {
         let buffer = room.arrived();
+        if buffer.is_some() {
+            self.accounts.settle(room);
+        }
         let came = |it: &(Id, SegmentId)| Some(it.0) == buffer && it.1 == room.segment();
         if let Some(at) = self.arriving.iter().position(came) {
             self.arriving.swap_remove(at);

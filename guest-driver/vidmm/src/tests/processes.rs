@@ -422,6 +422,28 @@ fn a_buffer_that_left_is_out_of_reach_until_the_next_job_r_19_7_r_19_8() {
     test.end();
 }
 
+/// So it is with memory that is thrown away, and the next job finds zeros.
+#[test]
+fn no_address_space_leads_to_memory_that_was_thrown_away_r_19_7() {
+    let mut test = Test::new(SIZES);
+    let process = test.start();
+    let bo = test.create(None, 8, SegmentId::LocalVisible).unwrap();
+    let id = test.bos[bo].id;
+    test.map(process, 24, bo, 0, 8).unwrap();
+    test.job(process, 1).unwrap();
+    let purged = |no_wait| {
+        with(&test.mm, id, |set| {
+            let mut context = Context { no_wait, ..ctx() };
+            test.mm.validate(set, id, &[], &mut context)
+        })
+    };
+    assert_eq!(purged(true), Err(Error::Busy), "its job may use it");
+    assert!(test.processes[process].gpu.place(page(64)).is_some());
+    assert_eq!(purged(false), Ok(()));
+    assert_eq!(test.processes[process].gpu.place(page(64)), None);
+    test.check();
+}
+
 /// Until the contents are in place, what is there is somebody else's: no job that is on its
 /// way finds it.
 #[test]

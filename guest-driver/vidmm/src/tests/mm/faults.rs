@@ -72,7 +72,7 @@ fn soon(test: &Test) -> Context {
 type Act = fn(&Test) -> Result<(), Error>;
 
 /// What is done, and can be done again.
-const ACTS: [(&str, Act); 18] = [
+const ACTS: [(&str, Act); 19] = [
     ("create in local memory", |test| {
         let bo = create_in(&test.mm, &info(16), &[anywhere(VISIBLE)], &mut soon(test))?;
         test.mm.release(bo)
@@ -168,6 +168,13 @@ const ACTS: [(&str, Act); 18] = [
         let mut caller = Caller::enter(&*test.mm.world().sync);
         let mut context = soon(test);
         test.mm.hibernate(&mut caller, &mut context).map(drop)
+    }),
+    ("a mapping for the kernel", |test| {
+        let id = test.bos[SWAPPED].id;
+        with(&test.mm, id, |set| {
+            test.mm
+                .map_kernel(set, id, 0..4, &mut soon(test), |_| Ok(()))
+        })
     }),
     ("the end of one that shares a reservation", |test| {
         let mm = &test.mm;

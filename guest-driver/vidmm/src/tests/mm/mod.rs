@@ -6,6 +6,7 @@ mod ends;
 mod faults;
 mod frail;
 mod machine;
+mod mapping;
 mod moves;
 mod purge;
 mod random;

@@ -36,6 +36,7 @@ enum Op {
     Promote,
     Around(usize, u64),
     MapWhole(usize),
+    Kernel(usize, u64, u64),
     Gpu(usize, u64, u32, usize),
     Cpu(usize, u64, u32),
     Touch(usize, u64),
@@ -83,6 +84,7 @@ fn op(most: u64) -> impl Strategy<Value = Op> {
         1 => prop::option::of(20..60_usize)
             .prop_map(move |pages| Op::Limit(pages.map_or(usize::MAX, |it| it * usize::try_from(most).unwrap() / 12))),
         1 => n().prop_map(Op::MapWhole),
+        1 => (n(), 0..most, 0..=most).prop_map(|(bo, first, pages)| Op::Kernel(bo, first, pages)),
         3 => n().prop_map(Op::Release),
         1 => Just(Op::Reap),
         3 => (0..4_usize).prop_map(Op::Work),
@@ -239,6 +241,7 @@ impl Test {
             | Op::Swap(n)
             | Op::Purge(n)
             | Op::MapWhole(n)
+            | Op::Kernel(n, ..)
             | Op::Touch(n, _)
             | Op::Release(n)
             | Op::Join(n, _)
@@ -300,6 +303,7 @@ impl Test {
             | Op::Swap(n)
             | Op::Purge(n)
             | Op::MapWhole(n)
+            | Op::Kernel(n, ..)
             | Op::Release(n)
             | Op::Join(n, _)
             | Op::Unreserve(n, _)
@@ -319,6 +323,7 @@ impl Test {
             (Op::Join(n, joins), _) => self.join(n, joins),
             (Op::Promote, _) => self.promote(),
             (Op::Around(n, page), _) => self.around(n, page),
+            (Op::Kernel(_, first, pages), Some(_)) => self.kernel(at, first, pages),
             (Op::MapWhole(_), Some(id)) => self.map_whole(at, id),
             (Op::Purge(_), Some(id)) => self.purge(at, id),
             (Op::Unreserve(n, group), _) => self.unreserve(n, group),
@@ -549,6 +554,7 @@ impl Test {
     /// The books of the manager and of the machine agree.
     pub(super) fn check(&self) {
         self.mm.check();
+        self.check_file();
         let machine = self.mm.world();
         let seen = self.mm.seen();
         let waiting = machine.ram.pool.with(|pool| {

@@ -164,6 +164,32 @@ fn what_is_promised_to_a_client_is_not_stored_for_another() {
     assert_eq!(are_stored(&mm, [theirs, other]), [false, true]);
 }
 
+/// What a client has only on its way through a memory type is not what it was promised
+/// there: it is gone with the next step, or when that fails (D-20).
+#[test]
+fn what_is_on_its_way_protects_nothing_from_being_stored() {
+    for to in [PCIE, SYSTEM] {
+        let mm = manager(SIZES);
+        let owner = mm.open_account().unwrap();
+        let budget = Budget {
+            min: 8 * 4096,
+            ..Budget::OPEN
+        };
+        mm.set_budget(owner, PCIE, budget).unwrap();
+        let theirs = Info {
+            owner: Some(owner),
+            ..info(8)
+        };
+        let stays = filled(&mm, &theirs, PCIE, 71);
+        let moves = filled(&mm, &theirs, VISIBLE, 72);
+        mm.limit_ram(8);
+        assert_eq!(validate(&mm, moves, to).err(), Some(Error::NoMemory));
+        assert_eq!(are_stored(&mm, [stays]), [false], "{to:?}");
+        assert_eq!(mm.segment(moves), Ok(Some(VISIBLE)));
+        mm.check();
+    }
+}
+
 #[test]
 fn what_comes_back_by_itself_makes_nobody_give_pages_up() {
     let options = Options {

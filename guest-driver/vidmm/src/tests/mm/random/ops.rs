@@ -160,6 +160,39 @@ impl Test {
         });
     }
 
+    /// The kernel sees all that it asks for, or is told why not.
+    pub(super) fn kernel(&self, at: usize, first: u64, pages: u64) {
+        let known = &self.bos[at];
+        let (mm, id) = (&self.mm, known.id);
+        let asked = first..first + pages;
+        let mut seen = 0;
+        let mapped = with(mm, id, |set| {
+            seen = 0;
+            mm.map_kernel(set, id, asked.clone(), &mut soon(mm), |run| {
+                self.look(known, &run);
+                seen += run.pages;
+                Ok(())
+            })
+        });
+        let inside = pages > 0 && asked.end <= mm.info(id).unwrap().pages;
+        assert_eq!(mapped == Err(Error::Invalid), !inside);
+        assert!(mapped.is_err() || seen == pages);
+    }
+
+    /// Names in the device's file lead to the buffers that have them, and to no others.
+    pub(super) fn check_file(&self) {
+        for known in &self.bos {
+            let pages = self.mm.info(known.id).unwrap().pages;
+            let Ok(first) = self.mm.file_page(known.id) else {
+                assert!(known.kernel);
+                continue;
+            };
+            let last = self.mm.at_file_page(first + pages - 1, 1);
+            assert_eq!(last, Ok((known.id, pages - 1)));
+            assert_eq!(self.mm.at_file_page(first + pages, 1), Err(Error::Invalid));
+        }
+    }
+
     /// What jobs have yet to write is not there.
     fn look(&self, known: &Known, run: &Run<'_, Block>) {
         let machine = self.mm.world();
