@@ -14,5 +14,5 @@ mod ram;
 pub use checks::{Check, data_checks, failed};
 pub use cpu::Lines;
 pub use guest::Guest;
-pub use machine::{Machine, WINDOW_AT};
+pub use machine::{Frozen, Machine, WINDOW_AT};
 pub use ram::Ram;

@@ -46,6 +46,16 @@ struct State {
     fallible_calls: Cell<u64>,
     fail_call: Cell<Option<u64>>,
     unplugged: Cell<bool>,
+    frozen: Cell<Option<Frozen>>,
+}
+
+/// How long a GPU does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frozen {
+    /// Until its engine is reset.
+    UntilReset,
+    /// For ever.
+    ForGood,
 }
 
 /// Whether a write of this register has the GPU read what the CPU stored: page tables, or
@@ -105,6 +115,7 @@ impl Machine {
             fallible_calls: Cell::new(0),
             fail_call: Cell::new(None),
             unplugged: Cell::new(false),
+            frozen: Cell::new(None),
         })))
     }
 
@@ -167,6 +178,16 @@ impl Machine {
         self.0.fail_call.set(n);
     }
 
+    /// Lets the GPU do nothing but answer.
+    pub fn freeze(&self, how: Frozen) {
+        self.0.frozen.set(Some(how));
+    }
+
+    /// It is so late, at least.
+    pub fn set_now(&self, now_ns: u64) {
+        self.0.now_ns.set(now_ns.max(self.0.now_ns.get()));
+    }
+
     /// Lets every fallible platform call fail from now on.
     pub fn unplug(&self) {
         self.0.unplugged.set(true);
@@ -203,9 +224,14 @@ impl Machine {
         while self.step() {}
     }
 
+    /// Whether it would do something.
+    pub fn can_work(&self) -> bool {
+        self.0.frozen.get().is_none() && self.gpu(|gpu| gpu.has_work())
+    }
+
     /// One slice of work and its interrupt. False if nothing happened.
     pub fn step(&self) -> bool {
-        let progress = {
+        let progress = self.0.frozen.get().is_none() && {
             let mut gpu = self.0.gpu.borrow_mut();
             let had_work = gpu.has_work();
             gpu.step(STEP) == Progress::Pending || had_work
@@ -344,6 +370,10 @@ impl Registers for Machine {
                          way: a barrier first",
                         op.offset
                     ));
+                }
+                let thaws = op.offset == Reg::EngineReset.offset();
+                if thaws && self.0.frozen.get() == Some(Frozen::UntilReset) {
+                    self.0.frozen.set(None);
                 }
                 gpu.write(op.offset, width, op.value.into());
             } else {

@@ -24,6 +24,7 @@ use vidmm::{
 
 const PAGE: usize = 4096;
 const MIB: u32 = 1 << 20;
+const SECOND: u64 = 1_000_000_000;
 /// Where the word is that stands for a page.
 const LAST_WORD: u64 = PAGE as u64 - 4;
 /// Pages for the tables of processes.
@@ -247,11 +248,22 @@ impl Managed {
             TABLE_PAGES,
         )?);
         let (gpu, behind) = (machine.clone(), Rc::downgrade(&mm));
+        let heard = Arc::downgrade(&timeline);
+        let interrupts = move || heard.upgrade().map(|it| it.counters().interrupts);
+        let mut asked = 0;
+        // As `Host::sync` promises: behind interrupts, and once a second.
         clock.on_poll(move |now| {
+            gpu.set_now(now);
+            let before = interrupts();
             gpu.run();
             let mm = Weak::upgrade(&behind)?;
-            mm.world().advance();
-            (!mm.world().is_idle()).then_some(now + 1000)
+            if interrupts() != before || now >= asked + SECOND {
+                asked = now;
+                mm.world().advance();
+            }
+            let works = gpu.can_work();
+            let next = if works { now + 1000 } else { asked + SECOND };
+            (!mm.world().is_idle()).then_some(next)
         });
         Ok(Self {
             machine,

@@ -42,6 +42,7 @@ pub use bo::accounts::Booking;
 pub use chip::{ChipOps, Fault};
 
 pub use engine::end::Left;
+pub use engine::hang::Hang;
 pub use engine::line::Blit;
 pub use engine::on_chip::{Host, OnChip, Tables};
 pub use engine::process_tables::ProcessTables;

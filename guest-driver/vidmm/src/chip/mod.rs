@@ -84,6 +84,8 @@ pub trait ChipOps: Sync {
     fn reset_engine(&self) -> [RegisterOp; 3];
     /// Makes every engine drop what whoever was here before left to it.
     fn reset_all_engines(&self) -> [RegisterOp; 3];
+    /// The read of what is busy: 0 is idle.
+    fn busy(&self) -> RegisterOp;
     /// Offset of ring 0's read pointer.
     fn ring_head(&self) -> u32;
     /// Offset of ring 0's write pointer.
@@ -344,6 +346,10 @@ impl ChipOps for E3k {
     fn reset_all_engines(&self) -> [RegisterOp; 3] {
         let units = EngineReset::new().with_graphics(0xf).with_vpp(true);
         reset(units.with_vcp0(true).with_vcp1(true))
+    }
+
+    fn busy(&self) -> RegisterOp {
+        read(Reg::TopBusy.offset())
     }
 
     fn ring_head(&self) -> u32 {

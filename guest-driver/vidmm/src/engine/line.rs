@@ -4,10 +4,12 @@
 
 use crate::Error;
 use crate::adapter::Adapter;
+use crate::engine::hang::Hang;
 use crate::engine::ring0::Attended;
 use crate::engine::submit;
-use crate::platform::Os;
+use crate::platform::{LogLevel, Os};
 use crate::sync::{FenceContext, FenceError, Primitives};
+use crate::vm::SpaceId;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -19,8 +21,12 @@ use e3k_regs::packet::Writer;
 
 /// So many blits go on the ring behind one fence.
 const PIECE: usize = 64;
+/// A piece has no more bytes, but for one blit: it ends long before a hang is assumed.
+const PIECE_BYTES: u64 = 256 << 20;
+/// The most that a blit of the manager's own is.
+pub(crate) const MOVE_BYTES: u64 = 64 << 20;
 /// The most that one blit may be.
-pub(crate) const BLIT_BYTES: u64 = 1 << 30;
+const BLIT_BYTES: u64 = 1 << 30;
 /// The most that a process's job may be.
 pub(crate) const JOB_BYTES: u64 = 256 << 20;
 /// A process that has so much in line waits until some of it has ended, so that nobody
@@ -128,9 +134,26 @@ struct Item<S: Primitives> {
     /// Nothing more of it goes on the ring; it ends so when what is there is over.
     failed: Option<FenceError>,
     fence: S::Fence,
+    /// Whose job it is.
+    space: Option<SpaceId>,
+    /// It did not end, and was begun once more.
+    redone: bool,
 }
 
 impl<S: Primitives> Item<S> {
+    /// What goes on the ring next, behind one fence.
+    fn piece(&self) -> &[Blit] {
+        let left = self.blits.get(self.next..).unwrap_or_default();
+        let mut bytes = 0;
+        let fits = |blit: &&Blit| {
+            let first = bytes == 0;
+            bytes += blit.bytes();
+            first || bytes <= PIECE_BYTES
+        };
+        let count = left.iter().take(PIECE).take_while(fits).count();
+        left.get(..count).unwrap_or_default()
+    }
+
     /// Whether nothing more of it is to be put on the ring.
     fn is_on_ring(&self) -> bool {
         self.failed.is_some() || self.next == self.blits.len()
@@ -162,24 +185,38 @@ pub(crate) struct Line<O: Os, S: Primitives> {
     /// How many items are on the ring as a whole.
     on_ring: usize,
     lost: Arc<AtomicBool>,
+    /// How long a piece may be the first on the ring.
+    deadline_ns: u64,
+    /// Which one is, and since when.
+    first: (u64, u64),
+    hang: Option<Hang>,
     /// Nothing is judged and nothing goes on the ring: see [`sleep`](super::sleep).
     pub(super) stands: bool,
 }
 
 impl<O: Os, S: Primitives> Line<O, S> {
     /// `lost` is set once the GPU was lost and stopped.
-    pub(crate) fn new(adapter: Adapter<O>, sync: &S, lost: Arc<AtomicBool>) -> Self {
+    /// `deadline_ns`: see [`Host::deadline_ns`](super::on_chip::Host::deadline_ns).
+    pub(crate) fn new(
+        adapter: Adapter<O>,
+        sync: &S,
+        lost: Arc<AtomicBool>,
+        deadline_ns: u64,
+    ) -> Self {
         Self {
             adapter,
             fences: FenceContext::new(sync),
             items: VecDeque::new(),
             on_ring: 0,
             lost,
+            deadline_ns,
+            first: (0, 0),
+            hang: None,
             stands: false,
         }
     }
 
-    /// Gives work to the end of the line; `process_id` is 0 for the manager's.
+    /// Gives work to the end of the line: a process's, by its process id, or the manager's.
     ///
     /// # Errors
     /// [`Error::Invalid`] for what packets cannot say; [`Error::NoMemory`];
@@ -187,7 +224,7 @@ impl<O: Os, S: Primitives> Line<O, S> {
     pub(crate) fn queue(
         &mut self,
         sync: &S,
-        process_id: u8,
+        process: Option<(u8, SpaceId)>,
         blits: Vec<Blit>,
     ) -> Result<S::Fence, Error> {
         if blits.is_empty() || !blits.iter().all(Blit::is_legal) {
@@ -196,10 +233,7 @@ impl<O: Os, S: Primitives> Line<O, S> {
         self.items.try_reserve(1)?;
         let memory = self.fences.prepare(sync)?;
         let fence = self.fences.arm(sync, memory);
-        let owner = match process_id {
-            0 => Owner::Manager,
-            id => Owner::Process(id),
-        };
+        let owner = process.map_or(Owner::Manager, |(id, _)| Owner::Process(id));
         self.items.push_back(Item {
             owner,
             blits,
@@ -207,6 +241,8 @@ impl<O: Os, S: Primitives> Line<O, S> {
             pieces: None,
             failed: None,
             fence: fence.clone(),
+            space: process.map(|(_, space)| space),
+            redone: false,
         });
         self.advance(sync);
         Ok(fence)
@@ -280,9 +316,22 @@ impl<O: Os, S: Primitives> Line<O, S> {
     }
 
     fn try_advance(&mut self, sync: &S) -> Result<(), Error> {
+        if self.first_unjudged().is_some() {
+            self.adapter.ring0.timeline.note_silence();
+        }
         // The job at fault has failed then, and those behind it had not begun.
         let restarted = self.adapter.ring0.timeline.has_trouble()
             && self.adapter.ring0.attend()? == Attended::Restarted;
+        self.end_what_is_over(sync, restarted)?;
+        if self.is_hung() {
+            self.recover(sync)?;
+            self.end_what_is_over(sync, true)?;
+        }
+        self.push()
+    }
+
+    /// Ends the items at the front that are over.
+    fn end_what_is_over(&mut self, sync: &S, restarted: bool) -> Result<(), Error> {
         loop {
             match self.judge(restarted)? {
                 First::Unfinished => break,
@@ -295,15 +344,97 @@ impl<O: Os, S: Primitives> Line<O, S> {
                     });
                 }
                 First::Cut => {
-                    for item in &mut self.items {
-                        (item.next, item.pieces) = (0, None);
-                    }
-                    self.on_ring = 0;
+                    self.begin_again();
                     break;
                 }
             }
         }
-        self.push()
+        Ok(())
+    }
+
+    /// The ring is empty: what is in line goes there anew.
+    fn begin_again(&mut self) {
+        for item in &mut self.items {
+            (item.next, item.pieces) = (0, None);
+        }
+        self.on_ring = 0;
+    }
+
+    /// The first of the ring's fences that are not judged.
+    fn first_unjudged(&self) -> Option<u64> {
+        Some(self.items.front()?.pieces?.0)
+    }
+
+    /// Whether the first piece on the ring has been that for too long.
+    fn is_hung(&mut self) -> bool {
+        let now = self.adapter.os().now_ns();
+        match self.first_unjudged() {
+            Some(first) if first == self.first.0 => {
+                now.saturating_sub(self.first.1) >= self.deadline_ns
+            }
+            other => {
+                self.first = (other.unwrap_or(0), now);
+                false
+            }
+        }
+    }
+
+    /// Writes down what the ring was doing, and starts it anew. Of a process, the job and
+    /// those of it behind have ended; others' had not begun, and will be done. What is the
+    /// manager's own is begun once more.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if that does not end either; those of register accesses.
+    fn recover(&mut self, sync: &S) -> Result<(), Error> {
+        let (number, ring0) = (self.hangs() + 1, &mut self.adapter.ring0);
+        let [head, tail, busy] = ring0.look()?;
+        let behind = self.items.len().saturating_sub(1);
+        let Some(item) = self.items.front_mut() else {
+            return Ok(());
+        };
+        let (fence, last) = item.pieces.unwrap_or_default();
+        let hang = Hang {
+            number,
+            space: item.space,
+            process_id: item.owner.process_id(),
+            job: sync.identity(&item.fence).1,
+            put: item.next,
+            blits: item.blits.len(),
+            fences: (fence, last),
+            pointers: (head, tail),
+            busy,
+            behind,
+            deadline_ns: self.deadline_ns,
+        };
+        self.hang = Some(hang);
+        self.adapter
+            .os()
+            .log(LogLevel::Error, format_args!("GPU: {hang}"));
+        let again = item.owner == Owner::Manager;
+        if again && core::mem::replace(&mut item.redone, true) {
+            return Err(Error::Lost);
+        }
+        let owner = item.owner;
+        self.adapter.ring0.restart_engine(!again)?;
+        self.begin_again();
+        let own = self.items.iter_mut().filter(|item| item.owner == owner);
+        for (n, item) in own.enumerate().filter(|_| !again) {
+            item.failed.get_or_insert(match n {
+                0 => FenceError::TimedOut,
+                _ => FenceError::Canceled,
+            });
+        }
+        Ok(())
+    }
+
+    /// How often the ring was started anew because a job did not end in time.
+    fn hangs(&self) -> u64 {
+        self.hang.as_ref().map_or(0, |hang| hang.number)
+    }
+
+    /// What it was doing the last time.
+    pub(super) const fn hang(&self) -> Option<Hang> {
+        self.hang
     }
 
     fn pop(&mut self, sync: &S, end: impl FnOnce(&mut FenceContext<S>, u64)) {
@@ -361,8 +492,13 @@ impl<O: Os, S: Primitives> Line<O, S> {
             if item.owner != owner {
                 break;
             }
-            let left = item.blits.get(item.next..).unwrap_or_default();
-            let piece = left.get(..PIECE).unwrap_or(left);
+            if item.failed.is_some() {
+                // It ends when it is the first.
+                self.on_ring += 1;
+                continue;
+            }
+            let piece = item.piece();
+            let count = piece.len();
             let process_id = item.owner.process_id();
             let submitted = self.adapter.ring0.submit(process_id, |out| {
                 for blit in piece {
@@ -375,7 +511,7 @@ impl<O: Os, S: Primitives> Line<O, S> {
             };
             let first = item.pieces.map_or(fence, |(first, _)| first);
             item.pieces = Some((first, fence));
-            item.next += piece.len();
+            item.next += count;
             if item.is_on_ring() {
                 self.on_ring += 1;
             }

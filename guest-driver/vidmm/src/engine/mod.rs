@@ -2,6 +2,7 @@
 //! to come on the chip ([`on_chip`]), its work ([`line`]) and its processes.
 
 pub(crate) mod end;
+pub(crate) mod hang;
 pub(crate) mod line;
 pub(crate) mod on_chip;
 pub(crate) mod process_tables;

@@ -9,7 +9,8 @@ use crate::bo::gart::Gart;
 use crate::bo::page_vector::{PageVector, Ram};
 use crate::bo::pool::SmallLock;
 use crate::chip::pagetable::store_entries;
-use crate::engine::line::{BLIT_BYTES, Blit, Line};
+use crate::engine::hang::Hang;
+use crate::engine::line::{Blit, Line, MOVE_BYTES};
 use crate::engine::process_tables::{Common, ProcessTables};
 use crate::evict::{BlockOf, Context, FenceOf, Info, Mm, Options, ReservationOf, Side, World};
 use crate::placement::{Extent, Place, SegmentId, Window};
@@ -50,6 +51,12 @@ pub trait Host {
 
     /// As [`World::unmap_user`].
     fn unmap_user(&self, bo: Id);
+
+    /// How long the GPU may work on a job, or on up to 256 MiB of a larger one, before it
+    /// is taken for hung, in nanoseconds.
+    fn deadline_ns(&self) -> u64 {
+        10_000_000_000
+    }
 }
 
 type Pool<H> = <H as Host>::Lock<Vec<VramOffset>>;
@@ -107,7 +114,12 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
             lost: Arc::default(),
         });
         let gart = adapter.gart;
-        let line = Line::new(adapter, host.sync(), Arc::clone(&common.lost));
+        let line = Line::new(
+            adapter,
+            host.sync(),
+            Arc::clone(&common.lost),
+            host.deadline_ns(),
+        );
         let world = Self {
             line: host.lock(line),
             starts,
@@ -175,6 +187,11 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         self.line.with(|line| line.advance(self.host.sync()));
     }
 
+    /// What ring 0 was doing when it was last reset because a job did not end in time.
+    pub fn last_hang(&self) -> Option<Hang> {
+        self.line.with(|line| line.hang())
+    }
+
     /// Whether the GPU has nothing left to do.
     pub fn is_idle(&self) -> bool {
         self.line.with(|line| line.is_empty())
@@ -218,7 +235,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     /// Queues work of the manager's own.
     fn queue(&self, blits: Vec<Blit>) -> Result<FenceOf<Self>, Error> {
         let sync = self.host.sync();
-        self.line.with(|line| line.queue(sync, 0, blits))
+        self.line.with(|line| line.queue(sync, None, blits))
     }
 }
 
@@ -264,7 +281,7 @@ impl<O: Os + 'static, H: Host + 'static> World for OnChip<O, H> {
         let (mut sources, mut targets) = (from.extents.iter(), to.extents.iter());
         let (mut source, mut target) = (sources.next().copied(), targets.next().copied());
         while let (Some(here), Some(there)) = (source, target) {
-            let pages = here.pages().min(there.pages()).min(BLIT_BYTES / PAGE_SIZE);
+            let pages = here.pages().min(there.pages()).min(MOVE_BYTES / PAGE_SIZE);
             blits.try_reserve(1)?;
             blits.push(Blit::Copy {
                 to: self.va(to.segment, there.first)?,
@@ -290,7 +307,7 @@ impl<O: Os + 'static, H: Host + 'static> World for OnChip<O, H> {
         for extent in to.extents {
             let mut first = extent.first;
             while first < extent.end {
-                let pages = (extent.end - first).min(BLIT_BYTES / PAGE_SIZE);
+                let pages = (extent.end - first).min(MOVE_BYTES / PAGE_SIZE);
                 blits.try_reserve(1)?;
                 blits.push(Blit::Fill {
                     at: self.va(to.segment, first)?,

@@ -108,7 +108,10 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         let queued = self
             .wait_in_line(mm, slot, bytes, ctx)
             .and_then(|()| self.load(space, slot, &held))
-            .and_then(|()| self.line.with(|line| line.queue(sync, slot, blits)));
+            .and_then(|()| {
+                self.line
+                    .with(|line| line.queue(sync, Some((slot, space)), blits))
+            });
         match queued {
             Ok(fence) => {
                 self.process_ids

@@ -117,8 +117,18 @@ impl<O: Os> Ring0<O> {
         let first = self.timeline.completed() + 1;
         let what = format_args!("job {first} does not end: ring 0 is restarted");
         self.trouble.say(os, what);
-        self.restart_engine()?;
+        self.restart_engine(true)?;
         Ok(Attended::Restarted)
+    }
+
+    /// Where ring 0 is, for people: its read and write pointer, and what is busy.
+    pub(crate) fn look(&self) -> Result<[u32; 3], Error> {
+        let chip = self.chip;
+        let mut busy = [chip.busy()];
+        let [head, tail] = [chip.ring_head(), chip.ring_tail()];
+        let pointers = [self.os.read(head)?, self.os.read(tail)?];
+        self.os.access(&mut busy)?;
+        Ok([pointers[0], pointers[1], busy[0].value])
     }
 
     /// Acknowledges the page fault that the registers show, if they show one.
@@ -133,8 +143,8 @@ impl<O: Os> Ring0<O> {
         Ok(fault)
     }
 
-    /// Stops what ring 0 does and starts it empty.
-    fn restart_engine(&mut self) -> Result<(), Error> {
+    /// Stops what ring 0 does and starts it empty. `guilty`: see [`Timeline::restart`].
+    pub(crate) fn restart_engine(&mut self, guilty: bool) -> Result<(), Error> {
         // What was done before is judged by what it did.
         self.settle()?;
         self.reset_engine()?;
@@ -144,7 +154,7 @@ impl<O: Os> Ring0<O> {
         os.access(&mut chip.invalidate_all())?;
         os.access(&mut chip.start_ring(self.ring.va, RING_BYTES))?;
         self.trouble.begin_again();
-        self.begin_again(true);
+        self.begin_again(guilty);
         Ok(())
     }
 

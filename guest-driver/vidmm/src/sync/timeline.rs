@@ -340,11 +340,7 @@ impl<O: Os> Timeline<O> {
     /// lost that told of something else than this fence in memory.
     fn poll(&self, fence: u64, patience: Patience) -> bool {
         if self.over() < fence {
-            let heard = self.heard_ns.load(Ordering::Acquire);
-            if self.os.now_ns().saturating_sub(heard) >= SLICE_NS {
-                self.heard();
-                self.overdue.store(true, Ordering::Release);
-            }
+            self.note_silence();
             return false;
         }
         // A signal ends the grace early and says nothing of the interrupt.
@@ -353,6 +349,16 @@ impl<O: Os> Timeline<O> {
         }
         self.publish();
         true
+    }
+
+    /// Somebody waits for a fence that is not over. If nothing was heard of the GPU for
+    /// long, it is to be asked ([`Self::take_overdue`]).
+    pub(crate) fn note_silence(&self) {
+        let heard = self.heard_ns.load(Ordering::Acquire);
+        if self.os.now_ns().saturating_sub(heard) >= SLICE_NS {
+            self.heard();
+            self.overdue.store(true, Ordering::Release);
+        }
     }
 
     fn heard(&self) {
