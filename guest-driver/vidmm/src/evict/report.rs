@@ -9,6 +9,7 @@ use super::world::World;
 use crate::bo::page_vector::{PageVector, Ram};
 use crate::bo::pool::SmallLock;
 use crate::placement::SegmentId;
+use core::fmt;
 use e3k_regs::PAGE_SIZE;
 
 /// What a manager has done since it began.
@@ -87,8 +88,14 @@ pub struct RamReport {
     pub clients: u64,
     /// Those of the driver's own.
     pub kernel: u64,
-    /// Those that wait in the pool.
+    /// How many clients and the driver may have together
+    /// ([`Mm::limit_ram`](super::Mm::limit_ram)).
+    pub limit: u64,
+    /// Those that wait in the pool, by kind in
+    /// [`Lists::iter`](crate::bo::pool::Lists::iter).
     pub pooled: u64,
+    /// How many may wait there.
+    pub pool_limit: u64,
     /// Those whose contents are in the store: no RAM.
     pub swapped: u64,
 }
@@ -108,14 +115,74 @@ pub struct Report {
     pub counters: Counters,
 }
 
+/// One line.
+impl fmt::Display for TypeReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Traffic {
+            evictions,
+            bytes_in,
+            bytes_out,
+            refused_full,
+            refused_fragmented,
+        } = self.traffic;
+        write!(f, "{}: {} bytes", self.segment.name(), self.capacity)?;
+        write!(f, ", clients {}, kernel {}", self.clients, self.kernel)?;
+        write!(f, ", free {} (in use {},", self.free, self.fenced)?;
+        write!(f, " longest run {})", self.longest_free_run)?;
+        write!(f, ", pinned {}, dying {}", self.pinned, self.dying)?;
+        write!(f, ", may leave {:?}, left {evictions}", self.evictable)?;
+        write!(f, ", bytes in {bytes_in} and out {bytes_out}")?;
+        write!(f, ", refused: full {refused_full}")?;
+        write!(f, ", fragmented {refused_fragmented}")
+    }
+}
+
+/// A line for each memory type, one for RAM, one for what was done.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for it in &self.types {
+            writeln!(f, "{it}")?;
+        }
+        let RamReport {
+            clients,
+            kernel,
+            limit,
+            pooled,
+            pool_limit,
+            swapped,
+        } = self.ram;
+        write!(
+            f,
+            "pages of RAM: clients {clients}, kernel {kernel} of {limit}"
+        )?;
+        writeln!(f, ", pool {pooled} of {pool_limit}, swapped out {swapped}")?;
+        let done = self.counters;
+        write!(f, "buffers {}, {} stay", self.buffers, self.unevictable)?;
+        write!(
+            f,
+            "; moves: null {}, clears {}",
+            done.null_moves, done.clears
+        )?;
+        write!(f, ", copies {}, stops {}", done.copies, done.stops)?;
+        write!(f, "; faults {} of {} pages", done.faults, done.mapped_pages)?;
+        write!(f, "; back-offs {}", done.back_offs)?;
+        write!(f, "; longest wait {} ns", done.longest_wait_ns)?;
+        write!(f, "; pages promoted {}", done.promoted_pages)?;
+        writeln!(f, ", thrashed {}", done.thrashed_pages)
+    }
+}
+
 impl<W: World + 'static> Mm<W> {
     /// All figures. It looks at every buffer: for people, not for every job.
     pub fn report(&self) -> Report {
-        let pooled = self.world.ram().pool().with(|pool| pool.pages() as u64);
+        let pool = self.world.ram().pool();
+        let (pooled, pool_limit) = pool.with(|pool| (pool.pages() as u64, pool.limit() as u64));
         self.state.with(|state| Report {
             types: SegmentId::TYPES.map(|segment| state.type_report(segment)),
             ram: RamReport {
                 pooled,
+                pool_limit,
+                limit: state.ram_limit as u64,
                 ..state.ram_report()
             },
             buffers: state.objects.len(),
@@ -126,7 +193,7 @@ impl<W: World + 'static> Mm<W> {
 }
 
 impl<W: World + 'static> State<W> {
-    fn type_report(&self, segment: SegmentId) -> TypeReport {
+    pub(super) fn type_report(&self, segment: SegmentId) -> TypeReport {
         let sum = |which: fn(&Object<W>) -> bool| {
             let all = self.objects.iter().filter(|(_, object)| which(object));
             let rooms = all.filter_map(|(_, object)| object.resource.as_ref());

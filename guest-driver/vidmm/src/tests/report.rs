@@ -1,8 +1,11 @@
 //! Figures (section 21).
 
 use super::mm::{SIZES, anywhere, create, ctx, info, manager, manager_with, with, word};
+use crate::Error;
+use crate::bo::pool::{Lists, SmallLock};
 use crate::evict::{Budget, Info, Options, Promotion};
-use crate::placement::{Flags, Place, SegmentId};
+use crate::placement::{Flags, Place, SegmentId, Window};
+use crate::platform::Caching;
 use crate::sync::Caller;
 
 const VISIBLE: SegmentId = SegmentId::LocalVisible;
@@ -148,4 +151,66 @@ fn a_client_is_told_what_of_it_had_to_leave_and_what_came_back() {
     let balance = mm.balance(owner, VISIBLE).unwrap();
     assert_eq!((balance.evicted, balance.promoted), (6 * PAGE, 6 * PAGE));
     assert_eq!(balance.booked, 6 * PAGE);
+}
+
+#[test]
+fn what_found_no_room_is_told_with_each_memory_type_that_it_named() {
+    let mm = manager(SIZES);
+    let held = create(&mm, &info(20), &[anywhere(VISIBLE)]).unwrap();
+    with(&mm, held, |set| mm.pin(set, held)).unwrap();
+    let wanted = Info {
+        align: 4,
+        ..info(16)
+    };
+    let places = [
+        Place {
+            window: Window::new(4, 24),
+            ..Place::anywhere(VISIBLE, Flags::CONTIGUOUS)
+        },
+        Place::anywhere(VISIBLE, Flags::DESIRED),
+    ];
+    assert_eq!(create(&mm, &wanted, &places), Err(Error::NoMemory));
+    let shortage = mm.shortage(&wanted, &places);
+    let told = shortage.to_string();
+    let lines: Vec<_> = told.lines().collect();
+    assert_eq!(lines[0], "16 pages at multiples of 4, wanted at");
+    assert_eq!(lines[1], "  local-visible, pages 4 to 24, in one piece");
+    assert_eq!(lines[2], "  local-visible, if nobody has to leave");
+    assert_eq!(lines.len(), 4, "each memory type once: {told}");
+    assert!(lines[3].starts_with("local-visible: 131072 bytes, clients 0, kernel 81920,"));
+    assert!(lines[3].contains("free 49152 (in use 0, longest run 49152), pinned 81920,"));
+    let refused = mm.report().types[VISIBLE as usize].traffic.refused_full;
+    assert!(refused > 0 && lines[3].contains(&format!("refused: full {refused},")));
+    let many = mm.shortage(&wanted, &[anywhere(SegmentId::System); 10]);
+    assert!(many.to_string().contains("\n  and at 2 more\nsystem: "));
+    assert_eq!(many.types().count(), 1);
+}
+
+#[test]
+fn all_figures_can_be_printed_and_the_pool_says_what_waits_by_kind() {
+    let mm = manager(SIZES);
+    let bo = create(&mm, &info(5), &[anywhere(SegmentId::PcieUnsnoop)]).unwrap();
+    with(&mm, bo, |set| mm.make_resident(set, bo, &mut ctx())).unwrap();
+    mm.release(bo).unwrap();
+    let waiting = |pool: &mut Lists<_>| {
+        let kinds = pool
+            .iter()
+            .map(|(key, blocks)| (key.caching, key.order, blocks));
+        kinds.collect::<Vec<_>>()
+    };
+    let kinds = mm.world().ram.pool.with(waiting);
+    assert!(kinds.iter().all(|kind| kind.0 == Caching::WriteCombined));
+    let pages: usize = kinds.iter().map(|(_, order, blocks)| blocks << order).sum();
+    assert_eq!(pages, 5, "{kinds:?}");
+    mm.limit_ram(40);
+    let report = mm.report();
+    assert_eq!((report.ram.pooled, report.ram.pool_limit), (5, 16));
+    let told = report.to_string();
+    for line in [
+        "pcie-unsnoop: 196608 bytes, clients 0, kernel 0, free 196608 (in use 0, ",
+        "pages of RAM: clients 0, kernel 0 of 40, pool 5 of 16, swapped out 0\n",
+        "buffers 0, 0 stay; moves: null 1, clears 0, copies 0, stops 0; faults 0 of 0 pages",
+    ] {
+        assert!(told.contains(line), "{line}\nin\n{told}");
+    }
 }

@@ -108,6 +108,18 @@ impl<B: Linked> Lists<B> {
         self.pages
     }
 
+    /// How many may wait.
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The lists on which blocks wait, and how many.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, usize)> {
+        let all = (0..).map(Key::of).zip(&self.stacks);
+        let blocks = all.map(|(key, stack)| (key, stack.blocks));
+        blocks.filter(|(_, blocks)| *blocks > 0)
+    }
+
     /// Blocks that wait on one list.
     pub const fn blocks(&self, key: Key) -> usize {
         self.stacks[key.index()].blocks
