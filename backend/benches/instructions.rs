@@ -8,7 +8,7 @@ use e3k_regs::fields::{FaultClient, RingWord};
 use presil_device::{Gpu, GpuVa, MmuOptions, UtlbSize, Width};
 use std::hint::black_box;
 use std::process::ExitCode;
-use support::steps::{instructions, refusal};
+use support::steps::{instructions, report, table};
 
 /// Most for a register that only stores, and for one that does more.
 const STORAGE: f64 = 150.0;
@@ -21,28 +21,8 @@ const LINES: u64 = 256;
 /// Every access of a register is like the others.
 const ROUNDS: u64 = 16;
 
-/// Fails if a count is above its limit: they are exact, on every machine and
-/// under any load. scripts/test runs this and reads what it prints.
 fn main() -> ExitCode {
-    if let Some(refusal) = refusal() {
-        println!("not counted: {refusal}");
-        return ExitCode::SUCCESS;
-    }
-    println!("{:40} {:>12} {:>6}", "operation", "instructions", "limit");
-    let within = registers() & translations();
-    if within {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
-}
-
-/// Says whether the count is within its limit.
-fn report(name: &str, count: f64, limit: f64) -> bool {
-    let within = count <= limit;
-    let verdict = if within { "" } else { "  TOO MANY" };
-    println!("{name:40} {count:12.0} {limit:6.0}{verdict}");
-    within
+    table(|| registers() & translations())
 }
 
 fn registers() -> bool {

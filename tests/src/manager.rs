@@ -298,6 +298,18 @@ impl Managed {
         Context::until(Deadline(u64::MAX - 1), Patience::Patient)
     }
 
+    /// A buffer of a user.
+    pub const fn info(pages: u64) -> Info {
+        Info {
+            kind: Kind::Device,
+            pages,
+            align: 1,
+            caching: Caching::WriteCombined,
+            priority: 0,
+            owner: None,
+        }
+    }
+
     /// A buffer of a user, at one of these places.
     ///
     /// # Errors
@@ -312,12 +324,8 @@ impl Managed {
     /// Those of [`Mm::create`].
     pub fn create_as(&self, caching: Caching, pages: u64, places: &[Place]) -> Result<BoId, Error> {
         let info = Info {
-            kind: Kind::Device,
-            pages,
-            align: 1,
             caching,
-            priority: 0,
-            owner: None,
+            ..Self::info(pages)
         };
         self.with(|set| self.mm.create(set, &info, None, places, &mut Self::ctx()))
     }

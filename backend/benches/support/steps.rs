@@ -2,19 +2,44 @@
 //! process executes the work step by step.
 
 use std::hint::black_box;
+use std::process::ExitCode;
 
 /// Rounds before those that are counted: they meet the paths taken only once.
 const FIRST_ROUNDS: u64 = 16;
 
+/// Prints what `counts` counts, as lines of [`report`]. It fails if a count is above its
+/// limit: they are exact, on every machine and under any load. `scripts/test` runs
+/// programs of this kind and reads what they print.
+pub fn table(counts: impl FnOnce() -> bool) -> ExitCode {
+    if let Some(refusal) = refusal() {
+        println!("not counted: {refusal}");
+        return ExitCode::SUCCESS;
+    }
+    println!("{:40} {:>12} {:>6}", "operation", "instructions", "limit");
+    if counts() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Says whether the count is within its limit.
+pub fn report(name: &str, count: f64, limit: f64) -> bool {
+    let within = count <= limit;
+    let verdict = if within { "" } else { "  TOO MANY" };
+    println!("{name:40} {count:12.0} {limit:6.0}{verdict}");
+    within
+}
+
 /// Why this host does not let a process be stepped through, if it does not.
-pub fn refusal() -> Option<String> {
+fn refusal() -> Option<String> {
     stepped(|| ()).err()
 }
 
 /// Instructions that one `work` executes in user mode, the mean of `rounds`.
 ///
 /// # Panics
-/// The host does not let a process be stepped through ([`refusal`]).
+/// The host does not let a process be stepped through.
 pub fn instructions(rounds: u64, mut work: impl FnMut()) -> f64 {
     let mut run = |rounds: u64| {
         let counted = stepped(|| {
@@ -28,6 +53,16 @@ pub fn instructions(rounds: u64, mut work: impl FnMut()) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "small counts")]
     let average = (many - few) as f64 / rounds as f64;
     average
+}
+
+/// Instructions that `work` executes in user mode, once. It happens to a copy of this
+/// process: here, nothing has changed afterwards.
+///
+/// # Panics
+/// As [`instructions`].
+pub fn instructions_once(work: impl FnOnce()) -> u64 {
+    let count = |counted: Result<u64, String>| counted.unwrap_or_else(|it| panic!("{it}"));
+    count(stepped(work)).saturating_sub(count(stepped(|| ())))
 }
 
 /// Instructions between two stops of a child, with `work` between them.

@@ -173,20 +173,7 @@ impl<W: World + 'static> Mm<W> {
     /// # Errors
     /// [`Error::Lost`] if they were; [`Error::NotFound`].
     pub(super) fn contents(&self, id: Id) -> Result<(), Error> {
-        self.state.with(|state| {
-            let object = state.objects.get_mut(id)?;
-            if let Contents::Coming(fence) = &object.contents {
-                match self.world.sync().result(fence) {
-                    None => {}
-                    Some(Ok(())) => object.contents = Contents::InPlace,
-                    Some(Err(_)) => object.contents = Contents::Lost,
-                }
-            }
-            match object.contents {
-                Contents::Lost => Err(Error::Lost),
-                _ => Ok(()),
-            }
-        })
+        self.state.with(|state| state.contents(&self.world, id))
     }
 
     /// What a buffer is.

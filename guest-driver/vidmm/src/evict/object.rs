@@ -107,6 +107,15 @@ impl Info {
         }
     }
 
+    /// Whether it can be at all of these places, and there is one.
+    pub(super) fn may_be_at(&self, placement: &[Place]) -> bool {
+        let may = |place: &Place| match place.segment {
+            SegmentId::PcieSnoop | SegmentId::PcieUnsnoop => place.segment == self.pcie(),
+            _ => true,
+        };
+        !placement.is_empty() && placement.iter().all(may)
+    }
+
     pub(super) const fn request(&self) -> Request {
         Request {
             pages: self.pages,

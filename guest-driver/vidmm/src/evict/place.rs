@@ -13,7 +13,7 @@ use super::world::{ReservationOf, World};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
-use crate::placement::{Pass, Place, SegmentId, good_enough};
+use crate::placement::{Pass, Place};
 use crate::sync::LockSet;
 
 impl<W: World + 'static> Mm<W> {
@@ -117,16 +117,17 @@ impl<W: World + 'static> Mm<W> {
         let info = self.info(id)?;
         let reservation = self.reservation(id)?;
         let held = set.get(&reservation).ok_or(Error::Invalid)?;
-        let reachable = |place: &Place| match place.segment {
-            SegmentId::PcieSnoop | SegmentId::PcieUnsnoop => place.segment == info.pcie(),
-            _ => true,
-        };
-        if placement.is_empty() || !placement.iter().all(reachable) {
+        if !info.may_be_at(placement) {
             return Err(Error::Invalid);
         }
         self.contents(id)?;
-        let (pinned, fits) = self.fits(id, placement)?;
-        if fits[0] || (pinned && fits[1]) {
+        let (stands, pinned, fits) = self.state.with(|state| {
+            let object = state.objects.get(id)?;
+            let stands = state.stands(object, placement);
+            let fits = state.fits(object, placement, Pass::Evict);
+            Ok::<_, Error>((stands, object.pins > 0, fits))
+        })?;
+        if stands {
             return Ok(());
         }
         if pinned {
@@ -139,7 +140,7 @@ impl<W: World + 'static> Mm<W> {
             Attempt::patient(ctx)
         };
         attempt.persist(self, |attempt| {
-            self.attempt(set, id, placement, fits[1], attempt)
+            self.attempt(set, id, placement, fits, attempt)
         })
     }
 
@@ -173,20 +174,6 @@ impl<W: World + 'static> Mm<W> {
             }
         }
         Err(none)
-    }
-
-    /// Whether it is pinned, and whether it may stay in the first and second pass.
-    fn fits(&self, id: Id, placement: &[Place]) -> Result<(bool, [bool; 2]), Error> {
-        self.state.with(|state| {
-            let object = state.objects.get(id)?;
-            let fits = |resource: &Room<W>| {
-                let manager = state.manager(resource.segment());
-                let passes = [Pass::Free, Pass::Evict];
-                passes.map(|pass| good_enough(manager, resource, placement, pass))
-            };
-            let fits = object.resource.as_ref().map_or([false; 2], fits);
-            Ok((object.pins > 0, fits))
-        })
     }
 
     /// Books a range at the first place that has room (11.1).

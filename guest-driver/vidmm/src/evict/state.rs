@@ -4,7 +4,7 @@
 use super::accounts::{Accounts, Room};
 use super::budget::{OwnerId, Terms};
 use super::lru::{GroupId, Lru};
-use super::object::{Mark, Object, before};
+use super::object::{Contents, Mark, Object, before};
 use super::options::Options;
 use super::promote::Spent;
 use super::report::{Counters, Traffic};
@@ -13,8 +13,9 @@ use crate::Error;
 use crate::arena::{Arena, Id};
 use crate::placement::{
     Buddy, BuddyStats, Extent, Freed, Pass, Place, Request, ResourceManager, SegmentId,
-    SystemManager,
+    SystemManager, good_enough,
 };
+use crate::sync::Primitives;
 use alloc::vec::Vec;
 use e3k_regs::PAGE_SIZE;
 
@@ -152,6 +153,37 @@ impl<W: World + 'static> State<W> {
 
     pub(super) const fn change(&mut self, segment: SegmentId) {
         self.changes[segment as usize] += 1;
+    }
+
+    /// See [`Mm::contents`](super::Mm::contents).
+    pub(super) fn contents(&mut self, world: &W, id: Id) -> Result<(), Error> {
+        let object = self.objects.get_mut(id)?;
+        if let Contents::Coming(fence) = &object.contents {
+            match world.sync().result(fence) {
+                None => {}
+                Some(Ok(())) => object.contents = Contents::InPlace,
+                Some(Err(_)) => object.contents = Contents::Lost,
+            }
+        }
+        match object.contents {
+            Contents::Lost => Err(Error::Lost),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a buffer may stay where it is in a pass.
+    pub(super) fn fits(&self, object: &Object<W>, placement: &[Place], pass: Pass) -> bool {
+        object.resource.as_ref().is_some_and(|room| {
+            let manager = self.manager(room.segment());
+            good_enough(manager, room, placement, pass)
+        })
+    }
+
+    /// Whether a buffer is where it should be: what is pinned need not be where it would
+    /// be best.
+    pub(super) fn stands(&self, object: &Object<W>, placement: &[Place]) -> bool {
+        self.fits(object, placement, Pass::Free)
+            || (object.pins > 0 && self.fits(object, placement, Pass::Evict))
     }
 
     /// Whether a request that found no room, and why, may have others leave: in the

@@ -35,16 +35,14 @@ impl<W: World + 'static> Mm<W> {
     /// As [`LockSet::commit`]; nothing was touched then.
     pub fn submit(
         &self,
-        set: LockSet<'_, W::Sync>,
+        mut set: LockSet<'_, W::Sync>,
         fence: &FenceOf<W>,
         usage: impl FnMut(&ReservationOf<W>) -> Usage,
         used: Used<'_>,
     ) -> Result<(), Error> {
-        if set.iter().any(|locked| locked.slots() == 0) {
-            return Err(Error::Invalid);
-        }
-        self.touch(used, set.back_offs());
-        set.commit(fence, usage)
+        set.add_to_all(fence, usage)?;
+        self.unreserve(set, used);
+        Ok(())
     }
 
     /// A step for each buffer and each group. What is gone meanwhile is not used.

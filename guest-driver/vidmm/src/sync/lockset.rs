@@ -52,6 +52,8 @@ pub struct LockSet<'c, S: Primitives> {
     ticket: S::Ticket,
     patience: Patience,
     held: Vec<Held<'c, S>>,
+    /// Where the one is that was found last.
+    found: usize,
     contended: Option<S::Reservation>,
     refuses_duplicates: bool,
     running: bool,
@@ -65,6 +67,7 @@ impl<'c, S: Primitives> LockSet<'c, S> {
             ticket: sync.draw()?,
             patience,
             held: Vec::new(),
+            found: 0,
             contended: None,
             refuses_duplicates: false,
             running: false,
@@ -204,6 +207,15 @@ impl<'c, S: Primitives> LockSet<'c, S> {
     pub fn commit(
         mut self,
         fence: &S::Fence,
+        usage: impl FnMut(&S::Reservation) -> Usage,
+    ) -> Result<(), Error> {
+        self.add_to_all(fence, usage)
+    }
+
+    /// As [`Self::commit`], and nothing is unlocked yet.
+    pub(crate) fn add_to_all(
+        &mut self,
+        fence: &S::Fence,
         mut usage: impl FnMut(&S::Reservation) -> Usage,
     ) -> Result<(), Error> {
         if self.asked().any(|held| held.locked.slots() == 0) {
@@ -225,10 +237,18 @@ impl<'c, S: Primitives> LockSet<'c, S> {
         self.held.iter().filter(|held| held.asked)
     }
 
-    fn find(&self, reservation: &S::Reservation) -> Option<usize> {
-        self.held
-            .iter()
-            .position(|held| held.asked && held.locked.is(reservation))
+    /// A step where the set is asked for the same one again or for the next: who has
+    /// locked many works on them in that order.
+    fn find(&mut self, reservation: &S::Reservation) -> Option<usize> {
+        let from = self.found.min(self.held.len());
+        let mut order = (from..self.held.len()).chain(0..from);
+        let is = |at: &usize| {
+            let held = &self.held[*at];
+            held.asked && held.locked.is(reservation)
+        };
+        let found = order.find(is)?;
+        self.found = found;
+        Some(found)
     }
 
     /// Locks what the set does not hold, or hands out what the back-off has locked.

@@ -190,8 +190,10 @@ impl<T: Copy, const TYPES: usize> Lru<T, TYPES> {
     /// # Errors
     /// [`Error::NotFound`] for a stale id.
     pub fn touch(&mut self, id: EntryId) -> Result<(), Error> {
-        let facts = self.entry(id)?.1;
-        self.relink(id, facts)
+        let which = Which::of(&self.entry(id)?.1);
+        self.unlink(which, id.node);
+        self.link(which, id.node);
+        Ok(())
     }
 
     /// What an entry stands for, and its facts.
