@@ -91,6 +91,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         }
         let mut caller = Caller::enter(sync);
         let mut set = caller.transaction(ctx.patience)?;
+        set.until(ctx.deadline);
         set.run(|set| self.spaces.prepare(mm, set, space, ctx, &mut place))?;
         let buffers = self.spaces.externals(space)?;
         if set.iter().any(|locked| locked.slots() == 0) {

@@ -9,6 +9,10 @@ use crate::sync::{Deadline, Locked, Primitives, Usage};
 /// An operation's attempt to make room. It waits for the GPU where it meets somebody
 /// whom the GPU uses, or it passes by and keeps in mind for whom to wait in the end,
 /// when it has no victim's lock any more.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what it saw, each for itself"
+)]
 pub(super) struct Attempt<'c, W: World> {
     pub(super) ctx: &'c mut Context,
     waits: bool,
@@ -18,6 +22,9 @@ pub(super) struct Attempt<'c, W: World> {
     pub(super) saw_change: bool,
     /// Somebody was locked by others when it looked last.
     pub(super) locked_out: bool,
+    /// Somebody has pages of RAM that are needed and is locked. To wait for him with what
+    /// it holds is no use: he may wait for that.
+    pub(super) in_the_way: bool,
     /// When it began to wait.
     began: Option<u64>,
 }
@@ -41,6 +48,7 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
             passed: None,
             saw_change: false,
             locked_out: false,
+            in_the_way: false,
             began: None,
         }
     }
@@ -112,17 +120,19 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
     /// fence may be one that never ends.
     ///
     /// # Errors
-    /// [`Error::Busy`] at the operation's deadline; [`Error::Interrupted`],
-    /// [`Error::Lost`].
+    /// [`Error::Busy`] at the operation's deadline, and where others have to be let go
+    /// first; [`Error::Interrupted`], [`Error::Lost`].
     fn wait(&mut self, mm: &Mm<W>) -> Result<(), Error> {
         if self.ctx.no_wait {
             return Err(Error::Busy);
         }
         let until = self.next_look(mm)?;
         let saw_change = core::mem::take(&mut self.saw_change);
+        let in_the_way = core::mem::take(&mut self.in_the_way);
         let (sync, patience) = (mm.world.sync(), self.ctx.patience);
         let waited = match self.passed.take() {
             Some(fence) => sync.wait_fence(&fence, patience, until),
+            None if in_the_way => return Err(Error::Busy),
             None if saw_change => Ok(()),
             None => sync.pause(patience, until),
         };
@@ -140,7 +150,7 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
     ///
     /// # Errors
     /// [`Error::Busy`] if the operation's deadline has passed.
-    fn next_look(&mut self, mm: &Mm<W>) -> Result<Deadline, Error> {
+    pub(super) fn next_look(&mut self, mm: &Mm<W>) -> Result<Deadline, Error> {
         if self.is_over(mm) {
             return Err(Error::Busy);
         }

@@ -37,6 +37,7 @@ impl<W: World + 'static> Mm<W> {
         };
         while let Some(id) = self.state.with(|state| state.lru.first(segment as usize)) {
             let mut set = caller.transaction(ctx.patience)?;
+            set.until(ctx.deadline);
             match set.run(|set| {
                 let mut attempt = Attempt::patient(ctx);
                 attempt.persist(self, |attempt| {

@@ -166,7 +166,7 @@ impl<W: World + 'static> Mm<W> {
             let held = if ctx.no_wait {
                 caller.try_lock(&reservation)?
             } else {
-                caller.lock(&reservation, ctx.patience)?
+                caller.lock_until(&reservation, ctx.patience, ctx.deadline)?
             };
             if page >= self.info(id)?.pages {
                 return Err(Error::Fault);
@@ -234,6 +234,7 @@ impl<W: World + 'static> Mm<W> {
         let near = near.map(|segment| Place::anywhere(segment, Flags::NONE));
         let mut ctx = ctx.clone();
         let mut set = caller.transaction(ctx.patience)?;
+        set.until(ctx.deadline);
         let moved = set.run(|set| {
             set.lock(&reservation, 1)?;
             self.place_at(set, id, &near, &mut ctx)

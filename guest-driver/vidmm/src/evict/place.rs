@@ -31,6 +31,7 @@ impl<W: World + 'static> Mm<W> {
         placement: &[Place],
         ctx: &mut Context,
     ) -> Result<Id, Error> {
+        set.until(ctx.deadline);
         let id = self.new_object(info, shared)?;
         let placed = self.reservation(id).and_then(|reservation| {
             set.lock(&reservation, 1)?;
@@ -114,6 +115,7 @@ impl<W: World + 'static> Mm<W> {
         placement: &[Place],
         ctx: &mut Context,
     ) -> Result<(), Error> {
+        set.until(ctx.deadline);
         let info = self.info(id)?;
         let reservation = self.reservation(id)?;
         let held = set.get(&reservation).ok_or(Error::Invalid)?;

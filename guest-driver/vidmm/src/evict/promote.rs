@@ -90,9 +90,10 @@ impl<W: World + 'static> Mm<W> {
             if self.hold(id).is_err() {
                 continue;
             }
-            let moved = caller
-                .transaction(ctx.patience)
-                .and_then(|mut set| set.run(|set| self.promote_one(set, id, &terms, now, ctx)));
+            let moved = caller.transaction(ctx.patience).and_then(|mut set| {
+                set.until(ctx.deadline);
+                set.run(|set| self.promote_one(set, id, &terms, now, ctx))
+            });
             // It was held.
             let _ = self.release(id);
             match moved {

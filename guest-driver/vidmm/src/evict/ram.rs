@@ -114,7 +114,10 @@ impl<W: World + 'static> Mm<W> {
                 prey: &[Prey::BeyondLow, Prey::BeyondMin],
             };
             match self.find_pages(&need, attempt)? {
-                Found { pages: 0, busy } if busy => return Err(Error::Busy),
+                Found { pages: 0, busy } if busy => {
+                    attempt.in_the_way = true;
+                    return Err(Error::Busy);
+                }
                 Found { pages: 0, .. } => return Err(Error::NoMemory),
                 _ => {}
             }

@@ -42,6 +42,9 @@ impl<W: World + 'static> Mm<W> {
             return Err(Error::Already);
         }
         let reservation = self.valuable(hunter, victim, place)?;
+        if waits {
+            set.until(attempt.next_look(self)?);
+        }
         // Who lives stays until this is done; who dies goes only with its lock held.
         let kept = match self.hold(victim) {
             Ok(()) => true,
@@ -50,6 +53,8 @@ impl<W: World + 'static> Mm<W> {
         };
         let lock = set.victim(&reservation, waits);
         attempt.locked_out = matches!(lock, Err(Error::Busy));
+        // Time has passed in which things may have changed.
+        attempt.saw_change |= waits && attempt.locked_out;
         let left = lock.and_then(|mut lock| {
             // It may have changed while nobody held it.
             let now = self.valuable(hunter, victim, place)?;
@@ -62,6 +67,7 @@ impl<W: World + 'static> Mm<W> {
             let held = lock.locked().ok_or(Error::Busy)?;
             self.take_dying(held, victim, attempt)
         });
+        set.until(attempt.ctx.deadline);
         if kept {
             // Gone or not, what was done with it counts.
             let _ = self.release(victim);

@@ -1,6 +1,6 @@
 //! Many reservations at once, without deadlock.
 
-use super::primitives::Primitives;
+use super::primitives::{Deadline, Primitives};
 use super::reservation::{Locked, Usage};
 use crate::{Error, Patience};
 use alloc::vec::Vec;
@@ -51,6 +51,7 @@ pub struct LockSet<'c, S: Primitives> {
     sync: &'c S,
     ticket: S::Ticket,
     patience: Patience,
+    deadline: Deadline,
     held: Vec<Held<'c, S>>,
     /// Where the one is that was found last.
     found: usize,
@@ -66,6 +67,7 @@ impl<'c, S: Primitives> LockSet<'c, S> {
             sync,
             ticket: sync.draw()?,
             patience,
+            deadline: Deadline::NEVER,
             held: Vec::new(),
             found: 0,
             contended: None,
@@ -73,6 +75,13 @@ impl<'c, S: Primitives> LockSet<'c, S> {
             running: false,
             back_offs: 0,
         })
+    }
+
+    /// Waits for what it locks from now on until then at most, and says [`Error::Busy`]
+    /// after that. What works with a set and has a deadline of its own says so here:
+    /// locks and fences have one (D-17).
+    pub const fn until(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
     }
 
     /// Locking a reservation twice is [`Error::Already`] from now on, not accepted.
@@ -88,8 +97,8 @@ impl<'c, S: Primitives> LockSet<'c, S> {
     /// off no further than the outer one.
     ///
     /// # Errors
-    /// Those of `attempt`; [`Error::Interrupted`] during a back-off. [`Error::Invalid`]
-    /// if the set holds something: a back-off would unlock it behind the caller's back.
+    /// Those of `attempt`; [`Error::Interrupted`], [`Error::Busy`] during a back-off.
+    /// [`Error::Invalid`] if the set holds something: a back-off would unlock it behind the caller's back.
     pub fn run<T>(
         &mut self,
         mut attempt: impl FnMut(&mut Self) -> Result<T, Error>,
@@ -120,7 +129,8 @@ impl<'c, S: Primitives> LockSet<'c, S> {
     ///
     /// # Errors
     /// [`Error::Deadlock`]: to be handed up to [`Self::run`]. [`Error::Already`] where
-    /// duplicates are refused. [`Error::Interrupted`], [`Error::NoMemory`].
+    /// duplicates are refused. [`Error::Busy`] where there was no time; it may be locked
+    /// later. [`Error::Interrupted`], [`Error::NoMemory`].
     pub fn lock(
         &mut self,
         reservation: &S::Reservation,
@@ -162,7 +172,7 @@ impl<'c, S: Primitives> LockSet<'c, S> {
     /// to wait, with a ticket, is for victims alone; is [`super::Caller::try_lock`].
     ///
     /// # Errors
-    /// [`Error::Busy`] if it is not free and this does not wait. [`Error::Already`]:
+    /// [`Error::Busy`] if it is not free and this does not wait, or not so long. [`Error::Already`]:
     /// the set holds it, so it is no victim. [`Error::Deadlock`]: to be handed up to
     /// [`Self::run`]. [`Error::Interrupted`], [`Error::NoMemory`].
     pub fn victim(
@@ -259,7 +269,8 @@ impl<'c, S: Primitives> LockSet<'c, S> {
         }
         self.held.try_reserve(1)?;
         let ticket = Some(&mut self.ticket);
-        match self.sync.lock(reservation, ticket, self.patience) {
+        let (patience, deadline) = (self.patience, self.deadline);
+        match self.sync.lock(reservation, ticket, patience, deadline) {
             Ok(()) => Ok(self.push(reservation)),
             Err(Error::Already) => {
                 let mut all = self.held.iter();
@@ -272,7 +283,7 @@ impl<'c, S: Primitives> LockSet<'c, S> {
                 self.contended = Some(reservation.clone());
                 Err(Error::Deadlock)
             }
-            Err(error) => Err(error),
+            Err(error) => Err(in_time(error)),
         }
     }
 
@@ -293,7 +304,9 @@ impl<'c, S: Primitives> LockSet<'c, S> {
         // INVARIANT: `held` keeps its memory, and this is its first.
         if let Some(reservation) = mem::take(&mut self.contended) {
             let ticket = Some(&mut self.ticket);
-            self.sync.lock(&reservation, ticket, self.patience)?;
+            let (patience, deadline) = (self.patience, self.deadline);
+            let lock = self.sync.lock(&reservation, ticket, patience, deadline);
+            lock.map_err(in_time)?;
             let at = self.push(&reservation);
             self.held[at].asked = false;
         }
@@ -313,6 +326,14 @@ impl<'c, S: Primitives> LockSet<'c, S> {
             let ticket = Some(&mut self.ticket);
             self.sync.unlock(held.locked.reservation(), ticket);
         }
+    }
+}
+
+/// Who is not let in in time is told what who does not wait is told.
+pub(super) const fn in_time(error: Error) -> Error {
+    match error {
+        Error::TimedOut => Error::Busy,
+        other => other,
     }
 }
 

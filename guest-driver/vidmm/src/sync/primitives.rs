@@ -10,7 +10,7 @@ use crate::{Error, Patience};
 pub struct Deadline(pub u64);
 
 impl Deadline {
-    /// It does not pass. For locks only, whose holders do not wait for ever.
+    /// It does not pass. For locks alone, of those whose holders do not wait for ever.
     pub const NEVER: Self = Self(u64::MAX);
 }
 
@@ -96,13 +96,19 @@ pub trait Primitives {
     /// that holds nothing it always waits: `dma_resv_lock_slow` where the last answer
     /// of that transaction was [`Error::Deadlock`], and this the lock it was about.
     ///
+    /// The kernel's has no time limit. Where there is a deadline, the shim asks again with
+    /// [`Self::try_lock`], after sleeps that grow: who waits so keeps nobody else waiting,
+    /// since it lets all go when its time is over.
+    ///
     /// # Errors
-    /// [`Error::Already`], [`Error::Deadlock`], [`Error::Interrupted`].
+    /// [`Error::Already`], [`Error::Deadlock`], [`Error::Interrupted`];
+    /// [`Error::TimedOut`] at the deadline.
     fn lock(
         &self,
         reservation: &Self::Reservation,
         ticket: Option<&mut Self::Ticket>,
         patience: Patience,
+        deadline: Deadline,
     ) -> Result<(), Error>;
 
     /// Locks what is free, and says whether it did: `ww_mutex_trylock` with the ticket.

@@ -1,6 +1,6 @@
 //! Reservations as values: who holds nothing, who holds one, and what that proves.
 
-use super::lockset::LockSet;
+use super::lockset::{LockSet, in_time};
 use super::primitives::{Deadline, Primitives};
 use crate::{Error, Patience};
 use core::ops::{Deref, DerefMut};
@@ -63,7 +63,21 @@ impl<'s, S: Primitives> Caller<'s, S> {
         reservation: &S::Reservation,
         patience: Patience,
     ) -> Result<Guard<'_, S>, Error> {
-        self.sync.lock(reservation, None, patience)?;
+        self.lock_until(reservation, patience, Deadline::NEVER)
+    }
+
+    /// The same, but waits until the deadline at most.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] after that; [`Error::Interrupted`].
+    pub fn lock_until(
+        &mut self,
+        reservation: &S::Reservation,
+        patience: Patience,
+        deadline: Deadline,
+    ) -> Result<Guard<'_, S>, Error> {
+        let lock = self.sync.lock(reservation, None, patience, deadline);
+        lock.map_err(in_time)?;
         Ok(Guard(Locked::new(self.sync, reservation)))
     }
 

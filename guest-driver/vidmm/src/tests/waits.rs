@@ -268,6 +268,68 @@ fn who_is_locked_by_others_is_waited_for_and_leaves_then_d_1() {
     }
 }
 
+/// Somebody holds a buffer and does not let go.
+fn hold(mm: &Mm<Machine>, bo: Id) {
+    let reservation = mm.reservation(bo).unwrap();
+    assert!(mm.world().sync.try_lock(&reservation, None));
+}
+
+/// An operation.
+type Call<'a> = &'a dyn Fn(&mut Context) -> Result<(), Error>;
+
+#[test]
+fn a_lock_has_the_operations_deadline_as_a_fence_has_d_17() {
+    let mm = manager_with(SIZES, Options::default());
+    let places = [anywhere(SegmentId::LocalVisible)];
+    let old = create(&mm, &info(32), &places).unwrap();
+    mm.world().work(usize::MAX);
+    hold(&mm, old);
+    let machine = mm.world();
+    let host = machine.sync.host();
+    host.on_poll(|now| (now < 1_000_000_000).then_some(now + 1000));
+    let calls: [Call<'_>; 3] = [
+        &|context| {
+            let mut caller = Caller::enter(machine.sync.as_ref());
+            let mut set = caller.transaction(Patience::Patient)?;
+            set.run(|set| mm.create(set, &info(32), None, &places, context))
+                .map(drop)
+        },
+        &|context| {
+            let mut caller = Caller::enter(machine.sync.as_ref());
+            mm.fault(&mut caller, old, 0, context, |_| ())
+        },
+        &|context| {
+            let mut caller = Caller::enter(machine.sync.as_ref());
+            mm.evict_all(&mut caller, SegmentId::LocalVisible, context)
+        },
+    ];
+    for (n, call) in calls.into_iter().enumerate() {
+        let deadline = machine.after(3_000_500);
+        let mut context = Context::until(deadline, Patience::Patient);
+        assert_eq!(call(&mut context), Err(Error::Busy), "{n}");
+        assert_eq!(host.now_ns(), deadline.0, "{n}");
+    }
+}
+
+#[test]
+fn a_lock_that_is_never_let_go_keeps_nobody_from_another_victim_d_17() {
+    let (mm, bos) = full(Options::default());
+    hold(&mm, bos[0]);
+    job(&mm, bos[1]);
+    let gpu = Arc::clone(&mm.world().gpu);
+    let host = mm.world().sync.host();
+    host.on_poll(move |now| {
+        if now >= 5_000_000 {
+            gpu.step();
+        }
+        Some(now + 1000)
+    });
+    another(&mm, &mut ctx()).unwrap();
+    assert_eq!(mm.segment(bos[1]), Ok(Some(SegmentId::System)));
+    assert_eq!(mm.segment(bos[0]), Ok(Some(PCIE)));
+    assert!((5_000_000..9_000_000).contains(&host.now_ns()));
+}
+
 #[test]
 fn what_is_below_low_stays_while_others_are_only_busy_d_20() {
     for (no_wait, goes) in [(false, 1), (true, 0)] {

@@ -264,6 +264,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     ) -> Result<(), Error> {
         let shared = self.get(space)?;
         let cleared = Self::begin(caller, ctx.patience, |set| {
+            set.until(ctx.deadline);
             let held = set.lock(&shared.reservation, 0)?;
             if ctx.no_wait && !held.is_idle(Usage::Bookkeep) {
                 return Err(Error::Busy);

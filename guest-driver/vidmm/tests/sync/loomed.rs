@@ -141,7 +141,8 @@ fn a_younger_waiter_lets_go_what_it_holds_as_soon_as_an_older_one_comes() {
         let older = thread::spawn({
             let (sync, wanted) = (sync.clone(), wanted.clone());
             move || {
-                sync.lock(&wanted, Some(&mut ticket), Patient).unwrap();
+                sync.lock(&wanted, Some(&mut ticket), Patient, Deadline::NEVER)
+                    .unwrap();
                 sync.unlock(&wanted, Some(&mut ticket));
             }
         });

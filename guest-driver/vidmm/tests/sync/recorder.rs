@@ -127,8 +127,9 @@ impl Primitives for Recorder {
         reservation: &Reservation,
         ticket: Option<&mut Ticket>,
         patience: Patience,
+        deadline: Deadline,
     ) -> Result<(), Error> {
-        self.inner.lock(reservation, ticket, patience)?;
+        self.inner.lock(reservation, ticket, patience, deadline)?;
         self.done(Call::Lock(self.index(reservation)));
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use vidmm::Error;
 use vidmm::Patience::{Patient, UntilSignal};
 use vidmm::sync::portable::{Portable, Single};
-use vidmm::sync::{Caller, FenceContext, Primitives, Usage};
+use vidmm::sync::{Caller, Deadline, FenceContext, Primitives, Usage};
 
 type Sync = Portable<Single>;
 type Bo = <Sync as Primitives>::Reservation;
@@ -24,13 +24,14 @@ fn a_back_off_unlocks_all_takes_the_contended_first_and_keeps_the_ticket() {
     let sync = Rc::new(Portable::new(host.clone()));
     let [x, y, z] = bos(&*sync);
     let older = Rc::new(RefCell::new(sync.draw().unwrap()));
-    sync.lock(&x, Some(&mut older.borrow_mut()), Patient)
+    sync.lock(&x, Some(&mut older.borrow_mut()), Patient, Deadline::NEVER)
         .unwrap();
 
     let mut caller = Caller::enter(&*sync);
     let mut set = caller.transaction(Patient).unwrap();
     let mut later = sync.draw().unwrap();
-    sync.lock(&z, Some(&mut later), Patient).unwrap();
+    sync.lock(&z, Some(&mut later), Patient, Deadline::NEVER)
+        .unwrap();
 
     // The older one goes on, takes what the younger has let go, and ends.
     let step = (Rc::clone(&sync), x.clone(), y.clone(), Rc::clone(&older));
@@ -70,7 +71,7 @@ fn a_back_off_unlocks_all_takes_the_contended_first_and_keeps_the_ticket() {
 
     // Its ticket has aged: who came after its first try must not wait for it.
     assert_eq!(
-        sync.lock(&x, Some(&mut later), Patient),
+        sync.lock(&x, Some(&mut later), Patient, Deadline::NEVER),
         Err(Error::Deadlock)
     );
 }
@@ -82,7 +83,8 @@ fn no_contention_ends_as_no_room() {
     let sync = Rc::new(Portable::new(host.clone()));
     let [x, y] = bos(&*sync);
     let mut older = sync.draw().unwrap();
-    sync.lock(&x, Some(&mut older), Patient).unwrap();
+    sync.lock(&x, Some(&mut older), Patient, Deadline::NEVER)
+        .unwrap();
     let older = Rc::new(RefCell::new(older));
     let step = (Rc::clone(&sync), x.clone(), Rc::clone(&older));
     host.on_poll(move |_| {
@@ -113,7 +115,8 @@ fn a_back_off_within_an_attempt_is_one_of_the_whole_attempt() {
     let sync = Rc::new(Portable::new(host.clone()));
     let [x, y] = bos(&*sync);
     let mut older = sync.draw().unwrap();
-    sync.lock(&x, Some(&mut older), Patient).unwrap();
+    sync.lock(&x, Some(&mut older), Patient, Deadline::NEVER)
+        .unwrap();
     let older = RefCell::new(older);
     let step = (Rc::clone(&sync), x.clone());
     host.on_poll(move |_| {
@@ -226,7 +229,9 @@ fn what_only_the_back_off_took_gets_no_fence() {
     let sync = Rc::new(Recorder::new());
     let [x, y] = bos(&*sync);
     let mut older = sync.inner.draw().unwrap();
-    sync.inner.lock(&x, Some(&mut older), Patient).unwrap();
+    sync.inner
+        .lock(&x, Some(&mut older), Patient, Deadline::NEVER)
+        .unwrap();
     let older = RefCell::new(older);
     let step = (Rc::clone(&sync), x.clone());
     sync.inner.host().on_poll(move |_| {
@@ -312,4 +317,24 @@ fn without_memory_everything_is_unlocked() {
         refused += 1;
     }
     assert_eq!(refused, 4, "the ticket, room twice, the fence");
+}
+
+#[test]
+fn a_set_waits_for_a_lock_until_its_deadline_and_not_longer_d_17() {
+    let host = Single::new();
+    host.on_poll(|now| (now < 1_000_000).then_some(now + 10));
+    let sync = Portable::new(host.clone());
+    let bo = sync.new_reservation().unwrap();
+    assert!(sync.try_lock(&bo, None));
+    let mut caller = Caller::enter(&sync);
+    let mut set = caller.transaction(Patient).unwrap();
+    set.until(Deadline(1005));
+    let locked = set.run(|set| set.lock(&bo, 1).map(drop));
+    assert_eq!((locked, host.now_ns()), (Err(Error::Busy), 1005));
+    // It is not in line any more, and has what it locks later.
+    sync.unlock(&bo, None);
+    assert!(sync.try_lock(&bo, None));
+    sync.unlock(&bo, None);
+    set.run(|set| set.lock(&bo, 1).map(drop)).unwrap();
+    assert_eq!(host.now_ns(), 1005);
 }

@@ -201,6 +201,7 @@ impl<H: Host> Primitives for Portable<H> {
         reservation: &Arc<Reservation<H>>,
         ticket: Option<&mut Ticket>,
         patience: Patience,
+        deadline: Deadline,
     ) -> Result<(), Error> {
         let monitor = &reservation.0;
         let request = self.request(ticket.as_deref());
@@ -212,9 +213,8 @@ impl<H: Host> Primitives for Portable<H> {
                 if others {
                     monitor.wake();
                 }
-                let turn = monitor.wait(patience, Deadline::NEVER, |state| {
-                    state.lock.turn(request.number)
-                });
+                let look = |state: &mut State<H>| state.lock.turn(request.number);
+                let turn = monitor.wait(patience, deadline, look);
                 match turn {
                     Ok(Turn::Taken) => {}
                     Ok(Turn::Deadlock) => return Err(Error::Deadlock),

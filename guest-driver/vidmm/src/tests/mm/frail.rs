@@ -88,8 +88,9 @@ impl<H: Host> Primitives for Frail<H> {
         reservation: &Self::Reservation,
         ticket: Option<&mut Self::Ticket>,
         patience: Patience,
+        deadline: Deadline,
     ) -> Result<(), Error> {
-        spared(|| self.0.lock(reservation, ticket, patience))
+        spared(|| self.0.lock(reservation, ticket, patience, deadline))
     }
 
     fn try_lock(&self, reservation: &Self::Reservation, ticket: Option<&mut Self::Ticket>) -> bool {
