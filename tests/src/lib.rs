@@ -9,6 +9,7 @@ mod guest;
 mod machine;
 pub mod manager;
 pub mod pa_driver;
+mod program;
 mod ram;
 
 pub use checks::{Check, data_checks, failed};

@@ -267,6 +267,14 @@ impl Machine {
         }
     }
 
+    /// A store of another CPU arrives in memory.
+    pub(crate) fn write_memory(&self, at: u64, data: &[u8]) {
+        match at.checked_sub(WINDOW_AT) {
+            Some(at) => _ = self.0.vram.write(VramOffset(at), data),
+            None => self.0.ram.arrive(at, data),
+        }
+    }
+
     fn store(&self, at: VramOffset, data: &[u8]) {
         let vram = &self.0.vram;
         let memory = |at, data: &[u8]| _ = vram.write(VramOffset(at), data);

@@ -2,6 +2,7 @@
 //! swapped out, and one thread, for which the GPU works while it waits.
 
 use crate::machine::{Machine, WINDOW_AT};
+use crate::program::Program;
 use crate::ram::Ram;
 use presil_device::{BusAddr, Config, Gpu, VramOffset};
 use std::cell::{Cell, RefCell};
@@ -101,6 +102,10 @@ impl PageSource for Frames {
         Ok(())
     }
 
+    fn write_barrier(&self) {
+        self.0.barrier();
+    }
+
     fn restore_caching(&self, block: &mut Frame, _: u32) {
         self.0.set_caching(block.at, Caching::Cached);
     }
@@ -172,6 +177,7 @@ pub struct OneThread {
     sync: Portable<Single>,
     clock: Single,
     memory: Memory,
+    program: Program,
 }
 
 impl Host for OneThread {
@@ -195,7 +201,9 @@ impl Host for OneThread {
         Deadline(self.clock.now_ns().saturating_add(ns))
     }
 
-    fn unmap_user(&self, _: BoId) {}
+    fn unmap_user(&self, bo: BoId) {
+        self.program.unmap(bo);
+    }
 }
 
 /// The manager of a GPU.
@@ -240,6 +248,7 @@ impl Managed {
                     last: Cell::new(0),
                 },
             },
+            program: Program::new(machine.clone()),
         };
         let mm = Rc::new(OnChip::manage(
             adapter,
@@ -345,6 +354,8 @@ impl Managed {
     /// # Errors
     /// Those of [`OnChip::run`].
     pub fn job(&self, space: SpaceId, blits: &[Blit]) -> Result<Fence, Error> {
+        // As who submits does.
+        self.program().barrier();
         let mm = &self.mm;
         let places = |bo| {
             let pcie = mm.info(bo)?.pcie();
@@ -358,6 +369,39 @@ impl Managed {
             &mut Self::ctx(),
             |set, bo, ctx| mm.validate(set, bo, &places(bo)?, ctx),
         )
+    }
+
+    fn program(&self) -> &Program {
+        &self.mm.world().host().program
+    }
+
+    /// A program stores a word where [`Self::words`] looks, through its mapping of the
+    /// page. If there is none it has it first.
+    ///
+    /// # Errors
+    /// Those of [`Mm::fault`].
+    pub fn program_stores(&self, bo: BoId, page: u64, word: u32) -> Result<(), Error> {
+        let word = word.to_le_bytes();
+        if self.program().store(bo, page, LAST_WORD, &word) {
+            return Ok(());
+        }
+        let caching = self.mm.info(bo)?.caching;
+        let mut caller = Caller::enter(self.mm.world().host().sync());
+        self.mm.fault(&mut caller, bo, page, &Self::ctx(), |at| {
+            self.program().map(bo, page, address(&at), caching);
+        })?;
+        self.program().store(bo, page, LAST_WORD, &word);
+        Ok(())
+    }
+
+    /// What the program has stored is in memory.
+    pub fn program_barrier(&self) {
+        self.program().barrier();
+    }
+
+    /// The program has no mapping of a buffer any more.
+    pub fn program_unmaps(&self, bo: BoId) {
+        self.program().unmap(bo);
     }
 
     /// Whether a fence has ended, however.
@@ -383,6 +427,7 @@ impl Managed {
     pub fn words(&self, bo: BoId) -> Result<Vec<u32>, Error> {
         let word = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         self.run();
+        self.program().barrier();
         let mm = &self.mm;
         if mm.segment(bo)? == Some(SegmentId::LocalInvisible) {
             let first = self.machine.vram().visible_bytes();
@@ -466,11 +511,7 @@ impl Managed {
 
     /// Reads or writes a page where it is, as the CPU does.
     pub fn cpu(&self, page: &Page<'_, Frame>, access: impl FnOnce(&mut [u8; PAGE])) {
-        let at = match page {
-            Page::Local(SegmentId::LocalVisible, page) => WINDOW_AT + page * PAGE as u64,
-            Page::Local(..) => unreachable!("the CPU does not see it"),
-            Page::Ram(frame, _) => frame.at,
-        };
+        let at = address(page);
         let mut bytes = [0; PAGE];
         self.machine.cpu_read(at, &mut bytes);
         let before = bytes;
@@ -478,5 +519,14 @@ impl Managed {
         if bytes != before {
             self.machine.cpu_write(at, &bytes);
         }
+    }
+}
+
+/// Where the CPU finds a page.
+fn address(page: &Page<'_, Frame>) -> u64 {
+    match page {
+        Page::Local(SegmentId::LocalVisible, page) => WINDOW_AT + page * PAGE as u64,
+        Page::Local(..) => unreachable!("the CPU does not see it"),
+        Page::Ram(frame, _) => frame.at,
     }
 }

@@ -200,6 +200,17 @@ impl Ram {
         self.lock().drain();
     }
 
+    /// A write-combined store of another CPU arrives in memory.
+    pub(crate) fn arrive(&self, at: u64, data: &[u8]) {
+        let mut ram = self.lock();
+        if frame_at(at).is_none_or(|frame| !ram.owned.contains_key(&frame)) {
+            ram.complain(format!(
+                "a program has stored at {at:#x}: the page is free, and was still mapped"
+            ));
+        }
+        to_memory(&mut ram.bytes)(at, data);
+    }
+
     /// What the CPU's caches hold of a frame.
     pub fn lines(&self, at: u64) -> Option<Lines> {
         Some(self.lock().caches.lines(frame_at(at)?))

@@ -9,7 +9,7 @@ use presil_device::{Chip, Config};
 use presil_tests::manager::Managed;
 use presil_tests::{Guest, Machine};
 use vidmm::placement::{Flags, Place};
-use vidmm::{Blit, BoId, CreateFlags, Options, SegmentId};
+use vidmm::{Blit, BoId, CreateFlags, Error, LocalMemory, Options, SegmentId};
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -224,4 +224,127 @@ fn a_process_that_begins_finds_its_tables_in_memory() {
     let bo = create(&gpu, SegmentId::LocalVisible);
     fill(&gpu, bo, 1);
     assert_words(&gpu, bo, 1);
+}
+
+/// A program stores a word in some pages, of which each is in a line of its own.
+fn stores(gpu: &Managed, bo: BoId, word: u32) {
+    for page in [0, 3, PAGES - 1] {
+        gpu.program_stores(bo, page, word).unwrap();
+    }
+}
+
+#[track_caller]
+fn assert_stored(gpu: &Managed, bo: BoId, word: u32) {
+    let words = gpu.words(bo).unwrap();
+    let last = words.len() - 1;
+    assert_eq!(
+        [words[0], words[1], words[3], words[last]],
+        [word, 0, word, word]
+    );
+    assert_nothing_was_early(&gpu.machine);
+}
+
+#[test]
+fn what_a_program_has_stored_goes_with_its_buffer_r_16_5() {
+    let gpu = managed();
+    let bo = create(&gpu, SegmentId::LocalVisible);
+    let ways = [
+        SegmentId::PcieUnsnoop,
+        SegmentId::LocalVisible,
+        SegmentId::System,
+        SegmentId::LocalVisible,
+    ];
+    for (n, to) in (1..).zip(ways) {
+        // It asks for no barrier itself, and does not know that anything moves.
+        stores(&gpu, bo, n);
+        move_to(&gpu, bo, to);
+        assert_stored(&gpu, bo, n);
+        stores(&gpu, bo, 10 * n);
+        assert_stored(&gpu, bo, 10 * n);
+    }
+}
+
+#[test]
+fn what_a_program_has_stored_goes_to_the_store_with_its_buffer() {
+    let gpu = managed();
+    let bo = create(&gpu, SegmentId::System);
+    let reservation = gpu.mm.reservation(bo).unwrap();
+    stores(&gpu, bo, 1);
+    gpu.with(|set| {
+        set.lock(&reservation, 1)?;
+        gpu.mm.swap_out(set, bo, &mut Managed::ctx())
+    })
+    .unwrap();
+    gpu.empty_pool();
+    assert_stored(&gpu, bo, 1);
+    stores(&gpu, bo, 2);
+    assert_stored(&gpu, bo, 2);
+}
+
+#[test]
+fn what_a_program_has_stored_goes_nowhere_when_its_buffer_is_gone() {
+    let gpu = managed();
+    let bo = create(&gpu, SegmentId::PcieUnsnoop);
+    stores(&gpu, bo, 1);
+    gpu.mm.release(bo).unwrap();
+    gpu.mm.reap();
+    gpu.empty_pool();
+    gpu.program_barrier();
+    assert_nothing_was_early(&gpu.machine);
+}
+
+#[test]
+fn what_a_program_has_stored_goes_nowhere_when_its_buffer_is_thrown_away() {
+    let gpu = managed();
+    let bo = create(&gpu, SegmentId::PcieUnsnoop);
+    let reservation = gpu.mm.reservation(bo).unwrap();
+    stores(&gpu, bo, 1);
+    gpu.with(|set| {
+        set.lock(&reservation, 1)?;
+        gpu.mm.validate(set, bo, &[], &mut Managed::ctx())
+    })
+    .unwrap();
+    gpu.empty_pool();
+    gpu.program_barrier();
+    assert_nothing_was_early(&gpu.machine);
+}
+
+#[test]
+fn zeros_of_the_pool_are_in_memory_before_a_page_is_somebody_elses() {
+    let gpu = managed();
+    let place = [Place::anywhere(SegmentId::System, Flags::NONE)];
+    let first = gpu.create(1, &place).unwrap();
+    gpu.program_stores(first, 0, 6).unwrap();
+    gpu.mm.release(first).unwrap();
+    gpu.mm.reap();
+    let second = gpu.create(1, &place).unwrap();
+    assert_eq!(gpu.words(second).unwrap(), [0]);
+    gpu.program_stores(second, 0, 7).unwrap();
+    assert_eq!(gpu.words(second).unwrap(), [7]);
+}
+
+#[test]
+fn a_program_does_not_reach_where_its_contents_were_lost() {
+    let gpu = managed();
+    let bo = create(&gpu, SegmentId::LocalVisible);
+    stores(&gpu, bo, 1);
+    gpu.run();
+    gpu.lose_power();
+    let world = gpu.mm.world();
+    world.resume(&gpu.mm, LocalMemory::Lost).unwrap();
+    assert_eq!(gpu.program_stores(bo, 0, 2), Err(Error::Lost));
+}
+
+#[test]
+fn what_is_written_anew_is_in_memory_before_the_ring_runs_again() {
+    let gpu = managed();
+    let bo = create(&gpu, SegmentId::PcieUnsnoop);
+    fill(&gpu, bo, 1);
+    let before = gpu.machine.ram().violations().len();
+    gpu.lose_power();
+    let world = gpu.mm.world();
+    world.resume(&gpu.mm, LocalMemory::Lost).unwrap();
+    assert_eq!(gpu.machine.ram().violations()[before..], [""; 0]);
+    fill(&gpu, bo, 2);
+    assert_words(&gpu, bo, 2);
 }

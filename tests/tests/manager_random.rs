@@ -35,6 +35,8 @@ enum Op {
     /// Process, to, from, pages.
     Copy(usize, usize, usize, u64),
     Astray(usize),
+    /// Buffer, page, word: a program stores.
+    Store(usize, u64, u32),
     Move(usize, usize),
     Swap(usize),
     Release(usize),
@@ -53,6 +55,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (n(), 0..4_usize, 0..4_usize, 1..200_u64)
             .prop_map(|(process, to, from, pages)| Op::Copy(process, to, from, pages)),
         1 => n().prop_map(Op::Astray),
+        6 => (n(), any::<u64>(), any::<u32>())
+            .prop_map(|(bo, page, word)| Op::Store(bo, page, word)),
         6 => (n(), 0..5_usize).prop_map(|(bo, to)| Op::Move(bo, to)),
         2 => n().prop_map(Op::Swap),
         2 => n().prop_map(Op::Release),
@@ -176,12 +180,18 @@ impl Test {
             Op::Release(bo) => {
                 let at = pick(bo, self.bos.len())?;
                 if std::mem::replace(&mut self.bos[at].handle, false) {
+                    self.gpu.program_unmaps(self.bos[at].id);
                     self.gpu.mm.release(self.bos[at].id).unwrap();
                     self.forget_unused();
                 }
             }
             Op::Destroy(process) => self.destroy(pick(process, self.processes.len())?),
-            Op::Fill(..) | Op::Copy(..) | Op::Astray(_) | Op::Move(..) | Op::Swap(_) => {
+            Op::Fill(..)
+            | Op::Copy(..)
+            | Op::Astray(_)
+            | Op::Store(..)
+            | Op::Move(..)
+            | Op::Swap(_) => {
                 return self.work(op);
             }
         }
@@ -243,6 +253,20 @@ impl Test {
                 if let Ok(fence) = self.gpu.job(self.processes[process].0, &[fill]) {
                     self.gpu.run();
                     assert_eq!(self.gpu.wait(&fence), Err(Error::Io));
+                }
+            }
+            Op::Store(bo, page, word) => {
+                let at = pick(bo, self.bos.len())?;
+                if !self.bos[at].handle {
+                    return None;
+                }
+                // It waits for what it has the GPU do, but not for what moves meanwhile.
+                self.gpu.run();
+                let bo = &mut self.bos[at];
+                let page = page % bo.words.len() as u64;
+                match self.gpu.program_stores(bo.id, page, word) {
+                    Ok(()) => bo.words[usize::try_from(page).unwrap()] = word,
+                    Err(error) => assert!(matches!(error, Error::NoMemory | Error::Fault)),
                 }
             }
             Op::Move(bo, to) => {

@@ -286,7 +286,7 @@ impl<B: Linked> PageVector<B> {
     ) -> Result<Vector<B>, Error> {
         let request = self.request(self.shape.pages, false);
         let mut vector = pool::fill(ram.source(), ram.pool(), &request)?;
-        match fetch(ram.store(), &mut vector, handles.iter()) {
+        match fetch(ram, &mut vector, handles.iter()) {
             Ok(()) => Ok(vector),
             Err(error) => {
                 pool::give_back(ram.source(), ram.pool(), vector);
@@ -307,7 +307,7 @@ impl<B: Linked> PageVector<B> {
             let request = Request { pages, ..request };
             let mut more = pool::fill(ram.source(), ram.pool(), &request)?;
             let last = stored.iter().rev().take(pages);
-            if let Err(error) = fetch(ram.store(), &mut more, last) {
+            if let Err(error) = fetch(ram, &mut more, last) {
                 pool::give_back(ram.source(), ram.pool(), more);
                 return Err(error);
             }
@@ -441,14 +441,16 @@ impl<B: Linked> PageVector<B> {
 
 /// Copies what is stored into the slots of a vector, from its first.
 fn fetch<'a, B>(
-    store: &impl BackingStore<B>,
+    ram: &impl Ram<Block = B>,
     vector: &mut Vector<B>,
     handles: impl Iterator<Item = &'a NonZeroU64>,
 ) -> Result<(), Error> {
     for (index, handle) in handles.enumerate() {
         let (block, page) = vector.slot_mut(index).ok_or(Error::Invalid)?;
-        store.get(*handle, block, page)?;
+        ram.store().get(*handle, block, page)?;
     }
+    // Programs may store beside it at once.
+    ram.source().write_barrier();
     Ok(())
 }
 

@@ -132,7 +132,10 @@ pub trait World: Sized {
     /// . On a GPU that is lost nothing is reached any more.
     fn unbind(&self, segment: SegmentId, extents: &[Extent]);
 
-    /// Removes every CPU mapping of the buffer.
+    /// Removes every CPU mapping of the buffer, and what programs have stored
+    /// through them is in memory when it returns, whatever CPU they ran on. (In Linux
+    /// `unmap_mapping_range`: on x86 its TLB flush interrupts those CPUs, which empties
+    /// their write-combining buffers.)
     fn unmap_user(&self, bo: Id);
 
     /// Whether an address space of the GPU's maps the buffer.

@@ -121,6 +121,8 @@ impl PageSource for Pages {
         Ok(())
     }
 
+    fn write_barrier(&self) {}
+
     fn restore_caching(&self, _: &mut Block, _: u32) {}
 
     fn map(&self, _: &Block, _: u32) -> Result<BusAddr, Error> {

@@ -261,6 +261,8 @@ impl PageSource for System {
         Ok(())
     }
 
+    fn write_barrier(&self) {}
+
     fn restore_caching(&self, block: &mut Block, _order: u32) {
         assert_ne!(
             self.known(block).caching,

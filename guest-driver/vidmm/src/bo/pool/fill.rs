@@ -333,6 +333,8 @@ fn keep<S: PageSource>(
 ) {
     if lists.with(|lists| lists.keeps(key)) {
         source.clear(&mut block, key.order);
+        // Another CPU may have it next.
+        source.write_barrier();
         match lists.with(|lists| lists.put(key, block)) {
             Ok(()) => return,
             // The pool was closed meanwhile.

@@ -45,6 +45,10 @@ pub trait PageSource {
     /// Fills a block with zeros.
     fn clear(&self, block: &mut Self::Block, order: u32);
 
+    /// What this CPU has stored in blocks is in memory, or in caches that all see, before
+    /// anything that follows: nobody else's store is overtaken by it. (In Linux `wmb()`.)
+    fn write_barrier(&self);
+
     /// Changes the caching mode of all these blocks from the usual one, or of none. What
     /// anybody had stored in them is in memory then, and no line of them in a cache. (In
     /// Linux `set_pages_array_wc`, which flushes.)
