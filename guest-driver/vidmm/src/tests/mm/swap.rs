@@ -128,6 +128,46 @@ fn who_may_wait_for_pages_waits_for_the_gpu_and_who_may_not_is_told_busy() {
     assert_eq!(word(&mm, old, 3), Ok(77));
 }
 
+/// Who holds them may wait for what the other one holds: neither is waited for with a
+/// lock held.
+#[test]
+fn a_move_that_finds_all_pages_locked_is_told_busy_at_once_r_13_2() {
+    let mm = manager(SIZES);
+    let local = filled(&mm, &info(8), VISIBLE, 71);
+    let other = filled(&mm, &info(8), PCIE, 72);
+    mm.limit_ram(8);
+    let locked = mm.reservation(other).unwrap();
+    assert!(mm.world().sync.try_lock(&locked, None));
+    assert_eq!(validate(&mm, local, PCIE).err(), Some(Error::Busy));
+    mm.world().sync.unlock(&locked, None);
+    validate(&mm, local, PCIE).unwrap();
+    assert_eq!(word(&mm, local, 3), Ok(71));
+    assert_eq!(word(&mm, other, 3), Ok(72));
+}
+
+/// To wait for oneself would not help.
+#[test]
+fn who_shares_a_reservation_gives_no_pages_up_to_who_has_it_locked() {
+    let mm = manager(SIZES);
+    let shared = mm.world().sync.new_reservation().unwrap();
+    let mut caller = Caller::enter(&*mm.world().sync);
+    let mut set = caller.transaction(Patience::Patient).unwrap();
+    let [first, second] = set
+        .run(|set| {
+            let place = [anywhere(PCIE)];
+            let mut create = || mm.create(set, &info(8), Some(&shared), &place, &mut ctx());
+            Ok([create()?, create()?])
+        })
+        .unwrap();
+    mm.limit_ram(8);
+    mm.make_resident(&mut set, first, &mut ctx()).unwrap();
+    let made = mm.make_resident(&mut set, second, &mut ctx());
+    assert_eq!(made, Err(Error::NoMemory), "and not busy");
+    drop(set);
+    assert_eq!((are_stored(&mm, [first]), mm.held_pages()), ([false], 8));
+    mm.check();
+}
+
 /// Contents of local memory need pages where they go.
 #[test]
 fn a_buffer_that_leaves_local_memory_makes_others_give_pages_up() {
