@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use vidmm::placement::{Flags, Place};
 use vidmm::sync::Caller;
 use vidmm::vm::SpaceId;
-use vidmm::{Blit, BoId, Error, Host, Options, SegmentId};
+use vidmm::{Blit, BoId, Error, Host, LocalMemory, Options, SegmentId};
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -41,6 +41,8 @@ enum Op {
     Swap(usize),
     Release(usize),
     Destroy(usize),
+    /// The GPU sleeps, and loses local memory.
+    Sleep,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -61,6 +63,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => n().prop_map(Op::Swap),
         2 => n().prop_map(Op::Release),
         1 => n().prop_map(Op::Destroy),
+        1 => Just(Op::Sleep),
     ]
 }
 
@@ -183,6 +186,17 @@ impl Test {
                     self.gpu.program_unmaps(self.bos[at].id);
                     self.gpu.mm.release(self.bos[at].id).unwrap();
                     self.forget_unused();
+                }
+            }
+            Op::Sleep => {
+                let mm = &self.gpu.mm;
+                match mm.world().suspend(mm, &mut Managed::ctx()) {
+                    Ok(()) => {
+                        self.gpu.lose_power();
+                        mm.world().resume(mm, LocalMemory::Lost).unwrap();
+                    }
+                    // The PCIe segments are small.
+                    Err(error) => assert_eq!(error, Error::NoMemory),
                 }
             }
             Op::Destroy(process) => self.destroy(pick(process, self.processes.len())?),
