@@ -123,6 +123,13 @@ fn contents_of_all_memory_types_and_processes_outlive_a_sleep_d_6() {
         }
         assert_all(&gpu, parked.bo, 0x77);
         assert_all(&gpu, swapped.bo, 0x78);
+        // Back by the GPU's copies, which read through the GART what it led to before.
+        for (n, process) in (0..).zip(&processes) {
+            let more = if n == 19 { round } else { 0 };
+            gpu.place(process.bo, homes[n as usize % homes.len()].1)
+                .unwrap();
+            assert_all(&gpu, process.bo, 0x1000 + n + more);
+        }
         // Everybody goes on, where he was.
         fill_all(0x2000 + round);
         for (n, process) in (0x2000 + round..).zip(&processes) {
