@@ -25,11 +25,14 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 18;
 /// Buffers of a job.
 const BUFFERS: u16 = 1000;
-/// Most for a buffer that is where it should be: a fifth of what a CPU does in a
+/// Most for a buffer that is where it should be: a quarter of what a CPU does in a
 /// microsecond.
-const VALIDATE: f64 = 600.0;
+const VALIDATE: f64 = 700.0;
 /// Most for a buffer of a job: its fence, its place among those used last, its lock.
-const SUBMIT: f64 = 420.0;
+const SUBMIT: f64 = 480.0;
+/// Of a bulk group of 1,000 and one of 10. No more is the C library's, whose `memcpy` and
+/// allocator differ from machine to machine.
+const GROUPS: f64 = 1.2;
 /// Free ranges of the smaller and the larger heap: 2^16 and 2^20.
 const LOG_N: f64 = 20.0 / 16.0;
 
@@ -145,7 +148,7 @@ fn groups() -> bool {
         };
         float(instructions_once(|| mm.unreserve(set, used)))
     });
-    report("a group of 10 is used", few, f64::INFINITY) & report("one of 1,000", many, few)
+    report("a group of 10 is used", few, f64::INFINITY) & report("one of 1,000", many, GROUPS * few)
 }
 
 /// 64 KiB of a heap in which every second block of 8 KiB is booked: a heap of 16 times
