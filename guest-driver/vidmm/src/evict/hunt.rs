@@ -13,6 +13,9 @@ use crate::placement::{Pass, Place};
 use crate::sync::LockSet;
 use core::mem;
 
+/// Rounds of one hunt in which others keep changing what it looks at. It pauses then.
+const ROUNDS: usize = 64;
+
 /// What room is needed for.
 pub(super) struct Wanted<'a> {
     pub(super) claim: Claim,
@@ -153,6 +156,7 @@ impl<W: World + 'static> Mm<W> {
         };
         // The first round takes what is free, a later one waits for one lock.
         let (mut round, mut since) = (Round::default(), wanted.since);
+        let mut rounds = 0;
         loop {
             let planned = self.options.plan && why == Error::NoSpace;
             let found = if planned {
@@ -174,7 +178,8 @@ impl<W: World + 'static> Mm<W> {
                     Error::Busy
                 });
             }
-            if attempt.is_over(self) {
+            rounds += 1;
+            if rounds > ROUNDS || attempt.is_over(self) {
                 return Err(Error::Busy);
             }
             if changed && let Some(booked) = self.try_again(wanted, &mut why)? {

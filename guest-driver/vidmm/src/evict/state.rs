@@ -87,6 +87,8 @@ pub struct State<W: World> {
     pub(super) spent: Spent,
     pub(super) counters: Counters,
     changes: [u64; SegmentId::COUNT],
+    /// Jobs that sent buffers to the tails of their lists.
+    pub(super) touches: u64,
     /// By memory type.
     pub(super) traffic: [Traffic; SegmentId::COUNT],
 }
@@ -112,6 +114,7 @@ impl<W: World + 'static> State<W> {
             spent: Spent::default(),
             counters: Counters::default(),
             changes: [0; SegmentId::COUNT],
+            touches: 0,
             traffic: [Traffic::default(); SegmentId::COUNT],
         })
     }
@@ -125,8 +128,8 @@ impl<W: World + 'static> State<W> {
     pub(super) fn relink(&mut self, id: Id) -> Result<(), Error> {
         let object = self.objects.get(id)?;
         let facts = object.facts();
-        let listed = object.entry.and_then(|entry| self.lru.entry(entry).ok());
-        if let Some(new) = facts.filter(|_| listed.map(|(_, facts)| facts) != facts) {
+        // Also where it only goes to the tail: a walk that is under way ends before that.
+        if let Some(new) = facts {
             self.changes[new.mem_type] += 1;
         }
         match (object.entry, facts) {
@@ -148,7 +151,7 @@ impl<W: World + 'static> State<W> {
     /// How often something has happened to a memory type that may make room there: a range
     /// became free, or a buffer came to be there whose leaving may help.
     pub(super) const fn changes(&self, segment: SegmentId) -> u64 {
-        self.changes[segment as usize]
+        self.changes[segment as usize] + self.touches
     }
 
     pub(super) const fn change(&mut self, segment: SegmentId) {

@@ -48,6 +48,7 @@ impl<W: World + 'static> Mm<W> {
     /// A step for each buffer and each group. What is gone meanwhile is not used.
     fn touch(&self, used: Used<'_>, back_offs: u64) {
         self.state.with(|state| {
+            state.touches += 1;
             state.counters.back_offs += back_offs;
             for id in used.buffers {
                 let entry = state.objects.get(*id).ok().and_then(|it| it.entry);
