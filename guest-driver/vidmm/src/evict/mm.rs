@@ -104,6 +104,18 @@ impl<W: World + 'static> Mm<W> {
             .with(|state| Ok(state.objects.get(id)?.reservation.clone()))
     }
 
+    /// Whether a buffer was made with a reservation of others, so that it is of use only
+    /// to who has that one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn is_private(&self, id: Id) -> Result<bool, Error> {
+        self.state.with(|state| {
+            let object = state.objects.get(id)?;
+            Ok(!self.world.sync().same(&object.reservation, &object.own))
+        })
+    }
+
     /// An account for a client. It may book the part of each segment that
     /// [`Options::client_percent`] says, until its budgets say otherwise.
     ///

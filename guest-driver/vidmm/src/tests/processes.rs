@@ -485,6 +485,33 @@ fn a_mapping_keeps_its_buffer_r_2_3() {
     test.end();
 }
 
+/// What shares the reservation of one process is of no use to another: its jobs would wait
+/// for each other's locks, and it would outlive what it was made for.
+#[test]
+fn a_buffer_that_is_private_to_one_process_is_refused_in_another_r_19_2() {
+    let mut test = Test::new(SIZES);
+    let [owner, other] = [test.start(), test.start()];
+    let private = test
+        .create(Some(owner), 4, SegmentId::LocalVisible)
+        .unwrap();
+    let shared = test.create(None, 4, SegmentId::LocalVisible).unwrap();
+    assert_eq!(test.map(other, 0, private, 0, 4), Err(Error::Invalid));
+    assert!(!test.spaces().is_mapped(test.bos[private].id));
+    test.check();
+    for process in [owner, other] {
+        test.map(process, 8, shared, 0, 4).unwrap();
+    }
+    test.map(owner, 0, private, 0, 4).unwrap();
+    test.job(owner, 1).unwrap();
+    assert_eq!(test.map(other, 0, private, 0, 4), Err(Error::Invalid));
+    // Nor is it anybody's when its process is gone.
+    test.destroy(owner);
+    let other = 0;
+    assert_eq!(test.map(other, 0, private, 0, 4), Err(Error::Invalid));
+    test.check();
+    test.end();
+}
+
 #[test]
 fn an_address_space_goes_when_its_last_job_has_ended_r_19_9() {
     let mut test = Test::new(SIZES);
@@ -612,9 +639,7 @@ impl Test {
             Op::Map(process, at, bo, first, pages) => {
                 let (process, bo) = (self.process(process)?, self.bo(bo)?);
                 let owner = self.bos[bo].owner;
-                if owner.is_some_and(|owner| owner != self.processes[process].space) {
-                    return None;
-                }
+                let others = owner.is_some_and(|owner| owner != self.processes[process].space);
                 let first = first % self.bos[bo].words.len() as u64;
                 let rest = self.bos[bo].words.len() as u64 - first;
                 let pages = pages.min(rest).min(40 - at);
@@ -626,8 +651,8 @@ impl Test {
                 let mapped = self.map(process, at, bo, first, pages);
                 let reserved = at < 20 && at + pages > 18;
                 match mapped {
-                    Ok(()) => assert!(!reserved),
-                    Err(Error::Invalid) => assert!(reserved),
+                    Ok(()) => assert!(!reserved && !others),
+                    Err(Error::Invalid) => assert!(reserved || others),
                     Err(error) => assert_eq!(error, Error::NoMemory),
                 }
                 self.forget_unused();

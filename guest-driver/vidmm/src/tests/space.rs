@@ -248,6 +248,25 @@ fn a_request_over_many_mappings_cuts_the_first_and_the_last_at_most() {
     assert_eq!(space.iter().copied().collect::<Vec<_>>(), expected);
 }
 
+/// Whoever mapped two pieces finds two, also where one continues the other, and may cut
+/// across both.
+#[test]
+fn neighbours_that_continue_each_other_stay_two_r_19_3() {
+    let mut space = with(&[a(20..22, 0), a(22..24, 2), a(18..20, 64)]);
+    let all = [a(18..20, 64), a(20..22, 0), a(22..24, 2)];
+    assert_eq!(space.iter().copied().collect::<Vec<_>>(), all);
+    space
+        .unmap(GpuVa(21 * PAGE_SIZE), 2 * PAGE_SIZE)
+        .unwrap()
+        .apply();
+    let cut = [a(18..20, 64), a(20..21, 0), a(23..24, 3)];
+    assert_eq!(space.iter().copied().collect::<Vec<_>>(), cut);
+    // The piece in between continues both, and they stay three.
+    space.map(a(21..23, 1)).unwrap().apply();
+    let whole = [all[0], cut[1], a(21..23, 1), cut[2]];
+    assert_eq!(space.iter().copied().collect::<Vec<_>>(), whole);
+}
+
 #[test]
 fn a_sparse_range_is_cut_like_any_other_and_has_no_entries_to_keep() {
     let mut space = with(&[mapping(20..24, None, 0)]);

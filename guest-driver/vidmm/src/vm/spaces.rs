@@ -80,7 +80,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     }
 
     /// The reservation that an address space lends to buffers of its own: to be handed
-    /// to [`Mm::create`].
+    /// to [`Mm::create`]. No other space can map these, not even when this one is gone.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -94,9 +94,9 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     /// other with the next job.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a range that cannot be, or beyond the buffer's end;
-    /// [`Error::NotFound`]; [`Error::NoMemory`]; [`Error::Interrupted`]: nothing has
-    /// changed. [`Error::Lost`], [`Error::Io`]: the mapping is there, and the GPU is
+    /// [`Error::Invalid`] for a range that cannot be, or beyond the buffer's end, and for
+    /// a buffer that is private to another space; [`Error::NotFound`];
+    /// [`Error::NoMemory`]; [`Error::Interrupted`]: nothing has changed. [`Error::Lost`], [`Error::Io`]: the mapping is there, and the GPU is
     /// told with the next change.
     pub fn map(
         &self,
@@ -125,6 +125,9 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
                 return Err(Error::Invalid);
             }
             let external = !mm.world().sync().same(&reservation, &shared.reservation);
+            if external && mm.is_private(bo)? {
+                return Err(Error::Invalid);
+            }
             // What is there before its contents are is somebody else's, and a job of this
             // space may be on its way.
             let in_place = set
