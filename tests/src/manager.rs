@@ -20,7 +20,7 @@ use vidmm::sync::{Caller, Deadline, LockSet, Primitives};
 use vidmm::vm::SpaceId;
 use vidmm::{
     Adapter, Blit, BoId, Caching, Error, Host, InitReport, Left, OnChip, Options, Patience,
-    SegmentId, Timeline,
+    SegmentId, TablePages, Timeline,
 };
 
 const PAGE: usize = 4096;
@@ -29,7 +29,7 @@ const SECOND: u64 = 1_000_000_000;
 /// Where the word is that stands for a page.
 const LAST_WORD: u64 = PAGE as u64 - 4;
 /// Pages for the tables of processes.
-const TABLE_PAGES: u64 = 64;
+const TABLES: TablePages = TablePages { all: 64, each: 60 };
 
 /// How the manager here is locked: there is one thread.
 pub struct OneLock<T>(RefCell<T>);
@@ -229,6 +229,18 @@ impl Managed {
     /// # Errors
     /// Those of the model and of the driver, as text.
     pub fn new(config: &Config, options: Options) -> Result<Self, Box<dyn std::error::Error>> {
+        Self::with_tables(config, options, TABLES)
+    }
+
+    /// Brings a GPU up, with so many pages for the tables of processes.
+    ///
+    /// # Errors
+    /// Those of the model and of the driver, as text.
+    pub fn with_tables(
+        config: &Config,
+        options: Options,
+        tables: TablePages,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
         let machine = Machine::new(config)?;
         let mut report = InitReport::default();
         let adapter = Adapter::init(machine.clone(), options, &mut report)?;
@@ -254,7 +266,7 @@ impl Managed {
             adapter,
             host,
             evict::Options::default(),
-            TABLE_PAGES,
+            tables,
         )?);
         let (gpu, behind) = (machine.clone(), Rc::downgrade(&mm));
         let heard = Arc::downgrade(&timeline);

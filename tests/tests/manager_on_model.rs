@@ -7,7 +7,7 @@ use presil_device::{Chip, Config, OnFault};
 use presil_tests::manager::{Fence, Managed};
 use vidmm::placement::{Flags, Place};
 use vidmm::vm::SpaceId;
-use vidmm::{Blit, BoId, Error, Options, SegmentId};
+use vidmm::{Blit, BoId, Error, Options, SegmentId, TablePages};
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -15,6 +15,10 @@ const PAGE: u64 = 4096;
 const PAGES: u64 = 1024;
 
 fn managed(on_fault: OnFault) -> Managed {
+    managed_with(on_fault, TablePages { all: 64, each: 60 })
+}
+
+fn managed_with(on_fault: OnFault, tables: TablePages) -> Managed {
     let mut config = Config::new(Chip::Arise10c0, 256 * MIB, 32 * MIB, true).unwrap();
     config.vram_seed = Some(77);
     config.mmu.on_fault = on_fault;
@@ -23,7 +27,7 @@ fn managed(on_fault: OnFault) -> Managed {
         unsnoop_bytes: 64 * MIB,
         ..Options::default()
     };
-    Managed::new(&config, options).unwrap()
+    Managed::with_tables(&config, options, tables).unwrap()
 }
 
 fn anywhere(segment: SegmentId) -> Place {
@@ -345,6 +349,58 @@ fn a_process_that_queues_much_waits_for_its_own_work_and_others_do_not() {
     );
     gpu.run();
     assert_all(&gpu, busy.2, 59);
+}
+
+/// However thinly a process spreads what it maps, it has its share of the tables and no
+/// more; and what two of them have together, a third gets when it needs it.
+#[test]
+fn nobody_takes_the_tables_of_all() {
+    let gpu = managed_with(OnFault::default(), TablePages { all: 8, each: 5 });
+    let world = gpu.mm.world();
+    let used = gpu.mm.usage(SegmentId::LocalVisible);
+    let greedy = [1, 2].map(|n| {
+        let (space, at, bo) = process(&gpu, 4);
+        assert_eq!(gpu.wait(&fill(&gpu, space, at, 4, n)), Ok(()));
+        // A table for each page. The L2 table and one L3 table are there.
+        let spread = |n: u64| {
+            let there = at.add(n * 4 * MIB);
+            world.map(&gpu.mm, space, there, PAGE, (bo, n % 4 * PAGE))
+        };
+        for n in 1..4 {
+            spread(n).unwrap();
+        }
+        (space, at, bo, spread(4))
+    });
+    let limit = Error::Limit {
+        segment: SegmentId::LocalVisible,
+        limit: 5 * PAGE,
+        booked: 5 * PAGE,
+    };
+    // The second one has the three that are left, and its last pages lead nowhere yet.
+    assert_eq!(greedy.map(|it| it.3), [Err(limit), Ok(())]);
+    let (space, at, bo) = process(&gpu, 4);
+    assert_eq!(gpu.wait(&fill(&gpu, space, at, 4, 3)), Ok(()));
+    assert_all(&gpu, bo, 3);
+    // Its jobs need more than it may have.
+    let fill_all = |n: u32, pages: u64| {
+        let (space, at, ..) = greedy[usize::try_from(n).unwrap() - 1];
+        let bytes = PAGE;
+        let fills = (0..pages).map(|page| Blit::Fill {
+            at: at.add(page * 4 * MIB),
+            bytes,
+            pattern: n << 8,
+        });
+        gpu.job(space, &fills.collect::<Vec<_>>())
+    };
+    assert_eq!(fill_all(2, 5).err(), Some(limit));
+    // The other's do not: what was taken comes back.
+    assert_eq!(gpu.wait(&fill_all(1, 4).unwrap()), Ok(()));
+    assert_all(&gpu, greedy[0].2, 1 << 8);
+    assert_all(&gpu, greedy[1].2, 2);
+    assert_all(&gpu, bo, 3);
+    let buffers = 3 * 4 * PAGE;
+    let now = gpu.mm.usage(SegmentId::LocalVisible);
+    assert_eq!(now, used + buffers, "tables are pages that were set aside");
 }
 
 /// What another process has mapped is not there for this one.

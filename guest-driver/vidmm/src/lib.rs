@@ -45,7 +45,7 @@ pub use engine::end::Left;
 pub use engine::hang::Hang;
 pub use engine::line::Blit;
 pub use engine::on_chip::{Host, OnChip, Tables};
-pub use engine::process_tables::ProcessTables;
+pub use engine::process_tables::{ProcessTables, Share, TablePages};
 pub use engine::queue::{CLIENT_BYTES, CLIENT_JOBS};
 pub use engine::sleep::LocalMemory;
 pub use error::Error;

@@ -11,7 +11,7 @@ use crate::bo::pool::SmallLock;
 use crate::chip::pagetable::store_entries;
 use crate::engine::hang::Hang;
 use crate::engine::line::{Blit, Line, MOVE_BYTES};
-use crate::engine::process_tables::{Common, ProcessTables};
+use crate::engine::process_tables::{Common, ProcessTables, Share, TablePages};
 use crate::evict::{BlockOf, Context, FenceOf, Info, Mm, Options, ReservationOf, Side, World};
 use crate::placement::{Extent, Place, SegmentId, Window};
 use crate::platform::{Caching, Os, Patience};
@@ -61,7 +61,7 @@ pub trait Host {
 
 type Pool<H> = <H as Host>::Lock<Vec<VramOffset>>;
 /// The page tables of a process.
-pub type Tables<O, H> = ProcessTables<O, Pool<H>, <H as Host>::Lock<Option<u8>>>;
+pub type Tables<O, H> = ProcessTables<O, Pool<H>, <H as Host>::Lock<Share>>;
 type ProcessIds<O, H> = Slots<SpaceId, FenceOf<OnChip<O, H>>, PROCESSES>;
 
 /// An e3k that was brought up, as a memory manager sees it. Nobody else uses its ring.
@@ -82,8 +82,7 @@ pub struct OnChip<O: Os + 'static, H: Host + 'static> {
 
 impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     /// A manager of the memory of an adapter on which nothing was created yet. What the
-    /// adapter itself has is pinned in it, and a pool of so many pages for the tables
-    /// of processes.
+    /// adapter itself has is pinned in it, and a pool of pages for the tables of processes.
     ///
     /// # Errors
     /// [`Error::NoMemory`], [`Error::Invalid`].
@@ -91,7 +90,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         adapter: Adapter<O>,
         host: H,
         options: Options,
-        table_pages: u64,
+        tables: TablePages,
     ) -> Result<Mm<Self>, Error> {
         let segments = adapter.segments();
         let starts = segments.map(|segment| segment.start);
@@ -111,6 +110,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
             zone: vm.private.start.0..vm.private.start.0 + vm.private.bytes,
             // In zone 0 a GPU address is the offset in VRAM.
             local: [VramOffset(starts[0].0), VramOffset(starts[1].0)],
+            tables_each: tables.each.min(tables.all),
             lost: Arc::default(),
         });
         let gart = adapter.gart;
@@ -132,7 +132,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
             host,
         };
         let mm = Mm::new(world, pages, options)?;
-        match Self::furnish(&mm, kernel, table_pages) {
+        match Self::furnish(&mm, kernel, tables.all) {
             Ok(()) => Ok(mm),
             Err(error) => {
                 // What it leaves behind it has logged.

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 use e3k_regs::pte::{ENTRY_BYTES, L1_SPAN};
-use e3k_regs::{GpuVa, VramOffset};
+use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 
 /// What the tables of all processes share.
 pub(crate) struct Common<O: Os> {
@@ -23,40 +23,61 @@ pub(crate) struct Common<O: Os> {
     pub(crate) zone: Range<u64>,
     /// Where each segment of local memory begins in VRAM.
     pub(crate) local: [VramOffset; 2],
+    /// Tables that a process may have.
+    pub(crate) tables_each: u64,
     /// The GPU was lost, and stopped: it reaches nothing any more.
     pub(crate) lost: Arc<AtomicBool>,
 }
 
-/// See the module. `P` is a lock around the pool, `L` one around the process id.
+/// Pages of VRAM for the tables of processes. They are pinned; which process has them
+/// changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TablePages {
+    /// Of all processes together.
+    pub all: u64,
+    /// Of one, not more than all of them: what a job of it can need at most, 4 MiB of
+    /// addresses for a page and 4 GiB for one more.
+    pub each: u64,
+}
+
+/// What a process has of what all share.
+#[derive(Debug, Default)]
+pub struct Share {
+    process_id: Option<u8>,
+    /// How many; changed under the lock of the address space.
+    tables: u64,
+}
+
+/// See the module. `P` is a lock around the pool, `L` one around the process's share.
 pub struct ProcessTables<O: Os, P, L> {
     common: Arc<Common<O>>,
     pool: Arc<P>,
-    process_id: L,
+    share: L,
 }
 
 impl<O: Os, P, L> ProcessTables<O, P, L>
 where
     P: SmallLock<Vec<VramOffset>>,
-    L: SmallLock<Option<u8>>,
+    L: SmallLock<Share>,
 {
-    pub(crate) const fn new(common: Arc<Common<O>>, pool: Arc<P>, process_id: L) -> Self {
+    pub(crate) const fn new(common: Arc<Common<O>>, pool: Arc<P>, share: L) -> Self {
         Self {
             common,
             pool,
-            process_id,
+            share,
         }
     }
 
     /// The process id that it has from now on.
     pub(crate) fn set_process_id(&self, id: u8) {
-        self.process_id.with(|process_id| *process_id = Some(id));
+        self.share.with(|share| share.process_id = Some(id));
     }
 
     /// A process id is another's. It may have got a new one meanwhile.
     pub(crate) fn lose_process_id(&self, id: u8) {
-        self.process_id.with(|process_id| {
-            if *process_id == Some(id) {
-                *process_id = None;
+        self.share.with(|share| {
+            if share.process_id == Some(id) {
+                share.process_id = None;
             }
         });
     }
@@ -92,13 +113,25 @@ impl<O: Os> Common<O> {
 impl<O: Os, P, L> TableMemory for ProcessTables<O, P, L>
 where
     P: SmallLock<Vec<VramOffset>>,
-    L: SmallLock<Option<u8>>,
+    L: SmallLock<Share>,
 {
     fn alloc(&self) -> Result<VramOffset, Error> {
-        self.pool.with(Vec::pop).ok_or(Error::NoMemory)
+        let each = self.common.tables_each;
+        let tables = self.share.with(|share| share.tables);
+        if tables >= each {
+            return Err(Error::Limit {
+                segment: SegmentId::LocalVisible,
+                limit: each * PAGE_SIZE,
+                booked: tables * PAGE_SIZE,
+            });
+        }
+        let table = self.pool.with(Vec::pop).ok_or(Error::NoSpace)?;
+        self.share.with(|share| share.tables += 1);
+        Ok(table)
     }
 
     fn free(&self, table: VramOffset) {
+        self.share.with(|share| share.tables -= 1);
         // It came from there, so there is room for it.
         self.pool.with(|pool| pool.push(table));
     }
@@ -118,8 +151,8 @@ where
 
     fn set_l1(&self, index: u64, table: Option<VramOffset>) -> Result<(), Error> {
         // Under the lock: nobody else gets the process id meanwhile.
-        self.process_id.with(|process_id| {
-            let Some(process_id) = *process_id else {
+        self.share.with(|share| {
+            let Some(process_id) = share.process_id else {
                 return Ok(());
             };
             let op = self.common.l1(process_id, index, table)?;
@@ -137,7 +170,7 @@ where
 impl<O: Os, P, L> SpaceMemory for ProcessTables<O, P, L>
 where
     P: SmallLock<Vec<VramOffset>>,
-    L: SmallLock<Option<u8>>,
+    L: SmallLock<Share>,
 {
     type Flags = ();
 
@@ -146,7 +179,7 @@ where
         match page {
             GpuPage::Local(segment, page) => {
                 let start = local.get(segment as usize).copied().unwrap_or_default();
-                chip.local_pte(start.add(page * e3k_regs::PAGE_SIZE))
+                chip.local_pte(start.add(page * PAGE_SIZE))
             }
             GpuPage::Ram(segment, at) => chip.system_pte(at, segment == SegmentId::PcieSnoop),
         }

@@ -6,7 +6,7 @@ use crate::arena::Id;
 use crate::bo::pool::SmallLock;
 use crate::engine::line::{Blit, JOB_BYTES};
 use crate::engine::on_chip::{Host, OnChip};
-use crate::engine::process_tables::ProcessTables;
+use crate::engine::process_tables::{ProcessTables, Share};
 use crate::evict::{Context, FenceOf, Mm, Used, World};
 use crate::platform::{Os, Patience};
 use crate::sync::{Caller, LockSet, Primitives, Usage};
@@ -23,9 +23,9 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     /// # Errors
     /// [`Error::NoMemory`].
     pub fn start_process(&self) -> Result<SpaceId, Error> {
-        let process_id = self.host.lock(None);
+        let share = self.host.lock(Share::default());
         let (common, pool) = (Arc::clone(&self.common), Arc::clone(&self.pool));
-        let tables = ProcessTables::new(common, pool, process_id);
+        let tables = ProcessTables::new(common, pool, share);
         let zone = self.common.zone.clone();
         self.spaces.create(self, zone, None, tables)
     }

@@ -12,22 +12,26 @@ use crate::sync::{Caller, Usage};
 use crate::vm::{INVALID, Mapping, SpaceId, SpaceMemory, Spaces, TableMemory};
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 use proptest::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// The GPU as one process sees it.
+/// The GPU as one process sees it, and the tables that are left for all.
 #[derive(Clone)]
-pub(super) struct Process(Rc<tables::Gpu>);
+pub(super) struct Process(Rc<tables::Gpu>, Rc<Cell<u32>>);
 
 impl TableMemory for Process {
     fn alloc(&self) -> Result<VramOffset, Error> {
-        self.0.alloc()
+        let left = self.1.get().checked_sub(1).ok_or(Error::NoSpace)?;
+        let table = self.0.alloc()?;
+        self.1.set(left);
+        Ok(table)
     }
 
     fn free(&self, table: VramOffset) {
         self.0.free(table);
+        self.1.set(self.1.get() + 1);
     }
 
     fn store(&self, table: VramOffset, first: usize, entries: &[u32]) {
@@ -93,6 +97,8 @@ impl Process {
 
 struct Test {
     mm: Mm<Machine>,
+    /// Tables that are left.
+    tables: Rc<Cell<u32>>,
     processes: Vec<Known>,
     bos: Vec<Bo>,
 }
@@ -121,6 +127,7 @@ impl Test {
         assert!(mm.world().spaces.set(spaces).is_ok());
         Self {
             mm,
+            tables: Rc::new(Cell::new(1000)),
             processes: Vec::new(),
             bos: Vec::new(),
         }
@@ -131,7 +138,7 @@ impl Test {
     }
 
     fn start(&mut self) -> usize {
-        let gpu = Process(Rc::default());
+        let gpu = Process(Rc::default(), Rc::clone(&self.tables));
         let reserved = Some(page(58)..page(60));
         let space = self
             .spaces()
@@ -223,13 +230,19 @@ impl Test {
     /// A job that reads and writes the first page of each of its process's mappings by
     /// its address, and one more, when its turn comes.
     fn job(&mut self, process: usize, salt: u64) -> Result<(), Error> {
-        let Self { mm, processes, bos } = self;
+        self.job_in(process, salt, &mut ctx())
+    }
+
+    fn job_in(&mut self, process: usize, salt: u64, ctx: &mut Context) -> Result<(), Error> {
+        let Self {
+            mm, processes, bos, ..
+        } = self;
         let known = &processes[process];
         let mut caller = Caller::enter(mm.world().sync());
         let mut set = caller.transaction(Patience::Patient)?;
         let spaces = mm.world().spaces.get().unwrap();
         set.run(|set| {
-            spaces.prepare(mm, set, known.space, &mut ctx(), |set, bo, ctx| {
+            spaces.prepare(mm, set, known.space, ctx, |set, bo, ctx| {
                 let pcie = mm.info(bo)?.pcie();
                 let places = [
                     anywhere(SegmentId::LocalVisible),
@@ -512,6 +525,73 @@ fn a_buffer_that_is_private_to_one_process_is_refused_in_another_r_19_2() {
     test.end();
 }
 
+/// When other processes have all tables, a job takes those of the one that has used its
+/// own least recently, of those without a job on its way; these get them back with
+/// their next one. Nobody is told that there are too few.
+#[test]
+fn tables_go_from_who_does_not_use_them_to_who_needs_them_r_19_13() {
+    let mut test = Test::new(SIZES);
+    // An L2 and an L3 table each.
+    test.tables.set(6);
+    let all = [(); 4].map(|()| {
+        let process = test.start();
+        let bo = test.create(None, 4, SegmentId::LocalVisible).unwrap();
+        test.mm.world().work(usize::MAX);
+        // The fourth finds none, and its entries lead nowhere yet.
+        test.map(process, 8, bo, 0, 4).unwrap();
+        process
+    });
+    for process in 0..3 {
+        test.job(process, 1).unwrap();
+    }
+    let reaches = |test: &Test| all.map(|n| test.processes[n].gpu.place(page(48)).is_some());
+    assert_eq!(reaches(&test), [true, true, true, false]);
+    assert_eq!(test.tables.get(), 0);
+    let mut at_once = Context {
+        no_wait: true,
+        ..ctx()
+    };
+    let refused = test.job_in(3, 7, &mut at_once);
+    assert_eq!(
+        refused,
+        Err(Error::Busy),
+        "all others have a job on its way"
+    );
+    // Who may wait does so, for the one that has used its own least recently.
+    test.job(3, 8).unwrap();
+    assert_eq!(reaches(&test), [false, true, true, true]);
+    test.check();
+    test.job(1, 9).unwrap();
+    test.mm.world().work(usize::MAX);
+    let mut at_once = Context {
+        no_wait: true,
+        ..ctx()
+    };
+    test.job_in(0, 10, &mut at_once).unwrap();
+    assert_eq!(reaches(&test), [true, true, false, true]);
+    test.check_contents();
+    test.job(2, 11).unwrap();
+    test.check();
+    test.end();
+}
+
+#[test]
+fn a_job_that_needs_more_tables_than_there_are_is_refused_and_its_process_goes_on() {
+    let mut test = Test::new(SIZES);
+    test.tables.set(2);
+    let process = test.start();
+    let bo = test.create(None, 4, SegmentId::LocalVisible).unwrap();
+    test.mm.world().work(usize::MAX);
+    // Behind two L3 tables.
+    test.map(process, 8, bo, 0, 2).unwrap();
+    test.map(process, 24, bo, 2, 2).unwrap();
+    assert_eq!(test.job(process, 1), Err(Error::NoMemory));
+    test.check();
+    test.unmap(process, 8, 2).unwrap();
+    test.job(process, 2).unwrap();
+    test.end();
+}
+
 #[test]
 fn an_address_space_goes_when_its_last_job_has_ended_r_19_9() {
     let mut test = Test::new(SIZES);
@@ -596,8 +676,10 @@ enum Op {
     Release(usize),
     Destroy(usize),
     Work(usize),
-    /// Tables that can still be had.
+    /// Tables of a process that can still be had.
     Tables(usize, Option<u32>),
+    /// Tables that come, or go where there are as many, for all.
+    Pool(bool),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -616,6 +698,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => n().prop_map(Op::Destroy),
         3 => (0..4_usize).prop_map(Op::Work),
         1 => (n(), prop::option::of(0..3_u32)).prop_map(|(process, left)| Op::Tables(process, left)),
+        2 => any::<bool>().prop_map(Op::Pool),
     ]
 }
 
@@ -716,6 +799,14 @@ impl Test {
                 let gpu = &self.processes[self.process(process)?].gpu;
                 gpu.0.allocs_until_failure.set(left);
             }
+            Op::Pool(grows) => {
+                let left = self.tables.get();
+                self.tables.set(if grows {
+                    left + 1
+                } else {
+                    left.saturating_sub(1)
+                });
+            }
         }
         Some(())
     }
@@ -727,6 +818,7 @@ proptest! {
     #[test]
     fn addresses_lead_to_what_is_mapped_there(ops in prop::collection::vec(op(), 1..150)) {
         let mut test = Test::new(SIZES);
+        test.tables.set(4);
         for (n, op) in ops.iter().enumerate() {
             test.run(op);
             test.check();

@@ -186,6 +186,8 @@ pub(super) struct AddressSpace<M: SpaceMemory> {
     tables: Tables,
     memory: M,
     books: Books,
+    /// When its last job was prepared: a number that grows from job to job of all spaces.
+    used: u64,
     /// It was destroyed: nothing is mapped any more.
     closed: bool,
 }
@@ -201,12 +203,14 @@ impl<M: SpaceMemory> AddressSpace<M> {
             space: Space::new(range, reserved),
             memory,
             books: Books::default(),
+            used: 0,
             closed: false,
         })
     }
 
     /// Puts a mapping where whatever else may be. Its entries lead to the object at
-    /// once if `side` says where it is, and nowhere until the next job otherwise.
+    /// once if `side` says where it is and there are tables for it, and nowhere until
+    /// the next job otherwise.
     /// `enters` is called, under the lock, when the object was not mapped here before,
     /// and may refuse.
     ///
@@ -228,6 +232,7 @@ impl<M: SpaceMemory> AddressSpace<M> {
             memory,
             books,
             closed,
+            ..
         } = self;
         if *closed {
             return Err(Error::NotFound);
@@ -242,15 +247,21 @@ impl<M: SpaceMemory> AddressSpace<M> {
             _ => None,
         };
         if let Some((side, offset)) = here {
-            let mut update = tables.update(memory, new.at, new.bytes)?;
-            books.begin(&new, external, false, enters)?;
-            books.follow(&plan);
-            plan.apply();
-            let mut pages = side.gpu_pages(offset / PAGE_SIZE);
-            update.map(new.at, new.bytes / PAGE_SIZE, |_| {
-                entry(memory, pages.next(), new.flags)
-            });
-            return update.finish();
+            match tables.update(memory, new.at, new.bytes) {
+                Ok(mut update) => {
+                    books.begin(&new, external, false, enters)?;
+                    books.follow(&plan);
+                    plan.apply();
+                    let mut pages = side.gpu_pages(offset / PAGE_SIZE);
+                    update.map(new.at, new.bytes / PAGE_SIZE, |_| {
+                        entry(memory, pages.next(), new.flags)
+                    });
+                    return update.finish();
+                }
+                // The next job gets them from the others.
+                Err(Error::NoSpace) => {}
+                Err(error) => return Err(error),
+            }
         }
         books.begin(&new, external, true, enters)?;
         books.follow(&plan);
@@ -304,6 +315,41 @@ impl<M: SpaceMemory> AddressSpace<M> {
         self.tables.settle(&self.memory)
     }
 
+    /// Gives all tables back until the next job, which has what is mapped again. There is
+    /// no job of it on its way.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], [`Error::Io`]: the GPU may still reach those that stay.
+    pub(super) fn give_tables(&mut self) -> Result<(), Error> {
+        let Self {
+            space,
+            tables,
+            memory,
+            books,
+            ..
+        } = self;
+        let mut next = books.bos.at_or_above(Id::from_bits(0));
+        while let Some((bo, _)) = next {
+            books.set_stale(bo);
+            next = books.bos.above(bo);
+        }
+        for mapping in space.iter() {
+            tables.unmap(memory, mapping.at, mapping.bytes)?;
+        }
+        tables.settle(memory)
+    }
+
+    /// Whether it has tables, and when its last job was prepared.
+    pub(super) const fn use_of_tables(&self) -> (bool, u64) {
+        let (l2, l3) = self.tables.counts();
+        (l2 + l3 > 0, self.used)
+    }
+
+    /// A job is being prepared.
+    pub(super) const fn set_used(&mut self, used: u64) {
+        self.used = used;
+    }
+
     /// A buffer that is to be made resident before the next job.
     pub(super) fn stale(&self) -> Option<Id> {
         self.books.stale.last().copied()
@@ -312,7 +358,7 @@ impl<M: SpaceMemory> AddressSpace<M> {
     /// It is, there: its entries lead to it again.
     ///
     /// # Errors
-    /// [`Error::NoMemory`] for tables; [`Error::Lost`], [`Error::Io`]. It stays stale.
+    /// As [`Tables::update`]; [`Error::Lost`], [`Error::Io`]. It stays stale.
     pub(super) fn freshen<B: Linked>(&mut self, bo: Id, side: &Side<'_, B>) -> Result<(), Error> {
         let mut from = 0;
         while let Some((at, bytes)) = self.line(bo, from) {

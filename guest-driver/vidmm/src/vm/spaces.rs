@@ -30,6 +30,8 @@ pub struct Registry<W: World, M: SpaceMemory> {
     spaces: Arena<Arc<Shared<W, M>>>,
     /// Which space maps which buffer: (buffer, space).
     users: Tree<(Id, SpaceId), ()>,
+    /// Jobs that were prepared so far.
+    jobs: u64,
 }
 
 /// The address spaces of a GPU's processes (section 19). A [`World`] that has them
@@ -52,6 +54,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         let registry = lock(Registry {
             spaces: Arena::new(),
             users: Tree::new(),
+            jobs: 0,
         });
         Self { registry }
     }
@@ -90,13 +93,14 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
 
     /// Puts a mapping where whatever else may be, as [`super::Space::map`] does. The
     /// address space keeps the buffer alive from now on. A buffer that the GPU
-    /// reaches where it is, it reaches through the mapping when this returns; any
-    /// other with the next job.
+    /// reaches where it is, it reaches through the mapping when this returns, if there
+    /// are tables left for it; any other with the next job.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a range that cannot be, or beyond the buffer's end, and for
     /// a buffer that is private to another space; [`Error::NotFound`];
-    /// [`Error::NoMemory`]; [`Error::Interrupted`]: nothing has changed. [`Error::Lost`], [`Error::Io`]: the mapping is there, and the GPU is
+    /// [`Error::Limit`] where the space may have no more tables; [`Error::NoMemory`];
+    /// [`Error::Interrupted`]: nothing has changed. [`Error::Lost`], [`Error::Io`]: the mapping is there, and the GPU is
     /// told with the next change.
     pub fn map(
         &self,
@@ -179,8 +183,9 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     /// is then [committed](LockSet::commit) with the fence.
     ///
     /// # Errors
-    /// Those of `place`, [`Mm::make_resident`] and [`Self::map`]; what was made ready
-    /// stays so.
+    /// Those of `place`, [`Mm::make_resident`] and [`Self::map`]; [`Error::Busy`] where
+    /// other spaces have all tables and need them longer than this may wait. What was
+    /// made ready stays so.
     pub fn prepare(
         &self,
         mm: &Mm<W>,
@@ -199,6 +204,11 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         if shared.books.with(|books| books.is_closed()) {
             return Err(Error::NotFound);
         }
+        let job = self.registry.with(|registry| {
+            registry.jobs += 1;
+            registry.jobs
+        });
+        shared.books.with(|books| books.set_used(job));
         while let Some(bo) = shared.books.with(|books| books.stale()) {
             place(set, bo, ctx)?;
             mm.make_resident(set, bo, ctx)?;
@@ -210,12 +220,65 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
                 let held = set.get(&mm.reservation(bo)?).ok_or(Error::Invalid)?;
                 mm.idle(held, Usage::Kernel, ctx)?;
             }
-            mm.with_place(set, bo, |side| {
+            let freshened = mm.with_place(set, bo, |side| {
                 let side = side.ok_or(Error::Invalid)?;
                 shared.books.with(|books| books.freshen(bo, side))
-            })??;
+            })?;
+            match freshened {
+                Err(Error::NoSpace) => self.take_tables(mm, set, space, ctx)?,
+                other => other?,
+            }
         }
         Ok(())
+    }
+
+    /// Has another space give its tables back: the one whose last job is the
+    /// longest ago, of those that have none on their way if there are such.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`] if no other has tables; [`Error::Busy`] if those that do need
+    /// them longer than this may wait; others of [`LockSet::victim`]; [`Error::Lost`],
+    /// [`Error::Io`].
+    fn take_tables(
+        &self,
+        mm: &Mm<W>,
+        set: &mut LockSet<'_, W::Sync>,
+        space: SpaceId,
+        ctx: &Context,
+    ) -> Result<(), Error> {
+        let mut others = Vec::new();
+        self.registry.with(|registry| {
+            others.try_reserve(registry.spaces.len())?;
+            let all = registry.spaces.iter().filter(|(id, _)| *id != space.0);
+            others.extend(all.map(|(_, other)| (0, Arc::clone(other))));
+            Ok::<_, Error>(())
+        })?;
+        others.retain_mut(|(used, other)| {
+            let (has_tables, last) = other.books.with(|books| books.use_of_tables());
+            *used = last;
+            has_tables
+        });
+        others.sort_unstable_by_key(|(used, _)| *used);
+        for waits in [false, true] {
+            for (_, other) in others.iter().filter(|_| !waits || !ctx.no_wait) {
+                let mut victim = match set.victim(&other.reservation, waits) {
+                    Err(Error::Busy | Error::Already) => continue,
+                    victim => victim?,
+                };
+                let held = victim.locked().ok_or(Error::Deadlock)?;
+                if waits {
+                    mm.idle(held, Usage::Bookkeep, ctx)?;
+                }
+                if held.is_idle(Usage::Bookkeep) {
+                    return other.books.with(AddressSpace::give_tables);
+                }
+            }
+        }
+        Err(if others.is_empty() {
+            Error::NoMemory
+        } else {
+            Error::Busy
+        })
     }
 
     /// The buffers with a reservation of their own that a space maps, in no order: what

@@ -19,7 +19,8 @@ pub trait TableMemory {
     /// A page of VRAM that the CPU sees, for a table; its contents are garbage.
     ///
     /// # Errors
-    /// [`Error::NoMemory`].
+    /// [`Error::NoSpace`] while other address spaces have all of them;
+    /// [`Error::Limit`] where this one may have no more; [`Error::NoMemory`].
     fn alloc(&self) -> Result<VramOffset, Error>;
 
     /// Takes such a page back. The GPU cannot reach it any more.
@@ -138,8 +139,8 @@ impl Tables {
     /// Begins a change of the entries of whole pages, with all the tables it needs.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what is not whole pages of the zone;
-    /// [`Error::NoMemory`]; nothing has changed then.
+    /// [`Error::Invalid`] for what is not whole pages of the zone; those of
+    /// [`TableMemory::alloc`]; nothing has changed then.
     pub fn update<'a, M: TableMemory>(
         &'a mut self,
         memory: &'a M,
