@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("after vidmm_init:\n{}", gpu.picture());
 
     // A process fills both segments, each buffer with a number of its own.
-    let process = world.start_process()?;
+    let process = world.start_process(&gpu.mm)?;
     let places = [SegmentId::LocalVisible, SegmentId::LocalInvisible]
         .map(|segment| Place::anywhere(segment, Flags::NONE));
     let mut buffers = Vec::new();

@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut processes = Vec::new();
     for name in ["first", "second"] {
-        let process = world.start_process()?;
+        let process = world.start_process(&gpu.mm)?;
         let place = Place::anywhere(SegmentId::LocalVisible, Flags::NONE);
         let buffer = gpu.create(PAGES, &[place])?;
         let at = world.private_zone();

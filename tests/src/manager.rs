@@ -29,7 +29,7 @@ const SECOND: u64 = 1_000_000_000;
 /// Where the word is that stands for a page.
 const LAST_WORD: u64 = PAGE as u64 - 4;
 /// Pages for the tables of processes.
-const TABLES: TablePages = TablePages { all: 64, each: 60 };
+const TABLES: TablePages = TablePages { all: 128, each: 64 };
 
 /// How the manager here is locked: there is one thread.
 pub struct OneLock<T>(RefCell<T>);
@@ -351,6 +351,21 @@ impl Managed {
         self.with(|set| self.mm.create(set, &info, None, places, &mut Self::ctx()))
     }
 
+    /// A buffer of a process's own, at one of these places.
+    ///
+    /// # Errors
+    /// Those of [`vidmm::vm::Spaces::create_private`].
+    pub fn create_private(
+        &self,
+        space: SpaceId,
+        pages: u64,
+        places: &[Place],
+    ) -> Result<BoId, Error> {
+        let info = Self::info(pages);
+        let (mm, spaces) = (&self.mm, self.mm.world().spaces());
+        self.with(|set| spaces.create_private(mm, set, space, &info, places, &mut Self::ctx()))
+    }
+
     /// In a transaction.
     ///
     /// # Errors
@@ -366,6 +381,19 @@ impl Managed {
     /// # Errors
     /// Those of [`OnChip::run`].
     pub fn job(&self, space: SpaceId, blits: &[Blit]) -> Result<Fence, Error> {
+        self.job_in(space, blits, &mut Self::ctx())
+    }
+
+    /// The same, that may wait so.
+    ///
+    /// # Errors
+    /// Those of [`OnChip::run`].
+    pub fn job_in(
+        &self,
+        space: SpaceId,
+        blits: &[Blit],
+        ctx: &mut Context,
+    ) -> Result<Fence, Error> {
         // As who submits does.
         self.program().barrier();
         let mm = &self.mm;
@@ -374,13 +402,9 @@ impl Managed {
             let segments = [SegmentId::LocalVisible, SegmentId::LocalInvisible, pcie];
             Ok::<_, Error>(segments.map(|segment| Place::anywhere(segment, Flags::NONE)))
         };
-        mm.world().run(
-            mm,
-            space,
-            blits.to_vec(),
-            &mut Self::ctx(),
-            |set, bo, ctx| mm.validate(set, bo, &places(bo)?, ctx),
-        )
+        let place =
+            |set: &mut Set<'_>, bo, ctx: &mut Context| mm.validate(set, bo, &places(bo)?, ctx);
+        mm.world().run(mm, space, blits.to_vec(), ctx, place)
     }
 
     fn program(&self) -> &Program {

@@ -148,7 +148,7 @@ fn create(gpu: &Managed, segment: SegmentId) -> BoId {
 /// Has a process write a word to all pages of a buffer, unsnooped or not.
 fn fill(gpu: &Managed, bo: BoId, pattern: u32) {
     let world = gpu.mm.world();
-    let space = world.start_process().unwrap();
+    let space = world.start_process(&gpu.mm).unwrap();
     let at = world.private_zone();
     let bytes = PAGES * PAGE;
     world.map(&gpu.mm, space, at, bytes, (bo, 0)).unwrap();

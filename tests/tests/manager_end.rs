@@ -53,7 +53,7 @@ fn after_the_end_the_chip_is_as_it_was_found_and_all_pages_are_back_r_4_5() {
     for n in 0..18 {
         let segment = SegmentId::ALL[[0, 1, 3][n % 3]];
         let bo = gpu.create(32, &place(segment)).unwrap();
-        let space = world.start_process().unwrap();
+        let space = world.start_process(&gpu.mm).unwrap();
         let bytes = 32 * PAGE;
         world.map(&gpu.mm, space, at, bytes, (bo, 0)).unwrap();
         let pattern = 7;
@@ -97,7 +97,7 @@ fn the_end_says_what_somebody_still_has() {
 fn a_job_that_does_not_end_does_not_keep_the_manager_from_ending() {
     let gpu = managed(&config());
     let world = gpu.mm.world();
-    let space = world.start_process().unwrap();
+    let space = world.start_process(&gpu.mm).unwrap();
     // The GPU repeats it, and nobody is told.
     gpu.run();
     gpu.machine.set_deaf(true);
@@ -117,7 +117,7 @@ fn an_end_that_fails_says_so_and_frees_nothing_that_the_gpu_reaches() {
         let gpu = managed(&config());
         let world = gpu.mm.world();
         let bo = gpu.create(8, &place(SegmentId::PcieUnsnoop)).unwrap();
-        let space = world.start_process().unwrap();
+        let space = world.start_process(&gpu.mm).unwrap();
         let (at, bytes, pattern) = (world.private_zone(), 8 * PAGE, 1);
         world.map(&gpu.mm, space, at, bytes, (bo, 0)).unwrap();
         gpu.job(space, &[Blit::Fill { at, bytes, pattern }])
@@ -151,7 +151,7 @@ fn of_a_gpu_that_cannot_be_stopped_no_page_is_freed() {
     let gpu = managed(&config());
     let world = gpu.mm.world();
     let bo = gpu.create(8, &place(SegmentId::PcieUnsnoop)).unwrap();
-    let space = world.start_process().unwrap();
+    let space = world.start_process(&gpu.mm).unwrap();
     let (at, bytes, pattern) = (world.private_zone(), 8 * PAGE, 1);
     world.map(&gpu.mm, space, at, bytes, (bo, 0)).unwrap();
     gpu.job(space, &[Blit::Fill { at, bytes, pattern }])

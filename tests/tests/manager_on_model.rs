@@ -15,7 +15,7 @@ const PAGE: u64 = 4096;
 const PAGES: u64 = 1024;
 
 fn managed(on_fault: OnFault) -> Managed {
-    managed_with(on_fault, TablePages { all: 64, each: 60 })
+    managed_with(on_fault, TablePages { all: 128, each: 64 })
 }
 
 fn managed_with(on_fault: OnFault, tables: TablePages) -> Managed {
@@ -37,7 +37,7 @@ fn anywhere(segment: SegmentId) -> Place {
 /// A process, where its addresses begin, and a buffer of its there.
 fn process(gpu: &Managed, pages: u64) -> (SpaceId, GpuVa, BoId) {
     let world = gpu.mm.world();
-    let space = world.start_process().unwrap();
+    let space = world.start_process(&gpu.mm).unwrap();
     let bo = gpu
         .create(pages, &[anywhere(SegmentId::LocalVisible)])
         .unwrap();
@@ -88,7 +88,7 @@ fn local_memory_is_filled_evicted_and_read_back() {
     }
     assert!(buffers.len() > 50, "{room}");
     // A process writes them through its own addresses.
-    let space = world.start_process().unwrap();
+    let space = world.start_process(&gpu.mm).unwrap();
     let at = world.private_zone();
     for (n, bo) in (0..).zip(&buffers) {
         let here = at.add(u64::from(n) * PAGES * PAGE);
@@ -301,7 +301,7 @@ fn a_job_that_fails_early_ends_when_all_of_it_has() {
     };
     // Several pieces of 64.
     let mut blits = vec![astray];
-    blits.resize(300, Blit::Fill { at, bytes, pattern });
+    blits.resize(120, Blit::Fill { at, bytes, pattern });
     let fence = gpu.job(space, &blits).unwrap();
     let mut steps = 0;
     while !gpu.has_ended(&fence) {
@@ -309,7 +309,7 @@ fn a_job_that_fails_early_ends_when_all_of_it_has() {
         gpu.mm.world().advance();
         steps += 1;
     }
-    assert!(steps > 100, "{steps}");
+    assert!(steps > 20, "{steps}");
     assert!(!gpu.machine.gpu(|gpu| gpu.has_work()), "it is at rest");
     assert_eq!(gpu.wait(&fence), Err(Error::Io));
     assert_all(&gpu, bo, 7);
@@ -349,6 +349,93 @@ fn a_process_that_queues_much_waits_for_its_own_work_and_others_do_not() {
     );
     gpu.run();
     assert_all(&gpu, busy.2, 59);
+}
+
+/// Fourteen others queue all that they may, in the largest jobs and in the smallest blits:
+/// whoever comes then waits for the share of each, counted in bytes of theirs, and no more.
+#[test]
+fn a_job_waits_for_the_share_of_each_other_process_and_no_more() {
+    const SHARE: u64 = 64 * MIB;
+    let gpu = managed(OnFault::default());
+    let all: Vec<_> = (0..15).map(|_| process(&gpu, 256)).collect();
+    for (space, at, _) in &all {
+        fill(&gpu, *space, *at, 256, 1);
+    }
+    gpu.run();
+    let mut at_once = Managed::ctx();
+    at_once.no_wait = true;
+    let counters = || gpu.machine.gpu(|gpu| gpu.counters());
+    let mut small = 0;
+    for (n, (space, at, _)) in all[1..].iter().enumerate() {
+        let mut blits = |bytes: u64, count: usize| {
+            let (at, pattern) = (*at, 2);
+            let blits = vec![Blit::Fill { at, bytes, pattern }; count];
+            gpu.job_in(*space, &blits, &mut at_once).map(drop)
+        };
+        if n == 0 {
+            assert_eq!(blits(4, 20_000), Err(Error::Invalid), "64 MiB of pages");
+            while blits(4, 1000) == Ok(()) {
+                small += 1000;
+            }
+        } else {
+            assert_eq!(blits(MIB, 65), Err(Error::Invalid), "more than a share");
+            assert_eq!(blits(MIB, 64), Ok(()));
+        }
+        assert_eq!(blits(MIB, 64), Err(Error::Busy), "its share is in line");
+    }
+    assert!(
+        (1000..=SHARE / PAGE).contains(&small),
+        "{small} small blits"
+    );
+    let before = counters().bytes_filled;
+    let (space, at, bo) = all[0];
+    let fence = fill(&gpu, space, at, 256, 3);
+    while !gpu.has_ended(&fence) {
+        assert!(gpu.machine.step(), "something goes on");
+        gpu.mm.world().advance();
+    }
+    let others = counters().bytes_filled - before - MIB;
+    assert!(others <= 14 * SHARE, "{} MiB came first", others / MIB);
+    assert!(
+        others >= 13 * SHARE,
+        "{} MiB: they had queued",
+        others / MIB
+    );
+    assert_all(&gpu, bo, 3);
+}
+
+/// the private buffers of a process were used with its last job, and leave after
+/// what was used before that.
+#[test]
+fn a_job_uses_the_private_buffers_of_its_process() {
+    let gpu = managed(OnFault::default());
+    let visible = [anywhere(SegmentId::LocalVisible)];
+    let world = gpu.mm.world();
+    let (space, at) = (world.start_process(&gpu.mm).unwrap(), world.private_zone());
+    let owns = [0, 1].map(|n| {
+        let own = gpu.create_private(space, PAGES, &visible).unwrap();
+        let here = at.add(n * PAGES * PAGE);
+        world
+            .map(&gpu.mm, space, here, PAGES * PAGE, (own, 0))
+            .unwrap();
+        own
+    });
+    let mut others = Vec::new();
+    while gpu.mm.usage(SegmentId::LocalVisible) + PAGES * PAGE <= 32 * MIB {
+        others.push(gpu.create(PAGES, &visible).unwrap());
+    }
+    assert_eq!(gpu.wait(&fill(&gpu, space, at, 2 * PAGES, 5)), Ok(()));
+    for other in &others {
+        gpu.create(PAGES, &visible).unwrap();
+        assert_ne!(gpu.mm.segment(*other), Ok(Some(SegmentId::LocalVisible)));
+        for own in owns {
+            assert_eq!(gpu.mm.segment(own), Ok(Some(SegmentId::LocalVisible)));
+        }
+    }
+    gpu.create(PAGES, &visible).unwrap();
+    assert_ne!(gpu.mm.segment(owns[0]), Ok(Some(SegmentId::LocalVisible)));
+    assert_all(&gpu, owns[0], 5);
+    assert_all(&gpu, owns[1], 5);
 }
 
 /// However thinly a process spreads what it maps, it has its share of the tables and no
@@ -410,7 +497,7 @@ fn a_copy_from_somebody_elses_address_fails() {
     let (victim, at, secret) = process(&gpu, 4);
     fill(&gpu, victim, at, 4, 0x005E_C4E7);
     let world = gpu.mm.world();
-    let thief = world.start_process().unwrap();
+    let thief = world.start_process(&gpu.mm).unwrap();
     let loot = gpu.create(4, &[anywhere(SegmentId::LocalVisible)]).unwrap();
     let own = at.add(MIB);
     world.map(&gpu.mm, thief, own, 4 * PAGE, (loot, 0)).unwrap();

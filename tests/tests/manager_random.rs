@@ -138,7 +138,7 @@ impl Test {
     fn run(&mut self, op: &Op) -> Option<()> {
         match *op {
             Op::Start if self.processes.len() < 18 => {
-                let space = self.gpu.mm.world().start_process().unwrap();
+                let space = self.gpu.mm.world().start_process(&self.gpu.mm).unwrap();
                 self.processes.push((space, [None; 4]));
             }
             Op::Start => {}

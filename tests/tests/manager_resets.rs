@@ -38,7 +38,7 @@ impl Process {
         let place = Place::anywhere(segment, Flags::NONE);
         let bo = gpu.create(PAGES, &[place]).unwrap();
         let world = gpu.mm.world();
-        let space = world.start_process().unwrap();
+        let space = world.start_process(&gpu.mm).unwrap();
         let at = world.private_zone();
         world
             .map(&gpu.mm, space, at, PAGES * PAGE, (bo, 0))

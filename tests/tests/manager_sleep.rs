@@ -36,7 +36,7 @@ impl Process {
         let place = Place::anywhere(segment, Flags::NONE);
         let bo = gpu.create_as(caching, pages, &[place]).unwrap();
         let world = gpu.mm.world();
-        let space = world.start_process().unwrap();
+        let space = world.start_process(&gpu.mm).unwrap();
         let at = world.private_zone();
         let bytes = pages * PAGE;
         world.map(&gpu.mm, space, at, bytes, (bo, 0)).unwrap();

@@ -82,7 +82,7 @@ fn set_up() -> (Managed, Vec<Buffer>) {
     let mut sizes = SIZES.into_iter().cycle();
     while buffers.iter().map(|it: &Buffer| it.pages).sum::<u64>() < 2 * LOCAL {
         let pages = sizes.next().unwrap();
-        let space = world.start_process().unwrap();
+        let space = world.start_process(&gpu.mm).unwrap();
         let bo = gpu.create(pages, &[]).unwrap();
         let at = world.private_zone();
         world.map(mm, space, at, pages * PAGE, (bo, 0)).unwrap();

@@ -15,9 +15,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
-use e3k_regs::GpuVa;
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::packet::Writer;
+use e3k_regs::{GpuVa, PAGE_SIZE};
 
 /// So many blits go on the ring behind one fence.
 const PIECE: usize = 64;
@@ -27,11 +27,9 @@ const PIECE_BYTES: u64 = 256 << 20;
 pub(crate) const MOVE_BYTES: u64 = 64 << 20;
 /// The most that one blit may be.
 const BLIT_BYTES: u64 = 1 << 30;
-/// The most that a process's job may be.
-pub(crate) const JOB_BYTES: u64 = 256 << 20;
-/// A process that has so much in line waits until some of it has ended, so that nobody
-/// waits for more of each other's.
-const PROCESS_BYTES: u64 = 64 << 20;
+/// The most that a process may have in line, and that a job of it may be: one that wants
+/// more waits until some of it has ended, so that nobody waits for more of each other's.
+pub(crate) const PROCESS_BYTES: u64 = 64 << 20;
 /// The same, in jobs.
 const PROCESS_JOBS: usize = 64;
 
@@ -64,6 +62,11 @@ impl Blit {
         match self {
             Self::Fill { bytes, .. } | Self::Copy { bytes, .. } => *bytes,
         }
+    }
+
+    /// What it counts for in a process's share, in bytes: a packet is work, too.
+    pub(crate) fn cost(&self) -> u64 {
+        self.bytes().max(PAGE_SIZE)
     }
 
     /// Where it writes, and where it reads.
@@ -248,14 +251,13 @@ impl<O: Os, S: Primitives> Line<O, S> {
         Ok(fence)
     }
 
-    /// The fence to wait for before so many bytes more of a process may go in line; none
-    /// if they may at once. A job of any size goes there alone.
-    pub(crate) fn behind(&self, process_id: u8, bytes: u64) -> Option<S::Fence> {
+    /// The fence to wait for before a job of such a cost of a process may go in line; none
+    /// if it may at once.
+    pub(crate) fn behind(&self, process_id: u8, cost: u64) -> Option<S::Fence> {
         let owner = Owner::Process(process_id);
         let own = self.items.iter().filter(|item| item.owner == owner);
-        let size = |item: &Item<S>| item.blits.iter().map(Blit::bytes).sum::<u64>();
-        let all = own.clone().map(size).sum::<u64>();
-        let full = all + bytes > PROCESS_BYTES || own.clone().count() >= PROCESS_JOBS;
+        let all = own.clone().flat_map(|item| &item.blits).map(Blit::cost);
+        let full = all.sum::<u64>() + cost > PROCESS_BYTES || own.clone().count() >= PROCESS_JOBS;
         own.map(|item| item.fence.clone()).next().filter(|_| full)
     }
 

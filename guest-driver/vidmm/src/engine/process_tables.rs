@@ -35,8 +35,8 @@ pub(crate) struct Common<O: Os> {
 pub struct TablePages {
     /// Of all processes together.
     pub all: u64,
-    /// Of one, not more than all of them: what a job of it can need at most, 4 MiB of
-    /// addresses for a page and 4 GiB for one more.
+    /// Of one, not more than all of them: it needs one for each 4 MiB of addresses in which
+    /// something is mapped, and one for each 4 GiB.
     pub each: u64,
 }
 

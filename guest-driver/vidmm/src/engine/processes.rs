@@ -4,7 +4,7 @@
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
-use crate::engine::line::{Blit, JOB_BYTES};
+use crate::engine::line::{Blit, PROCESS_BYTES};
 use crate::engine::on_chip::{Host, OnChip};
 use crate::engine::process_tables::{ProcessTables, Share};
 use crate::evict::{Context, FenceOf, Mm, Used, World};
@@ -22,12 +22,12 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     ///
     /// # Errors
     /// [`Error::NoMemory`].
-    pub fn start_process(&self) -> Result<SpaceId, Error> {
+    pub fn start_process(&self, mm: &Mm<Self>) -> Result<SpaceId, Error> {
         let share = self.host.lock(Share::default());
         let (common, pool) = (Arc::clone(&self.common), Arc::clone(&self.pool));
         let tables = ProcessTables::new(common, pool, share);
         let zone = self.common.zone.clone();
-        self.spaces.create(self, zone, None, tables)
+        self.spaces.create(mm, zone, None, tables)
     }
 
     /// Where the addresses of processes begin.
@@ -59,16 +59,15 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     }
 
     /// Runs a job of a process: what it maps is made resident at the place that `place`
-    /// finds, then the blits, at most 256 MiB in all, go in line behind everything before.
-    /// A process that has 64 MiB or 64 jobs there waits first, so that nobody waits for more
-    /// of each other's. Returns the job's fence, which all the process's buffers have as
+    /// finds, then the blits, at most 64 MiB in all, of which each counts as 4 KiB at least,
+    /// go in line behind everything before. A process that would have more than 64 MiB or
+    /// 64 jobs there waits first, so that nobody waits for more of each other's. Returns the job's fence, which all the process's buffers have as
     /// their writer.
     ///
     /// # Errors
     /// Those of [`crate::vm::Spaces::prepare`]; [`Error::Busy`] when no process id became free in
     /// time, or all are of jobs that others are just handing in; [`Error::Invalid`] for a
-    /// blit that packets cannot say or that is not in the private zone, and for too many
-    /// bytes; [`Error::NoMemory`],
+    /// blit that packets cannot say or that is not in the private zone, and for too much; [`Error::NoMemory`],
     /// [`Error::Lost`]. The job does not run then.
     pub fn run(
         &self,
@@ -81,10 +80,10 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         let sync = self.host.sync();
         // The shared zones lead to all memory: a job's addresses are its process's own.
         let within = blits.iter().all(|blit| blit.is_within(&self.common.zone));
-        let bytes = blits
+        let cost = blits
             .iter()
-            .try_fold(0_u64, |all, blit| all.checked_add(blit.bytes()))
-            .filter(|bytes| within && *bytes <= JOB_BYTES)
+            .try_fold(0_u64, |all, blit| all.checked_add(blit.cost()))
+            .filter(|cost| within && *cost <= PROCESS_BYTES)
             .ok_or(Error::Invalid)?;
         if self.is_lost() {
             return Err(Error::Lost);
@@ -94,6 +93,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         set.until(ctx.deadline);
         set.run(|set| self.spaces.prepare(mm, set, space, ctx, &mut place))?;
         let buffers = self.spaces.externals(space)?;
+        let group = self.spaces.group(space)?;
         if set.iter().any(|locked| locked.slots() == 0) {
             return Err(Error::Invalid);
         }
@@ -107,7 +107,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         };
         let slot = u8::try_from(held.slot).map_err(|_| Error::Invalid)? + 1;
         let queued = self
-            .wait_in_line(mm, slot, bytes, ctx)
+            .wait_in_line(mm, slot, cost, ctx)
             .and_then(|()| self.load(space, slot, &held))
             .and_then(|()| {
                 self.line
@@ -119,7 +119,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
                     .with(|ids| ids.submitted(&held, fence.clone()));
                 let used = Used {
                     buffers: &buffers,
-                    groups: &[],
+                    groups: &[group],
                 };
                 mm.submit(set, &fence, |_| Usage::Write, used)?;
                 Ok(fence)
@@ -136,10 +136,10 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         &self,
         mm: &Mm<Self>,
         process_id: u8,
-        bytes: u64,
+        cost: u64,
         ctx: &Context,
     ) -> Result<(), Error> {
-        while let Some(fence) = self.line.with(|line| line.behind(process_id, bytes)) {
+        while let Some(fence) = self.line.with(|line| line.behind(process_id, cost)) {
             if ctx.no_wait {
                 return Err(Error::Busy);
             }

@@ -3,12 +3,13 @@
 
 use super::accounts::{Accounts, Room};
 use super::budget::{OwnerId, Terms};
-use super::lru::{GroupId, Lru};
+use super::lru::Lru;
 use super::object::{Contents, Mark, Object, before};
 use super::options::Options;
 use super::promote::Spent;
 use super::report::{Counters, Traffic};
-use super::world::{ReservationOf, World};
+use super::used::Bulk;
+use super::world::World;
 use crate::Error;
 use crate::arena::{Arena, Id};
 use crate::placement::{
@@ -81,8 +82,8 @@ pub struct State<W: World> {
     /// list there, and who looks for room must not take it for nothing that could
     /// leave. Room for two of each there is: itself and its stop.
     pub(super) arriving: Vec<(Id, SegmentId)>,
-    /// Bulk groups, each with the reservation that its members share.
-    pub(super) groups: Vec<(GroupId, ReservationOf<W>)>,
+    /// Bulk groups.
+    pub(super) groups: Vec<Bulk<W>>,
     /// What promotion has moved lately.
     pub(super) spent: Spent,
     pub(super) counters: Counters,
@@ -210,13 +211,12 @@ impl<W: World + 'static> State<W> {
     pub(super) fn bury(&mut self, id: Id) -> Result<(), Error> {
         let object = self.objects.get_mut(id)?;
         (object.refs, object.pins, object.dying) = (0, 0, true);
-        // It may have a reservation of its own from now on.
-        object.group = None;
         if let Some(room) = &mut object.resource {
             self.accounts.bury(room);
         }
         self.dying.push(id);
-        self.relink(id)
+        // It may have a reservation of its own from now on.
+        self.regroup(id, None)
     }
 
     /// What is free of a memory type that has addresses.

@@ -2,7 +2,6 @@
 
 use super::lru::GroupId;
 use super::mm::Mm;
-use super::object::Object;
 use super::state::State;
 use super::world::{FenceOf, ReservationOf, World};
 use crate::Error;
@@ -74,7 +73,12 @@ impl<W: World + 'static> Mm<W> {
                 state.lru.destroy_group(group)?;
                 return Err(error);
             }
-            state.groups.push((group, reservation.clone()));
+            state.groups.push(Bulk {
+                id: group,
+                reservation: reservation.clone(),
+                members: 0,
+                goes: false,
+            });
             Ok(group)
         })
     }
@@ -94,13 +98,12 @@ impl<W: World + 'static> Mm<W> {
         set.get(&reservation).ok_or(Error::Invalid)?;
         self.state.with(|state| {
             if let Some(group) = group {
-                let shared = state.shared_by(group).ok_or(Error::NotFound)?;
-                if !self.world.sync().same(shared, &reservation) {
+                let bulk = state.bulk(group).ok_or(Error::NotFound)?;
+                if !self.world.sync().same(&bulk.reservation, &reservation) {
                     return Err(Error::Invalid);
                 }
             }
-            state.objects.get_mut(id)?.group = group;
-            state.relink(id)
+            state.regroup(id, group)
         })
     }
 
@@ -111,22 +114,75 @@ impl<W: World + 'static> Mm<W> {
     /// [`Error::NotFound`].
     pub fn destroy_group(&self, group: GroupId) -> Result<(), Error> {
         let gone = self.state.with(|state| {
-            let members = |it: &Object<W>| it.group == Some(group);
-            if state.objects.iter().any(|(_, it)| members(it)) {
+            if state.bulk(group).ok_or(Error::NotFound)?.members > 0 {
                 return Err(Error::Busy);
             }
             state.lru.destroy_group(group)?;
-            let at = state.groups.iter().position(|it| it.0 == group);
-            Ok(at.map(|at| state.groups.swap_remove(at)))
+            Ok(state.strike_group(group))
         })?;
         drop(gone);
         Ok(())
     }
+
+    /// A group that goes with its last member, or now if it has none. What is left in it
+    /// stays in its order.
+    pub(crate) fn retire_group(&self, group: GroupId) {
+        let gone = self.state.with(|state| {
+            state.bulk(group)?.goes = true;
+            state.go_with_last(group)
+        });
+        drop(gone);
+    }
+}
+
+/// A bulk group.
+pub(super) struct Bulk<W: World> {
+    id: GroupId,
+    /// What its members share.
+    reservation: ReservationOf<W>,
+    /// How many there are, on a list or not.
+    members: usize,
+    /// With the last of them.
+    goes: bool,
 }
 
 impl<W: World + 'static> State<W> {
-    fn shared_by(&self, group: GroupId) -> Option<&ReservationOf<W>> {
-        let found = self.groups.iter().find(|it| it.0 == group);
-        found.map(|(_, reservation)| reservation)
+    fn bulk(&mut self, group: GroupId) -> Option<&mut Bulk<W>> {
+        self.groups.iter_mut().find(|it| it.id == group)
+    }
+
+    /// Makes a buffer a member of a group that is there, or of none, and puts it where it
+    /// belongs then.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(super) fn regroup(&mut self, id: Id, group: Option<GroupId>) -> Result<(), Error> {
+        let object = self.objects.get_mut(id)?;
+        let before = core::mem::replace(&mut object.group, group);
+        if let Some(bulk) = group.and_then(|group| self.bulk(group)) {
+            bulk.members += 1;
+        }
+        self.relink(id)?;
+        if let Some(group) = before
+            && let Some(bulk) = self.bulk(group)
+        {
+            bulk.members -= 1;
+            // The buffer has the reservation, too, so that it does not go here.
+            drop(self.go_with_last(group));
+        }
+        Ok(())
+    }
+
+    /// What there is to drop of a group that was to go with its last member, if it has none.
+    fn go_with_last(&mut self, group: GroupId) -> Option<Bulk<W>> {
+        self.bulk(group)
+            .filter(|bulk| bulk.goes && bulk.members == 0)?;
+        self.lru.destroy_group(group).ok()?;
+        self.strike_group(group)
+    }
+
+    fn strike_group(&mut self, group: GroupId) -> Option<Bulk<W>> {
+        let at = self.groups.iter().position(|it| it.id == group)?;
+        Some(self.groups.swap_remove(at))
     }
 }

@@ -5,7 +5,7 @@ use super::mm::{Cellar, Gpu, Machine, SIZES, Work, anywhere, ctx, info, manager,
 use super::tables::{self, ZONE, page};
 use crate::Error;
 use crate::arena::Id;
-use crate::evict::{Context, GpuPage, Info, Mm, Page, World};
+use crate::evict::{Context, GpuPage, Info, Mm, Page, Used, World};
 use crate::placement::SegmentId;
 use crate::platform::{Caching, Patience};
 use crate::sync::{Caller, Usage};
@@ -140,9 +140,7 @@ impl Test {
     fn start(&mut self) -> usize {
         let gpu = Process(Rc::default(), Rc::clone(&self.tables));
         let reserved = Some(page(58)..page(60));
-        let space = self
-            .spaces()
-            .create(self.mm.world(), ZONE, reserved, gpu.clone());
+        let space = self.spaces().create(&self.mm, ZONE, reserved, gpu.clone());
         self.processes.push(Known {
             space: space.unwrap(),
             gpu,
@@ -154,7 +152,6 @@ impl Test {
     /// A buffer of a process, or of nobody in particular.
     fn create(&mut self, owner: Option<usize>, pages: u64, segment: SegmentId) -> Option<usize> {
         let owner = owner.map(|owner| self.processes[owner].space);
-        let shared = owner.map(|owner| self.spaces().reservation(owner).unwrap());
         let info = Info {
             caching: if segment == SegmentId::PcieSnoop {
                 Caching::Cached
@@ -167,8 +164,13 @@ impl Test {
         let mut set = caller.transaction(Patience::Patient).unwrap();
         let created = set.run(|set| {
             let places = [anywhere(segment)];
-            self.mm
-                .create(set, &info, shared.as_ref(), &places, &mut ctx())
+            match owner {
+                Some(space) => {
+                    self.spaces()
+                        .create_private(&self.mm, set, space, &info, &places, &mut ctx())
+                }
+                None => self.mm.create(set, &info, None, &places, &mut ctx()),
+            }
         });
         drop(set);
         self.bos.push(Bo {
@@ -268,7 +270,11 @@ impl Test {
         };
         let run: Box<dyn FnOnce(&Gpu)> = Box::new(run);
         let fence = mm.world().submit(Work::Run(run))?;
-        set.commit(&fence, |_| Usage::Bookkeep)
+        let used = Used {
+            buffers: &spaces.externals(known.space)?,
+            groups: &[spaces.group(known.space)?],
+        };
+        mm.submit(set, &fence, |_| Usage::Bookkeep, used)
     }
 
     fn destroy(&mut self, process: usize) {
@@ -495,6 +501,44 @@ fn a_mapping_keeps_its_buffer_r_2_3() {
     test.check();
     test.unmap(process, 8, 2).unwrap();
     assert_eq!(test.mm.info(id), Err(Error::NotFound));
+    test.end();
+}
+
+/// a job uses all buffers of its process's own, so that those leave last, in the
+/// order in which they came; and who outlives the process keeps its place among them.
+#[test]
+fn buffers_of_a_processs_own_were_used_when_it_had_a_job_last_r_10_11() {
+    let mut test = Test::new(SIZES);
+    let process = test.start();
+    let visible = SegmentId::LocalVisible;
+    // All of it, the process's buffers first.
+    let owns = [(); 3].map(|()| test.create(Some(process), 8, visible).unwrap());
+    let other = test.create(None, 8, visible).unwrap();
+    test.job(process, 1).unwrap();
+    let ids = owns.map(|bo| test.bos[bo].id);
+    let here = |test: &Test| ids.map(|id| test.mm.segment(id) == Ok(Some(visible)));
+    test.create(None, 8, visible).unwrap();
+    let gone = test.mm.segment(test.bos[other].id);
+    assert_ne!(gone, Ok(Some(visible)), "older than the job");
+    assert_eq!(here(&test), [true; 3]);
+    let space = test.processes[process].space;
+    let group = test.spaces().group(space).unwrap();
+    test.destroy(process);
+    assert_eq!(test.mm.destroy_group(group), Err(Error::Busy));
+    for left in [[false, true, true], [false, false, true]] {
+        test.create(None, 8, visible).unwrap();
+        assert_eq!(here(&test), left);
+    }
+    test.check();
+    for id in ids {
+        test.mm.release(id).unwrap();
+    }
+    test.bos.retain(|bo| !ids.contains(&bo.id));
+    assert_eq!(
+        test.mm.destroy_group(group),
+        Err(Error::NotFound),
+        "it went with the last"
+    );
     test.end();
 }
 

@@ -6,7 +6,9 @@ use super::tree::Tree;
 use crate::Error;
 use crate::arena::{Arena, Id};
 use crate::bo::pool::SmallLock;
-use crate::evict::{Context, Mm, ReservationOf, World};
+use crate::evict::lru::GroupId;
+use crate::evict::{Context, Info, Mm, ReservationOf, World};
+use crate::placement::Place;
 use crate::platform::Patience;
 use crate::sync::{Caller, LockSet, Primitives, Usage};
 use alloc::sync::Arc;
@@ -22,6 +24,8 @@ pub struct SpaceId(Id);
 /// what is mapped holds it.
 struct Shared<W: World, M: SpaceMemory> {
     reservation: ReservationOf<W>,
+    /// Buffers of its own: they were used when it had a job last.
+    group: GroupId,
     books: W::Lock<AddressSpace<M>>,
 }
 
@@ -67,28 +71,61 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     /// [`Error::NoMemory`].
     pub fn create(
         &self,
-        world: &W,
+        mm: &Mm<W>,
         range: Range<u64>,
         reserved: Option<Range<u64>>,
         memory: M,
     ) -> Result<SpaceId, Error> {
+        let world = mm.world();
+        let books = world.lock(AddressSpace::new(range, reserved, memory)?);
+        let reservation = world.sync().new_reservation()?;
+        let group = mm.new_group(&reservation)?;
         let space = Arc::new(Shared {
-            reservation: world.sync().new_reservation()?,
-            books: world.lock(AddressSpace::new(range, reserved, memory)?),
+            reservation,
+            group,
+            books,
         });
-        self.registry.with(|registry| {
+        let created = self.registry.with(|registry| {
             registry.spaces.reserve()?;
             Ok(SpaceId(registry.spaces.insert(space)))
+        });
+        created.inspect_err(|_| mm.retire_group(group))
+    }
+
+    /// A new buffer of a space's own, as [`Mm::create`] makes it: it has the space's
+    /// reservation, which the set holds afterwards, and counts as used with each of its
+    /// jobs. No other space can map it, not even when this one is gone.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; those of [`Mm::create`].
+    pub fn create_private(
+        &self,
+        mm: &Mm<W>,
+        set: &mut LockSet<'_, W::Sync>,
+        space: SpaceId,
+        info: &Info,
+        placement: &[Place],
+        ctx: &mut Context,
+    ) -> Result<Id, Error> {
+        let shared = self.get(space)?;
+        set.lock(&shared.reservation, 1)?;
+        if shared.books.with(|books| books.is_closed()) {
+            return Err(Error::NotFound);
+        }
+        let bo = mm.create(set, info, Some(&shared.reservation), placement, ctx)?;
+        let joined = mm.join(set, bo, Some(shared.group));
+        joined.map(|()| bo).inspect_err(|_| {
+            let _ = mm.release(bo);
         })
     }
 
-    /// The reservation that an address space lends to buffers of its own: to be handed
-    /// to [`Mm::create`]. No other space can map these, not even when this one is gone.
+    /// The group of the buffers of a space's own: what a job of it [uses](crate::evict::Used)
+    /// beside its [externals](Self::externals).
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub fn reservation(&self, space: SpaceId) -> Result<ReservationOf<W>, Error> {
-        Ok(self.get(space)?.reservation.clone())
+    pub fn group(&self, space: SpaceId) -> Result<GroupId, Error> {
+        Ok(self.get(space)?.group)
     }
 
     /// Puts a mapping where whatever else may be, as [`super::Space::map`] does. The
@@ -100,8 +137,8 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     /// [`Error::Invalid`] for a range that cannot be, or beyond the buffer's end, and for
     /// a buffer that is private to another space; [`Error::NotFound`];
     /// [`Error::Limit`] where the space may have no more tables; [`Error::NoMemory`];
-    /// [`Error::Interrupted`]: nothing has changed. [`Error::Lost`], [`Error::Io`]: the mapping is there, and the GPU is
-    /// told with the next change.
+    /// [`Error::Interrupted`]: nothing has changed. [`Error::Lost`], [`Error::Io`]: the
+    /// mapping is there, and the GPU is told with the next change.
     pub fn map(
         &self,
         mm: &Mm<W>,
@@ -349,6 +386,8 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
             .registry
             .with(|registry| registry.spaces.remove(space.0));
         drop(gone);
+        // Who has a handle of one of its buffers keeps it.
+        mm.retire_group(shared.group);
         Ok(())
     }
 
