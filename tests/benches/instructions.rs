@@ -25,9 +25,9 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 18;
 /// Buffers of a job.
 const BUFFERS: u16 = 1000;
-/// Most for a buffer that is where it should be: a quarter of what a CPU does in a
+/// Most for a buffer that is where it should be: a sixth of what a CPU does in a
 /// microsecond.
-const VALIDATE: f64 = 700.0;
+const VALIDATE: f64 = 500.0;
 /// Most for a buffer of a job: its fence, its place among those used last, its lock.
 const SUBMIT: f64 = 480.0;
 /// Of a bulk group of 1,000 and one of 10. No more is the C library's, whose `memcpy` and

@@ -12,6 +12,7 @@ use super::state::Claim;
 use super::world::{ReservationOf, World};
 use crate::Error;
 use crate::arena::Id;
+use crate::bo::page_vector::Has;
 use crate::bo::pool::SmallLock;
 use crate::placement::{Pass, Place};
 use crate::sync::LockSet;
@@ -75,6 +76,9 @@ impl<W: World + 'static> Mm<W> {
             return self.purge(set, id, &mut Attempt::patient(ctx));
         }
         self.alive()?;
+        if self.stands(set, id, placement)? {
+            return Ok(());
+        }
         let near = if self.prefers_near(id)? {
             near(placement)?
         } else {
@@ -95,6 +99,33 @@ impl<W: World + 'static> Mm<W> {
             };
         }
         Ok(())
+    }
+
+    /// Whether a buffer is where it should be and nothing else is to be said, as it mostly
+    /// is: one look at the books.
+    fn stands(
+        &self,
+        set: &mut LockSet<'_, W::Sync>,
+        id: Id,
+        placement: &[Place],
+    ) -> Result<bool, Error> {
+        self.state.with(|state| {
+            let object = state.objects.get(id)?;
+            let is_held = set.get(&object.reservation).is_some();
+            if !is_held || object.cpu_use > 0 || !object.info.may_be_at(placement) {
+                return Ok(false);
+            }
+            let in_pcie = object.segment() == Some(object.info.pcie());
+            if self.options.eager_pages && in_pcie && object.has() != Has::BoundPages {
+                return Ok(false);
+            }
+            state.contents(&self.world, id)?;
+            let stands = state.stands(state.objects.get(id)?, placement);
+            if stands {
+                state.objects.get_mut(id)?.best = best(placement);
+            }
+            Ok(stands)
+        })
     }
 
     /// Whether the CPU has used a buffer lately (D-16).
