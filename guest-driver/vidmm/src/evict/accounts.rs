@@ -243,7 +243,11 @@ impl Accounts {
         let Some(balance) = balance else {
             return prey != Prey::Own;
         };
-        let left = balance.live().saturating_sub(room.bytes());
+        // What only stops there, or is gone, is not counted as live.
+        let counted = room.state == Stay::Settled;
+        let left = balance
+            .live()
+            .saturating_sub(if counted { room.bytes() } else { 0 });
         match prey {
             Prey::Own => own,
             Prey::BeyondLow => own || left >= balance.protected(),

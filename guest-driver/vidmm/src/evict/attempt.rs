@@ -4,7 +4,8 @@ use super::mm::{Context, Mm};
 use super::world::{FenceOf, ReservationOf, World};
 use crate::Error;
 use crate::bo::pool::SmallLock;
-use crate::sync::{Deadline, Locked, Primitives, Usage};
+use crate::sync::{Deadline, LockSet, Locked, Primitives, Usage};
+use alloc::vec::Vec;
 
 /// An operation's attempt to make room. It waits for the GPU where it meets somebody
 /// whom the GPU uses, or it passes by and keeps in mind for whom to wait in the end,
@@ -25,6 +26,8 @@ pub(super) struct Attempt<'c, W: World> {
     /// Somebody has pages of RAM that are needed and is locked. To wait for him with what
     /// it holds is no use: he may wait for that.
     pub(super) in_the_way: bool,
+    /// What its set holds, if it has asked: nobody else's lock, so not to be waited for.
+    held: Option<Vec<ReservationOf<W>>>,
     /// When it began to wait.
     began: Option<u64>,
 }
@@ -49,6 +52,7 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
             saw_change: false,
             locked_out: false,
             in_the_way: false,
+            held: None,
             began: None,
         }
     }
@@ -70,6 +74,29 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
                 other => return other,
             }
         }
+    }
+
+    /// After pages were found locked: looks what the set holds itself, once. Whether another
+    /// attempt may say more now than that somebody is in the way.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub(super) fn learn(&mut self, set: &LockSet<'_, W::Sync>) -> Result<bool, Error> {
+        if !self.in_the_way || self.held.is_some() {
+            return Ok(false);
+        }
+        let mut held = Vec::new();
+        held.try_reserve(set.iter().count())?;
+        held.extend(set.iter().map(|it| it.reservation().clone()));
+        self.held = Some(held);
+        self.in_the_way = false;
+        Ok(true)
+    }
+
+    /// Whether its own set is known to hold it.
+    pub(super) fn holds(&self, sync: &W::Sync, reservation: &ReservationOf<W>) -> bool {
+        let mut held = self.held.iter().flatten();
+        held.any(|it| sync.same(it, reservation))
     }
 
     /// Whether the operation's time is over.

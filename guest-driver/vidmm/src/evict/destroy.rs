@@ -129,7 +129,6 @@ impl<W: World + 'static> Mm<W> {
             return;
         };
         self.give_back(parts, None);
-        self.give_reserve_back(id);
         // The object is dropped without the lock.
         let gone = self.state.with(|state| {
             state.dying.retain(|dying| *dying != id);
@@ -137,7 +136,9 @@ impl<W: World + 'static> Mm<W> {
             let _ = state.relink(id);
             state.remove(id)
         });
-        drop(gone);
+        // Pages may be reserved for it until it is gone: nobody holds it for that.
+        let reserve = gone.and_then(|mut gone| gone.reserve.take());
+        self.drop_spare(reserve);
     }
 
     /// An object that never had memory.

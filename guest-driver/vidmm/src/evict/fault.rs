@@ -209,7 +209,7 @@ impl<W: World + 'static> Mm<W> {
         if !vector.may_fault() || vector.has() == Has::External {
             return Err(Error::Fault);
         }
-        self.populate(vector, own, parts.info.owner, attempt)?;
+        self.populate(vector, Some(own), parts.info.owner, attempt)?;
         if at.segment() == SegmentId::System {
             return Ok(());
         }

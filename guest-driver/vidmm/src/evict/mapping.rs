@@ -41,8 +41,15 @@ impl<W: World + 'static> Mm<W> {
         }
         self.idle(held, Usage::Kernel, ctx)?;
         self.contents(id)?;
+        let mut attempt = Attempt::patient(ctx);
+        let make = |attempt: &mut Attempt<'_, W>| {
+            self.with_vector(id, |parts| self.make_pages(parts, &reservation, attempt))?
+        };
+        match make(&mut attempt) {
+            Err(Error::Busy) if attempt.learn(set)? => make(&mut attempt)?,
+            other => other?,
+        }
         self.with_vector(id, |parts| {
-            self.make_pages(parts, &reservation, &mut Attempt::patient(ctx))?;
             let mut mapped = Ok(());
             let end = install_runs(parts, pages.clone(), &mut |run| {
                 mapped = map(run);

@@ -286,7 +286,7 @@ impl<W: World + 'static> Mm<W> {
                 Some(reserved) => reserved,
                 None => PageVector::new(parts.info.shape()?, false),
             };
-            self.populate(&mut vector, own, None, attempt)?;
+            self.populate(&mut vector, Some(own), None, attempt)?;
             if let Err(error) = self.bind(new, &mut vector) {
                 // They were never bound.
                 let _ = self.lighten(&mut vector, PageVector::unpopulate);
@@ -294,7 +294,7 @@ impl<W: World + 'static> Mm<W> {
             }
             fresh = Some(vector);
         } else if let Some(vector) = &mut parts.vector {
-            self.populate(vector, own, None, attempt)?;
+            self.populate(vector, Some(own), None, attempt)?;
             self.bind(old, vector)?;
         }
         let from = Side {

@@ -173,7 +173,12 @@ impl<W: World + 'static> Mm<W> {
             Attempt::patient(ctx)
         };
         attempt.persist(self, |attempt| {
-            self.attempt(set, id, placement, fits, attempt)
+            match self.attempt(set, id, placement, fits, attempt) {
+                Err(Error::Busy) if attempt.learn(set)? => {
+                    self.attempt(set, id, placement, fits, attempt)
+                }
+                other => other,
+            }
         })
     }
 

@@ -49,12 +49,14 @@ pub(super) struct Found {
     pub(super) pages: usize,
     /// Somebody could not give his up who may be able to later.
     pub(super) busy: bool,
+    /// What first kept somebody from it that is not about room or a wait.
+    trouble: Option<Error>,
 }
 
 impl<W: World + 'static> Mm<W> {
     /// Makes pages exist behind a buffer that is held. No more exist than may:
     /// others are stored for it where there are too many. `own` is what the buffer is
-    /// held by, `owner` whose need it is.
+    /// held by, if it is, `owner` whose need it is.
     ///
     /// # Errors
     /// [`Error::NoMemory`]; [`Error::Busy`] where others could give pages up later; those
@@ -62,7 +64,7 @@ impl<W: World + 'static> Mm<W> {
     pub(super) fn populate(
         &self,
         vector: &mut PageVector<BlockOf<W>>,
-        own: &ReservationOf<W>,
+        own: Option<&ReservationOf<W>>,
         owner: Option<OwnerId>,
         attempt: &mut Attempt<'_, W>,
     ) -> Result<(), Error> {
@@ -88,7 +90,7 @@ impl<W: World + 'static> Mm<W> {
     fn make_room(
         &self,
         pages: usize,
-        own: &ReservationOf<W>,
+        own: Option<&ReservationOf<W>>,
         owner: Option<OwnerId>,
         attempt: &mut Attempt<'_, W>,
     ) -> Result<(), Error> {
@@ -110,11 +112,15 @@ impl<W: World + 'static> Mm<W> {
                 pages: over,
                 how: How::Swap,
                 owner,
-                own: Some(own),
+                own,
                 prey: &[Prey::BeyondLow, Prey::BeyondMin],
             };
             match self.find_pages(&need, attempt)? {
-                Found { pages: 0, busy } if busy => {
+                Found {
+                    pages: 0,
+                    busy: true,
+                    ..
+                } => {
                     attempt.in_the_way = true;
                     return Err(Error::Busy);
                 }
@@ -141,7 +147,8 @@ impl<W: World + 'static> Mm<W> {
     /// are only tried. Each walk ends.
     ///
     /// # Errors
-    /// What stops a buffer that is not about room or a wait, if nobody gave any up.
+    /// [`Error::Interrupted`], [`Error::Lost`]; what kept a buffer from it that is not about
+    /// room or a wait, if nobody gave any up and nobody can later.
     pub(super) fn find_pages(
         &self,
         need: &Need<'_, W>,
@@ -161,7 +168,14 @@ impl<W: World + 'static> Mm<W> {
                 }
             }
         }
-        Ok(found)
+        match found {
+            Found {
+                pages: 0,
+                busy: false,
+                trouble: Some(error),
+            } => Err(error),
+            found => Ok(found),
+        }
     }
 
     fn walk_for_pages(
@@ -185,7 +199,11 @@ impl<W: World + 'static> Mm<W> {
                 Err(Error::NotFound) => {}
                 // That it cannot be stored is no shortage of the one who needs pages.
                 Err(Error::Busy | Error::NoMemory | Error::NoSpace) => found.busy = true,
-                Err(error) => return Err(error),
+                Err(error @ (Error::Interrupted | Error::Lost)) => return Err(error),
+                // That one cannot be stored: others can.
+                Err(error) => {
+                    found.trouble.get_or_insert(error);
+                }
             }
         }
         Ok(())
@@ -204,7 +222,8 @@ impl<W: World + 'static> Mm<W> {
     ) -> Result<usize, Error> {
         let sync = self.world.sync();
         let reservation = self.giver(id, need, prey)?;
-        if need.own.is_some_and(|own| sync.same(own, &reservation)) {
+        let own = need.own.is_some_and(|own| sync.same(own, &reservation));
+        if own || attempt.holds(sync, &reservation) {
             return Err(Error::NotFound);
         }
         let kept = match self.hold(id) {

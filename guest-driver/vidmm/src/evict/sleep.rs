@@ -35,10 +35,9 @@ impl<W: World + 'static> Mm<W> {
                 let object = state.objects.get(id).ok()?;
                 let user = object.info.kind == Kind::Device && !object.dying;
                 let reserves = user && object.is_local() && object.reserve.is_none();
-                let facts = (object.info, object.pins > 0, object.reservation.clone());
-                reserves.then_some(facts)
+                reserves.then_some((object.info, object.pins > 0))
             });
-            let Some((info, pinned, own)) = found else {
+            let Some((info, pinned)) = found else {
                 return Ok(());
             };
             if pinned {
@@ -48,11 +47,12 @@ impl<W: World + 'static> Mm<W> {
                 return Err(Error::NoMemory);
             }
             let mut vector = PageVector::new(info.shape()?, false);
-            self.populate(&mut vector, &own, None, &mut attempt)?;
+            // Nothing is held: who shares its reservation may give up pages, too.
+            self.populate(&mut vector, None, None, &mut attempt)?;
             // It may have left meanwhile; then it is a page vector that nobody needs.
             let spare = self.state.with(|state| match state.objects.get_mut(id) {
-                Ok(object) => object.reserve.replace(vector),
-                Err(_) => Some(vector),
+                Ok(object) if !object.dying => object.reserve.replace(vector),
+                _ => Some(vector),
             });
             self.drop_spare(spare);
             Ok(())
@@ -116,7 +116,7 @@ impl<W: World + 'static> Mm<W> {
         self.drop_spare(self.take_reserve(id));
     }
 
-    fn drop_spare(&self, vector: Option<PageVector<BlockOf<W>>>) {
+    pub(super) fn drop_spare(&self, vector: Option<PageVector<BlockOf<W>>>) {
         if let Some(mut vector) = vector {
             // Nothing points at it.
             let _ = self.lighten(&mut vector, PageVector::unpopulate);

@@ -28,18 +28,25 @@ impl<W: World + 'static> Mm<W> {
         let reservation = self.reservation(id)?;
         set.get(&reservation).ok_or(Error::Invalid)?;
         self.contents(id)?;
-        self.with_vector(id, |parts| {
-            let at = parts.resource.as_ref().ok_or(Error::Invalid)?;
-            if at.segment() == SegmentId::System {
-                return Err(Error::Invalid);
-            }
-            if let Some(vector) = &mut parts.vector {
-                let owner = parts.info.owner;
-                self.populate(vector, &reservation, owner, &mut Attempt::patient(ctx))?;
-                self.bind(at, vector)?;
-            }
-            Ok(())
-        })?
+        let mut attempt = Attempt::patient(ctx);
+        let make = |attempt: &mut Attempt<'_, W>| {
+            self.with_vector(id, |parts| {
+                let at = parts.resource.as_ref().ok_or(Error::Invalid)?;
+                if at.segment() == SegmentId::System {
+                    return Err(Error::Invalid);
+                }
+                if let Some(vector) = &mut parts.vector {
+                    let owner = parts.info.owner;
+                    self.populate(vector, Some(&reservation), owner, attempt)?;
+                    self.bind(at, vector)?;
+                }
+                Ok(())
+            })?
+        };
+        match make(&mut attempt) {
+            Err(Error::Busy) if attempt.learn(set)? => make(&mut attempt),
+            other => other,
+        }
     }
 
     /// Looks at where a buffer is that the set holds, as page-table entries name it; `None`

@@ -131,3 +131,21 @@ fn contention_never_becomes_out_of_memory_in_any_order_of_steps_d_1() {
 fn nor_does_it_where_victims_are_found_and_waited_for_one_by_one_d_2() {
     contend(Options::BASE);
 }
+
+/// They may be reserved until the last moment of its life.
+#[test]
+fn a_buffer_that_goes_takes_no_pages_along_that_are_reserved_for_it_in_any_order_d_6() {
+    every_order(|| {
+        let mm = Mm::new(Machine::shuttled(), SIZES, Options::default()).unwrap();
+        let mm = Arc::new(mm);
+        let bo = create(&mm, &info(PAGES), &[anywhere(SegmentId::LocalVisible)]).unwrap();
+        mm.world().work(usize::MAX);
+        let other = Arc::clone(&mm);
+        let goes = shuttle::thread::spawn(move || other.release(bo).unwrap());
+        mm.reserve_ram(&mut ctx()).unwrap();
+        goes.join().unwrap();
+        mm.reap();
+        mm.check();
+        assert_eq!(Arc::into_inner(mm).unwrap().fini(), Ok(()));
+    });
+}

@@ -123,6 +123,8 @@ pub(in crate::tests) struct Shelf {
     pub(in crate::tests) stored: Shared<HashMap<NonZeroU64, u64>>,
     next: Shared<u64>,
     pub(in crate::tests) puts_until_failure: Countdown,
+    /// A page with this word cannot be written.
+    pub(in crate::tests) bad: Shared<Option<u64>>,
     pub(in crate::tests) gets_until_failure: Countdown,
 }
 
@@ -131,10 +133,13 @@ impl BackingStore<Block> for Shelf {
         if !self.puts_until_failure.goes_on() {
             return Err(Error::NoSpace);
         }
+        let word = self.system.words.borrow()[&(block.page + page as u64)];
+        if self.bad.get() == Some(word) {
+            return Err(Error::Io);
+        }
         let next = self.next.get() + 1;
         self.next.set(next);
         let handle = NonZeroU64::new(next).unwrap();
-        let word = self.system.words.borrow()[&(block.page + page as u64)];
         spared(|| self.stored.borrow().insert(handle, word));
         Ok(handle)
     }
@@ -426,6 +431,7 @@ impl<K: Threads> Machine<K> {
                     stored: Shared::default(),
                     next: Shared::new(0),
                     puts_until_failure: Countdown::new(),
+                    bad: Shared::new(None),
                     gets_until_failure: Countdown::new(),
                 },
                 system,

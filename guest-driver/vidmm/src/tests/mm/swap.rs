@@ -168,6 +168,70 @@ fn who_shares_a_reservation_gives_no_pages_up_to_who_has_it_locked() {
     mm.check();
 }
 
+/// It would be busy each time that it is tried.
+#[test]
+fn who_has_all_pages_in_its_own_set_is_told_that_there_are_none() {
+    let mm = manager(SIZES);
+    let local = filled(&mm, &info(8), VISIBLE, 71);
+    let other = filled(&mm, &info(8), PCIE, 72);
+    let new = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
+    mm.limit_ram(8);
+    let all = [local, other, new].map(|bo| mm.reservation(bo).unwrap());
+    let mut caller = Caller::enter(&*mm.world().sync);
+    let mut set = caller.transaction(Patience::Patient).unwrap();
+    set.lock_all(&all, 1).unwrap();
+    let moved = mm.validate(&mut set, local, &[anywhere(PCIE)], &mut ctx());
+    assert_eq!(moved, Err(Error::NoMemory));
+    let made = mm.make_resident(&mut set, new, &mut ctx());
+    assert_eq!(made, Err(Error::NoMemory));
+    let mapped = mm.map_kernel(&mut set, new, 0..8, &mut ctx(), |_| Ok(()));
+    assert_eq!(mapped, Err(Error::NoMemory));
+    drop(set);
+    assert_eq!(word(&mm, local, 3), Ok(71));
+    mm.check();
+}
+
+/// Of those who share a reservation, as all of a process may, some wait in RAM.
+#[test]
+fn before_a_sleep_who_shares_a_reservation_gives_pages_up_for_local_memory() {
+    let mm = manager(SIZES);
+    let shared = mm.world().sync.new_reservation().unwrap();
+    let [parked, local] = [(PCIE, 71), (VISIBLE, 72)].map(|(to, word)| {
+        let mut caller = Caller::enter(&*mm.world().sync);
+        let mut set = caller.transaction(Patience::Patient).unwrap();
+        let bo =
+            set.run(|set| mm.create(set, &info(8), Some(&shared), &[anywhere(to)], &mut ctx()));
+        drop(set);
+        let bo = bo.unwrap();
+        job(&mm, bo, 3, word, Ok(())).unwrap();
+        mm.world().work(usize::MAX);
+        bo
+    });
+    mm.limit_ram(8);
+    mm.reserve_ram(&mut ctx()).unwrap();
+    assert_eq!(are_stored(&mm, [parked, local]), [true, false]);
+    mm.check();
+    mm.unreserve_ram();
+    assert_eq!([parked, local].map(|bo| word(&mm, bo, 3)), [Ok(71), Ok(72)]);
+}
+
+#[test]
+fn what_cannot_be_stored_is_trouble_only_where_nobody_else_can_be() {
+    let mm = manager(SIZES);
+    mm.limit_ram(16);
+    let [bad, good] = [71, 72].map(|word| filled(&mm, &info(8), PCIE, word));
+    mm.world().ram.shelf.bad.set(Some(71));
+    let new = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
+    resident(&mm, new).unwrap();
+    assert_eq!(are_stored(&mm, [bad, good]), [false, true]);
+    with(&mm, new, |set| mm.pin(set, new)).unwrap();
+    let more = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
+    assert_eq!(resident(&mm, more), Err(Error::Io));
+    mm.world().ram.shelf.bad.set(None);
+    assert_eq!([bad, good].map(|bo| word(&mm, bo, 3)), [Ok(71), Ok(72)]);
+    mm.check();
+}
+
 /// Contents of local memory need pages where they go.
 #[test]
 fn a_buffer_that_leaves_local_memory_makes_others_give_pages_up() {
@@ -228,6 +292,37 @@ fn what_is_on_its_way_protects_nothing_from_being_stored() {
         assert_eq!(mm.segment(moves), Ok(Some(VISIBLE)));
         mm.check();
     }
+}
+
+/// Nor is it protected itself by what its client has there to stay.
+#[test]
+fn what_only_stops_somewhere_is_stored_before_what_was_promised_there() {
+    let mm = manager(SIZES);
+    let owner = mm.open_account().unwrap();
+    let budget = Budget {
+        min: 8 * 4096,
+        ..Budget::OPEN
+    };
+    mm.set_budget(owner, PCIE, budget).unwrap();
+    let theirs = Info {
+        owner: Some(owner),
+        ..info(8)
+    };
+    let stays = filled(&mm, &theirs, PCIE, 71);
+    let stops = filled(&mm, &theirs, VISIBLE, 72);
+    let moved = with(&mm, stops, |set| {
+        mm.validate(set, stops, &[anywhere(SYSTEM)], &mut at_once())
+    });
+    assert_eq!(
+        (moved, mm.segment(stops)),
+        (Err(Error::Busy), Ok(Some(PCIE)))
+    );
+    mm.world().work(usize::MAX);
+    mm.limit_ram(16);
+    filled(&mm, &info(8), PCIE, 73);
+    assert_eq!(are_stored(&mm, [stays, stops]), [false, true]);
+    assert_eq!([stays, stops].map(|bo| word(&mm, bo, 3)), [Ok(71), Ok(72)]);
+    mm.check();
 }
 
 #[test]
