@@ -6,11 +6,18 @@
 use presil_device::{Chip, Config};
 use presil_tests::Machine;
 use std::error::Error;
+use std::fmt::Write;
 use vidmm::{Adapter, CreateFlags, CreateRequest, InitReport, Options};
 
 const MIB: u64 = 1 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    print!("{}", story()?);
+    Ok(())
+}
+
+fn story() -> Result<String, Box<dyn Error>> {
+    let mut told = String::new();
     // 256 MiB of VRAM, the first half of it in the CPU's window.
     let config = Config::new(Chip::Arise10c0, 256 * MIB, 128 * MIB, true)?;
     let machine = Machine::new(&config)?;
@@ -25,15 +32,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     machine.connect(&adapter.timeline());
 
     for zone in report.zones.iter().flatten() {
-        println!(
+        writeln!(
+            told,
             "{:<12} {:#014x} to {:#014x}",
             zone.name,
             zone.start.0,
             zone.start.0 + zone.bytes
-        );
+        )?;
     }
     let before = picture(&adapter);
-    println!("\nafter vidmm_init:\n{before}");
+    writeln!(told, "\nafter vidmm_init:\n{before}")?;
 
     let clients = [adapter.open_client()?, adapter.open_client()?];
     let mut buffers = Vec::new();
@@ -45,7 +53,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         buffers.push(adapter.create_for(&clients[client], &request)?);
     }
-    println!("with three buffers of two clients:\n{}", picture(&adapter));
+    writeln!(
+        told,
+        "with three buffers of two clients:\n{}",
+        picture(&adapter)
+    )?;
 
     for buffer in buffers {
         adapter.destroy(buffer)?;
@@ -58,8 +70,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     machine.run();
     adapter.advance();
     assert_eq!(picture(&adapter), before, "everything is back");
-    println!("and without them:\n{before}");
-    Ok(())
+    writeln!(told, "and without them:\n{before}")?;
+    Ok(told)
 }
 
 fn picture(adapter: &Adapter<Machine>) -> String {
@@ -70,6 +82,6 @@ fn picture(adapter: &Adapter<Machine>) -> String {
 }
 
 #[test]
-fn it_runs() {
-    main().expect("the bring-up");
+fn docs_vidmm_shows_what_it_prints() {
+    presil_tests::check_page("bring_up", &story().expect("the bring-up"));
 }

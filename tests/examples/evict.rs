@@ -6,6 +6,7 @@
 use presil_device::{Chip, Config};
 use presil_tests::manager::Managed;
 use std::error::Error;
+use std::fmt::Write;
 use vidmm::placement::{Flags, Place};
 use vidmm::{Blit, Options, SegmentId};
 
@@ -15,6 +16,12 @@ const PAGE: u64 = 4096;
 const PAGES: u64 = 2048;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    print!("{}", story()?);
+    Ok(())
+}
+
+fn story() -> Result<String, Box<dyn Error>> {
+    let mut told = String::new();
     // 256 MiB of VRAM, the first 64 MiB of it in the CPU's window.
     let config = Config::new(Chip::Arise10c0, 256 * MIB, 64 * MIB, true)?;
     let options = Options {
@@ -24,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let gpu = Managed::new(&config, options)?;
     let world = gpu.mm.world();
-    println!("after vidmm_init:\n{}", gpu.picture());
+    writeln!(told, "after vidmm_init:\n{}", gpu.picture())?;
 
     // A process fills both segments, each buffer with a number of its own.
     let process = world.start_process(&gpu.mm)?;
@@ -45,30 +52,31 @@ fn main() -> Result<(), Box<dyn Error>> {
         buffers.push(buffer);
     }
     gpu.run();
-    println!("29 buffers of 8 MiB:\n{}", gpu.picture());
+    writeln!(told, "29 buffers of 8 MiB:\n{}", gpu.picture())?;
 
-    // Two more, in the CPU's window: the least recently used ones go to invisible
-    // memory, and others from there to RAM.
+    // Two more, in the CPU's window: the two that were used least recently leave, one for
+    // what is left of invisible memory, the other for RAM.
     let before = gpu.bytes_copied();
     for _ in 0..2 {
         gpu.create(PAGES, &places[..1])?;
     }
     gpu.run();
     let moved = (gpu.bytes_copied() - before) / MIB;
-    println!(
+    writeln!(
+        told,
         "two more; the GPU has copied {moved} MiB:\n{}",
         gpu.picture()
-    );
+    )?;
 
     for (number, buffer) in (0..).zip(buffers) {
         let words = gpu.words(buffer)?;
         assert!(words.iter().all(|word| *word == number), "buffer {number}");
     }
-    println!("and every page holds what was written to it.");
-    Ok(())
+    writeln!(told, "and every page holds what was written to it.")?;
+    Ok(told)
 }
 
 #[test]
-fn it_runs() {
-    main().expect("filled, evicted, read back");
+fn docs_vidmm_shows_what_it_prints() {
+    presil_tests::check_page("evict", &story().expect("filled, evicted, read back"));
 }

@@ -6,6 +6,7 @@
 use presil_device::{Chip, Config};
 use presil_tests::manager::Managed;
 use std::error::Error;
+use std::fmt::Write;
 use vidmm::placement::{Flags, Place};
 use vidmm::{Blit, Options, SegmentId};
 
@@ -15,6 +16,12 @@ const PAGE: u64 = 4096;
 const PAGES: u64 = 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    print!("{}", story()?);
+    Ok(())
+}
+
+fn story() -> Result<String, Box<dyn Error>> {
+    let mut told = String::new();
     let config = Config::new(Chip::Arise10c0, 256 * MIB, 64 * MIB, true)?;
     let options = Options {
         snoop_bytes: 64 * MIB,
@@ -23,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let gpu = Managed::new(&config, options)?;
     let world = gpu.mm.world();
-    println!("before:\n{}", gpu.picture());
+    writeln!(told, "before:\n{}", gpu.picture())?;
 
     let mut processes = Vec::new();
     for name in ["first", "second"] {
@@ -32,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let buffer = gpu.create(PAGES, &[place])?;
         let at = world.private_zone();
         world.map(&gpu.mm, process, at, PAGES * PAGE, (buffer, 0))?;
-        println!("{name}: {PAGES} pages at {at}");
+        writeln!(told, "{name}: {PAGES} pages at {at}")?;
         processes.push((process, at, buffer));
     }
     for (number, (process, at, _)) in (1..).zip(&processes) {
@@ -46,7 +53,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (number, (_, at, buffer)) in (1..).zip(&processes) {
         let words = gpu.words(*buffer)?;
         assert!(words.iter().all(|word| *word == number));
-        println!("process {number} wrote {number} to {at}, and finds it there");
+        writeln!(
+            told,
+            "process {number} wrote {number} to {at}, and finds it there"
+        )?;
     }
 
     // What is not mapped is out of reach: the job ends in an error, and nothing else does.
@@ -57,12 +67,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         pattern: 3,
     };
     let fence = gpu.job(process, &[astray])?;
-    println!("a job that goes astray: {:?}", gpu.wait(&fence));
-    println!("\nafter:\n{}", gpu.picture());
-    Ok(())
+    writeln!(told, "a job that goes astray: {:?}", gpu.wait(&fence))?;
+    writeln!(told, "\nafter:\n{}", gpu.picture())?;
+    Ok(told)
 }
 
 #[test]
-fn it_runs() {
-    main().expect("two contents");
+fn docs_vidmm_shows_what_it_prints() {
+    presil_tests::check_page("processes", &story().expect("two contents"));
 }

@@ -9,6 +9,7 @@ mod guest;
 mod machine;
 pub mod manager;
 pub mod pa_driver;
+mod page;
 mod program;
 mod ram;
 
@@ -16,4 +17,5 @@ pub use checks::{Check, data_checks, failed};
 pub use cpu::Lines;
 pub use guest::Guest;
 pub use machine::{Frozen, Machine, WINDOW_AT};
+pub use page::check_page;
 pub use ram::Ram;

@@ -10,8 +10,9 @@ use core::fmt;
 use e3k_regs::PAGE_SIZE;
 
 impl<W: World + 'static> Mm<W> {
-    /// A bar for each segment: what is the kernel's (`K`), pinned (`P`), going (`z`), each
-    /// buffer (`a` for the first, and so on) and free (`.`).
+    /// A bar for each segment, lowest address first: what is the kernel's (`K`), pinned
+    /// (`P`), going (`z`), each buffer (a letter or digit of its own as long as there are
+    /// no more than 59) and free (`.`).
     ///
     /// # Errors
     /// Those of `w`.
@@ -44,8 +45,25 @@ impl<W: World + 'static> Mm<W> {
     }
 }
 
+/// What stands for a buffer: none that stands for something else.
+const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyABCDEFGHIJLMNOQRSTUVWXYZ0123456789";
+
 /// One for each buffer, in turn.
 fn letter(slot: usize) -> char {
-    let letters = 'a'..='z';
-    letters.cycle().nth(slot % 26).unwrap_or('a')
+    let at = LETTERS.get(slot % LETTERS.len());
+    at.map_or('a', |letter| char::from(*letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LETTERS, letter};
+
+    #[test]
+    fn no_two_of_59_buffers_look_alike_or_like_what_is_no_buffer() {
+        let mut all: Vec<char> = (7..7 + LETTERS.len()).map(letter).collect();
+        all.extend(['K', 'P', 'z', '.']);
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 59 + 4);
+    }
 }
