@@ -27,6 +27,7 @@ mod engine;
 mod error;
 pub mod evict;
 mod init;
+mod on_chip;
 pub mod placement;
 pub mod platform;
 pub mod sync;
@@ -40,20 +41,16 @@ pub use adapter::{Adapter, Client, Description, Frame, Leftovers};
 pub use bo::BoId;
 pub use bo::accounts::Booking;
 pub use chip::{ChipOps, Fault};
-
-pub use engine::end::Left;
-pub use engine::hang::Hang;
-pub use engine::line::Blit;
-pub use engine::on_chip::{Host, OnChip, Tables};
-pub use engine::process_tables::{ProcessTables, Share, TablePages};
 pub use engine::queue::{CLIENT_BYTES, CLIENT_JOBS};
-pub use engine::sleep::LocalMemory;
 pub use error::Error;
 pub use init::report::{
     ChipReport, EntrySample, InitReport, InitStep, L1Value, LevelReport, PteCounts,
     SubmissionReport, VmaReport,
 };
 pub use init::{InitError, Options};
+pub use on_chip::{
+    Blit, Hang, Host, Left, LocalMemory, OnChip, ProcessTables, Share, TablePages, Tables,
+};
 pub use placement::{Bus, CreateFlags, CreateRequest, MAX_WINDOWS, SegmentId, SegmentInfo, Window};
 pub use platform::{
     Caching, Interrupts, LogLevel, Os, Patience, Platform, RegisterOp, Registers, SystemInfo,

@@ -1,6 +1,19 @@
 //! The memory manager on an e3k: contents are moved by ring 0, the GART's entries and
 //! the tables of processes are in its VRAM.
 
+mod end;
+mod hang;
+mod line;
+mod process_tables;
+mod processes;
+mod sleep;
+
+pub use end::Left;
+pub use hang::Hang;
+pub use line::Blit;
+pub use process_tables::{ProcessTables, Share, TablePages};
+pub use sleep::LocalMemory;
+
 use crate::Error;
 use crate::adapter::Adapter;
 use crate::arena::Id;
@@ -9,10 +22,9 @@ use crate::bo::gart::Gart;
 use crate::bo::page_vector::{PageVector, Ram};
 use crate::bo::pool::SmallLock;
 use crate::chip::pagetable::store_entries;
-use crate::engine::hang::Hang;
-use crate::engine::line::{Blit, Line, MOVE_BYTES};
-use crate::engine::process_tables::{Common, ProcessTables, Share, TablePages};
 use crate::evict::{BlockOf, Context, FenceOf, Info, Mm, Options, ReservationOf, Side, World};
+use crate::on_chip::line::{Line, MOVE_BYTES};
+use crate::on_chip::process_tables::Common;
 use crate::placement::{Extent, Place, SegmentId, Window};
 use crate::platform::{Caching, Os, Patience};
 use crate::sync::{Caller, Deadline, Primitives};

@@ -4,10 +4,10 @@
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
-use crate::engine::line::{Blit, PROCESS_BYTES};
-use crate::engine::on_chip::{Host, OnChip};
-use crate::engine::process_tables::{ProcessTables, Share};
 use crate::evict::{Context, FenceOf, Mm, Used, World};
+use crate::on_chip::line::{Blit, PROCESS_BYTES};
+use crate::on_chip::process_tables::{ProcessTables, Share};
+use crate::on_chip::{Host, OnChip};
 use crate::platform::{Os, Patience};
 use crate::sync::{Caller, LockSet, Primitives, Usage};
 use crate::vm::{Held, Mapping, SpaceId};

@@ -4,9 +4,9 @@
 
 use crate::Error;
 use crate::adapter::Adapter;
-use crate::engine::hang::Hang;
 use crate::engine::ring0::Attended;
 use crate::engine::submit;
+use crate::on_chip::hang::Hang;
 use crate::platform::{LogLevel, Os};
 use crate::sync::{FenceContext, FenceError, Primitives};
 use crate::vm::SpaceId;
@@ -199,7 +199,7 @@ pub(crate) struct Line<O: Os, S: Primitives> {
 
 impl<O: Os, S: Primitives> Line<O, S> {
     /// `lost` is set once the GPU was lost and stopped.
-    /// `deadline_ns`: see [`Host::deadline_ns`](super::on_chip::Host::deadline_ns).
+    /// `deadline_ns`: see [`Host::deadline_ns`](super::Host::deadline_ns).
     pub(crate) fn new(
         adapter: Adapter<O>,
         sync: &S,
