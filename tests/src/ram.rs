@@ -224,7 +224,7 @@ impl Ram {
     /// Everything wrong that was seen so far: accesses of the GPU whose snoop attribute
     /// contradicts the CPU's caching, or that hit a frame without an owner; data that
     /// the GPU or the CPU did not see because nobody had flushed or invalidated lines;
-    /// and what [`Self::complain`] was told.
+    /// and what `complain` was told.
     pub fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()
     }

@@ -42,7 +42,7 @@ class Fault:
 
 RING = "guest-driver/vidmm/src/engine/ring.rs"
 GART = "guest-driver/vidmm/src/bo/gart.rs"
-ADAPTER = "guest-driver/vidmm/src/adapter.rs"
+BUFFERS = "guest-driver/vidmm/src/adapter/buffers.rs"
 PAGES = "guest-driver/kmod/pages.c"
 
 NOTHING = Fault("nothing", "the driver as it is", "", "", "", ())
@@ -76,8 +76,8 @@ FAULTS = [
         ("fill RAM beside RAM in use",),
     ),
     Fault(
-        "freed-before-its-fence", "memory is given back before its fence", ADAPTER,
-        " || last_use > self.timeline.completed()", " || last_use == u64::MAX",
+        "freed-before-its-fence", "memory is given back before its fence", BUFFERS,
+        " || last_use > self.ring0.timeline.completed()", " || last_use == u64::MAX",
         ("copy from RAM that is freed meanwhile",),
     ),
     Fault(
@@ -94,7 +94,7 @@ FAULTS = [
         ("unsnooped RAM is write-combined, snooped RAM is not",),
     ),
     Fault(
-        "everything-snooped", "unsnooped RAM is bound as snooped", ADAPTER,
+        "everything-snooped", "unsnooped RAM is bound as snooped", BUFFERS,
         "let snoop = segment == SegmentId::PcieSnoop;", "let snoop = true;",
         ("first touch binds unsnooped RAM",),
     ),
