@@ -419,21 +419,16 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     /// # Errors
     /// As [`Self::leave`].
     pub fn leave_all(&self) -> Result<(), Error> {
-        let first = (Id::from_bits(0), SpaceId(Id::from_bits(0)));
-        let mut last = None;
-        loop {
-            let next = self.registry.with(|registry| match last {
-                None => registry.users.at_or_above(first).map(|(user, ())| user),
-                Some(last) => registry.users.above(last).map(|(user, ())| user),
-            });
-            let Some((bo, space)) = next else {
-                return Ok(());
-            };
-            if let Ok(shared) = self.get(space) {
-                shared.books.with(|books| books.leave(bo))?;
+        let mut slot = 0;
+        let next = |slot| self.registry.with(|registry| registry.spaces.from(slot));
+        while let Some(id) = next(slot) {
+            slot = id.next_slot();
+            // One that is gone meanwhile leads nowhere.
+            if let Ok(shared) = self.get(SpaceId(id)) {
+                shared.books.with(AddressSpace::give_tables)?;
             }
-            last = next;
         }
+        Ok(())
     }
 
     /// One of them, if there is one.
