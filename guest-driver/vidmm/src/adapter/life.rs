@@ -2,8 +2,12 @@
 
 use crate::Error;
 use crate::adapter::{Adapter, Leftovers};
+use crate::bo::Backing;
 use crate::engine::ring0::Attended;
+use crate::placement::SegmentId;
 use crate::platform::Os;
+use e3k_regs::VramOffset;
+use e3k_regs::packet::halves;
 
 impl<O: Os> Adapter<O> {
     /// Before the function loses its registers, by a reset or in a sleep: waits
@@ -34,6 +38,37 @@ impl<O: Os> Adapter<O> {
         self.ring0.asleep = false;
         self.restart()
             .inspect_err(|_| self.ring0.timeline.mark_lost())
+    }
+
+    /// As [`Self::resume`], with VRAM lost: the shared tables are written again, and lead
+    /// to what is the adapter's own.
+    ///
+    /// # Errors
+    /// As [`Self::resume`].
+    pub(crate) fn resume_empty(&mut self) -> Result<(), Error> {
+        self.fill_again()
+            .inspect_err(|_| self.ring0.timeline.mark_lost())?;
+        self.resume()
+    }
+
+    /// What `vidmm_init` wrote to VRAM.
+    fn fill_again(&self) -> Result<(), Error> {
+        let memory = &self.memory;
+        let (os, chip) = (&*memory.os, memory.mm_mgr.chip);
+        let vm = &memory.mm_mgr.vm_info;
+        self.gart.tables.fill(os, chip, vm, self.gart.dummy_pte);
+        for (id, bo) in memory.bos.iter() {
+            if let (Backing::Bound(pages), Some(at)) = (&bo.backing, bo.resource) {
+                let snoop = at.segment == SegmentId::PcieSnoop;
+                let va = memory.va(id)?;
+                self.gart.bind(os, chip, va, pages, bo.pages, snoop)?;
+            }
+        }
+        // As far as the fences in RAM are.
+        let [done, _] = halves(self.ring0.timeline.in_memory());
+        os.store_u32(VramOffset(self.ring0.ring.echo.0), &[done, 0]);
+        os.write_barrier();
+        Ok(())
     }
 
     fn restart(&mut self) -> Result<(), Error> {

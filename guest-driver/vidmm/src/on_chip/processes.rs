@@ -61,14 +61,14 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     /// Runs a job of a process: what it maps is made resident at the place that `place`
     /// finds, then the blits, at most 64 MiB in all, of which each counts as 4 KiB at least,
     /// go in line behind everything before. A process that would have more than 64 MiB or
-    /// 64 jobs there waits first, so that nobody waits for more of each other's. Returns the job's fence, which all the process's buffers have as
-    /// their writer.
+    /// 64 jobs there waits first, so that nobody waits for more of each other's. Returns the
+    /// job's fence, which all the process's buffers have as their writer.
     ///
     /// # Errors
-    /// Those of [`crate::vm::Spaces::prepare`]; [`Error::Busy`] when no process id became free in
-    /// time, or all are of jobs that others are just handing in; [`Error::Invalid`] for a
-    /// blit that packets cannot say or that is not in the private zone, and for too much; [`Error::NoMemory`],
-    /// [`Error::Lost`]. The job does not run then.
+    /// Those of [`crate::vm::Spaces::prepare`]; [`Error::Busy`] when no process id became
+    /// free in time, or all are of jobs that others are just handing in; [`Error::Invalid`]
+    /// for a blit that packets cannot say or that is not in the private zone, and for too
+    /// much; [`Error::NoMemory`], [`Error::Lost`]. The job does not run then.
     pub fn run(
         &self,
         mm: &Mm<Self>,

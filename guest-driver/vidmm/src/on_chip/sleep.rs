@@ -1,8 +1,6 @@
 //! Sleep, and whatever takes the registers from the GPU, with or without local memory.
 
 use crate::Error;
-use crate::adapter::Adapter;
-use crate::bo::Backing;
 use crate::bo::pool::SmallLock;
 use crate::evict::{Context, Mm};
 use crate::on_chip::line::Line;
@@ -11,8 +9,6 @@ use crate::placement::SegmentId;
 use crate::platform::Os;
 use crate::sync::{Caller, Primitives};
 use crate::vm::{Held, Slots};
-use e3k_regs::VramOffset;
-use e3k_regs::packet::halves;
 
 /// What became of local memory while the GPU had no registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +55,10 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     ///
     /// After [`Self::suspend`], contents of all buffers are where they were, or in RAM.
     /// Where nobody was warned, jobs of processes that were on the ring end in
-    /// [`crate::sync::FenceError::Canceled`]; with local memory [kept](LocalMemory::Kept), others and the
-    /// manager's moves are done then. With local memory lost, all jobs and moves end so,
-    /// and buffers in local memory have no contents any more: whoever uses them is told
-    /// [`Error::Lost`]. Buffers in RAM have theirs.
+    /// [`crate::sync::FenceError::Canceled`]; with local memory [kept](LocalMemory::Kept),
+    /// others and the manager's moves are done then. With local memory lost, all jobs and
+    /// moves end so, and buffers in local memory have no contents any more: whoever uses
+    /// them is told [`Error::Lost`]. Buffers in RAM have theirs.
     ///
     /// # Errors
     /// Those of register accesses, [`Error::Io`] when the GPU does not answer; the GPU is
@@ -109,7 +105,7 @@ impl<O: Os, S: Primitives> Line<O, S> {
     /// Nothing is in line, and nothing of what comes goes on the ring.
     ///
     /// # Errors
-    /// [`Error::Busy`] if something is; [`Error::Lost`]; those of [`Adapter::suspend`].
+    /// [`Error::Busy`] if something is; [`Error::Lost`]; those of [`crate::Adapter::suspend`].
     fn suspend(&mut self) -> Result<(), Error> {
         if !self.is_empty() {
             return Err(Error::Busy);
@@ -130,39 +126,6 @@ impl<O: Os, S: Primitives> Line<O, S> {
             }
         }
         self.revive();
-        Ok(())
-    }
-}
-
-impl<O: Os> Adapter<O> {
-    /// As [`Self::resume`], with VRAM lost: the shared tables are written again, and lead
-    /// to what is the adapter's own.
-    ///
-    /// # Errors
-    /// As [`Self::resume`].
-    fn resume_empty(&mut self) -> Result<(), Error> {
-        self.fill_again()
-            .inspect_err(|_| self.ring0.timeline.mark_lost())?;
-        self.resume()
-    }
-
-    /// What `vidmm_init` wrote to VRAM.
-    fn fill_again(&self) -> Result<(), Error> {
-        let memory = &self.memory;
-        let (os, chip) = (&*memory.os, memory.mm_mgr.chip);
-        let vm = &memory.mm_mgr.vm_info;
-        self.gart.tables.fill(os, chip, vm, self.gart.dummy_pte);
-        for (id, bo) in memory.bos.iter() {
-            if let (Backing::Bound(pages), Some(at)) = (&bo.backing, bo.resource) {
-                let snoop = at.segment == SegmentId::PcieSnoop;
-                let va = memory.va(id)?;
-                self.gart.bind(os, chip, va, pages, bo.pages, snoop)?;
-            }
-        }
-        // As far as the fences in RAM are.
-        let [done, _] = halves(self.ring0.timeline.in_memory());
-        os.store_u32(VramOffset(self.ring0.ring.echo.0), &[done, 0]);
-        os.write_barrier();
         Ok(())
     }
 }
