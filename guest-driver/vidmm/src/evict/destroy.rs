@@ -138,7 +138,7 @@ impl<W: World + 'static> Mm<W> {
         });
         // Pages may be reserved for it until it is gone: nobody holds it for that.
         let reserve = gone.and_then(|mut gone| gone.reserve.take());
-        self.drop_spare(reserve);
+        self.drop_pages(reserve);
     }
 
     /// An object that never had memory.

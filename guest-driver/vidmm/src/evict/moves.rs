@@ -288,8 +288,7 @@ impl<W: World + 'static> Mm<W> {
             };
             self.populate(&mut vector, Some(own), None, attempt)?;
             if let Err(error) = self.bind(new, &mut vector) {
-                // They were never bound.
-                let _ = self.lighten(&mut vector, PageVector::unpopulate);
+                self.drop_pages(Some(vector));
                 return Err(error);
             }
             fresh = Some(vector);
@@ -318,7 +317,7 @@ impl<W: World + 'static> Mm<W> {
             (Err(error), Some(mut vector)) => {
                 self.world.unbind(new.segment(), new.booking().extents());
                 vector.unbound();
-                let _ = self.lighten(&mut vector, PageVector::unpopulate);
+                self.drop_pages(Some(vector));
                 Err(error)
             }
             (Err(error), None) => Err(error),

@@ -7,7 +7,6 @@ use super::object::{Contents, Mark, Parts};
 use super::world::World;
 use crate::Error;
 use crate::arena::Id;
-use crate::bo::page_vector::PageVector;
 use crate::bo::pool::SmallLock;
 use crate::sync::{Caller, LockSet, Usage};
 
@@ -86,10 +85,7 @@ impl<W: World + 'static> Mm<W> {
     /// fence.
     pub(super) fn give_back(&self, mut left: Parts<W>, fence: Option<Mark<W>>) {
         self.unbind(&mut left);
-        if let Some(mut vector) = left.vector {
-            // It is bound no more.
-            let _ = self.lighten(&mut vector, PageVector::unpopulate);
-        }
+        self.drop_pages(left.vector);
         if let Some(old) = left.resource {
             self.state.with(|state| state.free(old, fence));
         }

@@ -143,6 +143,14 @@ impl<W: World + 'static> Mm<W> {
         result
     }
 
+    /// Gives back a page vector that the GART does not point at.
+    pub(super) fn drop_pages(&self, vector: Option<PageVector<BlockOf<W>>>) {
+        if let Some(mut vector) = vector {
+            // It is bound nowhere, so that this does not fail.
+            let _ = self.lighten(&mut vector, PageVector::unpopulate);
+        }
+    }
+
     /// Has buffers give up pages, least recently used first, until there are enough. Locks
     /// are only tried. Each walk ends.
     ///

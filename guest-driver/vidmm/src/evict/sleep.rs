@@ -15,9 +15,9 @@ use e3k_regs::PAGE_SIZE;
 impl<W: World + 'static> Mm<W> {
     /// Has pages of RAM ready for every buffer in local memory, while everything still
     /// runs: evicting them needs no others then. Where there may be no more, buffers in RAM
-    /// are stored for it. What has its pages already keeps them,
-    /// so that it may be done early, and again. Who has them does not go from one part of
-    /// local memory to the other when it has to leave.
+    /// are stored for it. What has its pages already keeps them, so that it may be done
+    /// early, and again. Who has them does not go from one part of local memory to the
+    /// other when it has to leave.
     ///
     /// # Errors
     /// [`Error::NoMemory`] when RAM is short, and for a buffer that is larger than what
@@ -54,7 +54,7 @@ impl<W: World + 'static> Mm<W> {
                 Ok(object) if !object.dying => object.reserve.replace(vector),
                 _ => Some(vector),
             });
-            self.drop_spare(spare);
+            self.drop_pages(spare);
             Ok(())
         });
         reserved.inspect_err(|_| self.unreserve_ram())
@@ -113,14 +113,7 @@ impl<W: World + 'static> Mm<W> {
     }
 
     pub(super) fn give_reserve_back(&self, id: Id) {
-        self.drop_spare(self.take_reserve(id));
-    }
-
-    pub(super) fn drop_spare(&self, vector: Option<PageVector<BlockOf<W>>>) {
-        if let Some(mut vector) = vector {
-            // Nothing points at it.
-            let _ = self.lighten(&mut vector, PageVector::unpopulate);
-        }
+        self.drop_pages(self.take_reserve(id));
     }
 
     /// Looks at all buffers, without the lock.
