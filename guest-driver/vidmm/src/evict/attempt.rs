@@ -76,12 +76,28 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
         }
     }
 
-    /// After pages were found locked: looks what the set holds itself, once. Whether another
-    /// attempt may say more now than that somebody is in the way.
+    /// Makes an attempt, and where pages were found locked, another that knows what the set
+    /// holds itself: it may say more than that somebody is in the way.
+    ///
+    /// # Errors
+    /// Those of `attempt`; [`Error::NoMemory`].
+    pub(super) fn knowing<'s, R>(
+        &mut self,
+        set: &mut LockSet<'s, W::Sync>,
+        mut attempt: impl FnMut(&mut LockSet<'s, W::Sync>, &mut Self) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        match attempt(set, self) {
+            Err(Error::Busy) if self.learn(set)? => attempt(set, self),
+            other => other,
+        }
+    }
+
+    /// After pages were found locked: looks what the set holds itself, once. Whether that
+    /// is news.
     ///
     /// # Errors
     /// [`Error::NoMemory`].
-    pub(super) fn learn(&mut self, set: &LockSet<'_, W::Sync>) -> Result<bool, Error> {
+    fn learn(&mut self, set: &LockSet<'_, W::Sync>) -> Result<bool, Error> {
         if !self.in_the_way || self.held.is_some() {
             return Ok(false);
         }

@@ -41,14 +41,9 @@ impl<W: World + 'static> Mm<W> {
         }
         self.idle(held, Usage::Kernel, ctx)?;
         self.contents(id)?;
-        let mut attempt = Attempt::patient(ctx);
-        let make = |attempt: &mut Attempt<'_, W>| {
+        Attempt::patient(ctx).knowing(set, |_, attempt| {
             self.with_vector(id, |parts| self.make_pages(parts, &reservation, attempt))?
-        };
-        match make(&mut attempt) {
-            Err(Error::Busy) if attempt.learn(set)? => make(&mut attempt)?,
-            other => other?,
-        }
+        })?;
         self.with_vector(id, |parts| {
             let mut mapped = Ok(());
             let end = install_runs(parts, pages.clone(), &mut |run| {

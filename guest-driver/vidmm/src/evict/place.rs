@@ -90,13 +90,8 @@ impl<W: World + 'static> Mm<W> {
             state.objects.get_mut(id)?.best = best(placement);
             Ok::<_, Error>(())
         })?;
-        if self.options.eager_pages {
-            let in_pcie = self.segment(id)? == Some(self.info(id)?.pcie());
-            return if in_pcie {
-                self.make_resident(set, id, ctx)
-            } else {
-                Ok(())
-            };
+        if self.options.eager_pages && self.segment(id)? == Some(self.info(id)?.pcie()) {
+            self.make_resident(set, id, ctx)?;
         }
         Ok(())
     }
@@ -173,12 +168,9 @@ impl<W: World + 'static> Mm<W> {
             Attempt::patient(ctx)
         };
         attempt.persist(self, |attempt| {
-            match self.attempt(set, id, placement, fits, attempt) {
-                Err(Error::Busy) if attempt.learn(set)? => {
-                    self.attempt(set, id, placement, fits, attempt)
-                }
-                other => other,
-            }
+            attempt.knowing(set, |set, attempt| {
+                self.attempt(set, id, placement, fits, attempt)
+            })
         })
     }
 

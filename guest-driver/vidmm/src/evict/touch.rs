@@ -16,8 +16,9 @@ impl<W: World + 'static> Mm<W> {
     ///
     /// # Errors
     /// [`Error::NoMemory`], [`Error::Fault`]; [`Error::Busy`] where others could give up
-    /// pages later; [`Error::Invalid`] for a buffer that is nowhere, or in SYSTEM, where the GPU has no addresses for it; [`Error::Lost`] for
-    /// one whose contents were lost with the GPU.
+    /// pages later; [`Error::Invalid`] for a buffer that is nowhere, or in SYSTEM,
+    /// where the GPU has no addresses for it; [`Error::Lost`] for one whose contents were
+    /// lost with the GPU.
     pub fn make_resident(
         &self,
         set: &mut LockSet<'_, W::Sync>,
@@ -28,8 +29,7 @@ impl<W: World + 'static> Mm<W> {
         let reservation = self.reservation(id)?;
         set.get(&reservation).ok_or(Error::Invalid)?;
         self.contents(id)?;
-        let mut attempt = Attempt::patient(ctx);
-        let make = |attempt: &mut Attempt<'_, W>| {
+        Attempt::patient(ctx).knowing(set, |_, attempt| {
             self.with_vector(id, |parts| {
                 let at = parts.resource.as_ref().ok_or(Error::Invalid)?;
                 if at.segment() == SegmentId::System {
@@ -42,11 +42,7 @@ impl<W: World + 'static> Mm<W> {
                 }
                 Ok(())
             })?
-        };
-        match make(&mut attempt) {
-            Err(Error::Busy) if attempt.learn(set)? => make(&mut attempt),
-            other => other,
-        }
+        })
     }
 
     /// Looks at where a buffer is that the set holds, as page-table entries name it; `None`
