@@ -33,6 +33,20 @@ fn filled(mm: &Mm<Machine>, info: &Info, to: SegmentId, word: u64) -> Id {
     bo
 }
 
+/// Eight pages of a client to which as many are promised in RAM.
+fn promised(mm: &Mm<Machine>) -> Info {
+    let owner = mm.open_account().unwrap();
+    let budget = Budget {
+        min: 8 * 4096,
+        ..Budget::OPEN
+    };
+    mm.set_budget(owner, PCIE, budget).unwrap();
+    Info {
+        owner: Some(owner),
+        ..info(8)
+    }
+}
+
 fn resident(mm: &Mm<Machine>, bo: Id) -> Result<(), Error> {
     with(mm, bo, |set| mm.make_resident(set, bo, &mut ctx()))
 }
@@ -252,16 +266,7 @@ fn a_buffer_that_leaves_local_memory_makes_others_give_pages_up() {
 fn what_is_promised_to_a_client_is_not_stored_for_another() {
     let mm = manager(SIZES);
     mm.limit_ram(16);
-    let owner = mm.open_account().unwrap();
-    let budget = Budget {
-        min: 8 * 4096,
-        ..Budget::OPEN
-    };
-    mm.set_budget(owner, PCIE, budget).unwrap();
-    let theirs = Info {
-        owner: Some(owner),
-        ..info(8)
-    };
+    let theirs = promised(&mm);
     let theirs = filled(&mm, &theirs, PCIE, 71);
     let other = filled(&mm, &info(8), PCIE, 72);
     filled(&mm, &info(8), PCIE, 73);
@@ -274,16 +279,7 @@ fn what_is_promised_to_a_client_is_not_stored_for_another() {
 fn what_is_on_its_way_protects_nothing_from_being_stored() {
     for to in [PCIE, SYSTEM] {
         let mm = manager(SIZES);
-        let owner = mm.open_account().unwrap();
-        let budget = Budget {
-            min: 8 * 4096,
-            ..Budget::OPEN
-        };
-        mm.set_budget(owner, PCIE, budget).unwrap();
-        let theirs = Info {
-            owner: Some(owner),
-            ..info(8)
-        };
+        let theirs = promised(&mm);
         let stays = filled(&mm, &theirs, PCIE, 71);
         let moves = filled(&mm, &theirs, VISIBLE, 72);
         mm.limit_ram(8);
@@ -298,16 +294,7 @@ fn what_is_on_its_way_protects_nothing_from_being_stored() {
 #[test]
 fn what_only_stops_somewhere_is_stored_before_what_was_promised_there() {
     let mm = manager(SIZES);
-    let owner = mm.open_account().unwrap();
-    let budget = Budget {
-        min: 8 * 4096,
-        ..Budget::OPEN
-    };
-    mm.set_budget(owner, PCIE, budget).unwrap();
-    let theirs = Info {
-        owner: Some(owner),
-        ..info(8)
-    };
+    let theirs = promised(&mm);
     let stays = filled(&mm, &theirs, PCIE, 71);
     let stops = filled(&mm, &theirs, VISIBLE, 72);
     let moved = with(&mm, stops, |set| {
