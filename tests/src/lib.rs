@@ -10,6 +10,7 @@ mod machine;
 pub mod manager;
 pub mod pa_driver;
 mod page;
+mod process;
 mod program;
 mod ram;
 
@@ -18,4 +19,5 @@ pub use cpu::Lines;
 pub use guest::Guest;
 pub use machine::{Frozen, Machine, WINDOW_AT};
 pub use page::check_page;
+pub use process::{Process, assert_all};
 pub use ram::Ram;

@@ -7,9 +7,9 @@ use e3k_regs::Reg;
 use e3k_regs::fields::RingWord;
 use presil_device::{Chip, Config};
 use presil_tests::manager::Managed;
-use presil_tests::{Guest, Machine};
+use presil_tests::{Guest, Machine, Process};
 use vidmm::placement::{Flags, Place};
-use vidmm::{Blit, BoId, CreateFlags, Error, LocalMemory, Options, SegmentId};
+use vidmm::{BoId, CreateFlags, Error, LocalMemory, Options, SegmentId};
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -147,13 +147,7 @@ fn create(gpu: &Managed, segment: SegmentId) -> BoId {
 
 /// Has a process write a word to all pages of a buffer, unsnooped or not.
 fn fill(gpu: &Managed, bo: BoId, pattern: u32) {
-    let world = gpu.mm.world();
-    let space = world.start_process(&gpu.mm).unwrap();
-    let at = world.private_zone();
-    let bytes = PAGES * PAGE;
-    world.map(&gpu.mm, space, at, bytes, (bo, 0)).unwrap();
-    let fill = Blit::Fill { at, bytes, pattern };
-    let fence = gpu.job(space, &[fill]).unwrap();
+    let fence = Process::of(gpu, bo, PAGES).fill(gpu, PAGES, pattern);
     gpu.run();
     gpu.wait(&fence).unwrap();
 }

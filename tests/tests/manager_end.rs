@@ -4,8 +4,8 @@
 
 use e3k_regs::register::REGISTERS;
 use presil_device::{Chip, Config, OnFault, Width};
-use presil_tests::Machine;
 use presil_tests::manager::Managed;
+use presil_tests::{Machine, Process};
 use vidmm::placement::{Flags, Place};
 use vidmm::{Blit, Options, SegmentId};
 
@@ -25,6 +25,13 @@ fn managed(config: &Config) -> Managed {
         ..Options::default()
     };
     Managed::new(config, options).unwrap()
+}
+
+/// A process with a job on a buffer, which it alone has, until it ends with the manager.
+fn work(gpu: &Managed, pages: u64, segment: SegmentId) {
+    let process = Process::start(gpu, pages, segment);
+    process.fill(gpu, pages, 7);
+    gpu.mm.release(process.bo).unwrap();
 }
 
 /// Every register that keeps what is written, and all L1 registers.
@@ -49,18 +56,9 @@ fn after_the_end_the_chip_is_as_it_was_found_and_all_pages_are_back_r_4_5() {
     let before = registers(&Machine::new(&config).unwrap());
     let gpu = managed(&config);
     let world = gpu.mm.world();
-    let at = world.private_zone();
     for n in 0..18 {
         let segment = SegmentId::ALL[[0, 1, 3][n % 3]];
-        let bo = gpu.create(32, &place(segment)).unwrap();
-        let space = world.start_process(&gpu.mm).unwrap();
-        let bytes = 32 * PAGE;
-        world.map(&gpu.mm, space, at, bytes, (bo, 0)).unwrap();
-        let pattern = 7;
-        gpu.job(space, &[Blit::Fill { at, bytes, pattern }])
-            .unwrap();
-        // The process has it, until it ends with the manager.
-        gpu.mm.release(bo).unwrap();
+        work(&gpu, 32, segment);
     }
     assert!(!world.is_idle(), "some are in line");
     assert!(gpu.machine.has_dma());
@@ -115,14 +113,7 @@ fn an_end_that_fails_says_so_and_frees_nothing_that_the_gpu_reaches() {
     let mut clean = 0;
     for call in 1.. {
         let gpu = managed(&config());
-        let world = gpu.mm.world();
-        let bo = gpu.create(8, &place(SegmentId::PcieUnsnoop)).unwrap();
-        let space = world.start_process(&gpu.mm).unwrap();
-        let (at, bytes, pattern) = (world.private_zone(), 8 * PAGE, 1);
-        world.map(&gpu.mm, space, at, bytes, (bo, 0)).unwrap();
-        gpu.job(space, &[Blit::Fill { at, bytes, pattern }])
-            .unwrap();
-        gpu.mm.release(bo).unwrap();
+        work(&gpu, 8, SegmentId::PcieUnsnoop);
         let machine = gpu.machine.clone();
         machine.fail_call(Some(call));
         let ended = gpu.end();
@@ -149,14 +140,7 @@ fn an_end_that_fails_says_so_and_frees_nothing_that_the_gpu_reaches() {
 #[test]
 fn of_a_gpu_that_cannot_be_stopped_no_page_is_freed() {
     let gpu = managed(&config());
-    let world = gpu.mm.world();
-    let bo = gpu.create(8, &place(SegmentId::PcieUnsnoop)).unwrap();
-    let space = world.start_process(&gpu.mm).unwrap();
-    let (at, bytes, pattern) = (world.private_zone(), 8 * PAGE, 1);
-    world.map(&gpu.mm, space, at, bytes, (bo, 0)).unwrap();
-    gpu.job(space, &[Blit::Fill { at, bytes, pattern }])
-        .unwrap();
-    gpu.mm.release(bo).unwrap();
+    work(&gpu, 8, SegmentId::PcieUnsnoop);
     let machine = gpu.machine.clone();
     let owned = machine.ram().owned();
     machine.unplug();

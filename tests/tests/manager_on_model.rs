@@ -5,6 +5,7 @@
 use e3k_regs::GpuVa;
 use presil_device::{Chip, Config, OnFault};
 use presil_tests::manager::{Fence, Managed};
+use presil_tests::{Process, assert_all};
 use vidmm::placement::{Flags, Place};
 use vidmm::vm::SpaceId;
 use vidmm::{Blit, BoId, Error, Options, SegmentId, TablePages};
@@ -36,15 +37,7 @@ fn anywhere(segment: SegmentId) -> Place {
 
 /// A process, where its addresses begin, and a buffer of its there.
 fn process(gpu: &Managed, pages: u64) -> (SpaceId, GpuVa, BoId) {
-    let world = gpu.mm.world();
-    let space = world.start_process(&gpu.mm).unwrap();
-    let bo = gpu
-        .create(pages, &[anywhere(SegmentId::LocalVisible)])
-        .unwrap();
-    let at = world.private_zone();
-    world
-        .map(&gpu.mm, space, at, pages * PAGE, (bo, 0))
-        .unwrap();
+    let Process { space, at, bo } = Process::local(gpu, pages);
     (space, at, bo)
 }
 
@@ -52,17 +45,6 @@ fn fill(gpu: &Managed, space: SpaceId, at: GpuVa, pages: u64, pattern: u32) -> F
     let bytes = pages * PAGE;
     gpu.job(space, &[Blit::Fill { at, bytes, pattern }])
         .unwrap()
-}
-
-#[track_caller]
-fn assert_all(gpu: &Managed, bo: BoId, pattern: u32) {
-    let words = gpu.words(bo).unwrap();
-    assert!(
-        words.iter().all(|word| *word == pattern),
-        "{pattern:#x}: {:#x?}",
-        &words[..4]
-    );
-    assert_eq!(gpu.machine.ram().violations(), [""; 0]);
 }
 
 #[test]

@@ -2,13 +2,11 @@
 //! local memory go unawares.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
-use e3k_regs::GpuVa;
 use presil_device::{Chip, Config, Gpu, OnFault};
-use presil_tests::Frozen;
 use presil_tests::manager::{Fence, Managed};
+use presil_tests::{Frozen, Process, assert_all};
 use vidmm::placement::{Flags, Place};
-use vidmm::vm::SpaceId;
-use vidmm::{Blit, BoId, Error, LocalMemory, Options, SegmentId};
+use vidmm::{Blit, Error, LocalMemory, Options, SegmentId};
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -26,56 +24,11 @@ fn managed(on_fault: OnFault) -> Managed {
     Managed::new(&config, options).unwrap()
 }
 
-struct Process {
-    space: SpaceId,
-    at: GpuVa,
-    bo: BoId,
-}
-
-impl Process {
-    /// A process and a buffer of its, there.
-    fn start(gpu: &Managed, segment: SegmentId) -> Self {
-        let place = Place::anywhere(segment, Flags::NONE);
-        let bo = gpu.create(PAGES, &[place]).unwrap();
-        let world = gpu.mm.world();
-        let space = world.start_process(&gpu.mm).unwrap();
-        let at = world.private_zone();
-        world
-            .map(&gpu.mm, space, at, PAGES * PAGE, (bo, 0))
-            .unwrap();
-        Self { space, at, bo }
-    }
-
-    fn local(gpu: &Managed) -> Self {
-        Self::start(gpu, SegmentId::LocalVisible)
-    }
-
-    fn try_fill(&self, gpu: &Managed, pattern: u32) -> Result<Fence, Error> {
-        let (at, bytes) = (self.at, PAGES * PAGE);
-        gpu.job(self.space, &[Blit::Fill { at, bytes, pattern }])
-    }
-
-    fn fill(&self, gpu: &Managed, pattern: u32) -> Fence {
-        self.try_fill(gpu, pattern).unwrap()
-    }
-
-    /// A job that goes where nothing is mapped.
-    fn stray(&self, gpu: &Managed) -> Fence {
-        let (at, bytes, pattern) = (self.at.add(64 * MIB), PAGE, 9);
-        let job = gpu.job(self.space, &[Blit::Fill { at, bytes, pattern }]);
-        job.unwrap()
-    }
-}
-
-#[track_caller]
-fn assert_all(gpu: &Managed, bo: BoId, pattern: u32) {
-    let words = gpu.words(bo).unwrap();
-    assert!(
-        words.iter().all(|word| *word == pattern),
-        "{pattern:#x}: {:#x?}",
-        &words[..4]
-    );
-    assert_eq!(gpu.machine.ram().violations(), [""; 0]);
+/// A job that goes where nothing is mapped.
+fn stray(gpu: &Managed, process: &Process) -> Fence {
+    let (at, bytes, pattern) = (process.at.add(64 * MIB), PAGE, 9);
+    let job = gpu.job(process.space, &[Blit::Fill { at, bytes, pattern }]);
+    job.unwrap()
 }
 
 /// With every interrupt lost, and whatever the GPU does at a fault: jobs, moves and
@@ -85,10 +38,10 @@ fn with_every_interrupt_lost_everything_still_ends() {
     for on_fault in [OnFault::Report, OnFault::Halt, OnFault::Retry] {
         let gpu = managed(on_fault);
         gpu.machine.set_mute(true);
-        let [good, bad, other] = [(); 3].map(|()| Process::local(&gpu));
-        let before = good.fill(&gpu, 1);
-        let astray = bad.stray(&gpu);
-        let behind = other.fill(&gpu, 2);
+        let [good, bad, other] = [(); 3].map(|()| Process::local(&gpu, PAGES));
+        let before = good.fill(&gpu, PAGES, 1);
+        let astray = stray(&gpu, &bad);
+        let behind = other.fill(&gpu, PAGES, 2);
         assert_eq!(gpu.wait(&behind), Ok(()), "{on_fault:?}");
         assert_eq!(gpu.wait(&before), Ok(()), "{on_fault:?}");
         let told = gpu.wait(&astray);
@@ -103,7 +56,7 @@ fn with_every_interrupt_lost_everything_still_ends() {
         for home in [SegmentId::System, SegmentId::LocalInvisible] {
             gpu.place(good.bo, home).unwrap();
         }
-        let moved = [good.fill(&gpu, 4), bad.fill(&gpu, 5)];
+        let moved = [good.fill(&gpu, PAGES, 4), bad.fill(&gpu, PAGES, 5)];
         for fence in &moved {
             assert_eq!(gpu.wait(fence), Ok(()), "{on_fault:?}");
         }
@@ -118,15 +71,15 @@ fn with_every_interrupt_lost_everything_still_ends() {
 #[test]
 fn a_job_that_hangs_ends_its_process_s_jobs_and_only_these() {
     let gpu = managed(OnFault::Retry);
-    let [good, bad, other] = [(); 3].map(|()| Process::local(&gpu));
+    let [good, bad, other] = [(); 3].map(|()| Process::local(&gpu, PAGES));
     gpu.run();
     gpu.machine.set_deaf(true);
-    let before = good.fill(&gpu, 1);
-    let hangs = bad.stray(&gpu);
-    let same = bad.fill(&gpu, 2);
-    let others = other.fill(&gpu, 3);
-    let late = bad.fill(&gpu, 2);
-    let last = good.fill(&gpu, 4);
+    let before = good.fill(&gpu, PAGES, 1);
+    let hangs = stray(&gpu, &bad);
+    let same = bad.fill(&gpu, PAGES, 2);
+    let others = other.fill(&gpu, PAGES, 3);
+    let late = bad.fill(&gpu, PAGES, 2);
+    let last = good.fill(&gpu, PAGES, 4);
     assert_eq!(gpu.wait(&last), Ok(()));
     let ends = [&before, &hangs, &same, &others, &late].map(|fence| gpu.wait(fence));
     let (late, canceled) = (Err(Error::TimedOut), Err(Error::Canceled));
@@ -146,7 +99,7 @@ fn a_job_that_hangs_ends_its_process_s_jobs_and_only_these() {
     let line = format!("Error: GPU: {said}");
     assert!(gpu.machine.log_lines().contains(&line), "{said}");
     // It may go on, and so does everybody.
-    let again = bad.fill(&gpu, 6);
+    let again = bad.fill(&gpu, PAGES, 6);
     assert_eq!(gpu.wait(&again), Ok(()));
     assert_all(&gpu, bad.bo, 6);
 }
@@ -155,23 +108,23 @@ fn a_job_that_hangs_ends_its_process_s_jobs_and_only_these() {
 #[test]
 fn a_move_that_hangs_is_begun_once_more_and_then_the_gpu_is_lost() {
     let gpu = managed(OnFault::Retry);
-    let [moved, lost] = [(); 2].map(|()| Process::local(&gpu));
-    moved.fill(&gpu, 1);
-    lost.fill(&gpu, 2);
+    let [moved, lost] = [(); 2].map(|()| Process::local(&gpu, PAGES));
+    moved.fill(&gpu, PAGES, 1);
+    lost.fill(&gpu, PAGES, 2);
     gpu.run();
     gpu.machine.freeze(Frozen::UntilReset);
     gpu.place(moved.bo, SegmentId::PcieUnsnoop).unwrap();
-    let next = lost.fill(&gpu, 3);
+    let next = lost.fill(&gpu, PAGES, 3);
     assert_eq!(gpu.wait(&next), Ok(()));
     assert_all(&gpu, moved.bo, 1);
     let hang = gpu.mm.world().last_hang().unwrap();
     assert_eq!((hang.number, hang.space, hang.process_id), (1, None, 0));
     gpu.machine.freeze(Frozen::ForGood);
     gpu.place(lost.bo, SegmentId::PcieUnsnoop).unwrap();
-    let next = moved.try_fill(&gpu, 4);
+    let next = moved.try_fill(&gpu, PAGES, 4);
     assert_eq!(next.map(|fence| gpu.wait(&fence)), Ok(Err(Error::Lost)));
     assert_eq!(gpu.mm.world().last_hang().unwrap().number, 3);
-    assert_eq!(moved.try_fill(&gpu, 5).err(), Some(Error::Lost));
+    assert_eq!(moved.try_fill(&gpu, PAGES, 5).err(), Some(Error::Lost));
 }
 
 /// A reset of the function takes the registers and what is on the ring.
@@ -179,14 +132,14 @@ fn a_move_that_hangs_is_begun_once_more_and_then_the_gpu_is_lost() {
 fn after_a_reset_of_the_function_the_jobs_on_the_ring_are_canceled_and_all_else_goes_on() {
     let gpu = managed(OnFault::default());
     let mm = &gpu.mm;
-    let [first, second] = [(); 2].map(|()| Process::local(&gpu));
-    let far = Process::start(&gpu, SegmentId::PcieUnsnoop);
+    let [first, second] = [(); 2].map(|()| Process::local(&gpu, PAGES));
+    let far = Process::start(&gpu, PAGES, SegmentId::PcieUnsnoop);
     for (n, process) in (0..).zip([&first, &second, &far]) {
-        process.fill(&gpu, 0x10 + n);
+        process.fill(&gpu, PAGES, 0x10 + n);
     }
     gpu.run();
-    let on_ring = [first.fill(&gpu, 1), first.fill(&gpu, 2)];
-    let in_line = second.fill(&gpu, 3);
+    let on_ring = [first.fill(&gpu, PAGES, 1), first.fill(&gpu, PAGES, 2)];
+    let in_line = second.fill(&gpu, PAGES, 3);
     gpu.machine.gpu(Gpu::reset);
     mm.world().resume(mm, LocalMemory::Kept).unwrap();
     assert_eq!(gpu.wait(&in_line), Ok(()));
@@ -205,7 +158,7 @@ fn after_a_reset_of_the_function_the_jobs_on_the_ring_are_canceled_and_all_else_
     assert_all(&gpu, first.bo, 0x10);
     assert_all(&gpu, far.bo, 0x12);
     for (n, process) in (0..).zip([&first, &second, &far]) {
-        let fence = process.fill(&gpu, 0x20 + n);
+        let fence = process.fill(&gpu, PAGES, 0x20 + n);
         assert_eq!(gpu.wait(&fence), Ok(()));
         assert_all(&gpu, process.bo, 0x20 + n);
     }
@@ -217,29 +170,29 @@ fn after_a_reset_of_the_function_the_jobs_on_the_ring_are_canceled_and_all_else_
 fn what_was_in_local_memory_is_lost_with_the_power_and_everything_else_goes_on_r_7_8() {
     let gpu = managed(OnFault::default());
     let mm = &gpu.mm;
-    let [here, leaving] = [(); 2].map(|()| Process::local(&gpu));
-    let far = Process::start(&gpu, SegmentId::PcieUnsnoop);
+    let [here, leaving] = [(); 2].map(|()| Process::local(&gpu, PAGES));
+    let far = Process::start(&gpu, PAGES, SegmentId::PcieUnsnoop);
     for (n, process) in (0..).zip([&here, &leaving, &far]) {
-        process.fill(&gpu, 0x10 + n);
+        process.fill(&gpu, PAGES, 0x10 + n);
         gpu.run();
     }
     gpu.place(far.bo, SegmentId::PcieUnsnoop).unwrap();
     gpu.run();
     gpu.place(leaving.bo, SegmentId::PcieUnsnoop).unwrap();
-    let job = here.fill(&gpu, 1);
+    let job = here.fill(&gpu, PAGES, 1);
     gpu.lose_power();
     mm.world().resume(mm, LocalMemory::Lost).unwrap();
     assert_eq!(gpu.wait(&job), Err(Error::Canceled));
     for process in [&here, &leaving] {
         assert_eq!(gpu.words(process.bo).err(), Some(Error::Lost));
-        assert_eq!(process.try_fill(&gpu, 2).err(), Some(Error::Lost));
+        assert_eq!(process.try_fill(&gpu, PAGES, 2).err(), Some(Error::Lost));
         assert_eq!(
             gpu.place(process.bo, SegmentId::LocalInvisible),
             Err(Error::Lost)
         );
     }
     assert_all(&gpu, far.bo, 0x12);
-    assert_eq!(gpu.wait(&far.fill(&gpu, 3)), Ok(()));
+    assert_eq!(gpu.wait(&far.fill(&gpu, PAGES, 3)), Ok(()));
     assert_all(&gpu, far.bo, 3);
     // A process goes on with another buffer, which is fresh.
     let place = Place::anywhere(SegmentId::LocalVisible, Flags::NONE);
@@ -248,7 +201,7 @@ fn what_was_in_local_memory_is_lost_with_the_power_and_everything_else_goes_on_r
     let (space, at) = (here.space, here.at);
     let bytes = PAGES * PAGE;
     mm.world().map(mm, space, at, bytes, (fresh, 0)).unwrap();
-    assert_eq!(gpu.wait(&here.fill(&gpu, 4)), Ok(()));
+    assert_eq!(gpu.wait(&here.fill(&gpu, PAGES, 4)), Ok(()));
     assert_all(&gpu, fresh, 4);
     for bo in [here.bo, leaving.bo] {
         mm.release(bo).unwrap();
@@ -259,11 +212,11 @@ fn what_was_in_local_memory_is_lost_with_the_power_and_everything_else_goes_on_r
 fn wherever_waking_fails_the_gpu_is_lost_and_the_next_reset_brings_it_back() {
     let gpu = managed(OnFault::default());
     let mm = &gpu.mm;
-    let process = Process::local(&gpu);
+    let process = Process::local(&gpu, PAGES);
     // With local memory lost, waking asks more often, and takes longer.
     for (local, step) in [(LocalMemory::Kept, 1), (LocalMemory::Lost, 3)] {
         for call in (1..).step_by(step) {
-            process.fill(&gpu, 5);
+            process.fill(&gpu, PAGES, 5);
             gpu.run();
             mm.world().suspend(mm, &mut Managed::ctx()).unwrap();
             let goes = || match local {
@@ -281,11 +234,15 @@ fn wherever_waking_fails_the_gpu_is_lost_and_the_next_reset_brings_it_back() {
                 break;
             }
             assert!(woke.is_err(), "call {call}");
-            assert_eq!(process.try_fill(&gpu, 6).err(), Some(Error::Lost));
+            assert_eq!(process.try_fill(&gpu, PAGES, 6).err(), Some(Error::Lost));
             goes();
             assert_eq!(mm.world().resume(mm, local), Ok(()), "call {call}");
             assert_all(&gpu, process.bo, 5);
-            assert_eq!(gpu.wait(&process.fill(&gpu, 7)), Ok(()), "call {call}");
+            assert_eq!(
+                gpu.wait(&process.fill(&gpu, PAGES, 7)),
+                Ok(()),
+                "call {call}"
+            );
             assert_all(&gpu, process.bo, 7);
         }
     }

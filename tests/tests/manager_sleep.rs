@@ -1,12 +1,11 @@
 //! The memory manager on the model when the GPU sleeps: contents outlive local memory.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
-use e3k_regs::GpuVa;
 use presil_device::{Chip, Config};
-use presil_tests::manager::{Fence, Managed};
+use presil_tests::manager::Managed;
+use presil_tests::{Process, assert_all};
 use vidmm::placement::{Flags, Place};
-use vidmm::vm::SpaceId;
-use vidmm::{Blit, BoId, Caching, Error, LocalMemory, Options, SegmentId};
+use vidmm::{BoId, Caching, Error, LocalMemory, Options, SegmentId};
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -22,49 +21,6 @@ fn managed() -> Managed {
         ..Options::default()
     };
     Managed::new(&config, options).unwrap()
-}
-
-struct Process {
-    space: SpaceId,
-    at: GpuVa,
-    bo: BoId,
-}
-
-impl Process {
-    /// A process and a buffer of its, there.
-    fn start(gpu: &Managed, pages: u64, caching: Caching, segment: SegmentId) -> Self {
-        let place = Place::anywhere(segment, Flags::NONE);
-        let bo = gpu.create_as(caching, pages, &[place]).unwrap();
-        let world = gpu.mm.world();
-        let space = world.start_process(&gpu.mm).unwrap();
-        let at = world.private_zone();
-        let bytes = pages * PAGE;
-        world.map(&gpu.mm, space, at, bytes, (bo, 0)).unwrap();
-        Self { space, at, bo }
-    }
-
-    /// In the part of local memory that the CPU sees.
-    fn visible(gpu: &Managed, pages: u64) -> Self {
-        let caching = Caching::WriteCombined;
-        Self::start(gpu, pages, caching, SegmentId::LocalVisible)
-    }
-
-    fn fill(&self, gpu: &Managed, pages: u64, pattern: u32) -> Fence {
-        let (at, bytes) = (self.at, pages * PAGE);
-        let job = gpu.job(self.space, &[Blit::Fill { at, bytes, pattern }]);
-        job.unwrap()
-    }
-}
-
-#[track_caller]
-fn assert_all(gpu: &Managed, bo: BoId, pattern: u32) {
-    let words = gpu.words(bo).unwrap();
-    assert!(
-        words.iter().all(|word| *word == pattern),
-        "{pattern:#x}: {:#x?}",
-        &words[..words.len().min(4)]
-    );
-    assert_eq!(gpu.machine.ram().violations(), [""; 0]);
 }
 
 /// Buffers of all memory types with contents of their own, one of them swapped out, and
@@ -83,7 +39,9 @@ fn contents_of_all_memory_types_and_processes_outlive_a_sleep_d_6() {
     let processes: Vec<_> = (0..20)
         .map(|n| {
             let (caching, segment) = homes[n % homes.len()];
-            Process::start(&gpu, 60, caching, segment)
+            let place = Place::anywhere(segment, Flags::NONE);
+            let bo = gpu.create_as(caching, 60, &[place]).unwrap();
+            Process::of(&gpu, bo, 60)
         })
         .collect();
     let fill_all = |first: u32| {
@@ -92,7 +50,7 @@ fn contents_of_all_memory_types_and_processes_outlive_a_sleep_d_6() {
         }
     };
     fill_all(0x1000);
-    let [parked, swapped] = [(); 2].map(|()| Process::visible(&gpu, 8));
+    let [parked, swapped] = [(); 2].map(|()| Process::local(&gpu, 8));
     parked.fill(&gpu, 8, 0x77);
     swapped.fill(&gpu, 8, 0x78);
     gpu.run();
@@ -164,15 +122,21 @@ fn figures(gpu: &Managed) -> ([u64; 5], usize, u64, String) {
     (usage, owned, gpu.bytes_copied(), gpu.picture())
 }
 
+/// Three processes with 200 pages each, full of 1, 2 and 3.
+fn three_filled(gpu: &Managed) -> [Process; 3] {
+    let processes = [(); 3].map(|()| Process::local(gpu, 200));
+    for (n, process) in (1..).zip(&processes) {
+        process.fill(gpu, 200, n);
+    }
+    gpu.run();
+    processes
+}
+
 #[test]
 fn a_sleep_for_which_ram_is_short_is_refused_before_anything_is_touched_d_6() {
     let gpu = managed();
     let mm = &gpu.mm;
-    let processes = [(); 3].map(|()| Process::visible(&gpu, 200));
-    for (n, process) in (1..).zip(&processes) {
-        process.fill(&gpu, 200, n);
-    }
-    gpu.run();
+    let processes = three_filled(&gpu);
     // Enough for two of the three.
     let mut taken = take_ram(&gpu, 450);
     let before = figures(&gpu);
@@ -199,8 +163,8 @@ fn a_sleep_for_which_ram_is_short_is_refused_before_anything_is_touched_d_6() {
 fn a_buffer_that_does_not_fit_through_its_pcie_segment_is_said_before_anything_is_touched() {
     let gpu = managed();
     let mm = &gpu.mm;
-    let small = Process::visible(&gpu, 8);
-    let large = Process::visible(&gpu, 9 * MIB / PAGE);
+    let small = Process::local(&gpu, 8);
+    let large = Process::local(&gpu, 9 * MIB / PAGE);
     small.fill(&gpu, 8, 5);
     large.fill(&gpu, 8, 6);
     gpu.run();
@@ -217,11 +181,7 @@ fn a_buffer_that_does_not_fit_through_its_pcie_segment_is_said_before_anything_i
 fn what_was_reserved_is_enough_d_6() {
     let gpu = managed();
     let mm = &gpu.mm;
-    let processes = [(); 3].map(|()| Process::visible(&gpu, 200));
-    for (n, process) in (1..).zip(&processes) {
-        process.fill(&gpu, 200, n);
-    }
-    gpu.run();
+    let processes = three_filled(&gpu);
     mm.reserve_ram(&mut Managed::ctx()).unwrap();
     let taken = take_ram(&gpu, 0);
     let copied = gpu.bytes_copied();
