@@ -6,6 +6,7 @@
 mod checks;
 mod cpu;
 mod guest;
+pub mod host;
 mod machine;
 pub mod manager;
 pub mod pa_driver;

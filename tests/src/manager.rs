@@ -1,18 +1,15 @@
-//! The memory manager on the model: RAM that it takes page by page, a store for what is
-//! swapped out, and one thread, for which the GPU works while it waits.
+//! The memory manager on the model: a GPU that was brought up, and works while the one
+//! thread waits.
 
+use crate::host::{Frame, OneThread};
 use crate::machine::{Machine, WINDOW_AT};
 use crate::program::Program;
-use crate::ram::Ram;
-use presil_device::{BusAddr, Config, Gpu, VramOffset};
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::num::NonZeroU64;
+use presil_device::{Config, Gpu, VramOffset};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use vidmm::bo::Kind;
-use vidmm::bo::page_vector::BackingStore;
-use vidmm::bo::pool::{self, Effort, Linked, Lists, PageSource, SmallLock};
+use vidmm::bo::page_vector::Ram as _;
+use vidmm::bo::pool;
 use vidmm::evict::{self, Context, FenceOf, Info, Mm, Page};
 use vidmm::placement::{Flags, Place};
 use vidmm::sync::portable::{Portable, Single};
@@ -30,181 +27,6 @@ const SECOND: u64 = 1_000_000_000;
 const LAST_WORD: u64 = PAGE as u64 - 4;
 /// Pages for the tables of processes.
 const TABLES: TablePages = TablePages { all: 128, each: 64 };
-
-/// How the manager here is locked: there is one thread.
-pub struct OneLock<T>(RefCell<T>);
-
-impl<T> SmallLock<T> for OneLock<T> {
-    fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        f(&mut self.0.borrow_mut())
-    }
-
-    fn into_inner(self) -> T {
-        self.0.into_inner()
-    }
-}
-
-/// A page frame.
-#[derive(Debug)]
-pub struct Frame {
-    at: u64,
-    next: Option<Box<Self>>,
-}
-
-impl Linked for Frame {
-    fn set_next(&mut self, next: Option<Self>) {
-        self.next = next.map(Box::new);
-    }
-
-    fn take_next(&mut self) -> Option<Self> {
-        self.next.take().map(|next| *next)
-    }
-}
-
-/// RAM as it comes: single frames, in no order, with what somebody left in them.
-pub struct Frames(Ram);
-
-impl PageSource for Frames {
-    type Block = Frame;
-
-    fn take(&self, order: u32, low: bool, _: Effort) -> Option<Frame> {
-        let limit = if low { 1 << 32 } else { u64::MAX };
-        let frames = (order == 0).then(|| self.0.take(1, limit));
-        let at = *frames??.first()?;
-        Some(Frame { at, next: None })
-    }
-
-    fn give(&self, block: Frame, _: u32) {
-        self.0.free(vec![block.at]);
-    }
-
-    fn split(&self, block: Frame, _: u32) -> (Frame, Frame) {
-        // There is no block of two.
-        let other = Frame {
-            at: block.at,
-            next: None,
-        };
-        (block, other)
-    }
-
-    fn clear(&self, block: &mut Frame, _: u32) {
-        self.0.cpu_write(block.at, &[0; PAGE]);
-    }
-
-    fn set_caching(
-        &self,
-        blocks: &mut dyn Iterator<Item = (&mut Frame, u32)>,
-        caching: Caching,
-    ) -> Result<(), Error> {
-        for (block, _) in blocks {
-            self.0.set_caching(block.at, caching);
-        }
-        Ok(())
-    }
-
-    fn write_barrier(&self) {
-        self.0.barrier();
-    }
-
-    fn restore_caching(&self, block: &mut Frame, _: u32) {
-        self.0.set_caching(block.at, Caching::Cached);
-    }
-
-    fn map(&self, block: &Frame, _: u32) -> Result<BusAddr, Error> {
-        Ok(BusAddr(block.at))
-    }
-
-    fn unmap(&self, _: &Frame, _: BusAddr, _: u32) {}
-}
-
-/// Where contents go that are swapped out.
-pub struct Store {
-    ram: Ram,
-    pages: RefCell<HashMap<NonZeroU64, Vec<u8>>>,
-    last: Cell<u64>,
-}
-
-impl BackingStore<Frame> for Store {
-    fn put(&self, block: &Frame, _: usize) -> Result<NonZeroU64, Error> {
-        let mut page = vec![0; PAGE];
-        self.ram.cpu_read(block.at, &mut page);
-        self.last.set(self.last.get() + 1);
-        let handle = NonZeroU64::new(self.last.get()).ok_or(Error::NoSpace)?;
-        self.pages.borrow_mut().insert(handle, page);
-        Ok(handle)
-    }
-
-    fn get(&self, handle: NonZeroU64, block: &mut Frame, _: usize) -> Result<(), Error> {
-        let pages = self.pages.borrow();
-        let page = pages.get(&handle).ok_or(Error::Io)?;
-        self.ram.cpu_write(block.at, page);
-        Ok(())
-    }
-
-    fn drop(&self, handle: NonZeroU64) {
-        self.pages.borrow_mut().remove(&handle);
-    }
-}
-
-/// RAM, the pool and the store.
-pub struct Memory {
-    frames: Frames,
-    pool: OneLock<Lists<Frame>>,
-    store: Store,
-}
-
-impl vidmm::bo::page_vector::Ram for Memory {
-    type Block = Frame;
-    type Source = Frames;
-    type Pool = OneLock<Lists<Frame>>;
-    type Store = Store;
-
-    fn source(&self) -> &Frames {
-        &self.frames
-    }
-
-    fn pool(&self) -> &OneLock<Lists<Frame>> {
-        &self.pool
-    }
-
-    fn store(&self) -> &Store {
-        &self.store
-    }
-}
-
-/// The host of a manager.
-pub struct OneThread {
-    sync: Portable<Single>,
-    clock: Single,
-    memory: Memory,
-    program: Program,
-}
-
-impl Host for OneThread {
-    type Sync = Portable<Single>;
-    type Ram = Memory;
-    type Lock<T> = OneLock<T>;
-
-    fn sync(&self) -> &Portable<Single> {
-        &self.sync
-    }
-
-    fn ram(&self) -> &Memory {
-        &self.memory
-    }
-
-    fn lock<T>(&self, value: T) -> OneLock<T> {
-        OneLock(RefCell::new(value))
-    }
-
-    fn after(&self, ns: u64) -> Deadline {
-        Deadline(self.clock.now_ns().saturating_add(ns))
-    }
-
-    fn unmap_user(&self, bo: BoId) {
-        self.program.unmap(bo);
-    }
-}
 
 /// The manager of a GPU.
 pub type Manager = Mm<OnChip<Machine, OneThread>>;
@@ -246,22 +68,8 @@ impl Managed {
         let adapter = Adapter::init(machine.clone(), options, &mut report)?;
         let timeline = adapter.timeline();
         machine.connect(&timeline);
-        let clock = Single::new();
-        let ram = machine.ram().clone();
-        let host = OneThread {
-            sync: Portable::new(clock.clone()),
-            clock: clock.clone(),
-            memory: Memory {
-                frames: Frames(ram.clone()),
-                pool: OneLock(RefCell::new(Lists::new(64, false))),
-                store: Store {
-                    ram,
-                    pages: RefCell::default(),
-                    last: Cell::new(0),
-                },
-            },
-            program: Program::new(machine.clone()),
-        };
+        let host = OneThread::new(&machine);
+        let clock = host.clock.clone();
         let mm = Rc::new(OnChip::manage(
             adapter,
             host,
@@ -521,7 +329,7 @@ impl Managed {
     /// Gives back the pages that wait in the pool.
     pub fn empty_pool(&self) {
         let memory = &self.mm.world().host().memory;
-        pool::close(&memory.frames, &memory.pool);
+        pool::close(memory.source(), memory.pool());
     }
 
     /// Where everything is, a bar for each segment.
