@@ -145,7 +145,7 @@ def refresh(tree: Path, root: Path = REPO) -> None:
         (tree / path).unlink()
 
 
-def failures(tree: Path, fault: Fault, progress: Progress) -> list[str]:
+def failures(tree: Path, fault: Fault, door: str, progress: Progress) -> list[str]:
     """What fails with the fault in the copy: names of checks, or of tests."""
     work = tree.parent
     environment = {
@@ -158,7 +158,7 @@ def failures(tree: Path, fault: Fault, progress: Progress) -> list[str]:
         return explained(FAILED_TEST.findall(run.output), run)
     logs = work / fault.name
     run = commands.run(
-        ["scripts/run", *fault.options, "--keep-logs", logs],
+        ["scripts/run", "--door", door, *fault.options, "--keep-logs", logs],
         cwd=tree, environment=environment, on_line=progress.detail,
     )
     try:
@@ -188,8 +188,8 @@ def verdict(fault: Fault, failed: list[str]) -> tuple[bool, str]:
     return not missed, f"noticed by {by}" + "".join(f"; not by {wanted}" for wanted in missed)
 
 
-def run(progress: Progress, faults: list[Fault]) -> bool:
-    """Break the driver in one way after another. True if all is noticed as it should be."""
+def run(progress: Progress, faults: list[Fault], door: str) -> bool:
+    """Break the driver in one way after another, behind this door. True if all is noticed as it should be."""
     work = module.target_directory() / WORK
     tree = work / "tree"
     with progress.phase("copy", "a copy of the checkout"):
@@ -202,7 +202,7 @@ def run(progress: Progress, faults: list[Fault]) -> bool:
             try:
                 if fault.file:
                     original.write_text(edited(text, fault), "utf-8")
-                failed = failures(tree, fault, progress)
+                failed = failures(tree, fault, door, progress)
             finally:
                 if fault.file:
                     original.write_text(text, "utf-8")
