@@ -1,13 +1,15 @@
 //! What the memory manager has of a machine: RAM that it takes page by page, a store for
-//! what is swapped out, and locks and a clock for one thread.
+//! what is swapped out, and locks and a clock for one thread or for many.
 
 use crate::machine::Machine;
 use crate::program::Program;
 use crate::ram::Ram;
+use crate::threads::machine::Threads;
 use presil_device::BusAddr;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
+use std::sync::{Mutex, PoisonError};
 use vidmm::bo::page_vector::BackingStore;
 use vidmm::bo::pool::{Effort, Linked, Lists, PageSource, SmallLock};
 use vidmm::sync::Deadline;
@@ -105,50 +107,74 @@ impl PageSource for Frames {
 /// Where contents go that are swapped out.
 pub struct Store {
     ram: Ram,
-    pages: RefCell<HashMap<NonZeroU64, Vec<u8>>>,
-    last: Cell<u64>,
+    pages: Mutex<(u64, HashMap<NonZeroU64, Vec<u8>>)>,
+}
+
+impl Store {
+    fn with<R>(&self, use_it: impl FnOnce(&mut u64, &mut HashMap<NonZeroU64, Vec<u8>>) -> R) -> R {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, pages) = &mut *pages;
+        use_it(last, pages)
+    }
 }
 
 impl BackingStore<Frame> for Store {
     fn put(&self, block: &Frame, _: usize) -> Result<NonZeroU64, Error> {
         let mut page = vec![0; PAGE];
         self.ram.cpu_read(block.at, &mut page);
-        self.last.set(self.last.get() + 1);
-        let handle = NonZeroU64::new(self.last.get()).ok_or(Error::NoSpace)?;
-        self.pages.borrow_mut().insert(handle, page);
-        Ok(handle)
+        self.with(|last, pages| {
+            *last += 1;
+            let handle = NonZeroU64::new(*last).ok_or(Error::NoSpace)?;
+            pages.insert(handle, page);
+            Ok(handle)
+        })
     }
 
     fn get(&self, handle: NonZeroU64, block: &mut Frame, _: usize) -> Result<(), Error> {
-        let pages = self.pages.borrow();
-        let page = pages.get(&handle).ok_or(Error::Io)?;
-        self.ram.cpu_write(block.at, page);
-        Ok(())
+        self.with(|_, pages| {
+            let page = pages.get(&handle).ok_or(Error::Io)?;
+            self.ram.cpu_write(block.at, page);
+            Ok(())
+        })
     }
 
     fn drop(&self, handle: NonZeroU64) {
-        self.pages.borrow_mut().remove(&handle);
+        self.with(|_, pages| pages.remove(&handle));
     }
 }
 
-/// RAM, the pool and the store.
-pub struct Memory {
+/// RAM, the pool behind a lock, and the store.
+pub struct Memory<L> {
     frames: Frames,
-    pool: OneLock<Lists<Frame>>,
+    pool: L,
     store: Store,
 }
 
-impl vidmm::bo::page_vector::Ram for Memory {
+impl<L> Memory<L> {
+    fn new(machine: &Machine, lock: impl FnOnce(Lists<Frame>) -> L) -> Self {
+        let ram = machine.ram().clone();
+        Self {
+            frames: Frames(ram.clone()),
+            pool: lock(Lists::new(64, false)),
+            store: Store {
+                ram,
+                pages: Mutex::default(),
+            },
+        }
+    }
+}
+
+impl<L: SmallLock<Lists<Frame>>> vidmm::bo::page_vector::Ram for Memory<L> {
     type Block = Frame;
     type Source = Frames;
-    type Pool = OneLock<Lists<Frame>>;
+    type Pool = L;
     type Store = Store;
 
     fn source(&self) -> &Frames {
         &self.frames
     }
 
-    fn pool(&self) -> &OneLock<Lists<Frame>> {
+    fn pool(&self) -> &L {
         &self.pool
     }
 
@@ -161,7 +187,7 @@ impl vidmm::bo::page_vector::Ram for Memory {
 pub struct OneThread {
     sync: Portable<Single>,
     pub(crate) clock: Single,
-    pub(crate) memory: Memory,
+    pub(crate) memory: Memory<OneLock<Lists<Frame>>>,
     pub(crate) program: Program,
 }
 
@@ -169,19 +195,10 @@ impl OneThread {
     /// With all of a machine's RAM, and a clock of its own.
     pub(crate) fn new(machine: &Machine) -> Self {
         let clock = Single::new();
-        let ram = machine.ram().clone();
         Self {
             sync: Portable::new(clock.clone()),
             clock,
-            memory: Memory {
-                frames: Frames(ram.clone()),
-                pool: OneLock(RefCell::new(Lists::new(64, false))),
-                store: Store {
-                    ram,
-                    pages: RefCell::default(),
-                    last: Cell::new(0),
-                },
-            },
+            memory: Memory::new(machine, |pool| OneLock(RefCell::new(pool))),
             program: Program::new(machine.clone()),
         }
     }
@@ -189,14 +206,14 @@ impl OneThread {
 
 impl Host for OneThread {
     type Sync = Portable<Single>;
-    type Ram = Memory;
+    type Ram = Memory<OneLock<Lists<Frame>>>;
     type Lock<T> = OneLock<T>;
 
     fn sync(&self) -> &Portable<Single> {
         &self.sync
     }
 
-    fn ram(&self) -> &Memory {
+    fn ram(&self) -> &Self::Ram {
         &self.memory
     }
 
@@ -211,4 +228,58 @@ impl Host for OneThread {
     fn unmap_user(&self, bo: BoId) {
         self.program.unmap(bo);
     }
+}
+
+/// A lock of threads.
+pub struct ManyLock<T>(Mutex<T>);
+
+impl<T> SmallLock<T> for ManyLock<T> {
+    fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn into_inner(self) -> T {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The host of a manager that threads use. Its time is what somebody says.
+pub struct ManyThreads {
+    sync: Portable<Threads>,
+    memory: Memory<ManyLock<Lists<Frame>>>,
+}
+
+impl ManyThreads {
+    /// With all of a machine's RAM.
+    pub(crate) fn new(machine: &Machine) -> Self {
+        Self {
+            sync: Portable::new(Threads::new()),
+            memory: Memory::new(machine, |pool| ManyLock(Mutex::new(pool))),
+        }
+    }
+}
+
+impl Host for ManyThreads {
+    type Sync = Portable<Threads>;
+    type Ram = Memory<ManyLock<Lists<Frame>>>;
+    type Lock<T> = ManyLock<T>;
+
+    fn sync(&self) -> &Portable<Threads> {
+        &self.sync
+    }
+
+    fn ram(&self) -> &Self::Ram {
+        &self.memory
+    }
+
+    fn lock<T>(&self, value: T) -> ManyLock<T> {
+        ManyLock(Mutex::new(value))
+    }
+
+    fn after(&self, ns: u64) -> Deadline {
+        Deadline(self.sync.host().now_ns().saturating_add(ns))
+    }
+
+    /// Nobody keeps a mapping: who looks at a page does so while it is found.
+    fn unmap_user(&self, _: BoId) {}
 }

@@ -1,10 +1,12 @@
 //! A machine in one process: the real driver (`vidmm`) on the real model
 //! (`presil-device`), joined by nothing but register accesses, VRAM, RAM and
-//! an interrupt. No threads, no clock: the GPU works while the driver waits.
+//! an interrupt. No clock: time passes when nothing else happens. The GPU works while the
+//! driver waits, or beside its threads ([`crew`]).
 #![forbid(unsafe_code)]
 
 mod checks;
 mod cpu;
+pub mod crew;
 mod guest;
 pub mod host;
 mod machine;
@@ -14,6 +16,10 @@ mod page;
 mod process;
 mod program;
 mod ram;
+#[macro_use]
+#[path = "../../guest-driver/vidmm/tests/sync/threads.rs"]
+mod threads_of;
+pub mod threads;
 
 pub use checks::{Check, data_checks, failed};
 pub use cpu::Lines;

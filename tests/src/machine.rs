@@ -1,5 +1,5 @@
 //! What the driver runs on: its platform traits, implemented on a [`Gpu`] and
-//! a [`Ram`]. Time passes only when nothing else can happen.
+//! a [`Ram`]. Time passes only when nothing else can happen. Any thread may call it.
 
 use crate::cpu::WriteBuffer;
 use crate::ram::Ram;
@@ -8,12 +8,12 @@ use e3k_regs::fields::RingWord;
 use presil_device::{
     BusAddr, Config, Gpu, InterruptSink, NoMemory, Progress, Vram, VramOffset, Width,
 };
-use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, ThreadId};
 use vidmm::{
     Caching, Error, Interrupts, LogLevel, Patience, Platform, RegisterOp, Registers, SystemInfo,
     Timeline, VramWindow, Wake,
@@ -25,28 +25,36 @@ const STEP: u32 = 65536;
 
 /// The machine; clones are the same machine.
 #[derive(Clone)]
-pub struct Machine(Rc<State>);
+pub struct Machine(Arc<State>);
 
 struct State {
-    gpu: RefCell<Gpu>,
+    gpu: Mutex<Gpu>,
     vram: Arc<Vram>,
     ram: Ram,
     /// Stores to the window that no barrier has followed, the user's too.
-    window: RefCell<WriteBuffer>,
-    /// Some of them are the driver's.
-    unordered: Cell<bool>,
+    window: Mutex<WriteBuffer>,
+    /// Whose they are, of the driver's threads.
+    unordered: Mutex<HashSet<ThreadId>>,
     line: Arc<AtomicBool>,
-    timeline: RefCell<Option<Weak<Timeline<Machine>>>>,
-    now_ns: Cell<u64>,
-    log: RefCell<Vec<String>>,
-    deaf: Cell<bool>,
-    dma: Cell<bool>,
-    mute: Cell<bool>,
-    outside: Cell<fn(bool)>,
-    fallible_calls: Cell<u64>,
-    fail_call: Cell<Option<u64>>,
-    unplugged: Cell<bool>,
-    frozen: Cell<Option<Frozen>>,
+    /// Held while the handler runs: once at a time.
+    timeline: Mutex<Option<Weak<Timeline<Machine>>>>,
+    now_ns: AtomicU64,
+    log: Mutex<Vec<String>>,
+    deaf: AtomicBool,
+    dma: AtomicBool,
+    mute: AtomicBool,
+    outside: Mutex<fn(bool)>,
+    fallible_calls: AtomicU64,
+    /// 0: none.
+    fail_call: AtomicU64,
+    unplugged: AtomicBool,
+    frozen: Mutex<Option<Frozen>>,
+    hangs_at_faults: AtomicBool,
+}
+
+/// A failed test tells why once, not in every thread.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long a GPU does nothing.
@@ -98,24 +106,25 @@ impl Machine {
         let mut gpu = Gpu::new(config, Box::new(Line(Arc::clone(&line))))?;
         let ram = Ram::new();
         gpu.set_memory(Box::new(ram.clone()));
-        Ok(Self(Rc::new(State {
+        Ok(Self(Arc::new(State {
             vram: Arc::clone(gpu.vram()),
-            gpu: RefCell::new(gpu),
+            gpu: Mutex::new(gpu),
             ram,
-            window: RefCell::new(WriteBuffer::new()),
-            unordered: Cell::new(false),
+            window: Mutex::new(WriteBuffer::new()),
+            unordered: Mutex::default(),
             line,
-            timeline: RefCell::default(),
-            now_ns: Cell::new(0),
-            log: RefCell::default(),
-            deaf: Cell::new(false),
-            dma: Cell::new(false),
-            mute: Cell::new(false),
-            outside: Cell::new(|_| {}),
-            fallible_calls: Cell::new(0),
-            fail_call: Cell::new(None),
-            unplugged: Cell::new(false),
-            frozen: Cell::new(None),
+            timeline: Mutex::default(),
+            now_ns: AtomicU64::new(0),
+            log: Mutex::default(),
+            deaf: AtomicBool::new(false),
+            dma: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
+            outside: Mutex::new(|_| {}),
+            fallible_calls: AtomicU64::new(0),
+            fail_call: AtomicU64::new(0),
+            unplugged: AtomicBool::new(false),
+            frozen: Mutex::default(),
+            hangs_at_faults: AtomicBool::new(false),
         })))
     }
 
@@ -131,22 +140,22 @@ impl Machine {
 
     /// Looks at the GPU from outside.
     pub fn gpu<T>(&self, look: impl FnOnce(&mut Gpu) -> T) -> T {
-        look(&mut self.0.gpu.borrow_mut())
+        look(&mut lock(&self.0.gpu))
     }
 
     /// Where interrupts go from now on.
     pub fn connect(&self, timeline: &Arc<Timeline<Self>>) {
-        *self.0.timeline.borrow_mut() = Some(Arc::downgrade(timeline));
+        *lock(&self.0.timeline) = Some(Arc::downgrade(timeline));
     }
 
     /// Whether the driver lets the GPU use the bus.
     pub fn has_dma(&self) -> bool {
-        self.0.dma.get()
+        self.0.dma.load(Ordering::SeqCst)
     }
 
     /// While true, interrupts are latched and thrown away.
     pub fn set_deaf(&self, deaf: bool) {
-        self.0.deaf.set(deaf);
+        self.0.deaf.store(deaf, Ordering::SeqCst);
     }
 
     /// While false, the GPU reaches no RAM.
@@ -163,50 +172,57 @@ impl Machine {
     /// While true, interrupts are lost on their way, and what they would tell stays
     /// in the GPU: as with MSIs of a function that is no bus master.
     pub fn set_mute(&self, mute: bool) {
-        self.0.mute.set(mute);
+        self.0.mute.store(mute, Ordering::SeqCst);
     }
 
     /// Hears true whenever the driver calls the machine, false when it returns: what
     /// happens in between is not the driver's.
     pub fn set_outside(&self, hears: fn(bool)) {
-        self.0.outside.set(hears);
+        *lock(&self.0.outside) = hears;
     }
 
     /// Lets the `n`-th fallible platform call from now on fail, counting from 1.
     pub fn fail_call(&self, n: Option<u64>) {
-        self.0.fallible_calls.set(0);
-        self.0.fail_call.set(n);
+        self.0.fallible_calls.store(0, Ordering::SeqCst);
+        let n = n.unwrap_or(0);
+        self.0.fail_call.store(n, Ordering::SeqCst);
     }
 
     /// Lets the GPU do nothing but answer.
     pub fn freeze(&self, how: Frozen) {
-        self.0.frozen.set(Some(how));
+        *lock(&self.0.frozen) = Some(how);
+    }
+
+    /// From now on a job that goes astray stops the GPU, until its engine is reset.
+    pub fn hang_at_faults(&self) {
+        self.0.hangs_at_faults.store(true, Ordering::SeqCst);
     }
 
     /// It is so late, at least.
     pub fn set_now(&self, now_ns: u64) {
-        self.0.now_ns.set(now_ns.max(self.0.now_ns.get()));
+        self.0.now_ns.fetch_max(now_ns, Ordering::SeqCst);
     }
 
     /// Lets every fallible platform call fail from now on.
     pub fn unplug(&self) {
-        self.0.unplugged.set(true);
+        self.0.unplugged.store(true, Ordering::SeqCst);
     }
 
     /// True if the call that was to fail has come.
     pub fn has_failed(&self) -> bool {
-        let calls = self.0.fallible_calls.get();
-        self.0.fail_call.get().is_some_and(|n| calls >= n)
+        let calls = self.0.fallible_calls.load(Ordering::SeqCst);
+        let fails = self.0.fail_call.load(Ordering::SeqCst);
+        fails > 0 && calls >= fails
     }
 
     /// Every log line so far.
     pub fn log_lines(&self) -> Vec<String> {
-        self.0.log.borrow().clone()
+        lock(&self.0.log).clone()
     }
 
     /// Nanoseconds that somebody slept in vain.
     pub fn slept_ns(&self) -> u64 {
-        self.0.now_ns.get()
+        self.0.now_ns.load(Ordering::SeqCst)
     }
 
     /// The machine restarts: the function is reset, RAM has no owners. VRAM and
@@ -215,7 +231,7 @@ impl Machine {
         self.write_barrier();
         self.gpu(Gpu::reset);
         self.0.line.store(false, Ordering::Release);
-        *self.0.timeline.borrow_mut() = None;
+        *lock(&self.0.timeline) = None;
         self.0.ram.reboot();
     }
 
@@ -224,27 +240,44 @@ impl Machine {
         while self.step() {}
     }
 
+    fn is_frozen(&self) -> bool {
+        lock(&self.0.frozen).is_some()
+    }
+
+    /// It goes on if it was frozen.
+    pub fn thaw(&self) {
+        *lock(&self.0.frozen) = None;
+    }
+
     /// Whether it would do something.
     pub fn can_work(&self) -> bool {
-        self.0.frozen.get().is_none() && self.gpu(|gpu| gpu.has_work())
+        !self.is_frozen() && self.gpu(|gpu| gpu.has_work())
     }
 
     /// One slice of work and its interrupt. False if nothing happened.
     pub fn step(&self) -> bool {
-        let progress = self.0.frozen.get().is_none() && {
-            let mut gpu = self.0.gpu.borrow_mut();
+        let progress = !self.is_frozen() && {
+            let mut gpu = lock(&self.0.gpu);
             let had_work = gpu.has_work();
-            gpu.step(STEP) == Progress::Pending || had_work
+            let faults = gpu.counters().faults;
+            let progress = gpu.step(STEP) == Progress::Pending || had_work;
+            if self.0.hangs_at_faults.load(Ordering::SeqCst) && gpu.counters().faults > faults {
+                // Nobody is told of the fault.
+                self.0.line.store(false, Ordering::Release);
+                *lock(&self.0.frozen) = Some(Frozen::UntilReset);
+            }
+            progress
         };
         self.take_interrupt() || progress
     }
 
     /// The interrupt handler, if the door calls it.
     pub fn take_interrupt(&self) -> bool {
-        if !self.0.line.swap(false, Ordering::AcqRel) || self.0.mute.get() {
+        let timeline = lock(&self.0.timeline);
+        if !self.0.line.swap(false, Ordering::AcqRel) || self.0.mute.load(Ordering::SeqCst) {
             return false;
         }
-        self.latch();
+        self.latch(timeline.as_ref());
         true
     }
 
@@ -252,7 +285,7 @@ impl Machine {
     pub fn cpu_read(&self, at: u64, buf: &mut [u8]) {
         if let Some(at) = at.checked_sub(WINDOW_AT) {
             _ = self.0.vram.read(VramOffset(at), buf);
-            self.0.window.borrow().load(at, buf);
+            lock(&self.0.window).load(at, buf);
         } else {
             self.0.ram.cpu_read(at, buf);
         }
@@ -278,28 +311,27 @@ impl Machine {
     fn store(&self, at: VramOffset, data: &[u8]) {
         let vram = &self.0.vram;
         let memory = |at, data: &[u8]| _ = vram.write(VramOffset(at), data);
-        self.0.window.borrow_mut().store(at.0, data, memory);
+        lock(&self.0.window).store(at.0, data, memory);
     }
 
-    fn latch(&self) {
-        let timeline = self.0.timeline.borrow().as_ref().and_then(Weak::upgrade);
+    fn latch(&self, timeline: Option<&Weak<Timeline<Self>>>) {
+        let timeline = timeline.and_then(Weak::upgrade);
         let before = timeline.as_ref().map_or(0, |timeline| timeline.in_memory());
-        let latched = self.0.gpu.borrow_mut().latch_interrupts();
-        if let Some(timeline) = timeline.filter(|_| !self.0.deaf.get()) {
+        let latched = lock(&self.0.gpu).latch_interrupts();
+        if let Some(timeline) = timeline.filter(|_| !self.0.deaf.load(Ordering::SeqCst)) {
             timeline.interrupt(before, latched.biu, latched.advanced);
         }
     }
 
     fn outside(&self) -> Outside {
-        let hears = self.0.outside.get();
+        let hears = *lock(&self.0.outside);
         hears(true);
         Outside(hears)
     }
 
     fn may_fail(&self) -> bool {
-        let calls = self.0.fallible_calls.get() + 1;
-        self.0.fallible_calls.set(calls);
-        self.0.fail_call.get() == Some(calls) || self.0.unplugged.get()
+        let calls = self.0.fallible_calls.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.fail_call.load(Ordering::SeqCst) == calls || self.0.unplugged.load(Ordering::SeqCst)
     }
 }
 
@@ -354,11 +386,11 @@ impl Platform for Machine {
     }
 
     fn now_ns(&self) -> u64 {
-        self.0.now_ns.get()
+        self.0.now_ns.load(Ordering::SeqCst)
     }
 
     fn log(&self, level: LogLevel, line: fmt::Arguments<'_>) {
-        self.0.log.borrow_mut().push(format!("{level:?}: {line}"));
+        lock(&self.0.log).push(format!("{level:?}: {line}"));
     }
 }
 
@@ -368,11 +400,13 @@ impl Registers for Machine {
         if self.may_fail() {
             return Err(Error::Io);
         }
-        let mut gpu = self.0.gpu.borrow_mut();
+        let mut gpu = lock(&self.0.gpu);
         for op in ops {
             let width = Width::from_bytes(op.bytes).ok_or(Error::Invalid)?;
             if op.write {
-                if self.0.unordered.get() && is_looked_behind(op.offset) {
+                if lock(&self.0.unordered).contains(&thread::current().id())
+                    && is_looked_behind(op.offset)
+                {
                     self.0.ram.complain(format!(
                         "register {:#x} is written while stores to the window are on their \
                          way: a barrier first",
@@ -380,8 +414,8 @@ impl Registers for Machine {
                     ));
                 }
                 let thaws = op.offset == Reg::EngineReset.offset();
-                if thaws && self.0.frozen.get() == Some(Frozen::UntilReset) {
-                    self.0.frozen.set(None);
+                if thaws && *lock(&self.0.frozen) == Some(Frozen::UntilReset) {
+                    *lock(&self.0.frozen) = None;
                 }
                 gpu.write(op.offset, width, op.value.into());
             } else {
@@ -393,7 +427,7 @@ impl Registers for Machine {
     }
 
     fn set_dma(&self, on: bool) {
-        self.0.dma.set(on);
+        self.0.dma.store(on, Ordering::SeqCst);
     }
 }
 
@@ -424,15 +458,15 @@ impl VramWindow for Machine {
         let values = &values[..values.len().min(usize::try_from(room).unwrap_or(0))];
         let words: Vec<[u8; 4]> = values.iter().map(|word| word.to_le_bytes()).collect();
         self.store(at, words.as_flattened());
-        self.0.unordered.set(true);
+        lock(&self.0.unordered).insert(thread::current().id());
     }
 
     fn write_barrier(&self) {
         let vram = &self.0.vram;
         let memory = |at, data: &[u8]| _ = vram.write(VramOffset(at), data);
-        self.0.window.borrow_mut().drain(memory);
+        lock(&self.0.window).drain(memory);
         self.0.ram.barrier();
-        self.0.unordered.set(false);
+        lock(&self.0.unordered).remove(&thread::current().id());
     }
 }
 
@@ -441,7 +475,7 @@ impl Interrupts for Machine {
         let _outside = self.outside();
         while !ready() {
             if !self.step() {
-                self.0.now_ns.set(self.0.now_ns.get() + timeout_ns);
+                self.0.now_ns.fetch_add(timeout_ns, Ordering::SeqCst);
                 return Wake::TimedOut;
             }
         }
@@ -450,9 +484,11 @@ impl Interrupts for Machine {
 
     fn deliver(&self) -> bool {
         let _outside = self.outside();
+        // Behind a handler that runs.
+        let timeline = lock(&self.0.timeline);
+        self.0.line.store(false, Ordering::Release);
         if self.gpu(|gpu| gpu.interrupt_pending()) {
-            self.0.line.store(false, Ordering::Release);
-            self.latch();
+            self.latch(timeline.as_ref());
         }
         true
     }
