@@ -4,6 +4,8 @@
 //! one, [`Tables`] its page tables, [`Slots`] are the process ids that they take turns in.
 
 mod address_space;
+mod jobs;
+mod registry;
 mod slots;
 mod space;
 mod spaces;
@@ -11,7 +13,8 @@ mod tables;
 mod tree;
 
 pub use address_space::SpaceMemory;
+pub use registry::{Registry, SpaceId};
 pub use slots::{Held, Slots};
 pub use space::{Mapping, Op, Plan, Space};
-pub use spaces::{Registry, SpaceId, Spaces};
+pub use spaces::Spaces;
 pub use tables::{INVALID, TableMemory, Tables, Update};

@@ -1,42 +1,18 @@
 //! All address spaces of a GPU, and who maps which buffer.
 
 use super::address_space::{AddressSpace, SpaceMemory};
+use super::registry::{Registry, Shared, SpaceId};
 use super::space::Mapping;
-use super::tree::Tree;
 use crate::Error;
-use crate::arena::{Arena, Id};
+use crate::arena::Id;
 use crate::bo::pool::SmallLock;
-use crate::evict::lru::GroupId;
-use crate::evict::{Context, Info, Mm, ReservationOf, World};
+use crate::evict::{Context, Info, Mm, World};
 use crate::placement::Place;
 use crate::platform::Patience;
 use crate::sync::{Caller, LockSet, Primitives, Usage};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::ops::Range;
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
-
-/// Names an address space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SpaceId(Id);
-
-/// An address space, and the reservation of all that is its own. Who changes
-/// what is mapped holds it.
-struct Shared<W: World, M: SpaceMemory> {
-    reservation: ReservationOf<W>,
-    /// Buffers of its own: they were used when it had a job last.
-    group: GroupId,
-    books: W::Lock<AddressSpace<M>>,
-}
-
-/// What a [`Spaces`] has under its lock.
-pub struct Registry<W: World, M: SpaceMemory> {
-    spaces: Arena<Arc<Shared<W, M>>>,
-    /// Which space maps which buffer: (buffer, space).
-    users: Tree<(Id, SpaceId), ()>,
-    /// Jobs that were prepared so far.
-    jobs: u64,
-}
 
 /// The address spaces of a GPU's processes (section 19). A [`World`] that has them
 /// answers [`World::is_mapped`] and [`World::unmap_gpu`] with [`Self::is_mapped`] and
@@ -49,17 +25,13 @@ pub struct Registry<W: World, M: SpaceMemory> {
 /// Whom a space maps is in the registry from before its first entry is written until
 /// after the TLBs have forgotten its last one.
 pub struct Spaces<W: World, M: SpaceMemory> {
-    registry: W::Lock<Registry<W, M>>,
+    pub(super) registry: W::Lock<Registry<W, M>>,
 }
 
 impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     /// None yet. `lock` puts a value under a lock, as [`World::lock`] does.
     pub fn new(lock: impl FnOnce(Registry<W, M>) -> W::Lock<Registry<W, M>>) -> Self {
-        let registry = lock(Registry {
-            spaces: Arena::new(),
-            users: Tree::new(),
-            jobs: 0,
-        });
+        let registry = lock(Registry::new());
         Self { registry }
     }
 
@@ -85,10 +57,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
             group,
             books,
         });
-        let created = self.registry.with(|registry| {
-            registry.spaces.reserve()?;
-            Ok(SpaceId(registry.spaces.insert(space)))
-        });
+        let created = self.registry.with(|registry| registry.insert(space));
         created.inspect_err(|_| mm.retire_group(group))
     }
 
@@ -117,15 +86,6 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         joined.map(|()| bo).inspect_err(|_| {
             let _ = mm.release(bo);
         })
-    }
-
-    /// The group of the buffers of a space's own: what a job of it [uses](crate::evict::Used)
-    /// beside its [externals](Self::externals).
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub fn group(&self, space: SpaceId) -> Result<GroupId, Error> {
-        Ok(self.get(space)?.group)
     }
 
     /// Puts a mapping where whatever else may be, as [`super::Space::map`] does. The
@@ -178,7 +138,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
                 let side = side.filter(|_| in_place);
                 shared.books.with(|books| {
                     books.map(new, external, side, || {
-                        self.enter(bo, space)?;
+                        self.registry.with(|registry| registry.enter(bo, space))?;
                         entered = true;
                         Ok(())
                     })
@@ -211,129 +171,6 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         let unmapped = Self::alone(&shared, caller, patience, |books| books.unmap(at, bytes));
         self.let_go(mm, caller, space, &shared);
         unmapped
-    }
-
-    /// Makes everything that is mapped ready for a job: all is held by the set
-    /// afterwards, with room for the job's fence, resident, and mapped. The job begins when
-    /// the kernel's fences in these reservations have ended. `place` finds a
-    /// place for a buffer, by [`Mm::validate`]. To be called in a run of the set, which
-    /// is then [committed](LockSet::commit) with the fence.
-    ///
-    /// # Errors
-    /// Those of `place`, [`Mm::make_resident`] and [`Self::map`]; [`Error::Busy`] where
-    /// other spaces have all tables and need them longer than this may wait. What was
-    /// made ready stays so.
-    pub fn prepare(
-        &self,
-        mm: &Mm<W>,
-        set: &mut LockSet<'_, W::Sync>,
-        space: SpaceId,
-        ctx: &mut Context,
-        mut place: impl FnMut(&mut LockSet<'_, W::Sync>, Id, &mut Context) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let shared = self.get(space)?;
-        set.lock(&shared.reservation, 1)?;
-        let mut above = None;
-        while let Some(bo) = shared.books.with(|books| books.external(above)) {
-            set.lock(&mm.reservation(bo)?, 1)?;
-            above = Some(bo);
-        }
-        if shared.books.with(|books| books.is_closed()) {
-            return Err(Error::NotFound);
-        }
-        let job = self.registry.with(|registry| {
-            registry.jobs += 1;
-            registry.jobs
-        });
-        shared.books.with(|books| books.set_used(job));
-        while let Some(bo) = shared.books.with(|books| books.stale()) {
-            place(set, bo, ctx)?;
-            mm.make_resident(set, bo, ctx)?;
-            // An earlier job of this space would see what is there before the contents are.
-            let alone = set
-                .get(&shared.reservation)
-                .is_some_and(|held| held.is_idle(Usage::Bookkeep));
-            if !alone {
-                let held = set.get(&mm.reservation(bo)?).ok_or(Error::Invalid)?;
-                mm.idle(held, Usage::Kernel, ctx)?;
-            }
-            let freshened = mm.with_place(set, bo, |side| {
-                let side = side.ok_or(Error::Invalid)?;
-                shared.books.with(|books| books.freshen(bo, side))
-            })?;
-            match freshened {
-                Err(Error::NoSpace) => self.take_tables(mm, set, space, ctx)?,
-                other => other?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Has another space give its tables back: the one whose last job is the
-    /// longest ago, of those that have none on their way if there are such.
-    ///
-    /// # Errors
-    /// [`Error::NoMemory`] if no other has tables; [`Error::Busy`] if those that do need
-    /// them longer than this may wait; others of [`LockSet::victim`]; [`Error::Lost`],
-    /// [`Error::Io`].
-    fn take_tables(
-        &self,
-        mm: &Mm<W>,
-        set: &mut LockSet<'_, W::Sync>,
-        space: SpaceId,
-        ctx: &Context,
-    ) -> Result<(), Error> {
-        let mut others = Vec::new();
-        self.registry.with(|registry| {
-            others.try_reserve(registry.spaces.len())?;
-            let all = registry.spaces.iter().filter(|(id, _)| *id != space.0);
-            others.extend(all.map(|(_, other)| (0, Arc::clone(other))));
-            Ok::<_, Error>(())
-        })?;
-        others.retain_mut(|(used, other)| {
-            let (has_tables, last) = other.books.with(|books| books.use_of_tables());
-            *used = last;
-            has_tables
-        });
-        others.sort_unstable_by_key(|(used, _)| *used);
-        for waits in [false, true] {
-            for (_, other) in others.iter().filter(|_| !waits || !ctx.no_wait) {
-                let mut victim = match set.victim(&other.reservation, waits) {
-                    Err(Error::Busy | Error::Already) => continue,
-                    victim => victim?,
-                };
-                let held = victim.locked().ok_or(Error::Deadlock)?;
-                if waits {
-                    mm.idle(held, Usage::Bookkeep, ctx)?;
-                }
-                if held.is_idle(Usage::Bookkeep) {
-                    return other.books.with(AddressSpace::give_tables);
-                }
-            }
-        }
-        Err(if others.is_empty() {
-            Error::NoMemory
-        } else {
-            Error::Busy
-        })
-    }
-
-    /// The buffers with a reservation of their own that a space maps, in no order: what
-    /// a job of it [uses](crate::evict::Used), beside those that share the space's.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::NoMemory`].
-    pub fn externals(&self, space: SpaceId) -> Result<Vec<Id>, Error> {
-        let shared = self.get(space)?;
-        let mut all = Vec::new();
-        while let Some(bo) = shared
-            .books
-            .with(|books| books.external(all.last().copied()))
-        {
-            all.try_reserve(1)?;
-            all.push(bo);
-        }
-        Ok(all)
     }
 
     /// Looks at the L2 tables that the space's L1 registers must point at, by number, and
@@ -382,9 +219,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         });
         self.let_go(mm, caller, space, &shared);
         cleared?;
-        let gone = self
-            .registry
-            .with(|registry| registry.spaces.remove(space.0));
+        let gone = self.registry.with(|registry| registry.remove(space));
         drop(gone);
         // Who has a handle of one of its buffers keeps it.
         mm.retire_group(shared.group);
@@ -393,7 +228,8 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
 
     /// Whether a space maps a buffer.
     pub fn is_mapped(&self, bo: Id) -> bool {
-        self.user(bo, None).is_some()
+        let user = self.registry.with(|registry| registry.user(bo, None));
+        user.is_some()
     }
 
     /// A buffer is about to leave its place, and no job uses it: no space leads to it
@@ -403,7 +239,8 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     /// [`Error::Lost`], [`Error::Io`]: the GPU may still reach it.
     pub fn leave(&self, bo: Id) -> Result<(), Error> {
         let mut above = None;
-        while let Some(space) = self.user(bo, above) {
+        let next = |above| self.registry.with(|registry| registry.user(bo, above));
+        while let Some(space) = next(above) {
             // One that is gone meanwhile leads nowhere.
             if let Ok(shared) = self.get(space) {
                 shared.books.with(|books| books.leave(bo))?;
@@ -419,27 +256,26 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     /// # Errors
     /// As [`Self::leave`].
     pub fn leave_all(&self) -> Result<(), Error> {
-        let mut slot = 0;
-        let next = |slot| self.registry.with(|registry| registry.spaces.from(slot));
-        while let Some(id) = next(slot) {
-            slot = id.next_slot();
+        let mut behind = None;
+        let next = |behind| self.registry.with(|registry| registry.next(behind));
+        while let Some(space) = next(behind) {
             // One that is gone meanwhile leads nowhere.
-            if let Ok(shared) = self.get(SpaceId(id)) {
+            if let Ok(shared) = self.get(space) {
                 shared.books.with(AddressSpace::give_tables)?;
             }
+            behind = Some(space);
         }
         Ok(())
     }
 
     /// One of them, if there is one.
     pub fn first(&self) -> Option<SpaceId> {
-        self.registry
-            .with(|registry| registry.spaces.iter().next().map(|(id, _)| SpaceId(id)))
+        self.registry.with(|registry| registry.next(None))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.registry.with(|registry| registry.spaces.len())
+        self.registry.with(|registry| registry.len())
     }
 
     /// Whether there is none.
@@ -462,29 +298,8 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
             .with(|books| look(books.space(), books.memory())))
     }
 
-    fn get(&self, space: SpaceId) -> Result<Arc<Shared<W, M>>, Error> {
-        self.registry
-            .with(|registry| registry.spaces.get(space.0).cloned())
-    }
-
-    /// The next space that maps a buffer, above one.
-    fn user(&self, bo: Id, above: Option<SpaceId>) -> Option<SpaceId> {
-        self.registry.with(|registry| {
-            let next = match above {
-                None => registry.users.at_or_above((bo, SpaceId(Id::from_bits(0)))),
-                Some(above) => registry.users.above((bo, above)),
-            };
-            let ((next, space), ()) = next?;
-            (next == bo).then_some(space)
-        })
-    }
-
-    fn enter(&self, bo: Id, space: SpaceId) -> Result<(), Error> {
-        self.registry.with(|registry| {
-            registry.users.reserve(1)?;
-            registry.users.insert((bo, space), ());
-            Ok(())
-        })
+    pub(super) fn get(&self, space: SpaceId) -> Result<Arc<Shared<W, M>>, Error> {
+        self.registry.with(|registry| registry.get(space))
     }
 
     /// Gives back the references on buffers of which a space maps nothing any more.
@@ -495,10 +310,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         space: SpaceId,
         shared: &Shared<W, M>,
     ) {
-        let leaves = |bo| {
-            self.registry
-                .with(|registry| registry.users.remove((bo, space)));
-        };
+        let leaves = |bo| self.registry.with(|registry| registry.exit(bo, space));
         loop {
             // Nobody prepares a job meanwhile.
             let Ok(held) = caller.lock(&shared.reservation, Patience::Patient) else {

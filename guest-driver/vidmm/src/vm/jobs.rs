@@ -1,0 +1,137 @@
+//! What a job of an address space needs before it runs.
+
+use super::address_space::{AddressSpace, SpaceMemory};
+use super::registry::{Registry, SpaceId};
+use super::spaces::Spaces;
+use crate::Error;
+use crate::arena::Id;
+use crate::bo::pool::SmallLock;
+use crate::evict::lru::GroupId;
+use crate::evict::{Context, Mm, World};
+use crate::sync::{LockSet, Usage};
+use alloc::vec::Vec;
+
+impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
+    /// Makes everything that is mapped ready for a job: all is held by the set
+    /// afterwards, with room for the job's fence, resident, and mapped. The job begins when
+    /// the kernel's fences in these reservations have ended. `place` finds a
+    /// place for a buffer, by [`Mm::validate`]. To be called in a run of the set, which
+    /// is then [committed](LockSet::commit) with the fence.
+    ///
+    /// # Errors
+    /// Those of `place`, [`Mm::make_resident`] and [`Self::map`]; [`Error::Busy`] where
+    /// other spaces have all tables and need them longer than this may wait. What was
+    /// made ready stays so.
+    pub fn prepare(
+        &self,
+        mm: &Mm<W>,
+        set: &mut LockSet<'_, W::Sync>,
+        space: SpaceId,
+        ctx: &mut Context,
+        mut place: impl FnMut(&mut LockSet<'_, W::Sync>, Id, &mut Context) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let shared = self.get(space)?;
+        set.lock(&shared.reservation, 1)?;
+        let mut above = None;
+        while let Some(bo) = shared.books.with(|books| books.external(above)) {
+            set.lock(&mm.reservation(bo)?, 1)?;
+            above = Some(bo);
+        }
+        if shared.books.with(|books| books.is_closed()) {
+            return Err(Error::NotFound);
+        }
+        let job = self.registry.with(Registry::next_job);
+        shared.books.with(|books| books.set_used(job));
+        while let Some(bo) = shared.books.with(|books| books.stale()) {
+            place(set, bo, ctx)?;
+            mm.make_resident(set, bo, ctx)?;
+            // An earlier job of this space would see what is there before the contents are.
+            let alone = set
+                .get(&shared.reservation)
+                .is_some_and(|held| held.is_idle(Usage::Bookkeep));
+            if !alone {
+                let held = set.get(&mm.reservation(bo)?).ok_or(Error::Invalid)?;
+                mm.idle(held, Usage::Kernel, ctx)?;
+            }
+            let freshened = mm.with_place(set, bo, |side| {
+                let side = side.ok_or(Error::Invalid)?;
+                shared.books.with(|books| books.freshen(bo, side))
+            })?;
+            match freshened {
+                Err(Error::NoSpace) => self.take_tables(mm, set, space, ctx)?,
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Has another space give its tables back: the one whose last job is the
+    /// longest ago, of those that have none on their way if there are such.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`] if no other has tables; [`Error::Busy`] if those that do need
+    /// them longer than this may wait; others of [`LockSet::victim`]; [`Error::Lost`],
+    /// [`Error::Io`].
+    fn take_tables(
+        &self,
+        mm: &Mm<W>,
+        set: &mut LockSet<'_, W::Sync>,
+        space: SpaceId,
+        ctx: &Context,
+    ) -> Result<(), Error> {
+        let mut others = self.registry.with(|registry| registry.others(space))?;
+        others.retain_mut(|(used, other)| {
+            let (has_tables, last) = other.books.with(|books| books.use_of_tables());
+            *used = last;
+            has_tables
+        });
+        others.sort_unstable_by_key(|(used, _)| *used);
+        for waits in [false, true] {
+            for (_, other) in others.iter().filter(|_| !waits || !ctx.no_wait) {
+                let mut victim = match set.victim(&other.reservation, waits) {
+                    Err(Error::Busy | Error::Already) => continue,
+                    victim => victim?,
+                };
+                let held = victim.locked().ok_or(Error::Deadlock)?;
+                if waits {
+                    mm.idle(held, Usage::Bookkeep, ctx)?;
+                }
+                if held.is_idle(Usage::Bookkeep) {
+                    return other.books.with(AddressSpace::give_tables);
+                }
+            }
+        }
+        Err(if others.is_empty() {
+            Error::NoMemory
+        } else {
+            Error::Busy
+        })
+    }
+
+    /// The buffers with a reservation of their own that a space maps, in no order: what
+    /// a job of it [uses](crate::evict::Used), beside those that share the space's.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NoMemory`].
+    pub fn externals(&self, space: SpaceId) -> Result<Vec<Id>, Error> {
+        let shared = self.get(space)?;
+        let mut all = Vec::new();
+        while let Some(bo) = shared
+            .books
+            .with(|books| books.external(all.last().copied()))
+        {
+            all.try_reserve(1)?;
+            all.push(bo);
+        }
+        Ok(all)
+    }
+
+    /// The group of the buffers of a space's own: what a job of it [uses](crate::evict::Used)
+    /// beside its [externals](Self::externals).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn group(&self, space: SpaceId) -> Result<GroupId, Error> {
+        Ok(self.get(space)?.group)
+    }
+}
