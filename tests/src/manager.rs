@@ -5,6 +5,7 @@ use crate::host::{Frame, OneThread};
 use crate::machine::{Machine, WINDOW_AT};
 use crate::program::Program;
 use presil_device::{Config, Gpu, VramOffset};
+use std::cell::Cell;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use vidmm::bo::Kind;
@@ -35,6 +36,8 @@ pub type Fence = FenceOf<OnChip<Machine, OneThread>>;
 /// A transaction of its.
 pub type Set<'a> = LockSet<'a, Portable<Single>>;
 
+type Meanwhile = Rc<Cell<Option<Box<dyn FnOnce()>>>>;
+
 /// A GPU, brought up, and the manager of its memory.
 pub struct Managed {
     /// The machine.
@@ -43,6 +46,8 @@ pub struct Managed {
     pub mm: Rc<Manager>,
     /// Keeps interrupts coming.
     timeline: Arc<Timeline<Machine>>,
+    /// What is done when the thread waits the next time.
+    meanwhile: Meanwhile,
 }
 
 impl Managed {
@@ -80,8 +85,13 @@ impl Managed {
         let heard = Arc::downgrade(&timeline);
         let interrupts = move || heard.upgrade().map(|it| it.counters().interrupts);
         let mut asked = 0;
+        let meanwhile = Meanwhile::default();
+        let waits = Rc::clone(&meanwhile);
         // As `Host::sync` promises: behind interrupts, and once a second.
         clock.on_poll(move |now| {
+            if let Some(done) = waits.take() {
+                done();
+            }
             gpu.set_now(now);
             let before = interrupts();
             gpu.run();
@@ -98,7 +108,13 @@ impl Managed {
             machine,
             mm,
             timeline,
+            meanwhile,
         })
+    }
+
+    /// What somebody else does as soon as the thread waits.
+    pub fn meanwhile(&self, done: impl FnOnce() + 'static) {
+        self.meanwhile.set(Some(Box::new(done)));
     }
 
     /// Ends the manager; the machine is left.
@@ -113,6 +129,7 @@ impl Managed {
             machine,
             mm,
             timeline,
+            meanwhile: _,
         } = self;
         drop(timeline);
         let Some(mm) = Rc::into_inner(mm) else {

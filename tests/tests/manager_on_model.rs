@@ -4,11 +4,15 @@
 
 use e3k_regs::GpuVa;
 use presil_device::{Chip, Config, OnFault};
-use presil_tests::manager::{Fence, Managed};
+use presil_tests::manager::{Fence, Managed, Set};
 use presil_tests::{Process, assert_all};
+use std::cell::Cell;
+use std::rc::Rc;
+use vidmm::evict::Context;
 use vidmm::placement::{Flags, Place};
+use vidmm::sync::Caller;
 use vidmm::vm::SpaceId;
-use vidmm::{Blit, BoId, Error, Options, SegmentId, TablePages};
+use vidmm::{Blit, BoId, Error, Host, Options, SegmentId, TablePages};
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -384,6 +388,87 @@ fn a_job_waits_for_the_share_of_each_other_process_and_no_more() {
         others / MIB
     );
     assert_all(&gpu, bo, 3);
+}
+
+/// Whether a buffer could be had while something was waited for, if anything was.
+fn looks_while_it_waits(gpu: &Managed, bo: BoId) -> Rc<Cell<Option<bool>>> {
+    let found = Rc::new(Cell::new(None));
+    let (mm, says) = (Rc::clone(&gpu.mm), Rc::clone(&found));
+    gpu.meanwhile(move || {
+        let mut caller = Caller::enter(mm.world().host().sync());
+        let free = caller.try_lock(&mm.reservation(bo).unwrap()).is_ok();
+        says.set(Some(free));
+    });
+    found
+}
+
+/// Who waits for a process id, or for its share of the line, keeps nobody from its buffers.
+#[test]
+fn nothing_is_locked_while_a_job_waits_for_its_turn() {
+    let gpu = managed(OnFault::default());
+    let all: Vec<_> = (0..16).map(|_| process(&gpu, 4)).collect();
+    gpu.run();
+    for (space, at, _) in &all[..15] {
+        fill(&gpu, *space, *at, 4, 1);
+    }
+    let (space, at, bo) = all[15];
+    let found = looks_while_it_waits(&gpu, bo);
+    fill(&gpu, space, at, 4, 2);
+    assert_eq!(found.get(), Some(true), "it waited for a process id");
+    gpu.run();
+    let mut at_once = Managed::ctx();
+    at_once.no_wait = true;
+    let (bytes, pattern) = (4 * PAGE, 3);
+    let job = [Blit::Fill { at, bytes, pattern }];
+    while gpu.job_in(space, &job, &mut at_once).is_ok() {}
+    let found = looks_while_it_waits(&gpu, bo);
+    fill(&gpu, space, at, 4, 4);
+    assert_eq!(found.get(), Some(true), "it waited in line");
+    gpu.run();
+    assert_all(&gpu, bo, 4);
+}
+
+/// What the manager moves for a job is its process's: no other waits for more of it than for
+/// jobs.
+#[test]
+fn moves_for_a_job_count_in_its_process_s_share() {
+    const LARGE: u64 = 15 * MIB / PAGE;
+    let gpu = managed(OnFault::default());
+    let world = gpu.mm.world();
+    let (space, at) = (world.start_process(&gpu.mm).unwrap(), world.private_zone());
+    let bo = gpu
+        .create(LARGE, &[anywhere(SegmentId::LocalInvisible)])
+        .unwrap();
+    world
+        .map(&gpu.mm, space, at, LARGE * PAGE, (bo, 0))
+        .unwrap();
+    gpu.run();
+    let mut at_once = Managed::ctx();
+    at_once.no_wait = true;
+    let bytes = 15 * MIB;
+    let fill = |pattern, to: SegmentId, ctx: &mut Context| {
+        let job = vec![Blit::Fill { at, bytes, pattern }; 2];
+        let place = |set: &mut Set<'_>, bo, ctx: &mut Context| {
+            gpu.mm.validate(set, bo, &[anywhere(to)], ctx)
+        };
+        world.run(&gpu.mm, space, job, ctx, place).map(drop)
+    };
+    let there = SegmentId::LocalInvisible;
+    assert_eq!(fill(1, there, &mut at_once), Ok(()));
+    assert_eq!(
+        fill(2, there, &mut at_once),
+        Ok(()),
+        "there is room for two"
+    );
+    assert_eq!(fill(3, there, &mut at_once), Err(Error::Busy));
+    gpu.run();
+    gpu.place(bo, SegmentId::PcieUnsnoop).unwrap();
+    gpu.run();
+    assert_eq!(fill(4, there, &mut at_once), Ok(()));
+    assert_eq!(gpu.mm.segment(bo), Ok(Some(there)), "it was moved for it");
+    assert_eq!(fill(5, there, &mut at_once), Err(Error::Busy));
+    assert_eq!(fill(6, there, &mut Managed::ctx()), Ok(()));
+    gpu.run();
 }
 
 /// the private buffers of a process were used with its last job, and leave after

@@ -8,8 +8,9 @@ use presil_device::{Chip, Config, OnFault};
 use presil_tests::Frozen;
 use presil_tests::crew::{Crew, Fence};
 use presil_tests::manager::Managed;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
-use vidmm::sync::Caller;
+use vidmm::sync::{Caller, Primitives};
 use vidmm::vm::SpaceId;
 use vidmm::{Blit, BoId, Error, Host, Options, SegmentId, TablePages};
 
@@ -261,6 +262,56 @@ fn two_threads_work_on_their_buffers_while_a_third_waits_for_a_job_that_hangs() 
         for (job, worker) in jobs.iter().zip([one, other]) {
             assert_eq!(crew.wait(job), Ok(()));
             worker.assert_all(&crew, 9);
+        }
+    });
+    assert_eq!(crew.machine.ram().violations(), [""; 0]);
+}
+
+/// Fifteen processes have all the process ids and more to do; twenty-five others come
+/// one after the other. Each one's first job goes in line behind those that had come
+/// before, and at most one for each process id; then all go on until they are done.
+#[test]
+fn of_forty_busy_processes_each_has_its_turn() {
+    const IDS: usize = 15;
+    const ALL: u32 = 40;
+    let crew = crew(OnFault::default());
+    let workers: Vec<_> = (0..ALL).map(|n| Worker::new(&crew, n)).collect();
+    for worker in &workers {
+        crew.words(worker.bo).unwrap();
+    }
+    crew.hold_time(true);
+    crew.machine.freeze(Frozen::UntilReset);
+    let place = |fence: &Fence| crew.mm.world().host().sync().identity(fence).1;
+    let owners = &workers[..IDS];
+    let fences = owners.iter().map(|it| it.fill(&crew, 0).unwrap());
+    let last = fences.map(|fence| place(&fence)).max().unwrap();
+    let queued = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let mut come = Vec::new();
+        // Behind them the owners again, who had a process id.
+        for worker in workers[IDS..].iter().chain(owners) {
+            let (crew, queued) = (&crew, &queued);
+            come.push(scope.spawn(move || {
+                let first = worker.fill(crew, 1).unwrap();
+                queued.store(true, SeqCst);
+                for round in 2..8 {
+                    worker.fill(crew, round).unwrap();
+                }
+                let end = worker.fill(crew, 8).unwrap();
+                assert_eq!(crew.wait(&end), Ok(()));
+                worker.assert_all(crew, 8);
+                first
+            }));
+            while crew.mm.world().waiting_for_ids() < come.len() {
+                assert!(!queued.load(SeqCst), "it did not wait");
+                thread::yield_now();
+            }
+        }
+        crew.machine.thaw();
+        crew.hold_time(false);
+        for (before, first) in come.into_iter().enumerate() {
+            let at = usize::try_from(place(&first.join().unwrap()) - last).unwrap();
+            assert!(at <= before + IDS, "the {before}th in place {at}");
         }
     });
     assert_eq!(crew.machine.ram().violations(), [""; 0]);

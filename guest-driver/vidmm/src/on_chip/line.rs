@@ -130,6 +130,8 @@ impl Owner {
 struct Item<S: Primitives> {
     owner: Owner,
     blits: Vec<Blit>,
+    /// What it counts for in its process's share, with what was moved for it.
+    cost: u64,
     /// How many of them are on the ring, or were.
     next: usize,
     /// The ring's fences behind them: the first that is not judged, and the last.
@@ -219,7 +221,8 @@ impl<O: Os, S: Primitives> Line<O, S> {
         }
     }
 
-    /// Gives work to the end of the line: a process's, by its process id, or the manager's.
+    /// Gives work to the end of the line: a process's, by its process id, or the manager's,
+    /// which counts for nobody by itself.
     ///
     /// # Errors
     /// [`Error::Invalid`] for what packets cannot say; [`Error::NoMemory`];
@@ -229,6 +232,7 @@ impl<O: Os, S: Primitives> Line<O, S> {
         sync: &S,
         process: Option<(u8, SpaceId)>,
         blits: Vec<Blit>,
+        cost: u64,
     ) -> Result<S::Fence, Error> {
         if blits.is_empty() || !blits.iter().all(Blit::is_legal) {
             return Err(Error::Invalid);
@@ -240,6 +244,7 @@ impl<O: Os, S: Primitives> Line<O, S> {
         self.items.push_back(Item {
             owner,
             blits,
+            cost,
             next: 0,
             pieces: None,
             failed: None,
@@ -256,8 +261,11 @@ impl<O: Os, S: Primitives> Line<O, S> {
     pub(crate) fn behind(&self, process_id: u8, cost: u64) -> Option<S::Fence> {
         let owner = Owner::Process(process_id);
         let own = self.items.iter().filter(|item| item.owner == owner);
-        let all = own.clone().flat_map(|item| &item.blits).map(Blit::cost);
-        let full = all.sum::<u64>() + cost > PROCESS_BYTES || own.clone().count() >= PROCESS_JOBS;
+        let all = own
+            .clone()
+            .map(|item| item.cost)
+            .fold(cost, u64::saturating_add);
+        let full = all > PROCESS_BYTES || own.clone().count() >= PROCESS_JOBS;
         own.map(|item| item.fence.clone()).next().filter(|_| full)
     }
 

@@ -247,7 +247,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     /// Queues work of the manager's own.
     fn queue(&self, blits: Vec<Blit>) -> Result<FenceOf<Self>, Error> {
         let sync = self.host.sync();
-        self.line.with(|line| line.queue(sync, None, blits))
+        self.line.with(|line| line.queue(sync, None, blits, 0))
     }
 }
 

@@ -10,11 +10,19 @@ use crate::on_chip::process_tables::{ProcessTables, Share};
 use crate::on_chip::{Host, OnChip};
 use crate::platform::{Os, Patience};
 use crate::sync::{Caller, LockSet, Primitives, Usage};
-use crate::vm::{Held, Mapping, SpaceId};
+use crate::vm::{Held, Mapping, SpaceId, Turn, Wait};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use e3k_regs::GpuVa;
 use e3k_regs::pte::L1_SPAN;
+use e3k_regs::{GpuVa, PAGE_SIZE};
+
+/// What a process wants done.
+struct Job {
+    space: SpaceId,
+    blits: Vec<Blit>,
+    /// See [`Blit::cost`].
+    cost: u64,
+}
 
 impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     /// Begins a process: an address space of its own. The shared zones are in it
@@ -61,12 +69,15 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     /// Runs a job of a process: what it maps is made resident at the place that `place`
     /// finds, then the blits, at most 64 MiB in all, of which each counts as 4 KiB at least,
     /// go in line behind everything before. A process that would have more than 64 MiB or
-    /// 64 jobs there waits first, so that nobody waits for more of each other's. Returns the
-    /// job's fence, which all the process's buffers have as their writer.
+    /// 64 jobs there waits first, so that nobody waits for more of each other's; what the
+    /// manager moved for a job counts for its process until the job has ended. Jobs get a
+    /// process id in the order in which they came, and nothing is locked while they wait for it
+    /// or in line. Returns the job's fence, which all the process's buffers have as their
+    /// writer.
     ///
     /// # Errors
     /// Those of [`crate::vm::Spaces::prepare`]; [`Error::Busy`] when no process id became
-    /// free in time, or all are of jobs that others are just handing in; [`Error::Invalid`]
+    /// free, or not enough of the line, in time; [`Error::Invalid`]
     /// for a blit that packets cannot say or that is not in the private zone, and for too
     /// much; [`Error::NoMemory`], [`Error::Lost`]. The job does not run then.
     pub fn run(
@@ -88,47 +99,102 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         if self.is_lost() {
             return Err(Error::Lost);
         }
+        let held = self.process_id(mm, space, ctx)?;
+        let job = Job { space, blits, cost };
         let mut caller = Caller::enter(sync);
+        let queued = self.queue_job(mm, &mut caller, job, &held, ctx, &mut place);
+        let next = self.process_ids.with(|ids| match &queued {
+            Ok((_, fence)) => ids.submitted(&held, fence.clone()),
+            Err(_) => ids.abandon(&held),
+        });
+        self.call(next);
+        let (set, fence) = queued?;
+        let used = Used {
+            buffers: &self.spaces.externals(space)?,
+            groups: &[self.spaces.group(space)?],
+        };
+        mm.submit(set, &fence, |_| Usage::Write, used)?;
+        Ok(fence)
+    }
+
+    /// A process id for a job, which waits for it behind all that came before. Nothing is
+    /// locked: nobody waits for what the job needs while it waits for a process id.
+    fn process_id(&self, mm: &Mm<Self>, space: SpaceId, ctx: &Context) -> Result<Held, Error> {
+        let mut turn = Turn::default();
+        let held = self.wait_for_id(mm, space, &mut turn, ctx);
+        let next = self.process_ids.with(|ids| ids.leave(&mut turn));
+        self.call(next);
+        held
+    }
+
+    fn wait_for_id(
+        &self,
+        mm: &Mm<Self>,
+        space: SpaceId,
+        turn: &mut Turn,
+        ctx: &Context,
+    ) -> Result<Held, Error> {
+        let sync = self.host.sync();
+        let ended = |fence: &FenceOf<Self>| sync.result(fence).is_some();
+        loop {
+            match self.process_ids.with(|ids| ids.hold(space, turn, ended)) {
+                Ok(held) => return Ok(held),
+                Err(Wait::NoMemory) => return Err(Error::NoMemory),
+                Err(_) if ctx.no_wait => return Err(Error::Busy),
+                Err(Wait::Fence(fence)) => mm.wait(&fence, ctx)?,
+                Err(Wait::Turn) => {
+                    let call = sync.arm(sync.allocate_fence()?, sync.new_context(), 1);
+                    if self.process_ids.with(|ids| ids.call(turn, call.clone())) {
+                        mm.wait(&call, ctx)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Somebody's turn has come.
+    fn call(&self, next: Option<FenceOf<Self>>) {
+        if let Some(next) = next {
+            self.host.sync().signal(&next, Ok(()));
+        }
+    }
+
+    /// How many jobs wait for a process id.
+    pub fn waiting_for_ids(&self) -> usize {
+        self.process_ids.with(|ids| ids.waiting())
+    }
+
+    /// Makes a job ready and gives it to the line. Its buffers are held afterwards.
+    fn queue_job<'c>(
+        &self,
+        mm: &Mm<Self>,
+        caller: &'c mut Caller<'_, H::Sync>,
+        job: Job,
+        held: &Held,
+        ctx: &mut Context,
+        place: &mut impl FnMut(&mut LockSet<'_, H::Sync>, Id, &mut Context) -> Result<(), Error>,
+    ) -> Result<(LockSet<'c, H::Sync>, FenceOf<Self>), Error> {
+        let Job { space, blits, cost } = job;
+        let process_id = u8::try_from(held.slot).map_err(|_| Error::Invalid)? + 1;
+        self.wait_in_line(mm, process_id, cost, ctx)?;
         let mut set = caller.transaction(ctx.patience)?;
         set.until(ctx.deadline);
-        set.run(|set| self.spaces.prepare(mm, set, space, ctx, &mut place))?;
-        let buffers = self.spaces.externals(space)?;
-        let group = self.spaces.group(space)?;
+        let moved = ctx.moved_pages;
+        set.run(|set| self.spaces.prepare(mm, set, space, ctx, &mut *place))?;
+        let moved = ctx.moved_pages.saturating_sub(moved);
         if set.iter().any(|locked| locked.slots() == 0) {
             return Err(Error::Invalid);
         }
-        let held = loop {
-            let ended = |fence: &FenceOf<Self>| sync.result(fence).is_some();
-            match self.process_ids.with(|ids| ids.hold(space, ended)) {
-                Ok(held) => break held,
-                Err(Some(fence)) if !ctx.no_wait => mm.wait(&fence, ctx)?,
-                Err(_) => return Err(Error::Busy),
-            }
-        };
-        let slot = u8::try_from(held.slot).map_err(|_| Error::Invalid)? + 1;
-        let queued = self
-            .wait_in_line(mm, slot, cost, ctx)
-            .and_then(|()| self.load(space, slot, &held))
-            .and_then(|()| {
-                self.line
-                    .with(|line| line.queue(sync, Some((slot, space)), blits))
-            });
-        match queued {
-            Ok(fence) => {
-                self.process_ids
-                    .with(|ids| ids.submitted(&held, fence.clone()));
-                let used = Used {
-                    buffers: &buffers,
-                    groups: &[group],
-                };
-                mm.submit(set, &fence, |_| Usage::Write, used)?;
-                Ok(fence)
-            }
-            Err(error) => {
-                self.process_ids.with(|ids| ids.abandon(&held));
-                Err(error)
-            }
-        }
+        // Another thread of the process may have queued more meanwhile: seldom, and what
+        // is waited for are jobs on these same buffers.
+        self.wait_in_line(mm, process_id, cost, ctx)?;
+        self.load(space, process_id, held)?;
+        let sync = self.host.sync();
+        let cost = cost.saturating_add(moved.saturating_mul(PAGE_SIZE));
+        let fence = self
+            .line
+            .with(|line| line.queue(sync, Some((process_id, space)), blits, cost))?;
+        Ok((set, fence))
     }
 
     /// Waits until a process may have so much more in line.
@@ -150,20 +216,18 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
 
     /// Gives a process id to a space, if it is not its own already: its L1 registers are
     /// written, and the TLBs forget whose they were.
-    pub(super) fn load(
-        &self,
-        space: SpaceId,
-        process_id: u8,
-        held: &Held<SpaceId>,
-    ) -> Result<(), Error> {
-        if let Some(was) = held.was {
+    pub(super) fn load(&self, space: SpaceId, process_id: u8, held: &Held) -> Result<(), Error> {
+        let (must_load, told) = self
+            .process_ids
+            .with(|ids| (ids.must_load(held), ids.told(held)));
+        if !must_load {
+            return Ok(());
+        }
+        if let Some(was) = told {
             // It may be gone.
             let _ = self
                 .spaces
                 .with_tables(was, |_, tables| tables.lose_process_id(process_id));
-        }
-        if !self.process_ids.with(|ids| ids.must_load(held)) {
-            return Ok(());
         }
         let registers = (self.common.zone.end - self.common.zone.start) / L1_SPAN;
         let mut ops = Vec::new();

@@ -90,7 +90,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
             let owner = self.process_ids.with(|ids| ids.owner(slot));
             let process_id = u8::try_from(slot + 1).map_err(|_| Error::Invalid)?;
             if let Some(space) = owner {
-                match self.load(space, process_id, &Held { slot, was: None }) {
+                match self.load(space, process_id, &Held { slot }) {
                     // It has ended, and nobody has needed its slot yet.
                     Ok(()) | Err(Error::NotFound) => {}
                     Err(error) => return Err(error),

@@ -14,7 +14,7 @@ mod tree;
 
 pub use address_space::SpaceMemory;
 pub use registry::{Registry, SpaceId};
-pub use slots::{Held, Slots};
+pub use slots::{Held, Slots, Turn, Wait};
 pub use space::{Mapping, Op, Plan, Space};
 pub use spaces::Spaces;
 pub use tables::{INVALID, TableMemory, Tables, Update};
