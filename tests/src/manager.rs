@@ -39,6 +39,39 @@ pub type Set<'a> = LockSet<'a, Portable<Single>>;
 type Meanwhile = Rc<Cell<Option<Box<dyn FnOnce()>>>>;
 
 /// A GPU, brought up, and the manager of its memory.
+///
+/// ```
+/// use presil_device::{Chip, Config};
+/// use presil_tests::manager::Managed;
+/// use vidmm::evict::Page;
+/// use vidmm::placement::{Flags, Place};
+/// use vidmm::sync::Caller;
+/// use vidmm::{Blit, Host as _, Options, SegmentId};
+/// let config = Config::new(Chip::Arise10c0, 256 << 20, 64 << 20, true)?;
+/// let gpu = Managed::new(&config, Options::default())?;
+/// let (mm, world) = (&gpu.mm, gpu.mm.world());
+///
+/// // Created where the CPU does not see it, filled by a job through a mapping.
+/// let places = [Place::anywhere(SegmentId::LocalInvisible, Flags::NONE)];
+/// let buffer = gpu.create(4, &places)?;
+/// let (process, at, bytes) = (world.start_process(mm)?, world.private_zone(), 4 * 4096);
+/// world.map(mm, process, at, bytes, (buffer, 0))?;
+/// gpu.wait(&gpu.job(process, &[Blit::Fill { at, bytes, pattern: 7 }])?)?;
+///
+/// // Evicted: validated for another memory type. The contents come along.
+/// gpu.place(buffer, SegmentId::PcieUnsnoop)?;
+/// assert_eq!(mm.segment(buffer)?, Some(SegmentId::PcieUnsnoop));
+///
+/// // The CPU's first touch of page 3.
+/// let mut caller = Caller::enter(world.host().sync());
+/// let mut first = 0;
+/// mm.fault(&mut caller, buffer, 3, &Managed::ctx(), |page| {
+///     assert!(matches!(page, Page::Ram(..)));
+///     gpu.cpu(&page, |bytes| first = bytes[0]);
+/// })?;
+/// assert_eq!(first, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Managed {
     /// The machine.
     pub machine: Machine,

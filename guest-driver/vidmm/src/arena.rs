@@ -37,8 +37,23 @@ struct Slot<T> {
 
 /// Things that come and go, each under a name of its own.
 ///
+/// ```
+/// use vidmm::{Error, arena::Arena};
+/// let mut arena = Arena::new();
+/// arena.reserve()?;
+/// let first = arena.insert("first");
+/// assert_eq!(arena.remove(first), Some("first"));
+/// arena.reserve()?;
+/// let second = arena.insert("second");
+/// // The place is used again, the name is not.
+/// assert_eq!(arena.get(first), Err(Error::NotFound));
+/// assert_eq!(arena.get(second), Ok(&"second"));
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Invariants
-/// `free` has room for every slot, so that removing cannot fail.
+/// `free` has room for every slot, so that removing cannot fail. `len` things are in
+/// slots; a slot without one is in `free`, or its generations are used up.
 #[derive(Debug)]
 pub struct Arena<T> {
     slots: Vec<Slot<T>>,
@@ -80,6 +95,7 @@ impl<T> Arena<T> {
             return Err(Error::NoMemory);
         }
         self.slots.try_reserve(1)?;
+        // INVARIANT: room for every slot, the one to come included.
         let room = self.slots.len() + 1 - self.free.len();
         Ok(self.free.try_reserve(room)?)
     }

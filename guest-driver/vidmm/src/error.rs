@@ -5,6 +5,17 @@ use alloc::collections::TryReserveError;
 use core::fmt;
 
 /// Errors of the memory manager, with the Linux errno each corresponds to.
+///
+/// ```
+/// use vidmm::{Error, SegmentId};
+/// let (segment, limit, booked) = (SegmentId::LocalVisible, 8192, 8192);
+/// let error = Error::Limit { segment, limit, booked };
+/// assert_eq!(
+///     error.to_string(),
+///     "beyond the client's limit in local-visible: it has booked 8192 of at most 8192 bytes"
+/// );
+/// assert_eq!(error.errno(), 28); // ENOSPC
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// A manager has no room in the window; freeing something could help.

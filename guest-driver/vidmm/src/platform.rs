@@ -115,6 +115,30 @@ impl RegisterOp {
 }
 
 /// The registers in BAR0. May sleep.
+///
+/// ```
+/// use std::cell::Cell;
+/// use vidmm::{Error, RegisterOp, Registers};
+/// /// One register, at 0x10.
+/// struct Chip(Cell<u32>);
+/// impl Registers for Chip {
+///     fn access(&self, ops: &mut [RegisterOp]) -> Result<(), Error> {
+///         for op in ops {
+///             match op.offset {
+///                 0x10 if op.write => self.0.set(op.value),
+///                 0x10 => op.value = self.0.get(),
+///                 _ => return Err(Error::Io),
+///             }
+///         }
+///         Ok(())
+///     }
+///     fn set_dma(&self, _: bool) {}
+/// }
+/// let chip = Chip(Cell::new(0));
+/// chip.write(0x10, 7)?;
+/// assert_eq!((chip.read(0x10), chip.read(0x14)), (Ok(7), Err(Error::Io)));
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Registers {
     /// Runs the accesses in order; reads see earlier writes.
     ///

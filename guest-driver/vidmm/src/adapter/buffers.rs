@@ -50,6 +50,7 @@ impl<O: Os> Adapter<O> {
             return Err(Error::Invalid);
         }
         self.reap();
+        // INVARIANT: room for all BOs, the one to come included.
         let room = self.memory.bos.len() + 1 - self.zombies.len();
         self.zombies.try_reserve(room)?;
         self.memory

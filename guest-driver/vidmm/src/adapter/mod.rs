@@ -25,6 +25,12 @@ pub use client::Client;
 pub use report::Description;
 
 /// One GPU. Used under one device lock, which the caller holds.
+///
+/// Its life from the first register access to the last is what
+/// `tests/examples/bring_up.rs` shows, on the model.
+///
+/// # Invariants
+/// `zombies` has room for all BOs, so that to destroy one needs no memory.
 pub struct Adapter<O: Os> {
     pub(crate) memory: Memory<O>,
     pub(crate) gart: Gart,
@@ -32,7 +38,7 @@ pub struct Adapter<O: Os> {
     pub(crate) queues: Queues,
     options: Options,
     /// Destroyed BOs whose memory is not given back yet, by last use; not those that
-    /// queued jobs use. Has room for all BOs.
+    /// queued jobs use.
     pub(crate) zombies: BinaryHeap<Reverse<(u64, u64)>>,
 }
 

@@ -46,6 +46,11 @@ impl Account {
 }
 
 /// The accounts of all clients, those that still have BOs included.
+///
+/// # Invariants
+/// - `list` ascends by id, and `newest` is not less than any of them.
+/// - In each segment what of an account is `dying` is `booked`, too.
+/// - An account without a client has something booked.
 #[derive(Debug)]
 pub(crate) struct Accounts {
     /// Of each segment, for each client.
@@ -72,6 +77,7 @@ impl Accounts {
         self.list.try_reserve(1)?;
         self.newest += 1;
         let id = ClientId(self.newest);
+        // INVARIANT: the largest id comes last.
         self.list.push(Account {
             id,
             open: true,
@@ -152,6 +158,7 @@ impl Accounts {
             .ok()
     }
 
+    /// INVARIANT: called whenever a client goes or something of an account is free.
     fn drop_if_over(&mut self, index: usize) {
         if self.list[index].is_over() {
             self.list.remove(index);

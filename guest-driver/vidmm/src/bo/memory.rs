@@ -23,6 +23,10 @@ pub(crate) struct MmMgr {
 }
 
 /// All memory the driver holds, and what it did to registers.
+///
+/// # Invariants
+/// What is booked in the managers, the `usage` of segments and the accounts are the
+/// sums over `bos`; `populated` is that of the pages of RAM they have.
 pub(crate) struct Memory<O: Os> {
     pub(crate) os: Arc<O>,
     pub(crate) mm_mgr: MmMgr,
@@ -70,6 +74,7 @@ impl<O: Os> Memory<O> {
             })?;
             let mut bo = Bo::new(kind, bytes, Some(resource));
             bo.owner = owner;
+            // INVARIANT: nothing fails from here on until it is among the BOs.
             segments.get_mut(resource.segment).usage += bo.booked_bytes();
             if let Some(owner) = owner {
                 accounts.book(owner, resource.segment, bo.booked_bytes());
@@ -137,6 +142,7 @@ impl<O: Os> Memory<O> {
         let count = usize::try_from(bo.pages).map_err(|_| Error::NoMemory)?;
         let pages = Arc::new(self.os.alloc_pages(count, caching)?);
         bo.backing = Backing::Populated(Arc::clone(&pages));
+        // INVARIANT: counted when they are there.
         self.populated = populated;
         Ok(pages)
     }

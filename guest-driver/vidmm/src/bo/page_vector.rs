@@ -311,6 +311,7 @@ impl<B: Linked> PageVector<B> {
                 pool::give_back(ram.source(), ram.pool(), more);
                 return Err(error);
             }
+            // INVARIANT: as many pages come as handles go.
             vector.append(more);
             for handle in stored.drain(stored.len() - pages..) {
                 ram.store().drop(handle);

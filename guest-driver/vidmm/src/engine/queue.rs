@@ -109,6 +109,11 @@ struct OnRing {
 }
 
 /// One client's work.
+///
+/// # Invariants
+/// - `jobs` and `outstanding` ascend by fence, up to `queued`.
+/// - `judged` is less than the first job that is not judged as a whole, of which
+///   `failed` is.
 struct Queue {
     id: ClientId,
     closed: bool,
@@ -143,6 +148,11 @@ impl Queue {
 }
 
 /// All clients' queues, and what of them is on the ring.
+///
+/// # Invariants
+/// - `list` ascends by id; `closed` of them are, and those have jobs.
+/// - `turns` has each client that has jobs once, and no other.
+/// - `on_ring` is in the order of the ring's fences.
 pub(crate) struct Queues {
     /// By id. Boxed, so that a client that goes moves eight bytes for each other.
     #[expect(clippy::vec_box, reason = "a queue is a kilobyte")]
@@ -252,6 +262,7 @@ impl Queues {
             done: 0,
             after,
         });
+        // INVARIANT: who has jobs has a turn, for which there is room.
         if queue.jobs.len() == 1 {
             self.turns.push_back(id);
         }
@@ -445,7 +456,7 @@ impl Queues {
         }
     }
 
-    /// A client without jobs has no turn; one that is closed, no queue.
+    /// INVARIANT: a client without jobs has no turn; one that is closed, no queue.
     fn end_if_over(&mut self, id: ClientId) {
         let Some(index) = self.index(id) else { return };
         if !self.list[index].jobs.is_empty() {

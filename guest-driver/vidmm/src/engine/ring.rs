@@ -20,6 +20,11 @@ const PACKET_DWORDS: usize = (RING_BYTES / 4 / DWORD_BYTES) as usize;
 pub(crate) const KERNEL_PROCESS: u8 = 0;
 
 /// Ring 0 as software keeps it.
+///
+/// # Invariants
+/// `head` and `tail` are whole dwords below [`RING_BYTES`]. From `head` to `tail` lies
+/// what the GPU may still read, and that is never the whole ring: if they are equal it
+/// is empty. `packet` has room for [`PACKET_DWORDS`].
 pub(crate) struct Ring {
     /// Where the CPU writes it.
     pub(crate) at: VramOffset,
@@ -84,6 +89,7 @@ impl Ring {
         }
         os.store_u32(self.at.add(u64::from(at)), &self.packet);
         os.write_barrier();
+        // INVARIANT: below the end, or it would have begun at 0; whole, as it was padded.
         self.tail = at + bytes;
         timeline.submit(fence);
         self.kick(os, chip).inspect_err(|_| timeline.mark_lost())?;
@@ -134,6 +140,7 @@ impl Ring {
             if head >= RING_BYTES || !head.is_multiple_of(DWORD_BYTES) {
                 return Err(Error::Lost);
             }
+            // INVARIANT: what the GPU says was looked at.
             self.head = head;
         }
         // Head equal to tail means empty, so the ring is never filled completely.

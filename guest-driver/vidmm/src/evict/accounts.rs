@@ -69,7 +69,8 @@ impl Account {
 /// All accounts.
 ///
 /// # Invariants
-/// The promises of a memory type (`min`) are together no more than its capacity.
+/// The promises of a memory type (`min`) are together no more than its capacity. What is
+/// `booked`, with `kernel`, is the sum of all [`Room`]s.
 pub(super) struct Accounts {
     list: Arena<Account>,
     /// The driver's own, by memory type.

@@ -29,6 +29,19 @@ impl Budget {
 }
 
 /// What a client has of one memory type.
+///
+/// ```
+/// use vidmm::evict::{Balance, Budget};
+/// let balance = Balance {
+///     booked: 12 << 20,
+///     dying: 4 << 20,
+///     evicted: 0,
+///     passing: 2 << 20,
+///     promoted: 0,
+///     budget: Budget { min: 8 << 20, ..Budget::OPEN },
+/// };
+/// assert!(balance.live() < balance.budget.min, "nobody else evicts it");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Balance {
     /// Bytes that are booked: of its buffers, of what their moves have left behind

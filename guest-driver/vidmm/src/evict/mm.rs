@@ -45,6 +45,9 @@ impl Context {
 }
 
 /// The memory manager of one GPU.
+///
+/// It needs a [`World`]; [`crate::OnChip`] is one. What it does on the model is shown by
+/// the programs in `tests/examples` and by the example of `presil_tests::manager::Managed`.
 pub struct Mm<W: World> {
     pub(super) world: W,
     pub(super) options: Options,

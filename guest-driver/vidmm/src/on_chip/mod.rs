@@ -77,6 +77,9 @@ pub type Tables<O, H> = ProcessTables<O, Pool<H>, <H as Host>::Lock<Share>>;
 type ProcessIds<O, H> = Slots<SpaceId, FenceOf<OnChip<O, H>>, PROCESSES>;
 
 /// An e3k that was brought up, as a memory manager sees it. Nobody else uses its ring.
+///
+/// `tests/examples/evict.rs` fills local memory, evicts from it and reads everything back,
+/// `processes.rs` beside it has two processes at one address, both on the model.
 pub struct OnChip<O: Os + 'static, H: Host + 'static> {
     pub(super) host: H,
     pub(super) line: H::Lock<Line<O, H::Sync>>,

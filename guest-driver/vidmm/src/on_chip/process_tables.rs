@@ -49,6 +49,10 @@ pub struct Share {
 }
 
 /// See the module. `P` is a lock around the pool, `L` one around the process's share.
+///
+/// # Invariants
+/// The pages in the pool and those of all processes' shares together are what
+/// [`TablePages::all`] says, and the pool has room for all of them.
 pub struct ProcessTables<O: Os, P, L> {
     common: Arc<Common<O>>,
     pool: Arc<P>,
@@ -126,13 +130,14 @@ where
             });
         }
         let table = self.pool.with(Vec::pop).ok_or(Error::NoSpace)?;
+        // INVARIANT: what the pool has no more, the share has.
         self.share.with(|share| share.tables += 1);
         Ok(table)
     }
 
     fn free(&self, table: VramOffset) {
         self.share.with(|share| share.tables -= 1);
-        // It came from there, so there is room for it.
+        // INVARIANT: it came from there, so there is room for it.
         self.pool.with(|pool| pool.push(table));
     }
 

@@ -115,6 +115,7 @@ impl RangeManager {
         if range.is_empty() || !all.contains(range) || !booked {
             return Err(Error::Invalid);
         }
+        // INVARIANT: a booking goes and at most a hole comes, for which there is room.
         self.bookings -= 1;
         self.holes.insert(range);
         Ok(())

@@ -16,6 +16,16 @@ pub enum Bus {
 }
 
 /// A memory type.
+///
+/// ```
+/// use vidmm::{Bus, SegmentId};
+/// let types = SegmentId::TYPES.iter();
+/// let of_pages: Vec<_> = types.filter(|it| it.uses_tt()).map(|it| it.name()).collect();
+/// assert_eq!(of_pages, ["pcie-snoop", "pcie-unsnoop", "system"]);
+/// assert_eq!(SegmentId::LocalInvisible.bus(), Bus::Io);
+/// // Who has to leave RAM that the GPU reaches is parked where it does not.
+/// assert_eq!(SegmentId::PcieSnoop.evict_to(), [SegmentId::System]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum SegmentId {

@@ -27,6 +27,9 @@ struct Slot {
 
 /// Ranges of fences, the newest [`SLOTS`] exactly. What is older is forgotten in
 /// favour of one number: up to it, no fence is called good.
+///
+/// # Invariants
+/// What no slot has any more is not above `floor`, at any moment that a reader can see.
 pub(crate) struct Ends {
     floor: AtomicU64,
     next: AtomicUsize,
@@ -62,6 +65,7 @@ impl Ends {
         let slot = &self.slots[index % SLOTS];
         if slot.first.load(Ordering::Acquire) != EMPTY {
             let forgotten = slot.last.load(Ordering::Acquire) >> 1;
+            // INVARIANT: the floor rises before the slot is emptied.
             self.floor.fetch_max(forgotten, Ordering::AcqRel);
         }
         // In this order a reader never takes the end of one range for another's.

@@ -54,6 +54,11 @@ pub(crate) struct Trouble {
 }
 
 /// The fences of ring 0: numbers from 1 on, done in order.
+///
+/// # Invariants
+/// - `submitted`, `completed` and `judged` never go back, and the last two are not
+///   larger than the first.
+/// - How a fence up to `judged` ended is in `ends`, and does not change any more.
 pub struct Timeline<O: Os> {
     os: Arc<O>,
     chip: &'static dyn ChipOps,
@@ -272,6 +277,8 @@ impl<O: Os> Timeline<O> {
 
     /// Every status that was raised before fence memory said `fence` has been
     /// given to [`Self::interrupt`].
+    ///
+    /// INVARIANT: called behind what is recorded in `ends`.
     pub(crate) fn set_judged(&self, fence: u64) {
         self.judged.fetch_max(fence, Ordering::AcqRel);
     }
@@ -367,6 +374,7 @@ impl<O: Os> Timeline<O> {
 
     /// Returns the newest fence known to be done.
     fn publish(&self) -> u64 {
+        // INVARIANT: memory says no more than was submitted, whatever it holds.
         let found = self.in_memory();
         self.completed.fetch_max(found, Ordering::AcqRel).max(found)
     }

@@ -180,6 +180,10 @@ impl Books {
 }
 
 /// One GPU address space with its page tables.
+///
+/// # Invariants
+/// `books` say of each buffer what `space` has of it. Once `closed`, nothing is mapped
+/// and there are no tables.
 #[derive(Debug)]
 pub(super) struct AddressSpace<M: SpaceMemory> {
     space: Space<Id, M::Flags>,
@@ -264,6 +268,7 @@ impl<M: SpaceMemory> AddressSpace<M> {
             }
         }
         books.begin(&new, external, true, enters)?;
+        // INVARIANT: books and mappings change together; neither can fail any more.
         books.follow(&plan);
         plan.apply();
         tables.unmap(memory, new.at, new.bytes)
@@ -385,6 +390,7 @@ impl<M: SpaceMemory> AddressSpace<M> {
     /// A buffer of which nothing is mapped any more, and which the GPU does not reach
     /// through this address space. `leaves` is called under the lock.
     pub(super) fn take_unused(&mut self, leaves: impl FnOnce(Id)) -> Option<Id> {
+        // INVARIANT: held until the TLBs are known to have forgotten it.
         self.tables.settle(&self.memory).ok()?;
         let bo = self.books.take_unused()?;
         leaves(bo);

@@ -26,6 +26,10 @@ pub(super) struct Shared<W: World, M: SpaceMemory> {
 type Dated<W, M> = (u64, Arc<Shared<W, M>>);
 
 /// What a [`Spaces`](super::Spaces) has under its lock.
+///
+/// # Invariants
+/// `users` has a buffer and a space as long as the space's own books have the buffer.
+/// Both change under the space's lock, under which this one is taken.
 pub struct Registry<W: World, M: SpaceMemory> {
     spaces: Arena<Arc<Shared<W, M>>>,
     /// Which space maps which buffer: (buffer, space).

@@ -141,6 +141,7 @@ impl<K: Copy + PartialEq, F: Clone, const N: usize> Slots<K, F, N> {
             if let Some(own) = own {
                 (self.all[own].owner, self.all[own].loaded) = (None, false);
             }
+            // INVARIANT: it has no other any more, and the jobs in this one have ended.
             let slot = &mut self.all[at];
             (slot.owner, slot.last, slot.loaded) = (Some(space), None, false);
         }

@@ -107,6 +107,9 @@ pub struct Space<O, F> {
 /// A change of an address space, looked at before it is made. It holds the space,
 /// so that nothing else can change it in between, and all the memory it needs,
 /// so that making it cannot fail.
+///
+/// # Invariants
+/// The space has room for what [`Self::apply`] adds. `new`, if there is one, is `range`.
 #[derive(Debug)]
 pub struct Plan<'a, O, F> {
     space: &'a mut Space<O, F>,
@@ -191,7 +194,7 @@ impl<O: Copy + PartialEq, F: Copy + PartialEq> Space<O, F> {
         new: Option<Mapping<O, F>>,
         nothing: bool,
     ) -> Result<Plan<'_, O, F>, Error> {
-        // At most two parts are left of one mapping that goes, and one comes.
+        // INVARIANT: at most two parts are left of one mapping that goes, and one comes.
         self.mappings.reserve(2)?;
         Ok(Plan {
             space: self,

@@ -137,6 +137,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
             mm.with_place(set, bo, |side| {
                 let side = side.filter(|_| in_place);
                 shared.books.with(|books| {
+                    // INVARIANT: in the registry before its first entry is written.
                     books.map(new, external, side, || {
                         self.registry.with(|registry| registry.enter(bo, space))?;
                         entered = true;
@@ -316,6 +317,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
             let Ok(held) = caller.lock(&shared.reservation, Patience::Patient) else {
                 return;
             };
+            // INVARIANT: it leaves the registry when the TLBs have forgotten it.
             let unused = shared.books.with(|books| books.take_unused(leaves));
             drop(held);
             let Some(bo) = unused else {

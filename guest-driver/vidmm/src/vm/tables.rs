@@ -79,6 +79,46 @@ struct L3 {
 
 /// The tables of a range of whole L1 registers.
 ///
+/// ```
+/// use core::{cell::{Cell, RefCell}, ops::Range};
+/// use vidmm::{Error, vm::{TableMemory, Tables}};
+/// use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset, pte::L1_SPAN};
+/// /// Counts the tables that are out, and notes what the TLBs were told.
+/// #[derive(Default)]
+/// struct Vram(Cell<u64>, RefCell<Vec<Range<u64>>>);
+/// impl TableMemory for Vram {
+///     fn alloc(&self) -> Result<VramOffset, Error> {
+///         self.0.set(self.0.get() + 1);
+///         Ok(VramOffset(self.0.get() * PAGE_SIZE))
+///     }
+///     fn free(&self, _: VramOffset) {
+///         self.0.set(self.0.get() - 1);
+///     }
+///     fn store(&self, _: VramOffset, _: usize, _: &[u32]) {}
+///     fn barrier(&self) {}
+///     fn l2_entry(&self, table: VramOffset) -> u32 {
+///         table.0 as u32 | 1
+///     }
+///     fn set_l1(&self, _: u64, _: Option<VramOffset>) -> Result<(), Error> {
+///         Ok(())
+///     }
+///     fn invalidate(&self, addresses: Range<u64>) -> Result<(), Error> {
+///         Ok(self.1.borrow_mut().push(addresses))
+///     }
+/// }
+/// let (vram, at) = (Vram::default(), 2 * L1_SPAN);
+/// let mut tables = Tables::new(at..at + L1_SPAN)?;
+/// let mut update = tables.update(&vram, GpuVa(at), 4 * PAGE_SIZE)?;
+/// update.map(GpuVa(at), 4, |page| 0x1000 * page as u32 | 1);
+/// drop(update); // as good as `finish`, but for the error
+/// assert_eq!((tables.counts(), vram.0.get()), ((1, 1), 2));
+/// tables.unmap(&vram, GpuVa(at), 4 * PAGE_SIZE)?;
+/// assert_eq!((tables.counts(), vram.0.get()), ((0, 0), 0));
+/// let mapped = at..at + 4 * PAGE_SIZE;
+/// assert_eq!(vram.1.into_inner(), [mapped.clone(), mapped]);
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// What the TLBs know of pages that led nowhere is forgotten too when they are
 /// mapped: a TLB line has the entries of 16 pages (hardware reference 5).
 ///
@@ -103,6 +143,10 @@ pub struct Tables {
 /// A change of page-table entries. What it changed is made known to the GPU when
 /// it is finished or dropped, whatever happens in between: forgetting to
 /// invalidate cannot be written.
+///
+/// # Invariants
+/// `range` is whole pages of the zone. Who begins one that is to map has made the
+/// tables for all of it.
 #[derive(Debug)]
 #[must_use]
 pub struct Update<'a, M: TableMemory> {
@@ -351,6 +395,7 @@ impl<M: TableMemory> Update<'_, M> {
             let Some((_, l3)) = self.tables.l3_of(span.start) else {
                 continue;
             };
+            // INVARIANT: pending before the first entry is another.
             self.tables.changed(span.clone());
             if let Ok(l3) = self.tables.l3.get_mut(l3) {
                 let number = |page: u64| entry((page - at.0) / PAGE_SIZE);
@@ -379,10 +424,12 @@ impl<M: TableMemory> Update<'_, M> {
             self.tables.trim(self.memory, &self.range);
             return Ok(());
         };
+        // INVARIANT: tables are written before something points at them.
         self.memory.barrier();
         let linked = self.link(&pending);
         self.memory.barrier();
         linked?;
+        // INVARIANT: unlinked, then forgotten by the TLBs, then given back.
         self.memory.invalidate(pending.clone())?;
         self.tables.pending = None;
         self.tables.trim(self.memory, &pending);

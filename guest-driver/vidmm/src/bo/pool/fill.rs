@@ -110,6 +110,7 @@ impl<B> Vector<B> {
 
     /// Takes over the blocks of another vector, behind its own. There is room.
     pub(crate) fn append(&mut self, other: Self) {
+        // INVARIANT: their slots follow its own.
         for mut piece in other.pieces {
             piece.first += self.pages;
             self.pieces.push(piece);
@@ -147,6 +148,7 @@ impl<B> Vector<B> {
         }
         let saved = save(&piece.block);
         if saved.is_ok() {
+            // INVARIANT: the last page is gone from both.
             self.pages -= 1;
             let key = Key {
                 caching: piece.caching,

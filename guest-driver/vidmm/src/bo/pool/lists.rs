@@ -73,6 +73,28 @@ impl<B> Stack<B> {
 /// Blocks that wait, all of them cleared and in their list's caching mode.
 /// Meant to lie under a small lock: nothing here waits or allocates.
 ///
+/// ```
+/// use vidmm::{Caching, bo::pool::{Key, Linked, Lists}};
+/// struct Block(Option<Box<Block>>);
+/// impl Linked for Block {
+///     fn set_next(&mut self, next: Option<Self>) {
+///         self.0 = next.map(Box::new);
+///     }
+///     fn take_next(&mut self) -> Option<Self> {
+///         self.0.take().map(|next| *next)
+///     }
+/// }
+/// let mut lists = Lists::new(8, false);
+/// let (cached, combined) = (Caching::Cached, Caching::WriteCombined);
+/// let key = |caching, order| Key { caching, low: false, order };
+/// assert!(lists.put(key(combined, 3), Block(None)).is_ok());
+/// assert!(lists.put(key(combined, 0), Block(None)).is_ok());
+/// assert!(lists.put(key(cached, 0), Block(None)).is_err(), "the system takes it");
+/// assert!(lists.pages() == 9 && lists.over_limit());
+/// assert!(lists.take(key(combined, 2)).is_none(), "no larger block is split");
+/// assert!(lists.take(key(combined, 3)).is_some() && lists.pages() == 1);
+/// ```
+///
 /// # Invariants
 /// - `pages` is the sum over all lists of blocks times pages of a block
 ///   (invariant 7 of the memory manager).
@@ -130,6 +152,7 @@ impl<B: Linked> Lists<B> {
         let stack = &mut self.stacks[key.index()];
         let mut block = stack.head.take()?;
         stack.head = block.take_next();
+        // INVARIANT: what is counted is what hangs there.
         stack.blocks -= 1;
         self.pages -= key.pages();
         Some(block)
