@@ -11,10 +11,12 @@ mod space;
 mod spaces;
 mod tables;
 mod tree;
+mod update;
 
 pub use address_space::SpaceMemory;
 pub use registry::{Registry, SpaceId};
 pub use slots::{Held, Slots, Turn, Wait};
 pub use space::{Mapping, Op, Plan, Space};
 pub use spaces::Spaces;
-pub use tables::{INVALID, TableMemory, Tables, Update};
+pub use tables::{INVALID, TableMemory, Tables};
+pub use update::Update;

@@ -1,6 +1,7 @@
 //! The page tables of one address space's private zone: made when something is
 //! mapped there, given back when nothing is.
 
+use super::update::Update;
 use crate::Error;
 use crate::arena::{Arena, Id};
 use alloc::vec::Vec;
@@ -54,17 +55,17 @@ pub trait TableMemory {
 /// A table. Of an L2 table the entries are L3 tables by number, of an L3 table
 /// they are bits: whether the page leads somewhere.
 #[derive(Debug)]
-struct Table {
-    at: VramOffset,
+pub(super) struct Table {
+    pub(super) at: VramOffset,
     /// Entries that are valid.
-    used: usize,
+    pub(super) used: usize,
     /// The entry (or register) above points at it.
-    linked: bool,
+    pub(super) linked: bool,
 }
 
 #[derive(Debug)]
-struct L2 {
-    table: Table,
+pub(super) struct L2 {
+    pub(super) table: Table,
     /// Names in `Tables::l3`.
     below: Vec<Option<Id>>,
     /// How many of them there are, linked or not.
@@ -72,9 +73,9 @@ struct L2 {
 }
 
 #[derive(Debug)]
-struct L3 {
-    table: Table,
-    valid: [u64; ENTRIES / 64],
+pub(super) struct L3 {
+    pub(super) table: Table,
+    pub(super) valid: [u64; ENTRIES / 64],
 }
 
 /// The tables of a range of whole L1 registers.
@@ -132,27 +133,12 @@ struct L3 {
 ///   were last told.
 #[derive(Debug)]
 pub struct Tables {
-    range: Range<u64>,
+    pub(super) range: Range<u64>,
     /// By L1 register; names in `l2`.
     top: Vec<Option<Id>>,
-    l2: Arena<L2>,
-    l3: Arena<L3>,
-    pending: Option<Range<u64>>,
-}
-
-/// A change of page-table entries. What it changed is made known to the GPU when
-/// it is finished or dropped, whatever happens in between: forgetting to
-/// invalidate cannot be written.
-///
-/// # Invariants
-/// `range` is whole pages of the zone. Who begins one that is to map has made the
-/// tables for all of it.
-#[derive(Debug)]
-#[must_use]
-pub struct Update<'a, M: TableMemory> {
-    tables: &'a mut Tables,
-    memory: &'a M,
-    range: Range<u64>,
+    pub(super) l2: Arena<L2>,
+    pub(super) l3: Arena<L3>,
+    pub(super) pending: Option<Range<u64>>,
 }
 
 impl Tables {
@@ -201,11 +187,7 @@ impl Tables {
             }
             return Err(error);
         }
-        Ok(Update {
-            tables: self,
-            memory,
-            range,
-        })
+        Ok(Update::new(self, memory, range))
     }
 
     /// Makes whole pages lead nowhere. It needs no memory: where there are no tables,
@@ -220,11 +202,7 @@ impl Tables {
         bytes: u64,
     ) -> Result<(), Error> {
         let range = self.pages(at, bytes)?;
-        let mut update = Update {
-            tables: self,
-            memory,
-            range,
-        };
+        let mut update = Update::new(self, memory, range);
         update.unmap(at, bytes / PAGE_SIZE);
         update.finish()
     }
@@ -237,12 +215,7 @@ impl Tables {
         let Some(range) = self.pending.clone() else {
             return Ok(());
         };
-        let update = Update {
-            tables: self,
-            memory,
-            range,
-        };
-        update.finish()
+        Update::new(self, memory, range).finish()
     }
 
     /// The addresses of whole pages of the zone.
@@ -275,22 +248,18 @@ impl Tables {
     pub fn clear<M: TableMemory>(&mut self, memory: &M) -> Result<(), Error> {
         let range = self.range.clone();
         let pages = (range.end - range.start) / PAGE_SIZE;
-        let mut update = Update {
-            tables: self,
-            memory,
-            range: range.clone(),
-        };
+        let mut update = Update::new(self, memory, range.clone());
         update.unmap(GpuVa(range.start), pages);
         update.finish()
     }
 
-    fn top_of(&self, at: u64) -> Option<Id> {
+    pub(super) fn top_of(&self, at: u64) -> Option<Id> {
         let index = usize::try_from(at.checked_sub(self.range.start)? / L1_SPAN).ok()?;
         *self.top.get(index)?
     }
 
     /// The L3 table of an address, if there is one.
-    fn l3_of(&self, at: u64) -> Option<(Id, Id)> {
+    pub(super) fn l3_of(&self, at: u64) -> Option<(Id, Id)> {
         let l2 = self.top_of(at)?;
         let l3 = (*self.l2.get(l2).ok()?.below.get(l2_index(at))?)?;
         Some((l2, l3))
@@ -333,7 +302,7 @@ impl Tables {
     }
 
     /// Gives back the tables of a range that nothing points at and that are empty.
-    fn trim<M: TableMemory>(&mut self, memory: &M, range: &Range<u64>) {
+    pub(super) fn trim<M: TableMemory>(&mut self, memory: &M, range: &Range<u64>) {
         for span in spans(range) {
             let Some(top) = self.top_of(span.start) else {
                 continue;
@@ -361,7 +330,7 @@ impl Tables {
         }
     }
 
-    fn changed(&mut self, range: Range<u64>) {
+    pub(super) fn changed(&mut self, range: Range<u64>) {
         let all = self.pending.get_or_insert_with(|| range.clone());
         *all = all.start.min(range.start)..all.end.max(range.end);
     }
@@ -384,146 +353,8 @@ impl Table {
     }
 }
 
-impl<M: TableMemory> Update<'_, M> {
-    /// Makes `pages` pages from `at` on lead where `entry` says, by their number in
-    /// this call; [`INVALID`] leads nowhere. What lies outside the range that the
-    /// update was begun for is left alone.
-    pub fn map(&mut self, at: GpuVa, pages: u64, mut entry: impl FnMut(u64) -> u32) {
-        let end = at.0.saturating_add(pages.saturating_mul(PAGE_SIZE));
-        let range = at.0.max(self.range.start)..end.min(self.range.end);
-        for span in spans(&range) {
-            let Some((_, l3)) = self.tables.l3_of(span.start) else {
-                continue;
-            };
-            // INVARIANT: pending before the first entry is another.
-            self.tables.changed(span.clone());
-            if let Ok(l3) = self.tables.l3.get_mut(l3) {
-                let number = |page: u64| entry((page - at.0) / PAGE_SIZE);
-                write(self.memory, l3, &span, number);
-            }
-        }
-    }
-
-    /// Makes `pages` pages from `at` on lead nowhere.
-    pub fn unmap(&mut self, at: GpuVa, pages: u64) {
-        self.map(at, pages, |_| INVALID);
-    }
-
-    /// Makes the change known: tables first, then what points at them, then the
-    /// TLBs; after that, empty tables are given back.
-    ///
-    /// # Errors
-    /// [`Error::Lost`], [`Error::Io`]: the GPU may still have the translations from
-    /// before. Nothing was given back; the next update tries again.
-    pub fn finish(mut self) -> Result<(), Error> {
-        self.flush()
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        let Some(pending) = self.tables.pending.clone() else {
-            self.tables.trim(self.memory, &self.range);
-            return Ok(());
-        };
-        // INVARIANT: tables are written before something points at them.
-        self.memory.barrier();
-        let linked = self.link(&pending);
-        self.memory.barrier();
-        linked?;
-        // INVARIANT: unlinked, then forgotten by the TLBs, then given back.
-        self.memory.invalidate(pending.clone())?;
-        self.tables.pending = None;
-        self.tables.trim(self.memory, &pending);
-        self.tables.trim(self.memory, &self.range);
-        Ok(())
-    }
-
-    /// Tables with entries get what points at them, tables without lose it.
-    fn link(&mut self, pending: &Range<u64>) -> Result<(), Error> {
-        let tables = &mut *self.tables;
-        for span in spans(pending) {
-            let Some((l2, l3)) = tables.l3_of(span.start) else {
-                continue;
-            };
-            let (Ok(l2), Ok(l3)) = (tables.l2.get_mut(l2), tables.l3.get_mut(l3)) else {
-                continue;
-            };
-            let wanted = l3.table.used > 0;
-            if wanted != l3.table.linked {
-                let entry = if wanted {
-                    self.memory.l2_entry(l3.table.at)
-                } else {
-                    INVALID
-                };
-                let index = l2_index(span.start);
-                self.memory.store(l2.table.at, index, &[entry]);
-                l3.table.linked = wanted;
-                l2.table.used = if wanted {
-                    l2.table.used + 1
-                } else {
-                    l2.table.used - 1
-                };
-            }
-        }
-        let mut at = pending.start - pending.start % L1_SPAN;
-        while at < pending.end {
-            let index = (at - tables.range.start) / L1_SPAN;
-            let l2 = tables.top_of(at).and_then(|l2| tables.l2.get_mut(l2).ok());
-            if let Some(l2) = l2 {
-                let wanted = l2.table.used > 0;
-                if wanted != l2.table.linked {
-                    self.memory.set_l1(index, wanted.then_some(l2.table.at))?;
-                    l2.table.linked = wanted;
-                }
-            }
-            at += L1_SPAN;
-        }
-        Ok(())
-    }
-}
-
-impl<M: TableMemory> Drop for Update<'_, M> {
-    fn drop(&mut self) {
-        // What could not be made known stays pending for the next update.
-        let _ = self.flush();
-    }
-}
-
-/// Writes the entries of a span, which lies in one table.
-fn write<M: TableMemory>(
-    memory: &M,
-    l3: &mut L3,
-    span: &Range<u64>,
-    mut entry: impl FnMut(u64) -> u32,
-) {
-    const CHUNK: usize = 128;
-    let mut at = span.start;
-    while at < span.end {
-        let first = l3_index(at);
-        let mut chunk = [INVALID; CHUNK];
-        let mut filled = 0;
-        for slot in &mut chunk {
-            if at >= span.end {
-                break;
-            }
-            *slot = entry(at);
-            let valid = *slot != INVALID;
-            let (word, bit) = (l3_index(at) / 64, 1 << (l3_index(at) % 64));
-            let was = l3.valid[word] & bit != 0;
-            match (was, valid) {
-                (false, true) => l3.table.used += 1,
-                (true, false) => l3.table.used -= 1,
-                _ => {}
-            }
-            l3.valid[word] = l3.valid[word] & !bit | if valid { bit } else { 0 };
-            filled += 1;
-            at += PAGE_SIZE;
-        }
-        memory.store(l3.table.at, first, &chunk[..filled]);
-    }
-}
-
 /// A range cut where L3 tables begin.
-fn spans(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
+pub(super) fn spans(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
     let (mut at, end) = (range.start, range.end);
     core::iter::from_fn(move || {
         let span = at..end.min((at / L2_SPAN + 1) * L2_SPAN);
@@ -537,10 +368,10 @@ fn index(at: u64, span: u64) -> usize {
     usize::try_from(at / span % TABLE_ENTRIES).unwrap_or(0)
 }
 
-fn l2_index(at: u64) -> usize {
+pub(super) fn l2_index(at: u64) -> usize {
     index(at, L2_SPAN)
 }
 
-fn l3_index(at: u64) -> usize {
+pub(super) fn l3_index(at: u64) -> usize {
     index(at, PAGE_SIZE)
 }
