@@ -193,7 +193,7 @@ pub struct OneThread {
 
 impl OneThread {
     /// With all of a machine's RAM, and a clock of its own.
-    pub(crate) fn new(machine: &Machine) -> Self {
+    pub fn new(machine: &Machine) -> Self {
         let clock = Single::new();
         Self {
             sync: Portable::new(clock.clone()),

@@ -101,6 +101,19 @@ impl Managed {
         options: Options,
         tables: TablePages,
     ) -> Result<Self, Box<dyn std::error::Error>> {
+        Self::with_options(config, options, evict::Options::default(), tables)
+    }
+
+    /// Brings a GPU up, with a manager that works so.
+    ///
+    /// # Errors
+    /// Those of the model and of the driver, as text.
+    pub fn with_options(
+        config: &Config,
+        options: Options,
+        manager: evict::Options,
+        tables: TablePages,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
         let machine = Machine::new(config)?;
         let mut report = InitReport::default();
         let adapter = Adapter::init(machine.clone(), options, &mut report)?;
@@ -108,12 +121,7 @@ impl Managed {
         machine.connect(&timeline);
         let host = OneThread::new(&machine);
         let clock = host.clock.clone();
-        let mm = Rc::new(OnChip::manage(
-            adapter,
-            host,
-            evict::Options::default(),
-            tables,
-        )?);
+        let mm = Rc::new(OnChip::manage(adapter, host, manager, tables)?);
         let (gpu, behind) = (machine.clone(), Rc::downgrade(&mm));
         let heard = Arc::downgrade(&timeline);
         let interrupts = move || heard.upgrade().map(|it| it.counters().interrupts);

@@ -4,13 +4,15 @@
 
 use e3k_regs::register::REGISTERS;
 use presil_device::{Chip, Config, OnFault, Width};
+use presil_tests::host::OneThread;
 use presil_tests::manager::Managed;
 use presil_tests::{Machine, Process};
 use vidmm::placement::{Flags, Place};
-use vidmm::{Blit, Options, SegmentId};
+use vidmm::{Adapter, Blit, Error, InitReport, OnChip, Options, SegmentId, TablePages, evict};
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
+const TABLES: TablePages = TablePages { all: 16, each: 8 };
 
 fn config() -> Config {
     let mut config = Config::new(Chip::Arise10c0, 256 * MIB, 32 * MIB, true).unwrap();
@@ -18,13 +20,16 @@ fn config() -> Config {
     config
 }
 
-fn managed(config: &Config) -> Managed {
-    let options = Options {
+fn options() -> Options {
+    Options {
         snoop_bytes: 8 * MIB,
         unsnoop_bytes: 8 * MIB,
         ..Options::default()
-    };
-    Managed::new(config, options).unwrap()
+    }
+}
+
+fn managed(config: &Config) -> Managed {
+    Managed::new(config, options()).unwrap()
 }
 
 /// A process with a job on a buffer, which it alone has, until it ends with the manager.
@@ -147,4 +152,75 @@ fn of_a_gpu_that_cannot_be_stopped_no_page_is_freed() {
     let left = gpu.end().err().unwrap();
     assert!(!left.adapter.idle && left.bytes[3] == 8 * PAGE, "{left}");
     assert_eq!(machine.ram().owned(), owned);
+}
+
+/// Whatever fails when a manager begins: the chip is as it was found, and every page is back.
+#[test]
+fn a_manager_that_cannot_begin_leaves_nothing_behind_r_4_8() {
+    let config = config();
+    let found = registers(&Machine::new(&config).unwrap());
+    let try_with = |unsnoop_bytes: u64, tables, fails: Option<u64>| {
+        let machine = Machine::new(&config).unwrap();
+        let options = Options {
+            unsnoop_bytes,
+            ..options()
+        };
+        let adapter = Adapter::init(machine.clone(), options, &mut InitReport::default()).unwrap();
+        machine.fail_call(fails);
+        let managed = OnChip::manage(
+            adapter,
+            OneThread::new(&machine),
+            evict::Options::default(),
+            tables,
+        );
+        let failed = machine.has_failed();
+        machine.fail_call(None);
+        (machine, managed, failed)
+    };
+    let assert_clean = |machine: &Machine| {
+        assert_eq!(machine.ram().owned(), 0);
+        assert!(!machine.gpu(|gpu| gpu.has_work()) && !machine.has_dma());
+        assert_eq!(registers(machine), found);
+        assert_eq!(machine.ram().violations(), [""; 0]);
+    };
+    // Before there is a manager, and when it has managed.
+    let (machine, managed, _) = try_with(0, TABLES, None);
+    assert_eq!(managed.err(), Some(Error::Invalid));
+    assert_clean(&machine);
+    let too_many = TablePages {
+        all: 1 << 20,
+        each: 8,
+    };
+    let (machine, managed, _) = try_with(8 * MIB, too_many, None);
+    assert_eq!(managed.err(), Some(Error::NoMemory));
+    assert_clean(&machine);
+    // Every call of the machine that may fail.
+    for call in 1.. {
+        let (machine, managed, failed) = try_with(8 * MIB, TABLES, Some(call));
+        match managed {
+            Ok(mm) => OnChip::end(mm).unwrap(),
+            Err(error) => assert!(failed, "{error}"),
+        }
+        assert_clean(&machine);
+        if !failed {
+            break;
+        }
+    }
+}
+
+/// How much RAM a manager may have is said when it begins.
+#[test]
+fn a_manager_has_no_more_ram_than_it_was_told_r_7_13() {
+    let limited = evict::Options {
+        ram_pages: Some(64),
+        ..evict::Options::default()
+    };
+    let gpu = Managed::with_options(&config(), options(), limited, TABLES).unwrap();
+    let owned = gpu.machine.ram().owned();
+    let bos = [(); 3].map(|()| gpu.create(32, &place(SegmentId::PcieUnsnoop)).unwrap());
+    for bo in bos {
+        gpu.place(bo, SegmentId::PcieUnsnoop).unwrap();
+        let more = gpu.machine.ram().owned() - owned;
+        assert!(more <= 64, "{more}");
+    }
 }

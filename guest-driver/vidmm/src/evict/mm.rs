@@ -60,15 +60,27 @@ impl<W: World + 'static> Mm<W> {
     /// # Errors
     /// [`Error::Invalid`] for a segment without pages; [`Error::NoMemory`].
     pub fn new(world: W, pages: [u64; 4], options: Options) -> Result<Self, Error> {
+        Self::make(world, pages, options).map_err(|(_, error)| error)
+    }
+
+    /// As [`Self::new`], and gives the driver back if there is no manager.
+    pub(crate) fn make(world: W, pages: [u64; 4], options: Options) -> Result<Self, (W, Error)> {
         if leads_back(SegmentId::evict_to).is_some() {
-            return Err(Error::Invalid);
+            return Err((world, Error::Invalid));
         }
-        let state = world.lock(State::new(pages, &options)?);
-        Ok(Self {
+        let state = match State::new(pages, &options) {
+            Ok(state) => world.lock(state),
+            Err(error) => return Err((world, error)),
+        };
+        let mm = Self {
             world,
             options,
             state,
-        })
+        };
+        if let Some(pages) = options.ram_pages {
+            mm.limit_ram(pages);
+        }
+        Ok(mm)
     }
 
     /// The driver.

@@ -41,6 +41,9 @@ pub struct Options {
     pub eager_pages: bool,
     /// How soon after it had to leave a buffer comes back that counts as thrashing.
     pub thrash_ns: u64,
+    /// How many pages of RAM may exist behind buffers ([`limit_ram`](super::Mm::limit_ram));
+    /// none: as many as there are.
+    pub ram_pages: Option<usize>,
 }
 
 impl Options {
@@ -55,6 +58,7 @@ impl Options {
         promotion: None,
         eager_pages: false,
         thrash_ns: 100_000_000,
+        ram_pages: None,
     };
 }
 

@@ -100,7 +100,8 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     /// adapter itself has is pinned in it, and a pool of pages for the tables of processes.
     ///
     /// # Errors
-    /// [`Error::NoMemory`], [`Error::Invalid`].
+    /// [`Error::NoMemory`], [`Error::Invalid`]. The adapter has [ended](Adapter::fini) then,
+    /// and logged what it left behind: nobody else has its [`crate::Timeline`] yet.
     pub fn manage(
         adapter: Adapter<O>,
         host: H,
@@ -112,7 +113,10 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         let pages = segments.map(|segment| segment.bytes / PAGE_SIZE);
         let memory = &adapter.memory;
         let mut kernel = Vec::new();
-        kernel.try_reserve(memory.bos.len())?;
+        let room = kernel.try_reserve(memory.bos.len());
+        if room.is_err() {
+            return Err(Self::fail(adapter, Error::NoMemory));
+        }
         let placed = |bo: &crate::bo::Bo<O::Pages>| {
             let at = bo.resource?;
             Some((at.segment, at.first_page, bo.pages))
@@ -146,7 +150,10 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
             process_ids: host.lock(Slots::new()),
             host,
         };
-        let mm = Mm::new(world, pages, options)?;
+        let mm = match Mm::make(world, pages, options) {
+            Ok(mm) => mm,
+            Err((world, error)) => return Err(Self::fail(world.line.into_inner().adapter, error)),
+        };
         match Self::furnish(&mm, kernel, tables.all) {
             Ok(()) => Ok(mm),
             Err(error) => {
@@ -155,6 +162,13 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
                 Err(error)
             }
         }
+    }
+
+    /// There is no manager: the adapter ends.
+    fn fail(adapter: Adapter<O>, error: Error) -> Error {
+        // What it leaves behind it has logged.
+        let _ = adapter.fini();
+        error
     }
 
     /// Pins what the adapter has, ranges of pages, and gets pages for tables.
