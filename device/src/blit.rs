@@ -3,12 +3,15 @@
 //!
 //! Pixels are moved in ascending order, rows from the top.
 
-use crate::csp::{Allowance, CspErrorKind, PACKET_COST};
+use crate::budget::{Allowance, PACKET_COST};
+use crate::config::{Pixel, SurfaceFormats};
+use crate::csp::CspErrorKind;
+use crate::index::index;
 use crate::mmu::{Mxu, Request, Stop};
 use crate::planted::planted;
 use crate::run::{COLOUR_BYTES, Colour, Piece, Run};
-use crate::surface::{Pixel, Surface, SurfaceFormats};
-use crate::{index, sparse};
+use crate::sparse;
+use crate::surface::Surface;
 use e3k_regs::packet::{Range, RtMisc, SourceOffset, ff};
 use e3k_regs::{GpuVa, PAGE_SHIFT, PAGE_SIZE};
 use serde::{Deserialize, Serialize};
@@ -330,7 +333,7 @@ impl Ff {
                 result = self.begin(operation, &piece, mxu).map(|begun| run = begun);
             }
             if result == Err(Stop::Stalled) {
-                allowance.spend(PACKET_COST, mxu);
+                allowance.spend(PACKET_COST, mxu.counters.walks);
                 break;
             }
             let len = pieces * piece.len;
@@ -338,7 +341,7 @@ impl Ff {
             let pixels = (len >> operation.pixel.shift()) as u32;
             done = operation.rectangle.advance(pixels);
             bytes += if result.is_ok() { len } else { 0 };
-            allowance.spend(pieces * operation.price(piece.len), mxu);
+            allowance.spend(pieces * operation.price(piece.len), mxu.counters.walks);
             if done || result.is_err() || !allowance.goes_on() {
                 break;
             }

@@ -9,7 +9,7 @@ use crate::storage::{BlockUse, Direction, Misuse, RegisterMisuse, WordUse};
 use e3k_regs::chip::MemoryChannels;
 use e3k_regs::fields::EngineReset;
 use e3k_regs::register::{BAR0_BYTES, MEM_READY, Word};
-use e3k_regs::{Access, Reg, RegInfo};
+use e3k_regs::{Access, Reg};
 
 /// Width of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,7 +314,7 @@ impl Gpu {
         }
         let behaves = Unit::of(reg).is_some_and(|unit| self.act(unit, reg, index, value));
         if !behaves {
-            self.storage.store(reg.at(index), value, all(reg.info()));
+            self.storage.store(reg.at(index), value, reg.info().bits());
         }
     }
 
@@ -405,11 +405,6 @@ impl Unit {
     }
 }
 
-/// Every bit of a register.
-pub(crate) fn all(info: &RegInfo) -> u32 {
-    if info.width == 1 { 0xff } else { u32::MAX }
-}
-
 /// Where an access of up to 4 bytes lies in its word: its shift and its bits.
 fn place(offset: u32, width: Width) -> (u32, u32) {
     let shift = offset % 4 * 8;
@@ -431,7 +426,7 @@ fn in_bar0(offset: u32, width: Width) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::NoInterrupts;
+    use crate::biu::NoInterrupts;
     use crate::config::Config;
     use e3k_regs::Chip;
     use e3k_regs::register::REGISTERS;

@@ -3,7 +3,7 @@
 use crate::biu::{Biu, InterruptSink, Latched};
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::csp::{Csp, CspError, FenceRecord, RingStatus, UnmetWait};
+use crate::csp::{Csp, CspError, FenceRecord, Progress, RingStatus, UnmetWait};
 use crate::display;
 use crate::memory::{Memory, SystemMemory, Vram};
 use crate::mmu::{FaultRecord, Mxu, TlbEntry, Walk};
@@ -17,15 +17,6 @@ use e3k_regs::fields::EngineReset;
 use e3k_regs::fields::FaultClient;
 use std::io;
 use std::sync::Arc;
-
-/// Whether the engines have something left to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Nothing until the next register access.
-    Idle,
-    /// Call [`Gpu::step`] again.
-    Pending,
-}
 
 /// One GPU, powered on.
 pub struct Gpu {

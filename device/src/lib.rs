@@ -13,6 +13,7 @@
 
 mod biu;
 mod blit;
+mod budget;
 mod bus;
 mod config;
 mod counters;
@@ -20,6 +21,7 @@ mod csp;
 mod display;
 mod gpu;
 mod history;
+mod index;
 mod log_limit;
 mod memory;
 mod mmu;
@@ -33,29 +35,18 @@ mod surface;
 
 pub use biu::{InterruptSink, Latched, NoInterrupts};
 pub use bus::Width;
-pub use config::{Config, ConfigError, Defects, OnWait};
+pub use config::{
+    Config, ConfigError, Defects, DtlbShape, LargePage, MmuOptions, OnFault, OnWait,
+    SurfaceFormats, UtlbSize,
+};
 pub use counters::Counters;
-pub use csp::{CspError, CspErrorKind, FenceRecord, RingState, RingStatus, UnmetWait};
+pub use csp::{CspError, CspErrorKind, FenceRecord, Progress, RingState, RingStatus, UnmetWait};
 pub use e3k_regs::fields::FaultClient;
 pub use e3k_regs::{BusAddr, Chip, GpuVa, VramOffset};
-pub use gpu::{Gpu, Progress};
+pub use gpu::Gpu;
 pub use memory::{BusError, DmaAccess, NoMemory, Snoop, SystemMemory, Target, Vram};
-pub use mmu::{
-    DtlbShape, FaultCause, FaultRecord, LargePage, MmuOptions, OnFault, TlbEntry, UtlbSize, Walk,
-};
+pub use mmu::{FaultCause, FaultRecord, TlbEntry, Walk};
 #[cfg(feature = "planted-faults")]
 pub use planted::{Planted, plant};
 pub use state::RestoreError;
 pub use storage::{BlockUse, Misuse, RegisterMisuse, WordUse};
-pub use surface::SurfaceFormats;
-
-/// A number as an index. The model runs on 64-bit hosts only: VRAM is mapped whole.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "64-bit hosts only, checked below"
-)]
-const fn index(value: u64) -> usize {
-    value as usize
-}
-
-const _: () = assert!(usize::BITS == 64, "VRAM needs a 64-bit host");

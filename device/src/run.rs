@@ -6,7 +6,7 @@
     reason = "what a call hands back in memory is read only when the page stored before is; see docs/performance.md"
 )]
 
-use crate::index;
+use crate::index::index;
 use crate::memory::{Target, Vram};
 use crate::mmu::{Mxu, Request};
 use crate::planted::planted;

@@ -3,7 +3,7 @@
 
 use crate::biu::InterruptSink;
 use crate::gpu::Gpu;
-use crate::index;
+use crate::index::index;
 use crate::memory::Vram;
 use crc32fast::Hasher;
 use e3k_regs::{PAGE_SIZE, VramOffset};

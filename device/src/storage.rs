@@ -1,7 +1,6 @@
 //! BAR0 as plain storage, and the log of misuse: writes to read-only registers
 //! and reserved bits, wrong widths, undeclared offsets.
 
-use crate::bus::all;
 use crate::counters::{COUNT_MAX, Counters};
 use crate::log_limit::worth_a_line;
 use crate::sparse;
@@ -153,7 +152,7 @@ impl Storage {
         self.words.fill(0);
         for info in REGISTERS.iter().filter(|info| info.reset != 0) {
             for index in 0..info.count {
-                self.store(info.reg.at(index), info.reset, all(info));
+                self.store(info.reg.at(index), info.reset, info.bits());
             }
         }
     }

@@ -91,6 +91,11 @@ impl RegInfo {
         self.offset + self.count * self.width as u32
     }
 
+    /// Every bit of it.
+    pub const fn bits(&self) -> u32 {
+        if self.width == 1 { 0xff } else { u32::MAX }
+    }
+
     /// Whether software may access `bytes` bytes of it at once.
     pub const fn has_width(&self, bytes: u32) -> bool {
         bytes == self.width as u32 || bytes == self.narrow as u32

@@ -1,7 +1,7 @@
 //! Compression ("BL") flags: bytes in a part of VRAM that 0x4900C names
 //! (hardware reference 8.4, 10.6). They are storage: nothing is compressed.
 
-use crate::index;
+use crate::index::index;
 use crate::memory::Vram;
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::fields::BlSize;

@@ -14,12 +14,11 @@ mod status;
 
 pub use error::{CspError, CspErrorKind, UnmetWait};
 pub use fences::FenceRecord;
-pub(crate) use packet::PACKET_COST;
 pub use status::{RingState, RingStatus};
 
 use crate::biu::Biu;
 use crate::blit::Ff;
-use crate::gpu::Progress;
+use crate::budget::{Allowance, PACKET_COST, TURN};
 use crate::history::History;
 use crate::mmu::{Mxu, Stop};
 use crate::planted::planted;
@@ -38,47 +37,13 @@ const RINGS: usize = 10;
 const VCP0: usize = 7;
 const VCP1: usize = 8;
 const VPP: usize = 9;
-/// The price of a table walk in [`crate::Gpu::step`]'s budget.
-const WALK_COST: u64 = 512;
-/// How long a ring works before the next one has its turn, in the same measure.
-const TURN: u64 = 16 << 10;
-
-/// What a ring may spend.
-pub(crate) struct Allowance {
-    /// Of the step.
-    left: u64,
-    /// Of its turn, which passes only while another ring waits for its end.
-    turn: u64,
-    alone: bool,
-    /// Table walks that are paid for.
-    walks: u64,
-}
-
-impl Allowance {
-    /// Pays for work, and for the walks since the last time.
-    pub(crate) fn spend(&mut self, price: u64, mxu: &Mxu) {
-        let walks = std::mem::replace(&mut self.walks, mxu.counters.walks);
-        let price = price + (self.walks - walks) * WALK_COST;
-        self.left = self.left.saturating_sub(price);
-        if !self.alone {
-            self.turn = self.turn.saturating_sub(price);
-        }
-    }
-
-    /// How many pieces of work of this price the ring can begin, at least one.
-    pub(crate) fn pieces(&self, price: u64) -> u64 {
-        let room = if self.alone {
-            self.left
-        } else {
-            self.left.min(self.turn)
-        };
-        room.div_ceil(price).max(1)
-    }
-
-    /// Whether the same ring would be next.
-    pub(crate) fn goes_on(&self) -> bool {
-        self.turn > 0 && self.left > 0
-    }
+/// Whether the engines have something left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing until the next register access.
+    Idle,
+    /// Call [`crate::Gpu::step`] again.
+    Pending,
 }
 
 /// Which packets a ring takes (hardware reference 10.1, 10.2).
@@ -283,12 +248,8 @@ impl Csp {
         let mut left = u64::from(budget);
         while let Some(ring) = self.next_turn() {
             let faulty = mxu.fault_pending();
-            let mut allowance = Allowance {
-                left,
-                turn: self.turn,
-                alone: self.is_alone(ring),
-                walks: mxu.counters.walks,
-            };
+            let mut allowance =
+                Allowance::new(left, self.turn, self.is_alone(ring), mxu.counters.walks);
             self.advance(ring, &mut allowance, mxu, biu, storage);
             if mxu.take_stand() {
                 self.engines[ring].stand();
@@ -296,8 +257,8 @@ impl Csp {
                 // A packet has acknowledged for the other rings.
                 self.faults_acknowledged();
             }
-            self.turn = allowance.turn;
-            left = allowance.left;
+            self.turn = allowance.turn();
+            left = allowance.left();
             if left == 0 {
                 break;
             }
@@ -373,7 +334,7 @@ impl Csp {
                 PACKET_COST
             }
         };
-        allowance.spend(price, mxu);
+        allowance.spend(price, mxu.counters.walks);
     }
 
     fn packet(
@@ -417,7 +378,7 @@ impl Csp {
             // The same piece again, later.
             Err(Stop::Stalled | Stop::Dropped) => PACKET_COST,
         };
-        allowance.spend(price, mxu);
+        allowance.spend(price, mxu.counters.walks);
     }
 }
 

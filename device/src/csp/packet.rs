@@ -1,6 +1,7 @@
 //! Packets as they are fetched, and how long each is (hardware reference 10.2).
 
 use super::{CspErrorKind, Dialect};
+use crate::budget::PACKET_COST;
 use crate::planted::planted;
 use e3k_regs::GpuVa;
 use e3k_regs::packet::{self, opcode, video_opcode};
@@ -8,8 +9,7 @@ use e3k_regs::packet::{self, opcode, video_opcode};
 /// Dwords of the longest packet that has an effect: `Set_Register` with 127 values.
 pub(super) const PACKET_DWORDS: usize = 128;
 
-/// Prices in [`crate::Gpu::step`]'s budget. A packet, and each dword behind its header.
-pub(crate) const PACKET_COST: u64 = 256;
+/// The price of each dword behind a packet's header in [`crate::Gpu::step`]'s budget.
 const DWORD_COST: u64 = 64;
 
 /// One packet as fetched: as many of its dwords as can matter.

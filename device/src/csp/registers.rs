@@ -5,7 +5,7 @@ use super::engine::Operation;
 use super::execute::{Outcome, Trouble};
 use super::packet::Packet;
 use super::{Csp, Dialect};
-use crate::index;
+use crate::index::index;
 use crate::mmu::{Mxu, Request, Stop};
 use crate::planted::planted;
 use crate::storage::Storage;

@@ -3,7 +3,7 @@
 //! or atomic.
 
 use super::system::BusError;
-use crate::index;
+use crate::index::index;
 use e3k_regs::VramOffset;
 use presil_fill::{expect, fill};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};

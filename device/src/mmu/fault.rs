@@ -1,7 +1,8 @@
 //! Faults: the chip's registers carry what the hardware reference lists (6),
 //! the model's log the rest: client, direction, cause, ring position.
 
-use super::{OnFault, Request, Stop};
+use super::{Request, Stop};
+use crate::config::OnFault;
 use crate::history::History;
 use crate::memory::Target;
 use crate::planted::planted;

@@ -3,7 +3,6 @@
 
 mod fault;
 mod held;
-mod options;
 mod tlb;
 mod translate;
 mod utlb;
@@ -11,7 +10,6 @@ mod walk;
 
 pub use fault::{FaultCause, FaultRecord};
 pub use held::TlbEntry;
-pub use options::{DtlbShape, LargePage, MmuOptions, OnFault, UtlbSize};
 pub use walk::Walk;
 
 use crate::config::Config;

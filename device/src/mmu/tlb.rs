@@ -7,8 +7,10 @@
     reason = "a hit takes as long as its calls; see docs/performance.md"
 )]
 
-use super::{DtlbShape, Invalidation};
-use crate::{index, sparse};
+use super::Invalidation;
+use crate::config::DtlbShape;
+use crate::index::index;
+use crate::sparse;
 use e3k_regs::GpuVa;
 use e3k_regs::pte::L3Entry;
 use serde::{Deserialize, Serialize};

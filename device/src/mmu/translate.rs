@@ -9,7 +9,7 @@
 use super::fault::{FaultCause, FaultPlace};
 use super::tlb::{LINE_ENTRIES, entry_of};
 use super::{Mxu, Place, Request, Stop, utlb, walk};
-use crate::index;
+use crate::index::index;
 use crate::memory::Target;
 use crate::planted::planted;
 use e3k_regs::addr::ADDRESS_BITS;

@@ -7,8 +7,10 @@
     reason = "a hit takes as long as its calls; see docs/performance.md"
 )]
 
-use super::{Invalidation, UtlbSize};
-use crate::{index, sparse};
+use super::Invalidation;
+use crate::config::UtlbSize;
+use crate::index::index;
+use crate::sparse;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::FaultClient;
 use e3k_regs::pte::L3Entry;

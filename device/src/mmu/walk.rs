@@ -1,9 +1,9 @@
 //! Walking the tables: TTBR register, L2 table, L3 table (hardware reference 4).
 
 use super::fault::{FaultCause, FaultPlace};
-use super::options::LargePage;
 use super::tlb::{LINE_ENTRIES, Line};
 use super::translate::Failure;
+use crate::config::LargePage;
 use crate::memory::{Memory, Origin, Snoop, Target};
 use crate::planted::planted;
 use e3k_regs::addr::ADDRESS_BITS;

@@ -1,7 +1,7 @@
 //! What can be chosen about the MMU: the shape of its TLBs, and the readings
 //! of what the hardware reference leaves open.
 
-use crate::config::ConfigError;
+use super::error::ConfigError;
 use serde::{Deserialize, Serialize};
 
 const UTLB_MAX: u32 = 1024;
