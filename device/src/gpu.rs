@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::csp::{Csp, CspError, FenceRecord, Progress, RingStatus, UnmetWait};
 use crate::display;
-use crate::memory::{Memory, SystemMemory, Vram};
+use crate::memory::{SystemMemory, Vram};
 use crate::mmu::{FaultRecord, Mxu, TlbEntry, Walk};
 #[cfg(feature = "benchmarks")]
 use crate::mmu::{Place, Request};
@@ -33,11 +33,10 @@ impl Gpu {
     /// # Errors
     /// VRAM could not be made: no memory, or no address space for it.
     pub fn new(config: &Config, interrupts: Box<dyn InterruptSink>) -> io::Result<Self> {
-        let memory = Memory::new(config.clone(), config.vram_seed)?;
         Ok(Self {
             storage: Storage::new(),
             biu: Biu::new(interrupts),
-            mxu: Mxu::new(memory),
+            mxu: Mxu::new(config.clone(), config.vram_seed)?,
             csp: Csp::new(),
             power: Power::default(),
         })

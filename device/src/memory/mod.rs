@@ -6,12 +6,9 @@ mod vram;
 pub use system::{BusError, DmaAccess, NoMemory, Snoop, SystemMemory};
 pub use vram::Vram;
 
-use crate::config::Config;
 use e3k_regs::fields::FaultClient;
 use e3k_regs::{BusAddr, VramOffset};
 use presil_fill::fill;
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
 use std::{fmt, io};
 use vm_memory::VolatileSlice;
@@ -70,40 +67,18 @@ impl Origin {
     }
 }
 
-/// Both memories, and the configuration that local memory is a part of.
-/// Callers keep an access inside one page.
+/// Both memories. Callers keep an access inside one page.
 pub(crate) struct Memory {
-    pub(crate) config: Config,
     pub(crate) vram: Arc<Vram>,
     pub(crate) system: Box<dyn SystemMemory>,
 }
 
-/// Saved is only the configuration. What comes back is VRAM of zeros, and no
-/// system memory.
-impl Serialize for Memory {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.config.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Memory {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let config = Config::deserialize(deserializer)?;
-        if !config.is_sound() {
-            return Err(D::Error::custom(format_args!(
-                "no GPU has this configuration: {config:?}"
-            )));
-        }
-        Self::new(config, None).map_err(D::Error::custom)
-    }
-}
-
 impl Memory {
-    /// VRAM with the pattern of `seed` or zeros, and no system memory.
-    pub(crate) fn new(config: Config, seed: Option<u64>) -> io::Result<Self> {
-        let vram = Vram::new(config.vram_bytes, config.visible_bytes, seed)?;
+    /// `vram_bytes` of VRAM, of which the CPU sees `visible_bytes`, with the pattern of
+    /// `seed` or zeros; and no system memory.
+    pub(crate) fn new(vram_bytes: u64, visible_bytes: u64, seed: Option<u64>) -> io::Result<Self> {
+        let vram = Vram::new(vram_bytes, visible_bytes, seed)?;
         Ok(Self {
-            config,
             vram: Arc::new(vram),
             system: Box::new(NoMemory),
         })

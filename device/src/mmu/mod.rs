@@ -24,6 +24,7 @@ use e3k_regs::register::{L1_PER_PROCESS, PROCESS_IDS};
 use e3k_regs::{GpuVa, PAGE_SIZE, Reg};
 use fault::{FaultLog, FaultPlace};
 use serde::{Deserialize, Serialize};
+use std::io;
 use tlb::Dtlb;
 use utlb::Utlb;
 use walk::Tables;
@@ -105,7 +106,12 @@ impl Invalidation {
 
 /// The crossbar with all memory behind it.
 #[derive(Serialize, Deserialize)]
+#[serde(try_from = "Saved")]
 pub(crate) struct Mxu {
+    /// Of the whole GPU. In a saved state it stands for the memory that is made from it.
+    #[serde(rename = "memory")]
+    config: Config,
+    #[serde(skip)]
     pub(crate) memory: Memory,
     pub(crate) counters: Counters,
     pub(crate) faults: FaultLog,
@@ -118,10 +124,65 @@ pub(crate) struct Mxu {
     dtlb: Dtlb,
 }
 
+/// An [`Mxu`] as it is saved: what it does not have is VRAM, and system memory.
+#[derive(Deserialize)]
+struct Saved {
+    memory: Config,
+    counters: Counters,
+    faults: FaultLog,
+    #[serde(with = "sparse")]
+    ttbr: Box<[u32]>,
+    mode: MmuMode,
+    invalidate_page: InvalidateAddress,
+    invalidate_mask: InvalidateAddress,
+    utlb: Utlb,
+    dtlb: Dtlb,
+}
+
+/// With VRAM of zeros.
+impl TryFrom<Saved> for Mxu {
+    type Error = String;
+
+    fn try_from(saved: Saved) -> Result<Self, String> {
+        let Saved {
+            memory: config,
+            counters,
+            faults,
+            ttbr,
+            mode,
+            invalidate_page,
+            invalidate_mask,
+            utlb,
+            dtlb,
+        } = saved;
+        if !config.is_sound() {
+            return Err(format!("no GPU has this configuration: {config:?}"));
+        }
+        let new = Self::new(config, None).map_err(|error| error.to_string())?;
+        Ok(Self {
+            counters,
+            faults,
+            ttbr,
+            mode,
+            invalidate_page,
+            invalidate_mask,
+            utlb,
+            dtlb,
+            ..new
+        })
+    }
+}
+
 impl Mxu {
-    pub(crate) fn new(memory: Memory) -> Self {
-        let options = memory.config.mmu;
-        Self {
+    /// With VRAM of the seed's pattern or zeros, and no system memory.
+    ///
+    /// # Errors
+    /// VRAM could not be made.
+    pub(crate) fn new(config: Config, vram_seed: Option<u64>) -> io::Result<Self> {
+        let memory = Memory::new(config.vram_bytes, config.visible_bytes, vram_seed)?;
+        let options = config.mmu;
+        Ok(Self {
+            config,
             memory,
             counters: Counters::default(),
             faults: FaultLog::default(),
@@ -131,7 +192,7 @@ impl Mxu {
             invalidate_mask: InvalidateAddress::new(),
             utlb: Utlb::new(options.utlb),
             dtlb: Dtlb::new(options.dtlb),
-        }
+        })
     }
 
     /// Whether a restored one keeps what the rest of the model relies on.
@@ -146,7 +207,7 @@ impl Mxu {
 
     /// What the whole GPU was made from.
     pub(crate) fn config(&self) -> &Config {
-        &self.memory.config
+        &self.config
     }
 
     /// Registers and TLBs to their reset values; memory and the fault history stay.
@@ -406,6 +467,7 @@ impl Mxu {
         Tables {
             memory: &self.memory,
             bank: &self.ttbr,
+            large_page: self.config.mmu.large_page,
         }
     }
 

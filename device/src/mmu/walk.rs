@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 pub(super) struct Tables<'a> {
     pub(super) memory: &'a Memory,
     pub(super) bank: &'a [u32],
+    pub(super) large_page: LargePage,
 }
 
 /// A table, and whether its entry says non-secure.
@@ -131,7 +132,7 @@ impl Tables<'_> {
         if !l2.large_page() {
             return Some(Below::Pages(table));
         }
-        match self.memory.config.mmu.large_page {
+        match self.large_page {
             LargePage::Table64K => Some(Below::LargePages(table)),
             LargePage::Leaf4M => Some(Below::Leaf(
                 L3Entry::new()
