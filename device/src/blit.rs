@@ -5,10 +5,10 @@
 
 use crate::budget::{Allowance, PACKET_COST};
 use crate::config::{Pixel, SurfaceFormats};
-use crate::csp::CspErrorKind;
 use crate::index::index;
 use crate::mmu::{Mxu, Request, Stop};
 use crate::planted::planted;
+use crate::refused::Refused;
 use crate::run::{COLOUR_BYTES, Colour, Piece, Run};
 use crate::sparse;
 use crate::surface::Surface;
@@ -33,10 +33,10 @@ struct Rectangle {
 }
 
 impl Rectangle {
-    fn parse([x, y]: [u32; 2]) -> Result<Self, CspErrorKind> {
+    fn parse([x, y]: [u32; 2]) -> Result<Self, Refused> {
         let [x, y] = [x, y].map(Range::from_bits);
         if x.min() > x.max() || y.min() > y.max() {
-            return Err(CspErrorKind::malformed(
+            return Err(Refused::malformed(
                 "a rectangle whose first pixel is behind its last",
             ));
         }
@@ -246,10 +246,10 @@ impl Ff {
         ranges: [u32; 2],
         request: Request,
         formats: &SurfaceFormats,
-    ) -> Result<Operation, CspErrorKind> {
+    ) -> Result<Operation, Refused> {
         let operation = self.operation(ranges, request, Kind::Clear, formats)?;
         if (1..ff::TARGETS).any(|rt| self.misc(rt).enable()) {
-            return Err(CspErrorKind::unsupported(
+            return Err(Refused::unsupported(
                 "a fast clear while another render target than 0 is enabled",
             ));
         }
@@ -276,7 +276,7 @@ impl Ff {
         source_request: Request,
         request: Request,
         formats: &SurfaceFormats,
-    ) -> Result<Operation, CspErrorKind> {
+    ) -> Result<Operation, Refused> {
         let offset = SourceOffset::from_bits(offset);
         let (source, pixel) = Surface::read(|at| self.get(at.into()), 1, formats)?;
         let kind = Kind::Blit {
@@ -287,14 +287,14 @@ impl Ff {
         let operation = self.operation([x, y], request, kind, formats)?;
         if pixel != operation.pixel {
             let [from, to] = [pixel, operation.pixel].map(Pixel::bytes);
-            return Err(CspErrorKind::unsupported(format!(
+            return Err(Refused::unsupported(format!(
                 "a blit from pixels of {from} bytes to pixels of {to}"
             )));
         }
         let last_x = u32::from(operation.rectangle.x.max()) + u32::from(offset.x());
         let last_y = u32::from(operation.rectangle.y.max()) + u32::from(offset.y());
         if !source.contains(last_x, last_y) {
-            return Err(CspErrorKind::malformed(
+            return Err(Refused::malformed(
                 "a blit that reads beyond its source surface",
             ));
         }
@@ -372,7 +372,7 @@ impl Ff {
         };
         let mask = operation.destination.mask;
         if mask == WHOLE_PIXEL {
-            return mxu.begin(piece, buffer);
+            return piece.begin(mxu, buffer);
         }
         if let Some((request, from)) = piece.source {
             mxu.read(request, from, buffer)?;
@@ -387,19 +387,19 @@ impl Ff {
         request: Request,
         kind: Kind,
         formats: &SurfaceFormats,
-    ) -> Result<Operation, CspErrorKind> {
+    ) -> Result<Operation, Refused> {
         let (destination, pixel) = Surface::read(|at| self.get(at.into()), 0, formats)?;
         let mask = destination.mask;
         // A mask bit is a colour channel; only in formats of 4 bytes is a channel one byte.
         if pixel != Pixel::B4 && mask != 0 && mask != WHOLE_PIXEL {
             let bytes = pixel.bytes();
-            return Err(CspErrorKind::unsupported(format!(
+            return Err(Refused::unsupported(format!(
                 "write mask {mask:#x} for pixels of {bytes} bytes"
             )));
         }
         let rectangle = Rectangle::parse(ranges)?;
         if !destination.contains(rectangle.x.max().into(), rectangle.y.max().into()) {
-            return Err(CspErrorKind::malformed(
+            return Err(Refused::malformed(
                 "a rectangle beyond its destination surface",
             ));
         }

@@ -27,6 +27,7 @@ mod memory;
 mod mmu;
 mod planted;
 mod power;
+mod refused;
 mod run;
 mod sparse;
 mod state;

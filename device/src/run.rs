@@ -8,7 +8,7 @@
 
 use crate::index::index;
 use crate::memory::{Target, Vram};
-use crate::mmu::{Mxu, Request};
+use crate::mmu::{Mxu, Request, Stop};
 use crate::planted::planted;
 use e3k_regs::{GpuVa, VramOffset};
 
@@ -76,6 +76,37 @@ impl Piece {
             destination: (writing, to.add(bytes)),
             len: self.len,
         }
+    }
+}
+
+impl Piece {
+    /// Moves it: all is read, then all is written. Between places in VRAM it is only
+    /// translated, and left to the caller. `buffer` holds what is written, a copy's on
+    /// its way.
+    pub(crate) fn begin(&self, mxu: &mut Mxu, buffer: &mut [u8]) -> Result<Run, Stop> {
+        let done = Run::default();
+        let (writing, to) = self.destination;
+        let local = match self.source {
+            None => None,
+            Some((reading, from)) => {
+                let source = mxu.translate(reading, from)?;
+                if let Target::Vram(at) = source.target() {
+                    Some(at)
+                } else {
+                    mxu.read_at(reading, from, source, buffer)?;
+                    return mxu.write(writing, to, buffer).map(|()| done);
+                }
+            }
+        };
+        let place = mxu.translate(writing, to)?;
+        if let Target::Vram(at) = place.target() {
+            return Ok(Run::new(local, at, self.len));
+        }
+        if let Some(from) = local {
+            // Read only now: a place that is translated lies inside VRAM, which answers.
+            let _inside = mxu.memory.vram.read(from, buffer);
+        }
+        mxu.write_at(writing, to, place, buffer).map(|()| done)
     }
 }
 

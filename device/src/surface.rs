@@ -1,7 +1,7 @@
 //! Surfaces of copies and fills, as the registers describe them.
 
 use crate::config::{Pixel, SurfaceFormats};
-use crate::csp::CspErrorKind;
+use crate::refused::Refused;
 use e3k_regs::GpuVa;
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::packet::{RtFormat, RtMisc, RtSize, ff};
@@ -40,14 +40,14 @@ impl Surface {
         word: impl Fn(u16) -> u32,
         rt: u16,
         formats: &SurfaceFormats,
-    ) -> Result<(Self, Pixel), CspErrorKind> {
+    ) -> Result<(Self, Pixel), Refused> {
         let [address, control] = [ff::rt_address(rt), ff::rt_control(rt)];
         let format = RtFormat::from_bits(word(control));
         let size = RtSize::from_bits(word(control + 1));
         let misc = RtMisc::from_bits(word(ff::rt_misc(rt)));
         let code = format.format().into();
         let what = if !misc.enable() {
-            return Err(CspErrorKind::malformed(
+            return Err(Refused::malformed(
                 "a copy or fill with a render target that is not enabled",
             ));
         } else if misc.tiled() {
@@ -69,10 +69,10 @@ impl Surface {
             };
             return Ok((surface, pixel));
         } else {
-            return Err(CspErrorKind::unsupported(format!(
+            return Err(Refused::unsupported(format!(
                 "surface format {code}, unless --surface-format {code}=BYTES says its bytes a pixel,"
             )));
         };
-        Err(CspErrorKind::unsupported(what))
+        Err(Refused::unsupported(what))
     }
 }

@@ -1,12 +1,12 @@
 //! One ring with its state: where it reads, what it calls, what is in flight.
 
-use super::execute::Trouble;
+use super::dialect::Dialect;
+use super::error::{CspErrorKind, Trouble};
 use super::flags::FlagClear;
 use super::packet::{PACKET_DWORDS, Packet, packet_dwords};
-use super::registers::Transfer;
 use super::ring::Ring;
 use super::status::{RingState, RingStatus};
-use super::{CspErrorKind, Dialect};
+use super::transfer::Transfer;
 use crate::blit;
 use crate::mmu::{Mxu, Request, Stop};
 use crate::planted::planted;

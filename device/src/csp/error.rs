@@ -1,5 +1,6 @@
 //! What halts a ring, and what is merely remembered.
 
+use crate::refused::Refused;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -70,6 +71,48 @@ impl CspErrorKind {
         Self::Malformed { what: what.into() }
     }
 }
+
+impl From<Refused> for CspErrorKind {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Malformed(what) => Self::Malformed { what },
+            Refused::Unsupported(what) => Self::Unsupported { what },
+        }
+    }
+}
+
+/// Why a packet was not executed.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The ring halts.
+    Halt(CspErrorKind),
+    /// It is to be fetched and executed again, when software has mended its tables.
+    Stall,
+}
+
+impl From<CspErrorKind> for Trouble {
+    fn from(kind: CspErrorKind) -> Self {
+        Self::Halt(kind)
+    }
+}
+
+impl From<Refused> for Trouble {
+    fn from(refused: Refused) -> Self {
+        Self::Halt(refused.into())
+    }
+}
+
+impl Trouble {
+    pub(super) fn unsupported(what: &'static str) -> Self {
+        Self::Halt(CspErrorKind::unsupported(what))
+    }
+
+    pub(super) fn malformed(what: &'static str) -> Self {
+        Self::Halt(CspErrorKind::malformed(what))
+    }
+}
+
+pub(super) type Outcome = Result<(), Trouble>;
 
 /// One error. The ring stands until an engine reset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

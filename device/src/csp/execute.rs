@@ -1,11 +1,12 @@
 //! What each packet does.
 
+use super::Csp;
+use super::dialect::Dialect;
 use super::engine::{Call, Operation};
-use super::error::UnmetWait;
+use super::error::{CspErrorKind, Outcome, Trouble, UnmetWait};
 use super::fences::FenceRecord;
 use super::flags::FlagClear;
 use super::packet::{Packet, wrong_count};
-use super::{Csp, CspErrorKind, Dialect};
 use crate::biu::Biu;
 use crate::config::OnWait;
 use crate::mmu::{Invalidation, Mxu, Stop};
@@ -14,33 +15,6 @@ use crate::storage::Storage;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{FaultClient, TlbTarget};
 use e3k_regs::packet::{self, block, opcode, video_opcode};
-
-/// Why a packet was not executed.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// The ring halts.
-    Halt(CspErrorKind),
-    /// It is to be fetched and executed again, when software has mended its tables.
-    Stall,
-}
-
-impl From<CspErrorKind> for Trouble {
-    fn from(kind: CspErrorKind) -> Self {
-        Self::Halt(kind)
-    }
-}
-
-impl Trouble {
-    pub(super) fn unsupported(what: &'static str) -> Self {
-        Self::Halt(CspErrorKind::unsupported(what))
-    }
-
-    pub(super) fn malformed(what: &'static str) -> Self {
-        Self::Halt(CspErrorKind::malformed(what))
-    }
-}
-
-pub(super) type Outcome = Result<(), Trouble>;
 
 impl Csp {
     /// Executes a packet of ring `n`.

@@ -2,6 +2,7 @@
 //! They take turns; each fetches packets from its memory and from the buffers
 //! it calls, and executes them in order.
 
+mod dialect;
 mod engine;
 mod error;
 mod execute;
@@ -11,6 +12,7 @@ mod packet;
 mod registers;
 mod ring;
 mod status;
+mod transfer;
 
 pub use error::{CspError, CspErrorKind, UnmetWait};
 pub use fences::FenceRecord;
@@ -23,20 +25,16 @@ use crate::history::History;
 use crate::mmu::{Mxu, Stop};
 use crate::planted::planted;
 use crate::storage::Storage;
+use dialect::{Dialect, RINGS, VCP0, VCP1, VPP};
 use e3k_regs::fields::{BlSize, EngineReset, RingWord, TopBusy, VideoBusy};
 use e3k_regs::packet::halves;
 use e3k_regs::{Chip, Reg};
 use engine::{Engine, Operation};
-use execute::Trouble;
+use error::Trouble;
 use fences::Fences;
 use packet::Packet;
 use serde::{Deserialize, Serialize};
 
-/// Rings that the chip has; video core 0's is the first of the video rings.
-const RINGS: usize = 10;
-const VCP0: usize = 7;
-const VCP1: usize = 8;
-const VPP: usize = 9;
 /// Whether the engines have something left to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -44,30 +42,6 @@ pub enum Progress {
     Idle,
     /// Call [`crate::Gpu::step`] again.
     Pending,
-}
-
-/// Which packets a ring takes (hardware reference 10.1, 10.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Dialect {
-    /// Ring 0: all of 10.2.
-    Graphics,
-    /// Rings 1 to 6: none.
-    Disabled,
-    /// Rings 7 and 8: the video cores' own.
-    Video,
-    /// Ring 9: as ring 0, but it has no 3D pipe.
-    Post,
-}
-
-impl Dialect {
-    const fn of(ring: usize) -> Self {
-        match ring {
-            0 => Self::Graphics,
-            VCP0 | VCP1 => Self::Video,
-            VPP => Self::Post,
-            _ => Self::Disabled,
-        }
-    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! Packets as they are fetched, and how long each is (hardware reference 10.2).
 
-use super::{CspErrorKind, Dialect};
+use super::dialect::Dialect;
+use super::error::CspErrorKind;
 use crate::budget::PACKET_COST;
 use crate::planted::planted;
 use e3k_regs::GpuVa;

@@ -1,18 +1,19 @@
 //! `Set_Register` and `Query_Dump`: registers by block and word (hardware
 //! reference 10.9, 10.10).
 
+use super::Csp;
+use super::dialect::Dialect;
 use super::engine::Operation;
-use super::execute::{Outcome, Trouble};
+use super::error::{Outcome, Trouble};
 use super::packet::Packet;
-use super::{Csp, Dialect};
+use super::transfer::Transfer;
 use crate::index::index;
-use crate::mmu::{Mxu, Request, Stop};
+use crate::mmu::{Mxu, Stop};
 use crate::planted::planted;
 use crate::storage::Storage;
 use e3k_regs::fields::FaultClient;
 use e3k_regs::packet::{DumpTarget, QueryDump, RegisterSource, SetRegister, block};
-use e3k_regs::{Access, GpuVa, PAGE_SIZE, Reg};
-use serde::{Deserialize, Serialize};
+use e3k_regs::{Access, PAGE_SIZE, Reg};
 
 /// Registers moved between two looks at the budget.
 const PIECE_WORDS: u64 = 64;
@@ -28,26 +29,6 @@ fn declared(block: u8, word: u32) -> Option<(Reg, u32)> {
         _ => return None,
     };
     (word < words).then(|| Reg::find(base + word * 4))?
-}
-
-/// Registers on their way from or to memory.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Transfer {
-    load: bool,
-    block: u8,
-    word: u32,
-    at: GpuVa,
-    left: u32,
-    request: Request,
-}
-
-impl Transfer {
-    /// Whether a restored one keeps what the rest of the model relies on: a packet
-    /// can have asked for it.
-    pub(super) fn is_sound(&self) -> bool {
-        let in_range = self.word.max(self.left) <= u16::MAX.into();
-        in_range && self.left > 0 && self.at.0.is_multiple_of(4)
-    }
 }
 
 impl Csp {

@@ -1,6 +1,6 @@
 //! A ring's four registers (hardware reference 10.1).
 
-use super::CspErrorKind;
+use super::error::CspErrorKind;
 use crate::planted::planted;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{RingAddress, RingWord};

@@ -1,7 +1,7 @@
 //! Faults: the chip's registers carry what the hardware reference lists (6),
 //! the model's log the rest: client, direction, cause, ring position.
 
-use super::{Request, Stop};
+use super::access::{Request, Stop};
 use crate::config::OnFault;
 use crate::history::History;
 use crate::memory::Target;
@@ -94,6 +94,9 @@ impl FaultPlace {
         }
     }
 }
+
+/// Why an access failed, and where.
+pub(super) type Failure = (FaultCause, FaultPlace);
 
 /// One failed access.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,8 @@
 //! The MMU and the memory crossbar (MXU) around it: the one translation path
 //! for every client, the L1 register bank, the TLBs, faults.
 
+mod access;
+mod entry;
 mod fault;
 mod held;
 mod tlb;
@@ -8,15 +10,15 @@ mod translate;
 mod utlb;
 mod walk;
 
+pub(crate) use access::{Invalidation, Place, Request, Stop};
+pub use entry::TlbEntry;
 pub use fault::{FaultCause, FaultRecord};
-pub use held::TlbEntry;
 pub use walk::Walk;
 
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::memory::{BusError, Memory, Origin, Target};
+use crate::memory::{BusError, Memory, Target};
 use crate::planted::planted;
-use crate::run::{Piece, Run};
 use crate::sparse;
 use e3k_regs::fields::{FaultClient, InvalidateAddress, InvalidateTrigger, MmuMode, TlbTarget};
 use e3k_regs::pte::L3Entry;
@@ -31,78 +33,6 @@ use walk::Tables;
 
 /// L1 registers in the bank.
 pub(crate) const L1_REGISTERS: usize = (PROCESS_IDS * L1_PER_PROCESS) as usize;
-
-/// One client access: who, for which process, and whether it writes.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Request {
-    pub(crate) client: FaultClient,
-    pub(crate) process_id: u8,
-    pub(crate) write: bool,
-}
-
-/// What became of an access that could not be done; the fault is on record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// It will not be done.
-    Dropped,
-    /// It is to be done again when software has cleared the fault.
-    Stalled,
-}
-
-/// Where an address leads.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    target: Target,
-    non_secure: bool,
-}
-
-impl Place {
-    #[cfg(feature = "benchmarks")]
-    pub(crate) fn address(self) -> u64 {
-        self.target.address()
-    }
-
-    pub(crate) fn target(self) -> Target {
-        self.target
-    }
-
-    /// With the origin of an access to it.
-    pub(crate) fn with_origin(self, request: Request) -> (Target, Origin) {
-        (self.target, self.origin(request))
-    }
-
-    fn origin(self, request: Request) -> Origin {
-        Origin {
-            client: request.client,
-            non_secure: self.non_secure,
-        }
-    }
-}
-
-/// Which TLB entries an invalidation drops: those whose page number and process
-/// id agree with the wanted ones in every compared bit.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Invalidation {
-    pub(crate) page: u64,
-    pub(crate) page_mask: u64,
-    pub(crate) process_id: u8,
-    pub(crate) process_mask: u8,
-}
-
-#[cfg(feature = "planted-faults")]
-impl Invalidation {
-    fn with_planted_fault(mut self) -> Self {
-        for (planted, bit) in [
-            (planted!(MaskBit4Stuck), 4),
-            (planted!(MaskBit10Stuck), 10),
-            (planted!(MaskBit20Stuck), 20),
-        ] {
-            self.page_mask |= u64::from(planted) << bit;
-        }
-        self.process_mask |= if planted!(ProcessMaskStuck) { 0xf } else { 0 };
-        self
-    }
-}
 
 /// The crossbar with all memory behind it.
 #[derive(Serialize, Deserialize)]
@@ -323,8 +253,7 @@ impl Mxu {
         while !rest.is_empty() {
             let (piece, tail) = rest.split_at_mut(piece_len(at, rest.len()));
             let place = self.translate(request, at)?;
-            let result = self.memory.read(place.target, piece, place.origin(request));
-            self.answered(request, at, place, result)?;
+            self.read_at(request, at, place, piece)?;
             at = at.add(piece.len() as u64);
             rest = tail;
         }
@@ -340,45 +269,35 @@ impl Mxu {
         while !rest.is_empty() {
             let (piece, tail) = rest.split_at(piece_len(at, rest.len()));
             let place = self.translate(request, at)?;
-            let result = self
-                .memory
-                .write(place.target, piece, place.origin(request));
-            self.answered(request, at, place, result)?;
+            self.write_at(request, at, place, piece)?;
             at = at.add(piece.len() as u64);
             rest = tail;
         }
         Ok(())
     }
 
-    /// Moves a piece: all is read, then all is written. Between places in VRAM
-    /// it is only translated, and left to the caller. `buffer` holds what is
-    /// written, a copy's on its way.
-    pub(crate) fn begin(&mut self, piece: &Piece, buffer: &mut [u8]) -> Result<Run, Stop> {
-        let done = Run::default();
-        let (writing, to) = piece.destination;
-        let local = match piece.source {
-            None => None,
-            Some((reading, from)) => {
-                let source = self.translate(reading, from)?;
-                if let Target::Vram(at) = source.target {
-                    Some(at)
-                } else {
-                    let origin = source.origin(reading);
-                    let result = self.memory.read(source.target, buffer, origin);
-                    self.answered(reading, from, source, result)?;
-                    return self.write(writing, to, buffer).map(|()| done);
-                }
-            }
-        };
-        let place = self.translate(writing, to)?;
-        if let Target::Vram(at) = place.target {
-            return Ok(Run::new(local, at, piece.len));
-        }
-        let origin = place.origin(writing);
-        // VRAM answers, so it makes no difference that it is read only now.
-        let read = local.map_or(Ok(()), |from| self.memory.vram.read(from, buffer));
-        let result = read.and_then(|()| self.memory.write(place.target, buffer, origin));
-        self.answered(writing, to, place, result).map(|()| done)
+    /// Reads at a place to which `va` has led. It ends in the page.
+    pub(crate) fn read_at(
+        &mut self,
+        request: Request,
+        va: GpuVa,
+        place: Place,
+        buf: &mut [u8],
+    ) -> Result<(), Stop> {
+        let result = self.memory.read(place.target, buf, place.origin(request));
+        self.answered(request, va, place, result)
+    }
+
+    /// Writes at a place to which `va` has led. It ends in the page.
+    pub(crate) fn write_at(
+        &mut self,
+        request: Request,
+        va: GpuVa,
+        place: Place,
+        buf: &[u8],
+    ) -> Result<(), Stop> {
+        let result = self.memory.write(place.target, buf, place.origin(request));
+        self.answered(request, va, place, result)
     }
 
     /// Stores one 64-bit word; `va` is a multiple of 8. Returns where it went.
@@ -408,9 +327,7 @@ impl Mxu {
         bytes: &[u8],
     ) -> Result<Target, Stop> {
         let place = self.translate(request, va)?;
-        let origin = place.origin(request);
-        let result = self.memory.write(place.target, bytes, origin);
-        self.answered(request, va, place, result)?;
+        self.write_at(request, va, place, bytes)?;
         Ok(place.target)
     }
 

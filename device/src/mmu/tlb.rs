@@ -7,7 +7,7 @@
     reason = "a hit takes as long as its calls; see docs/performance.md"
 )]
 
-use super::Invalidation;
+use super::access::Invalidation;
 use crate::config::DtlbShape;
 use crate::index::index;
 use crate::sparse;

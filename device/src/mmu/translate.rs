@@ -6,17 +6,16 @@
     reason = "what a call hands back in memory is read only when the page stored before is; see docs/performance.md"
 )]
 
-use super::fault::{FaultCause, FaultPlace};
+use super::access::{Place, Request, Stop};
+use super::fault::{Failure, FaultCause, FaultPlace};
 use super::tlb::{LINE_ENTRIES, entry_of};
-use super::{Mxu, Place, Request, Stop, utlb, walk};
+use super::{Mxu, utlb, walk};
 use crate::index::index;
 use crate::memory::Target;
 use crate::planted::planted;
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::pte::L3Entry;
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
-
-pub(super) type Failure = (FaultCause, FaultPlace);
 
 /// Pages that the TLBs know; see [`Mxu::peek`].
 pub(crate) struct Peeked {

@@ -1,8 +1,7 @@
 //! Walking the tables: TTBR register, L2 table, L3 table (hardware reference 4).
 
-use super::fault::{FaultCause, FaultPlace};
+use super::fault::{Failure, FaultCause, FaultPlace};
 use super::tlb::{LINE_ENTRIES, Line};
-use super::translate::Failure;
 use crate::config::LargePage;
 use crate::memory::{Memory, Origin, Snoop, Target};
 use crate::planted::planted;
