@@ -4,6 +4,7 @@
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
+use crate::evict::lru::GroupId;
 use crate::evict::{Context, FenceOf, Mm, Used, World};
 use crate::on_chip::line::{Blit, PROCESS_BYTES};
 use crate::on_chip::process_tables::{ProcessTables, Share};
@@ -22,6 +23,14 @@ struct Job {
     blits: Vec<Blit>,
     /// See [`Blit::cost`].
     cost: u64,
+}
+
+/// A job that is in line, and what it uses.
+struct Queued<'c, S: Primitives> {
+    set: LockSet<'c, S>,
+    fence: S::Fence,
+    buffers: Vec<Id>,
+    group: GroupId,
 }
 
 impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
@@ -104,14 +113,19 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         let mut caller = Caller::enter(sync);
         let queued = self.queue_job(mm, &mut caller, job, &held, ctx, &mut place);
         let next = self.process_ids.with(|ids| match &queued {
-            Ok((_, fence)) => ids.submitted(&held, fence.clone()),
+            Ok(queued) => ids.submitted(&held, queued.fence.clone()),
             Err(_) => ids.abandon(&held),
         });
         self.call(next);
-        let (set, fence) = queued?;
+        let Queued {
+            set,
+            fence,
+            buffers,
+            group,
+        } = queued?;
         let used = Used {
-            buffers: &self.spaces.externals(space)?,
-            groups: &[self.spaces.group(space)?],
+            buffers: &buffers,
+            groups: &[group],
         };
         mm.submit(set, &fence, |_| Usage::Write, used)?;
         Ok(fence)
@@ -173,7 +187,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         held: &Held,
         ctx: &mut Context,
         place: &mut impl FnMut(&mut LockSet<'_, H::Sync>, Id, &mut Context) -> Result<(), Error>,
-    ) -> Result<(LockSet<'c, H::Sync>, FenceOf<Self>), Error> {
+    ) -> Result<Queued<'c, H::Sync>, Error> {
         let Job { space, blits, cost } = job;
         let process_id = u8::try_from(held.slot).map_err(|_| Error::Invalid)? + 1;
         self.wait_in_line(mm, process_id, cost, ctx)?;
@@ -190,11 +204,19 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         self.wait_in_line(mm, process_id, cost, ctx)?;
         self.load(space, process_id, held)?;
         let sync = self.host.sync();
+        let buffers = self.spaces.externals(space)?;
+        let group = self.spaces.group(space)?;
         let cost = cost.saturating_add(moved.saturating_mul(PAGE_SIZE));
         let fence = self
             .line
             .with(|line| line.queue(sync, Some((process_id, space)), blits, cost))?;
-        Ok((set, fence))
+        // Nothing fails any more: the GPU may have it already.
+        Ok(Queued {
+            set,
+            fence,
+            buffers,
+            group,
+        })
     }
 
     /// Waits until a process may have so much more in line.
