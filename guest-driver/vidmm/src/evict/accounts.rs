@@ -151,6 +151,7 @@ impl Accounts {
         }
         let others = self.clients(segment).filter(|(id, _)| *id != owner);
         let promised = others.fold(0_u64, |sum, (_, it)| sum.saturating_add(it.budget.min));
+        // INVARIANT: all promises together can be kept.
         if promised.saturating_add(budget.min) > capacity {
             return Err(Error::Limit {
                 segment,
@@ -277,6 +278,8 @@ impl Accounts {
     }
 
     /// Charges for a range.
+    ///
+    /// INVARIANT: what is booked grows by what the new [`Room`] is.
     pub(super) fn charge<W: World>(
         &mut self,
         resource: Resource<Mark<W>>,
@@ -313,6 +316,8 @@ impl Accounts {
     }
 
     /// Takes the charge back: the range alone is left.
+    ///
+    /// INVARIANT: what is booked shrinks by what the [`Room`] was.
     pub(super) fn refund<W: World>(&mut self, room: Room<W>) -> Resource<Mark<W>> {
         self.leave(&room);
         let Room {

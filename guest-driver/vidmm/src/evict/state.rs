@@ -133,6 +133,7 @@ impl<W: World + 'static> State<W> {
         if let Some(new) = facts {
             self.changes[new.mem_type] += 1;
         }
+        // INVARIANT: on a list as long as it has a resource, on the one that its facts say.
         match (object.entry, facts) {
             (None, None) => Ok(()),
             (Some(entry), Some(facts)) => self.lru.relink(entry, facts),

@@ -182,7 +182,8 @@ enum First {
 ///
 /// # Invariants
 /// Items are on the ring in their order; only the last of those that are may be there
-/// in part. All of them are one owner's. `fences` has one fence that has not ended for each item.
+/// in part. All of them are one owner's. `fences` has one fence that has not ended for
+/// each item.
 pub(crate) struct Line<O: Os, S: Primitives> {
     pub(crate) adapter: Adapter<O>,
     fences: FenceContext<S>,
@@ -239,6 +240,7 @@ impl<O: Os, S: Primitives> Line<O, S> {
         }
         self.items.try_reserve(1)?;
         let memory = self.fences.prepare(sync)?;
+        // INVARIANT: its fence and itself are the last of all; there is room for both.
         let fence = self.fences.arm(sync, memory);
         let owner = process.map_or(Owner::Manager, |(id, _)| Owner::Process(id));
         self.items.push_back(Item {
@@ -288,6 +290,7 @@ impl<O: Os, S: Primitives> Line<O, S> {
     pub(crate) fn lose(&mut self, sync: &S) -> bool {
         self.adapter.ring0.timeline.mark_lost();
         let stopped = self.adapter.ring0.stop(false);
+        // INVARIANT: no item is left, and all fences end.
         self.items.clear();
         self.on_ring = 0;
         self.fences.end_lost(sync);

@@ -222,6 +222,8 @@ impl<K: Copy + Ord, V> Tree<K, V> {
 
     /// Makes a subtree whose children are balanced, and differ by at most two,
     /// balanced; its new top.
+    ///
+    /// INVARIANT: called for each node on the way back up from a change.
     fn balance(&mut self, at: u32) -> u32 {
         let (left, right) = (self.nodes[at as usize].left, self.nodes[at as usize].right);
         if self.height(left) > self.height(right) + 1 {

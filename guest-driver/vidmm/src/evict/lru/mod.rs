@@ -172,6 +172,7 @@ impl<T: Copy, const TYPES: usize> Lru<T, TYPES> {
     pub fn relink(&mut self, id: EntryId, facts: Facts) -> Result<(), Error> {
         let (value, before) = self.entry(id)?;
         let to = self.which(&facts)?;
+        // INVARIANT: off the list of its old facts, onto that of the new ones.
         self.unlink(Which::of(&before), id.node);
         if let Some(group) = before.group {
             self.groups[group.slot as usize].count -= 1;
