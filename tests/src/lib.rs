@@ -26,5 +26,5 @@ pub use cpu::Lines;
 pub use guest::Guest;
 pub use machine::{Frozen, Machine, WINDOW_AT};
 pub use page::check_page;
-pub use process::{Process, assert_all};
+pub use process::{Process, assert_all, assert_tlbs_agree};
 pub use ram::Ram;

@@ -50,6 +50,8 @@ struct State {
     unplugged: AtomicBool,
     frozen: Mutex<Option<Frozen>>,
     hangs_at_faults: AtomicBool,
+    /// Registers written and what with, if they are to be written down.
+    written: Mutex<Option<Vec<(u32, u32)>>>,
 }
 
 /// A failed test tells why once, not in every thread.
@@ -125,6 +127,7 @@ impl Machine {
             unplugged: AtomicBool::new(false),
             frozen: Mutex::default(),
             hangs_at_faults: AtomicBool::new(false),
+            written: Mutex::default(),
         })))
     }
 
@@ -196,6 +199,16 @@ impl Machine {
     /// From now on a job that goes astray stops the GPU, until its engine is reset.
     pub fn hang_at_faults(&self) {
         self.0.hangs_at_faults.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on it is written down which registers are written.
+    pub fn write_down(&self) {
+        *lock(&self.0.written) = Some(Vec::new());
+    }
+
+    /// Offset and value of each register that was written since.
+    pub fn written(&self) -> Vec<(u32, u32)> {
+        lock(&self.0.written).clone().unwrap_or_default()
     }
 
     /// It is so late, at least.
@@ -404,6 +417,9 @@ impl Registers for Machine {
         for op in ops {
             let width = Width::from_bytes(op.bytes).ok_or(Error::Invalid)?;
             if op.write {
+                if let Some(written) = &mut *lock(&self.0.written) {
+                    written.push((op.offset, op.value));
+                }
                 if lock(&self.0.unordered).contains(&thread::current().id())
                     && is_looked_behind(op.offset)
                 {

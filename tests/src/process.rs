@@ -84,3 +84,18 @@ pub fn assert_all(gpu: &Managed, bo: BoId, pattern: u32) {
     );
     assert_eq!(gpu.machine.ram().violations(), [""; 0]);
 }
+
+/// Whether no TLB holds anything that the tables do not say.
+///
+/// # Panics
+/// One does.
+#[track_caller]
+pub fn assert_tlbs_agree(gpu: &Managed) {
+    gpu.run();
+    let stale = gpu.machine.gpu(|gpu| {
+        let mut all = gpu.tlb(None, None);
+        let stale = all.find(presil_device::TlbEntry::is_stale);
+        stale.map(|it| format!("process id {} at {:#x}: {it}", it.process_id, it.va))
+    });
+    assert_eq!(stale, None);
+}

@@ -183,7 +183,7 @@ fn a_manager_that_cannot_begin_leaves_nothing_behind_r_4_8() {
         assert_eq!(registers(machine), found);
         assert_eq!(machine.ram().violations(), [""; 0]);
     };
-    // Before there is a manager, and when it has managed.
+    // Before there is a manager, and when there is.
     let (machine, managed, _) = try_with(0, TABLES, None);
     assert_eq!(managed.err(), Some(Error::Invalid));
     assert_clean(&machine);

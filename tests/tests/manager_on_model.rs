@@ -5,7 +5,7 @@
 use e3k_regs::GpuVa;
 use presil_device::{Chip, Config, OnFault};
 use presil_tests::manager::{Fence, Managed, Set};
-use presil_tests::{Process, assert_all};
+use presil_tests::{Process, assert_all, assert_tlbs_agree};
 use std::cell::Cell;
 use std::rc::Rc;
 use vidmm::evict::Context;
@@ -203,6 +203,54 @@ fn a_range_of_the_gart_that_was_left_leads_to_the_dummy_page_r_16_2() {
     gpu.run();
     mm.reap();
     assert!(pages.iter().all(|page| entry(*page) == dummy));
+}
+
+/// A TLB line is sixteen pages: what a buffer finds in the GART is there for the GPU, also
+/// where a neighbour's copies have brought the line before, and what it leaves is not (R-16.1,
+///
+#[test]
+fn no_tlb_holds_what_the_gart_does_not_say_r_16_2() {
+    let gpu = managed(OnFault::default());
+    let mm = &gpu.mm;
+    let pages_of = |bo| {
+        let all = |extents: &[vidmm::placement::Extent]| {
+            let pages = extents.iter().flat_map(|extent| extent.first..extent.end);
+            pages.collect::<Vec<_>>()
+        };
+        mm.with_extents(bo, all).unwrap()
+    };
+    let start = |word: u32| {
+        let bo = gpu.create(4, &[anywhere(SegmentId::PcieUnsnoop)]).unwrap();
+        gpu.place(bo, SegmentId::PcieUnsnoop).unwrap();
+        for page in 0..4 {
+            gpu.program_stores(bo, page, word).unwrap();
+        }
+        gpu.program_barrier();
+        (bo, pages_of(bo))
+    };
+    let leave = |bo| {
+        gpu.place(bo, SegmentId::LocalVisible).unwrap();
+        gpu.run();
+        mm.reap();
+        assert_tlbs_agree(&gpu);
+    };
+    let (first, at) = start(0x11);
+    leave(first);
+    // The same place, other pages of RAM.
+    gpu.empty_pool();
+    let (second, there) = start(0x22);
+    assert_eq!(at, there);
+    let (third, beside) = start(0x33);
+    assert_eq!(beside[0] / 16, at[0] / 16, "in the same line");
+    leave(second);
+    // It was bound before the line was brought, this one after.
+    let (fourth, _) = start(0x44);
+    assert_tlbs_agree(&gpu);
+    leave(third);
+    leave(fourth);
+    for (bo, word) in [(first, 0x11), (second, 0x22), (third, 0x33), (fourth, 0x44)] {
+        assert_all(&gpu, bo, word);
+    }
 }
 
 /// With any fault policy: the job that goes where nothing is mapped is told so, and

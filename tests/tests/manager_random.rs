@@ -4,6 +4,7 @@
 
 use e3k_regs::GpuVa;
 use presil_device::{Chip, Config, OnFault};
+use presil_tests::assert_tlbs_agree;
 use presil_tests::manager::Managed;
 use proptest::prelude::*;
 use vidmm::placement::{Flags, Place};
@@ -329,6 +330,7 @@ impl Test {
             assert_eq!(found, bo.words, "{:?}", self.gpu.mm.segment(bo.id));
         }
         assert_eq!(self.gpu.machine.ram().violations(), [""; 0]);
+        assert_tlbs_agree(&self.gpu);
     }
 }
 

@@ -2,11 +2,13 @@
 //! local memory go unawares.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+use e3k_regs::Reg;
+use e3k_regs::fields::RingWord;
 use presil_device::{Chip, Config, Gpu, OnFault};
 use presil_tests::manager::{Fence, Managed};
-use presil_tests::{Frozen, Process, assert_all};
+use presil_tests::{Frozen, Machine, Process, assert_all};
 use vidmm::placement::{Flags, Place};
-use vidmm::{Blit, Error, LocalMemory, Options, SegmentId};
+use vidmm::{Adapter, Blit, Error, InitReport, LocalMemory, Options, SegmentId};
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -245,5 +247,50 @@ fn wherever_waking_fails_the_gpu_is_lost_and_the_next_reset_brings_it_back() {
             );
             assert_all(&gpu, process.bo, 7);
         }
+    }
+}
+
+/// Whether, behind the last write of the mode, everything was invalidated before a word of
+/// the ring was written for the last time.
+fn forget_all_before(written: &[(u32, u32)], word: RingWord) -> bool {
+    let last = |register: u32| written.iter().rposition(|it| it.0 == register);
+    let mode = last(Reg::MmuMode.offset()).unwrap();
+    let ring = last(word.offset(0)).unwrap();
+    assert!(mode < ring, "it comes behind");
+    let all = |pair: &[(u32, u32)]| {
+        pair[0] == (Reg::PtInvMask.offset(), 0) && pair[1].0 == Reg::PtInvTrig.offset()
+    };
+    written[mode..ring].windows(2).any(all)
+}
+
+/// Hardware reference 5: what the TLBs held before, of whoever was there, is not known on
+/// silicon. The model's are empty after a reset, so that the order of writes is looked at.
+#[test]
+fn the_tlbs_forget_everything_when_translation_has_started() {
+    let config = Config::new(Chip::Arise10c0, 256 * MIB, 32 * MIB, true).unwrap();
+    let machine = Machine::new(&config).unwrap();
+    machine.write_down();
+    Adapter::init(
+        machine.clone(),
+        Options::default(),
+        &mut InitReport::default(),
+    )
+    .unwrap();
+    assert!(forget_all_before(&machine.written(), RingWord::Address));
+}
+
+/// The same when the registers came back: before the first work.
+#[test]
+fn the_tlbs_forget_everything_when_the_registers_came_back() {
+    let gpu = managed(OnFault::default());
+    for local in [LocalMemory::Kept, LocalMemory::Lost] {
+        gpu.run();
+        gpu.machine.gpu(Gpu::reset);
+        gpu.machine.write_down();
+        gpu.mm.world().resume(&gpu.mm, local).unwrap();
+        // The manager's own work: nobody gets a process id for it.
+        let place = Place::anywhere(SegmentId::LocalVisible, Flags::NONE);
+        assert_all(&gpu, gpu.create(PAGES, &[place]).unwrap(), 0);
+        assert!(forget_all_before(&gpu.machine.written(), RingWord::Tail));
     }
 }
