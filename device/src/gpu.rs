@@ -3,18 +3,14 @@
 use crate::biu::{Biu, InterruptSink, Latched};
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::csp::{Csp, CspError, FenceRecord, Progress, RingStatus, UnmetWait};
+use crate::csp::{Board, Csp, CspError, FenceRecord, Progress, RingStatus, UnmetWait};
 use crate::display;
 use crate::memory::{SystemMemory, Vram};
-use crate::mmu::{FaultRecord, Mxu, TlbEntry, Walk};
-#[cfg(feature = "benchmarks")]
-use crate::mmu::{Place, Request};
+use crate::mmu::{FaultRecord, Mxu, Place, Request, TlbEntry, Walk};
 use crate::power::Power;
 use crate::storage::Storage;
 use e3k_regs::GpuVa;
-use e3k_regs::fields::EngineReset;
-#[cfg(feature = "benchmarks")]
-use e3k_regs::fields::FaultClient;
+use e3k_regs::fields::{EngineReset, FaultClient};
 use std::io;
 use std::sync::Arc;
 
@@ -53,9 +49,14 @@ impl Gpu {
     /// 20 to 50 µs of a host's time, whatever the work is. At least one piece is
     /// done, so repeated calls with any budget come to an end of any finite work.
     pub fn step(&mut self, budget: u32) -> Progress {
-        let progress = self
-            .csp
-            .step(&mut self.mxu, &mut self.biu, &mut self.storage, budget);
+        let Self {
+            storage,
+            biu,
+            mxu,
+            csp,
+            ..
+        } = self;
+        let progress = csp.step(&mut Board { mxu, biu, storage }, budget);
         self.settle();
         progress
     }
@@ -168,7 +169,6 @@ impl Gpu {
     /// Translates as a client's access does, with every effect on the TLBs, the
     /// counters and the fault registers. Returns the VRAM offset or the bus address;
     /// `None` for a fault.
-    #[cfg(feature = "benchmarks")]
     pub fn translate(&mut self, client: FaultClient, process_id: u8, at: GpuVa) -> Option<u64> {
         let request = Request {
             client,

@@ -1,45 +1,37 @@
 //! What each packet does.
 
 use super::Csp;
+use super::board::Board;
 use super::dialect::Dialect;
 use super::engine::{Call, Operation};
 use super::error::{CspErrorKind, Outcome, Trouble, UnmetWait};
 use super::fences::FenceRecord;
 use super::flags::FlagClear;
 use super::packet::{Packet, wrong_count};
-use crate::biu::Biu;
 use crate::config::OnWait;
 use crate::mmu::{Invalidation, Mxu, Stop};
 use crate::planted::planted;
-use crate::storage::Storage;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{FaultClient, TlbTarget};
 use e3k_regs::packet::{self, block, opcode, video_opcode};
 
 impl Csp {
     /// Executes a packet of ring `n`.
-    pub(super) fn execute(
-        &mut self,
-        n: usize,
-        packet: &Packet,
-        mxu: &mut Mxu,
-        biu: &mut Biu,
-        storage: &mut Storage,
-    ) -> Outcome {
+    pub(super) fn execute(&mut self, n: usize, packet: &Packet, board: &mut Board<'_>) -> Outcome {
         let fields = packet::Header::from_bits(packet.header());
         match fields.opcode() {
             opcode::SKIP => Ok(()),
             opcode::DMA => self.call(n, packet),
-            opcode::WAIT => self.wait(n, packet, mxu),
-            opcode::QUERY_DUMP => self.query_dump(n, packet, mxu),
+            opcode::WAIT => self.wait(n, packet, board.mxu),
+            opcode::QUERY_DUMP => self.query_dump(n, packet, board.mxu),
             opcode::SET_REGISTER | video_opcode::SET_REGISTER_2 => {
-                self.set_register(n, packet, mxu, storage)
+                self.set_register(n, packet, board)
             }
-            opcode::FENCE => self.fence(n, packet, mxu, biu),
-            opcode::BLOCK => self.block_command(n, packet, fields.block(), mxu),
+            opcode::FENCE => self.fence(n, packet, board),
+            opcode::BLOCK => self.block_command(n, packet, fields.block(), board.mxu),
             // Drawing, compute and post-processing.
             _ => {
-                mxu.counters.without_effect += 1;
+                board.mxu.counters.without_effect += 1;
                 Ok(())
             }
         }
@@ -113,7 +105,7 @@ impl Csp {
         Ok(())
     }
 
-    fn fence(&mut self, n: usize, packet: &Packet, mxu: &mut Mxu, biu: &mut Biu) -> Outcome {
+    fn fence(&mut self, n: usize, packet: &Packet, board: &mut Board<'_>) -> Outcome {
         let header = packet::Fence::from_bits(packet.header());
         if header.irq() > packet::Fence::IRQ_GPU {
             return Err(Trouble::malformed("fence Irq 3 does not exist"));
@@ -133,19 +125,19 @@ impl Csp {
             }
             packet::Fence::EXTERNAL_32 => {
                 let [low, high, value] = packet.exactly()?;
-                self.external_fence(n, packet, low, high, &value.to_le_bytes(), mxu)?;
+                self.external_fence(n, packet, low, high, &value.to_le_bytes(), board.mxu)?;
             }
             packet::Fence::EXTERNAL_64 => {
                 let [low, high, value_low, value_high] = packet.exactly()?;
                 let value = u64::from(value_high) << 32 | u64::from(value_low);
-                self.external_fence(n, packet, low, high, &value.to_le_bytes(), mxu)?;
+                self.external_fence(n, packet, low, high, &value.to_le_bytes(), board.mxu)?;
             }
             _ => return Err(Trouble::malformed("fence type 1 does not exist")),
         }
         if header.irq() == packet::Fence::IRQ_CPU
             || header.irq() == packet::Fence::IRQ_GPU && planted!(EveryFenceInterrupts)
         {
-            biu.fence();
+            board.biu.fence();
         }
         Ok(())
     }

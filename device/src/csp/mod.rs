@@ -2,6 +2,7 @@
 //! They take turns; each fetches packets from its memory and from the buffers
 //! it calls, and executes them in order.
 
+mod board;
 mod dialect;
 mod engine;
 mod error;
@@ -14,17 +15,16 @@ mod ring;
 mod status;
 mod transfer;
 
+pub(crate) use board::Board;
 pub use error::{CspError, CspErrorKind, UnmetWait};
 pub use fences::FenceRecord;
 pub use status::{RingState, RingStatus};
 
-use crate::biu::Biu;
 use crate::blit::Ff;
 use crate::budget::{Allowance, PACKET_COST, TURN};
 use crate::history::History;
-use crate::mmu::{Mxu, Stop};
+use crate::mmu::Stop;
 use crate::planted::planted;
-use crate::storage::Storage;
 use dialect::{Dialect, RINGS, VCP0, VCP1, VPP};
 use e3k_regs::fields::{BlSize, EngineReset, RingWord, TopBusy, VideoBusy};
 use e3k_regs::packet::halves;
@@ -212,22 +212,20 @@ impl Csp {
     }
 
     /// Works until about `budget` is spent.
-    pub(crate) fn step(
-        &mut self,
-        mxu: &mut Mxu,
-        biu: &mut Biu,
-        storage: &mut Storage,
-        budget: u32,
-    ) -> Progress {
+    pub(crate) fn step(&mut self, board: &mut Board<'_>, budget: u32) -> Progress {
         let mut left = u64::from(budget);
         while let Some(ring) = self.next_turn() {
-            let faulty = mxu.fault_pending();
-            let mut allowance =
-                Allowance::new(left, self.turn, self.is_alone(ring), mxu.counters.walks);
-            self.advance(ring, &mut allowance, mxu, biu, storage);
-            if mxu.take_stand() {
+            let faulty = board.mxu.fault_pending();
+            let mut allowance = Allowance::new(
+                left,
+                self.turn,
+                self.is_alone(ring),
+                board.mxu.counters.walks,
+            );
+            self.advance(ring, &mut allowance, board);
+            if board.mxu.take_stand() {
                 self.engines[ring].stand();
-            } else if faulty && !mxu.fault_pending() {
+            } else if faulty && !board.mxu.fault_pending() {
                 // A packet has acknowledged for the other rings.
                 self.faults_acknowledged();
             }
@@ -264,30 +262,23 @@ impl Csp {
     }
 
     /// Goes on with the operation in flight, or executes one packet.
-    fn advance(
-        &mut self,
-        ring: usize,
-        allowance: &mut Allowance,
-        mxu: &mut Mxu,
-        biu: &mut Biu,
-        storage: &mut Storage,
-    ) {
+    fn advance(&mut self, ring: usize, allowance: &mut Allowance, board: &mut Board<'_>) {
         let overtakes = planted!(PacketsOvertakeCopies) && !self.engines[ring].has_only_operation();
         if let Some(operation) = self.engines[ring].operation.filter(|_| !overtakes) {
-            return self.advance_operation(ring, operation, allowance, mxu, storage);
+            return self.advance_operation(ring, operation, allowance, board);
         }
         let number = u8::try_from(ring).unwrap_or(u8::MAX);
         let engine = &mut self.engines[ring];
         let in_buffer = engine.in_buffer();
-        mxu.faults.ring = number;
-        mxu.faults.ring_offset = engine.locate();
+        board.mxu.faults.ring = number;
+        board.mxu.faults.ring_offset = engine.locate();
         let before = engine.cursor();
         let mut header = 0;
-        let result = self.packet(ring, &mut header, mxu, biu, storage);
+        let result = self.packet(ring, &mut header, board);
         let engine = &mut self.engines[ring];
         let price = match result {
             Ok(price) => {
-                mxu.counters.packets += 1;
+                board.mxu.counters.packets += 1;
                 price
             }
             Err(Trouble::Stall) => {
@@ -302,28 +293,26 @@ impl Csp {
                     dword: header,
                     kind,
                 });
-                mxu.counters.ring_errors += 1;
+                board.mxu.counters.ring_errors += 1;
                 engine.halt();
-                biu.ring_halted(number);
+                board.biu.ring_halted(number);
                 PACKET_COST
             }
         };
-        allowance.spend(price, mxu.counters.walks);
+        allowance.spend(price, board.mxu.counters.walks);
     }
 
     fn packet(
         &mut self,
         ring: usize,
         header: &mut u32,
-        mxu: &mut Mxu,
-        biu: &mut Biu,
-        storage: &mut Storage,
+        board: &mut Board<'_>,
     ) -> Result<u64, Trouble> {
         let engine = &mut self.engines[ring];
         let mut packet = Packet::default();
-        engine.fetch(mxu, header, &mut self.commands, &mut packet)?;
+        engine.fetch(board.mxu, header, &mut self.commands, &mut packet)?;
         engine.consume(packet.len);
-        self.execute(ring, &packet, mxu, biu, storage)?;
+        self.execute(ring, &packet, board)?;
         Ok(packet.price())
     }
 
@@ -332,17 +321,16 @@ impl Csp {
         ring: usize,
         operation: Operation,
         allowance: &mut Allowance,
-        mxu: &mut Mxu,
-        storage: &mut Storage,
+        board: &mut Board<'_>,
     ) {
         let engine = &self.engines[ring];
-        mxu.faults.ring = u8::try_from(ring).unwrap_or(u8::MAX);
-        mxu.faults.ring_offset = engine.position();
+        board.mxu.faults.ring = u8::try_from(ring).unwrap_or(u8::MAX);
+        board.mxu.faults.ring_offset = engine.position();
         let mut operation = operation;
         let result = match &mut operation {
-            Operation::Draw(draw) => Ok((0, self.ff.advance(draw, allowance, mxu))),
-            Operation::Transfer(transfer) => self.advance_transfer(ring, transfer, mxu, storage),
-            Operation::Flags(clear) => Ok(clear.advance(&mxu.memory.vram)),
+            Operation::Draw(draw) => Ok((0, self.ff.advance(draw, allowance, board.mxu))),
+            Operation::Transfer(transfer) => self.advance_transfer(ring, transfer, board),
+            Operation::Flags(clear) => Ok(clear.advance(&board.mxu.memory.vram)),
         };
         let price = match result {
             Ok((price, done)) => {
@@ -352,7 +340,7 @@ impl Csp {
             // The same piece again, later.
             Err(Stop::Stalled | Stop::Dropped) => PACKET_COST,
         };
-        allowance.spend(price, mxu.counters.walks);
+        allowance.spend(price, board.mxu.counters.walks);
     }
 }
 

@@ -2,6 +2,7 @@
 //! reference 10.9, 10.10).
 
 use super::Csp;
+use super::board::Board;
 use super::dialect::Dialect;
 use super::engine::Operation;
 use super::error::{Outcome, Trouble};
@@ -10,7 +11,6 @@ use super::transfer::Transfer;
 use crate::index::index;
 use crate::mmu::{Mxu, Stop};
 use crate::planted::planted;
-use crate::storage::Storage;
 use e3k_regs::fields::FaultClient;
 use e3k_regs::packet::{DumpTarget, QueryDump, RegisterSource, SetRegister, block};
 use e3k_regs::{Access, PAGE_SIZE, Reg};
@@ -36,13 +36,12 @@ impl Csp {
         &mut self,
         n: usize,
         packet: &Packet,
-        mxu: &mut Mxu,
-        storage: &mut Storage,
+        board: &mut Board<'_>,
     ) -> Outcome {
         let header = SetRegister::from_bits(packet.header());
         // The registers of the video cores decode; nothing here has them.
         if self.engines[n].dialect == Dialect::Video {
-            mxu.counters.without_effect += 1;
+            board.mxu.counters.without_effect += 1;
             return Ok(());
         }
         let word = u32::from(header.word());
@@ -81,13 +80,13 @@ impl Csp {
             let old = if clears {
                 0
             } else {
-                self.register(block, word, mxu, storage)
+                self.register(block, word, board)
             };
-            self.write_block(n, block, word, old & !mask | value & mask, mxu, storage);
+            self.write_block(n, block, word, old & !mask | value & mask, board);
             return Ok(());
         }
         for (word, value) in (word..).zip(packet.payload()) {
-            self.write_block(n, header.block(), word, *value, mxu, storage);
+            self.write_block(n, header.block(), word, *value, board);
         }
         Ok(())
     }
@@ -141,8 +140,7 @@ impl Csp {
         &mut self,
         n: usize,
         transfer: &mut Transfer,
-        mxu: &mut Mxu,
-        storage: &mut Storage,
+        board: &mut Board<'_>,
     ) -> Result<(u64, bool), Stop> {
         let in_page = (PAGE_SIZE - transfer.at.in_page()) / 4;
         let words = u64::from(transfer.left).min(in_page).min(PIECE_WORDS);
@@ -152,18 +150,18 @@ impl Csp {
         let mut bytes = [0; index(PIECE_WORDS * 4)];
         let piece = &mut bytes[..index(words * 4)];
         let result = if transfer.load {
-            let result = mxu.read(transfer.request, at, piece);
+            let result = board.mxu.read(transfer.request, at, piece);
             if result.is_ok() {
                 for (raw, word) in piece.as_chunks().0.iter().zip(word..) {
-                    self.write_block(n, block, word, u32::from_le_bytes(*raw), mxu, storage);
+                    self.write_block(n, block, word, u32::from_le_bytes(*raw), board);
                 }
             }
             result
         } else {
             for (raw, word) in piece.as_chunks_mut().0.iter_mut().zip(word..) {
-                *raw = self.register(block, word, mxu, storage).to_le_bytes();
+                *raw = self.register(block, word, board).to_le_bytes();
             }
-            mxu.write(transfer.request, at, piece)
+            board.mxu.write(transfer.request, at, piece)
         };
         if result == Err(Stop::Stalled) {
             return Err(Stop::Stalled);
@@ -180,40 +178,37 @@ impl Csp {
     }
 
     /// A register of a block; 0 where nothing is declared.
-    fn register(&self, block: u8, word: u32, mxu: &Mxu, storage: &Storage) -> u32 {
+    fn register(&self, block: u8, word: u32, board: &Board<'_>) -> u32 {
         if block == block::FF {
             return self.ff.get(word);
         }
         let Some((reg, at)) = declared(block, word) else {
             return 0;
         };
-        mxu.read_register(reg, at)
-            .or_else(|| self.read_register(reg, at, mxu.config().chip))
-            .unwrap_or_else(|| storage.load(reg.at(at)))
+        board
+            .mxu
+            .read_register(reg, at)
+            .or_else(|| self.read_register(reg, at, board.mxu.config().chip))
+            .unwrap_or_else(|| board.storage.load(reg.at(at)))
     }
 
     /// Writes a register of a block; those of other blocks steer drawing, and
     /// the command processor's are not a packet's to write: no effect.
-    fn write_block(
-        &mut self,
-        n: usize,
-        block: u8,
-        word: u32,
-        value: u32,
-        mxu: &mut Mxu,
-        storage: &mut Storage,
-    ) {
+    fn write_block(&mut self, n: usize, block: u8, word: u32, value: u32, board: &mut Board<'_>) {
         match block {
             block::MMU | block::MXU => {
                 let Some((reg, at)) = declared(block, word) else {
                     return;
                 };
-                if !storage.admits(reg, at, value, &mut mxu.counters) {
+                if !board
+                    .storage
+                    .admits(reg, at, value, &mut board.mxu.counters)
+                {
                     return;
                 }
                 // All of them have four bytes.
-                if !(mxu.write_register(reg, at, value) || self.write_flags(reg, value)) {
-                    storage.store(reg.at(at), value, u32::MAX);
+                if !(board.mxu.write_register(reg, at, value) || self.write_flags(reg, value)) {
+                    board.storage.store(reg.at(at), value, u32::MAX);
                 }
             }
             block::FF if self.engines[n].dialect == Dialect::Graphics => self.ff.set(word, value),

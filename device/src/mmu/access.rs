@@ -31,7 +31,6 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    #[cfg(feature = "benchmarks")]
     pub(crate) fn address(self) -> u64 {
         self.target.address()
     }
