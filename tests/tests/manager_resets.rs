@@ -8,7 +8,7 @@ use presil_device::{Chip, Config, Gpu, OnFault};
 use presil_tests::manager::{Fence, Managed};
 use presil_tests::{Frozen, Machine, Process, assert_all};
 use vidmm::placement::{Flags, Place};
-use vidmm::{Adapter, Blit, Error, InitReport, LocalMemory, Options, SegmentId};
+use vidmm::{Adapter, Blit, Cause, Error, InitReport, LocalMemory, Options, SegmentId};
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -104,6 +104,32 @@ fn a_job_that_hangs_ends_its_process_s_jobs_and_only_these() {
     let again = bad.fill(&gpu, PAGES, 6);
     assert_eq!(gpu.wait(&again), Ok(()));
     assert_all(&gpu, bad.bo, 6);
+}
+
+/// The GPU repeats a fault for ever, and says so: nobody waits for a deadline, and whose job it
+/// was is written down as well.
+#[test]
+fn a_job_whose_fault_is_repeated_is_written_down_as_a_hang() {
+    let gpu = managed(OnFault::Retry);
+    let [good, bad] = [(); 2].map(|()| Process::local(&gpu, PAGES));
+    gpu.run();
+    bad.fill(&gpu, PAGES, 1);
+    let stuck = stray(&gpu, &bad);
+    let behind = good.fill(&gpu, PAGES, 2);
+    assert_eq!(gpu.wait(&behind), Ok(()));
+    assert_eq!(gpu.wait(&stuck), Err(Error::Io));
+    let hang = gpu.mm.world().last_hang().unwrap();
+    assert_eq!((hang.number, hang.cause), (1, Cause::Stuck));
+    // Not the one before.
+    assert_eq!((hang.space, hang.behind), (Some(bad.space), 1));
+    let begins = format!(
+        "job {} of process id {} does not go on: 1 of its 1 blits",
+        hang.job, hang.process_id
+    );
+    assert!(hang.to_string().starts_with(&begins), "{hang}");
+    let line = format!("Error: GPU: {hang}");
+    assert!(gpu.machine.log_lines().contains(&line), "{hang}");
+    assert_all(&gpu, bad.bo, 1);
 }
 
 /// Nobody is guilty of a move that does not end: it is begun once more.

@@ -49,7 +49,7 @@ pub use init::report::{
 };
 pub use init::{InitError, Options};
 pub use on_chip::{
-    Blit, Hang, Host, Left, LocalMemory, OnChip, ProcessTables, Share, TablePages, Tables,
+    Blit, Cause, Hang, Host, Left, LocalMemory, OnChip, ProcessTables, Share, TablePages, Tables,
 };
 pub use placement::{Bus, CreateFlags, CreateRequest, MAX_WINDOWS, SegmentId, SegmentInfo, Window};
 pub use platform::{

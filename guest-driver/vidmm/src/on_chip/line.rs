@@ -6,7 +6,7 @@ use crate::Error;
 use crate::adapter::Adapter;
 use crate::engine::ring0::Attended;
 use crate::engine::submit;
-use crate::on_chip::hang::Hang;
+use crate::on_chip::hang::{Cause, Hang};
 use crate::platform::{LogLevel, Os};
 use crate::sync::{FenceContext, FenceError, Primitives};
 use crate::vm::SpaceId;
@@ -332,9 +332,15 @@ impl<O: Os, S: Primitives> Line<O, S> {
         if self.first_unjudged().is_some() {
             self.adapter.ring0.timeline.note_silence();
         }
-        // The job at fault has failed then, and those behind it had not begun.
-        let restarted = self.adapter.ring0.timeline.has_trouble()
-            && self.adapter.ring0.attend()? == Attended::Restarted;
+        let mut restarted = false;
+        if self.adapter.ring0.timeline.has_trouble() {
+            let seen = self.adapter.ring0.look()?;
+            // The job at fault has failed then, and those behind it had not begun.
+            restarted = self.adapter.ring0.attend()? == Attended::Restarted;
+            if let Some(at) = self.at_fault().filter(|_| restarted) {
+                self.write_down(sync, at, seen, Cause::Stuck);
+            }
+        }
         self.end_what_is_over(sync, restarted)?;
         if self.is_hung() {
             self.recover(sync)?;
@@ -399,30 +405,11 @@ impl<O: Os, S: Primitives> Line<O, S> {
     /// # Errors
     /// [`Error::Lost`] if that does not end either; those of register accesses.
     fn recover(&mut self, sync: &S) -> Result<(), Error> {
-        let (number, ring0) = (self.hangs() + 1, &mut self.adapter.ring0);
-        let [head, tail, busy] = ring0.look()?;
-        let behind = self.items.len().saturating_sub(1);
+        let seen = self.adapter.ring0.look()?;
+        self.write_down(sync, 0, seen, Cause::Deadline);
         let Some(item) = self.items.front_mut() else {
             return Ok(());
         };
-        let (fence, last) = item.pieces.unwrap_or_default();
-        let hang = Hang {
-            number,
-            space: item.space,
-            process_id: item.owner.process_id(),
-            job: sync.identity(&item.fence).1,
-            put: item.next,
-            blits: item.blits.len(),
-            fences: (fence, last),
-            pointers: (head, tail),
-            busy,
-            behind,
-            deadline_ns: self.deadline_ns,
-        };
-        self.hang = Some(hang);
-        self.adapter
-            .os()
-            .log(LogLevel::Error, format_args!("GPU: {hang}"));
         let again = item.owner == Owner::Manager;
         if again && core::mem::replace(&mut item.redone, true) {
             return Err(Error::Lost);
@@ -440,7 +427,44 @@ impl<O: Os, S: Primitives> Line<O, S> {
         Ok(())
     }
 
-    /// How often the ring was started anew because a job did not end in time.
+    /// Which item a restart of the ring was for: behind it everything was cut off. Jobs
+    /// before it that were not judged yet may count as failed, too.
+    fn at_fault(&self) -> Option<usize> {
+        let timeline = &self.adapter.ring0.timeline;
+        let failed = |fence: u64| timeline.verdict(fence) == Some(Err(Error::Io));
+        self.items.iter().rposition(|item| {
+            let pieces = item.pieces.map(|(first, last)| first..=last);
+            pieces.into_iter().flatten().any(failed)
+        })
+    }
+
+    /// Writes down that an item hangs, and what the ring was doing: its read and write
+    /// pointer, and what was busy.
+    fn write_down(&mut self, sync: &S, at: usize, [head, tail, busy]: [u32; 3], cause: Cause) {
+        let Some(item) = self.items.get(at) else {
+            return;
+        };
+        let hang = Hang {
+            number: self.hangs() + 1,
+            cause,
+            space: item.space,
+            process_id: item.owner.process_id(),
+            job: sync.identity(&item.fence).1,
+            put: item.next,
+            blits: item.blits.len(),
+            fences: item.pieces.unwrap_or_default(),
+            pointers: (head, tail),
+            busy,
+            behind: self.items.len() - 1 - at,
+            deadline_ns: self.deadline_ns,
+        };
+        self.hang = Some(hang);
+        self.adapter
+            .os()
+            .log(LogLevel::Error, format_args!("GPU: {hang}"));
+    }
+
+    /// How often the ring was started anew because a job did not end.
     fn hangs(&self) -> u64 {
         self.hang.as_ref().map_or(0, |hang| hang.number)
     }

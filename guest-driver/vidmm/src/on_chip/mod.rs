@@ -9,7 +9,7 @@ mod processes;
 mod sleep;
 
 pub use end::Left;
-pub use hang::Hang;
+pub use hang::{Cause, Hang};
 pub use line::Blit;
 pub use process_tables::{ProcessTables, Share, TablePages};
 pub use sleep::LocalMemory;
@@ -216,7 +216,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         self.line.with(|line| line.advance(self.host.sync()));
     }
 
-    /// What ring 0 was doing when it was last reset because a job did not end in time.
+    /// What ring 0 was doing when it was last reset because a job did not end.
     pub fn last_hang(&self) -> Option<Hang> {
         self.line.with(|line| line.hang())
     }
