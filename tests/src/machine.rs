@@ -191,8 +191,9 @@ impl Machine {
         self.0.fail_call.store(n, Ordering::SeqCst);
     }
 
-    /// Lets the GPU do nothing but answer.
+    /// Lets the GPU do nothing but answer: no step is on its way when this returns.
     pub fn freeze(&self, how: Frozen) {
+        let _between_steps = lock(&self.0.gpu);
         *lock(&self.0.frozen) = Some(how);
     }
 
@@ -269,8 +270,8 @@ impl Machine {
 
     /// One slice of work and its interrupt. False if nothing happened.
     pub fn step(&self) -> bool {
+        let mut gpu = lock(&self.0.gpu);
         let progress = !self.is_frozen() && {
-            let mut gpu = lock(&self.0.gpu);
             let had_work = gpu.has_work();
             let faults = gpu.counters().faults;
             let progress = gpu.step(STEP) == Progress::Pending || had_work;
@@ -281,6 +282,7 @@ impl Machine {
             }
             progress
         };
+        drop(gpu);
         self.take_interrupt() || progress
     }
 
