@@ -5,11 +5,12 @@
 
 use e3k_regs::Reg;
 use e3k_regs::fields::RingWord;
+use e3k_regs::pte::L1_SPAN;
 use presil_device::{Chip, Config};
 use presil_tests::manager::Managed;
 use presil_tests::{Guest, Machine, Process};
 use vidmm::placement::{Flags, Place};
-use vidmm::{BoId, CreateFlags, Error, LocalMemory, Options, SegmentId};
+use vidmm::{BoId, CreateFlags, Error, LocalMemory, Options, SegmentId, TablePages};
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -217,6 +218,24 @@ fn a_process_that_begins_finds_its_tables_in_memory() {
     let gpu = managed();
     let bo = create(&gpu, SegmentId::LocalVisible);
     fill(&gpu, bo, 1);
+    assert_words(&gpu, bo, 1);
+}
+
+/// For the second table of a mapping there is no room: the first is emptied already, and
+/// nothing has been said of it to the TLBs.
+#[test]
+fn a_table_that_is_not_used_yet_is_in_memory_before_its_process_gets_a_process_id() {
+    let tables = TablePages { all: 8, each: 3 };
+    let gpu = Managed::with_tables(&config(), Options::default(), tables).unwrap();
+    let bo = create(&gpu, SegmentId::LocalVisible);
+    assert_words(&gpu, bo, 0);
+    let process = Process::of(&gpu, bo, PAGES);
+    let world = gpu.mm.world();
+    let far = process.at.add(L1_SPAN);
+    let mapped = world.map(&gpu.mm, process.space, far, PAGE, (bo, 0));
+    assert!(matches!(mapped, Err(Error::Limit { .. })), "{mapped:?}");
+    process.fill(&gpu, PAGES, 1);
+    gpu.run();
     assert_words(&gpu, bo, 1);
 }
 

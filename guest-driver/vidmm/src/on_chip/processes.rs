@@ -259,7 +259,9 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
             for index in 0..registers {
                 ops.push(self.common.l1(process_id, index, l1(index))?);
             }
-            // What they hold is in memory: an update ends with a barrier.
+            // What they hold is in memory before the GPU may look: an update that failed has
+            // emptied tables, and no barrier behind it.
+            self.common.os.write_barrier();
             self.common.os.access(&mut ops)?;
             let mut forget = self.common.chip.invalidate_all();
             self.common.os.access(&mut forget)?;
