@@ -213,3 +213,37 @@ fn what_was_reserved_is_enough_d_6() {
     mm.unreserve_ram();
     assert_eq!(gpu.machine.ram().owned(), home);
 }
+
+/// Only who pinned a buffer can let it move: it is asked to before the sleep.
+#[test]
+fn a_buffer_that_a_user_has_pinned_in_local_memory_refuses_a_sleep_until_it_is_let_go() {
+    let gpu = managed();
+    let mm = &gpu.mm;
+    let [pinned, other] = [(); 2].map(|()| Process::local(&gpu, 8));
+    pinned.fill(&gpu, 8, 5);
+    other.fill(&gpu, 8, 6);
+    gpu.run();
+    let reservation = mm.reservation(pinned.bo).unwrap();
+    gpu.with(|set| {
+        set.lock(&reservation, 1)?;
+        mm.pin(set, pinned.bo)
+    })
+    .unwrap();
+    gpu.empty_pool();
+    let before = figures(&gpu);
+    let refused = mm.world().suspend(mm, &mut Managed::ctx());
+    assert_eq!(refused, Err(Error::Busy));
+    gpu.empty_pool();
+    assert_eq!(figures(&gpu), before);
+    assert_eq!(gpu.wait(&other.fill(&gpu, 8, 7)), Ok(()));
+    gpu.with(|set| {
+        set.lock(&reservation, 1)?;
+        mm.unpin(set, pinned.bo)
+    })
+    .unwrap();
+    mm.world().suspend(mm, &mut Managed::ctx()).unwrap();
+    gpu.lose_power();
+    mm.world().resume(mm, LocalMemory::Lost).unwrap();
+    assert_all(&gpu, pinned.bo, 5);
+    assert_all(&gpu, other.bo, 7);
+}
