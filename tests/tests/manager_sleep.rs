@@ -5,7 +5,7 @@ use presil_device::{Chip, Config};
 use presil_tests::manager::Managed;
 use presil_tests::{Process, assert_all};
 use vidmm::placement::{Flags, Place};
-use vidmm::{BoId, Caching, Error, LocalMemory, Options, SegmentId};
+use vidmm::{Blit, BoId, Caching, Error, LocalMemory, Options, SegmentId, TablePages};
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -13,6 +13,10 @@ const PAGE: u64 = 4096;
 const FRAMES: usize = 8192;
 
 fn managed() -> Managed {
+    with_tables(TablePages { all: 128, each: 64 })
+}
+
+fn with_tables(tables: TablePages) -> Managed {
     let mut config = Config::new(Chip::Arise10c0, 256 * MIB, 32 * MIB, true).unwrap();
     config.vram_seed = Some(9);
     let options = Options {
@@ -20,7 +24,7 @@ fn managed() -> Managed {
         unsnoop_bytes: 8 * MIB,
         ..Options::default()
     };
-    Managed::new(&config, options).unwrap()
+    Managed::with_tables(&config, options, tables).unwrap()
 }
 
 /// Buffers of all memory types with contents of their own, one of them swapped out, and
@@ -246,4 +250,47 @@ fn a_buffer_that_a_user_has_pinned_in_local_memory_refuses_a_sleep_until_it_is_l
     mm.world().resume(mm, LocalMemory::Lost).unwrap();
     assert_all(&gpu, pinned.bo, 5);
     assert_all(&gpu, other.bo, 7);
+}
+
+/// There are tables for one of three at a time: whoever has a job first after a sleep has them
+/// first, and the others get them from him, at once.
+#[test]
+fn tables_that_others_have_after_a_sleep_come_back_with_the_next_job_r_19_13() {
+    let gpu = with_tables(TablePages { all: 8, each: 8 });
+    let mm = &gpu.mm;
+    let world = mm.world();
+    let far = |process: &Process, n: u64| process.at.add(n * 4 * MIB);
+    let processes = [(); 3].map(|()| {
+        let process = Process::local(&gpu, 4);
+        for n in 1..4 {
+            let there = far(&process, n);
+            world
+                .map(mm, process.space, there, PAGE, (process.bo, n * PAGE))
+                .unwrap();
+        }
+        process
+    });
+    let fill = |process: &Process, pattern: u32| {
+        let bytes = PAGE;
+        let fills = (0..4).map(|n| Blit::Fill {
+            at: far(process, n),
+            bytes,
+            pattern,
+        });
+        gpu.job(process.space, &fills.collect::<Vec<_>>())
+    };
+    for (round, first) in (1..).zip([0, 1, 2, 0]) {
+        for n in 0..3 {
+            let at = (first + n) % 3;
+            let pattern = round << 8 | u32::try_from(at).unwrap();
+            // Behind each other's, at once and without a pause.
+            fill(&processes[at], pattern).unwrap();
+        }
+        mm.world().suspend(mm, &mut Managed::ctx()).unwrap();
+        gpu.lose_power();
+        mm.world().resume(mm, LocalMemory::Lost).unwrap();
+        for (at, process) in (0..).zip(&processes) {
+            assert_all(&gpu, process.bo, round << 8 | at);
+        }
+    }
 }
