@@ -20,6 +20,10 @@ const PAGES: u64 = 16;
 const TEN_SECONDS: u64 = 10_000_000_000;
 
 fn crew(on_fault: OnFault) -> Crew {
+    with_tables(on_fault, TablePages { all: 128, each: 64 })
+}
+
+fn with_tables(on_fault: OnFault, tables: TablePages) -> Crew {
     let mut config = Config::new(Chip::Arise10c0, 256 * MIB, 32 * MIB, true).unwrap();
     config.vram_seed = Some(11);
     config.mmu.on_fault = on_fault;
@@ -28,7 +32,7 @@ fn crew(on_fault: OnFault) -> Crew {
         unsnoop_bytes: 8 * MIB,
         ..Options::default()
     };
-    Crew::new(&config, options, TablePages { all: 128, each: 64 }).unwrap()
+    Crew::new(&config, options, tables).unwrap()
 }
 
 /// A process with a buffer at addresses that no other has mapped.
@@ -332,4 +336,40 @@ fn of_forty_busy_processes_each_has_its_turn() {
     });
     assert_eq!(queued.into_inner(), workers.len());
     assert_eq!(crew.machine.ram().violations(), [""; 0]);
+}
+
+/// There are tables for one process at a time, and each of four gives its own back again and
+/// again: nobody is told that there is no memory, since others' tables come.
+#[test]
+fn tables_that_change_hands_between_threads_are_never_out_of_memory_r_19_13() {
+    let crew = with_tables(OnFault::default(), TablePages { all: 5, each: 5 });
+    thread::scope(|scope| {
+        for n in 0..4 {
+            let crew = &crew;
+            scope.spawn(move || {
+                let worker = Worker::new(crew, n);
+                let (world, mm) = (crew.mm.world(), &crew.mm);
+                let sync = world.host().sync();
+                for round in 0..150 {
+                    for at in 1..4 {
+                        let there = worker.at.add(at * 4 * MIB);
+                        let object = (worker.bo, at * PAGE);
+                        world.map(mm, worker.space, there, PAGE, object).unwrap();
+                    }
+                    let fence = worker.fill(crew, round).unwrap();
+                    assert_eq!(crew.wait(&fence), Ok(()));
+                    let (at, bytes) = (worker.at.add(4 * MIB), 12 * MIB);
+                    let mut caller = Caller::enter(sync);
+                    let patience = vidmm::Patience::Patient;
+                    world
+                        .spaces()
+                        .unmap(mm, &mut caller, worker.space, at, bytes, patience)
+                        .unwrap();
+                }
+                worker.assert_all(crew, 149);
+                worker.end(crew);
+            });
+        }
+    });
+    assert_eq!(crew.end().unwrap().ram().violations(), [""; 0]);
 }

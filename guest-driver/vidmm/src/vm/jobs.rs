@@ -11,6 +11,10 @@ use crate::evict::{Context, Mm, World};
 use crate::sync::{LockSet, Usage};
 use alloc::vec::Vec;
 
+/// So often in a row tables are looked for where nobody seems to have any: each time
+/// others may just have been between giving theirs back and taking them again.
+const MISSES: u32 = 100;
+
 impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     /// Makes everything that is mapped ready for a job: all is held by the set
     /// afterwards, with room for the job's fence, resident, and mapped. The job begins when
@@ -42,6 +46,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         }
         let job = self.registry.with(Registry::next_job);
         shared.books.with(|books| books.set_used(job));
+        let mut nobody_had = 0;
         while let Some(bo) = shared.books.with(|books| books.stale()) {
             place(set, bo, ctx)?;
             mm.make_resident(set, bo, ctx)?;
@@ -58,7 +63,14 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
                 shared.books.with(|books| books.freshen(bo, side))
             })?;
             match freshened {
-                Err(Error::NoSpace) => self.take_tables(mm, set, space, ctx)?,
+                Err(Error::NoSpace) => match self.take_tables(mm, set, space, ctx) {
+                    // Nobody had any by now: they may have been given back meanwhile.
+                    Err(Error::NoMemory) if nobody_had < MISSES => nobody_had += 1,
+                    taken => {
+                        taken?;
+                        nobody_had = 0;
+                    }
+                },
                 other => other?,
             }
         }
