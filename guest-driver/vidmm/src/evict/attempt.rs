@@ -23,9 +23,10 @@ pub(super) struct Attempt<'c, W: World> {
     pub(super) saw_change: bool,
     /// Somebody was locked by others when it looked last.
     pub(super) locked_out: bool,
-    /// Somebody has pages of RAM that are needed and is locked. To wait for him with what
-    /// it holds is no use: he may wait for that.
-    pub(super) in_the_way: bool,
+    /// The first of those who have pages of RAM that are needed and are locked.
+    giver: Option<ReservationOf<W>>,
+    /// Somebody has pages that are needed and that nobody has room to store.
+    pub(super) stuck: bool,
     /// What its set holds, if it has asked: nobody else's lock, so not to be waited for.
     held: Option<Vec<ReservationOf<W>>>,
     /// When it began to wait.
@@ -51,45 +52,46 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
             passed: None,
             saw_change: false,
             locked_out: false,
-            in_the_way: false,
+            giver: None,
+            stuck: false,
             held: None,
             began: None,
         }
     }
 
-    /// Tries until it is not busy any more (D-1): what is now will not be for ever.
+    /// Tries until it is not busy any more (D-1): what is now will not be for ever. Who has
+    /// pages and is locked is waited for with the set's ticket, between two attempts: of two
+    /// who hold each other's pages, the younger one backs off.
     ///
     /// # Errors
-    /// [`Error::Busy`] at the operation's deadline, or at once if it may not wait;
-    /// [`Error::NoMemory`] where there is no room; others of `attempt`.
-    pub(super) fn persist<R>(
+    /// [`Error::Busy`] at the operation's deadline, or at once if it may not wait or where
+    /// pages are needed that cannot be stored; [`Error::NoMemory`] where there is no room;
+    /// [`Error::Deadlock`] to be handed up to [`LockSet::run`]; others of `attempt`.
+    pub(super) fn persist<'s, R>(
         &mut self,
         mm: &Mm<W>,
-        mut attempt: impl FnMut(&mut Self) -> Result<R, Error>,
+        set: &mut LockSet<'s, W::Sync>,
+        mut attempt: impl FnMut(&mut LockSet<'s, W::Sync>, &mut Self) -> Result<R, Error>,
     ) -> Result<R, Error> {
+        let deadline = self.ctx.deadline;
         loop {
-            match attempt(self) {
-                Err(Error::Busy) => self.wait(mm)?,
+            match attempt(set, self) {
+                Err(Error::Busy) if self.learn(set)? => {}
+                Err(Error::Busy) => self.wait(mm, |giver, until| {
+                    set.until(until);
+                    let waited = set.victim(giver, true).map(drop);
+                    set.until(deadline);
+                    waited
+                })?,
                 Err(Error::NoSpace) => return Err(Error::NoMemory),
                 other => return other,
             }
         }
     }
 
-    /// Makes an attempt, and where pages were found locked, another that knows what the set
-    /// holds itself: it may say more than that somebody is in the way.
-    ///
-    /// # Errors
-    /// Those of `attempt`; [`Error::NoMemory`].
-    pub(super) fn knowing<'s, R>(
-        &mut self,
-        set: &mut LockSet<'s, W::Sync>,
-        mut attempt: impl FnMut(&mut LockSet<'s, W::Sync>, &mut Self) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        match attempt(set, self) {
-            Err(Error::Busy) if self.learn(set)? => attempt(set, self),
-            other => other,
-        }
+    /// Somebody has pages that are needed, and others have him locked.
+    pub(super) fn meet_giver(&mut self, reservation: &ReservationOf<W>) {
+        self.giver.get_or_insert_with(|| reservation.clone());
     }
 
     /// After pages were found locked: looks what the set holds itself, once. Whether that
@@ -98,14 +100,14 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
     /// # Errors
     /// [`Error::NoMemory`].
     fn learn(&mut self, set: &LockSet<'_, W::Sync>) -> Result<bool, Error> {
-        if !self.in_the_way || self.held.is_some() {
+        if self.giver.is_none() || self.held.is_some() {
             return Ok(false);
         }
         let mut held = Vec::new();
         held.try_reserve(set.iter().count())?;
         held.extend(set.iter().map(|it| it.reservation().clone()));
         self.held = Some(held);
-        self.in_the_way = false;
+        self.giver = None;
         Ok(true)
     }
 
@@ -158,26 +160,36 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
         }
     }
 
-    /// After an attempt that ended busy: waits for the earliest of those it has passed
-    /// by, but not long. Another attempt may go better then, and for another reason: that
-    /// fence may be one that never ends.
+    /// After an attempt that ended busy: has `lock` wait for who has pages and is locked, or
+    /// waits for the earliest fence of those it has passed by, but not long. Another attempt
+    /// may go better then, and for another reason: the lock or the fence may be one of
+    /// somebody who hangs.
     ///
     /// # Errors
-    /// [`Error::Busy`] at the operation's deadline, and where others have to be let go
-    /// first; [`Error::Interrupted`], [`Error::Lost`].
-    fn wait(&mut self, mm: &Mm<W>) -> Result<(), Error> {
+    /// [`Error::Busy`] at the operation's deadline, or at once if it may not wait or where
+    /// pages are needed that cannot be stored; [`Error::Interrupted`], [`Error::Lost`];
+    /// those of `lock`.
+    pub(super) fn wait(
+        &mut self,
+        mm: &Mm<W>,
+        lock: impl FnOnce(&ReservationOf<W>, Deadline) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         if self.ctx.no_wait {
             return Err(Error::Busy);
         }
         let until = self.next_look(mm)?;
         let saw_change = core::mem::take(&mut self.saw_change);
-        let in_the_way = core::mem::take(&mut self.in_the_way);
+        let stuck = core::mem::take(&mut self.stuck);
         let (sync, patience) = (mm.world.sync(), self.ctx.patience);
-        let waited = match self.passed.take() {
-            Some(fence) => sync.wait_fence(&fence, patience, until),
-            None if in_the_way => return Err(Error::Busy),
-            None if saw_change => Ok(()),
-            None => sync.pause(patience, until),
+        let waited = match (self.giver.take(), self.passed.take()) {
+            (Some(giver), _) => match lock(&giver, until) {
+                Err(Error::Busy) => Err(Error::TimedOut),
+                other => other,
+            },
+            (None, Some(fence)) => sync.wait_fence(&fence, patience, until),
+            (None, None) if stuck => return Err(Error::Busy),
+            (None, None) if saw_change => Ok(()),
+            (None, None) => sync.pause(patience, until),
         };
         let since = self.began.unwrap_or_default();
         mm.waited(since);

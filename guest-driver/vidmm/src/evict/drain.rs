@@ -40,7 +40,7 @@ impl<W: World + 'static> Mm<W> {
             set.until(ctx.deadline);
             match set.run(|set| {
                 let mut attempt = Attempt::patient(ctx);
-                attempt.persist(self, |attempt| {
+                attempt.persist(self, set, |set, attempt| {
                     self.evict_one(set, &everybody, id, &place, true, attempt)
                 })
             }) {

@@ -161,6 +161,8 @@ impl<W: World + 'static> Mm<W> {
     ) -> Result<R, Error> {
         self.alive()?;
         let mut tries = 0;
+        let mut own = ctx.clone();
+        let mut attempt = Attempt::passing_by(&mut own);
         loop {
             let reservation = self.reservation(id)?;
             let held = if ctx.no_wait {
@@ -187,11 +189,22 @@ impl<W: World + 'static> Mm<W> {
                     Ok::<_, Error>(())
                 })?;
             }
-            let mut ctx = ctx.clone();
-            return self.with_vector(id, |parts| {
-                self.make_pages(parts, &reservation, &mut Attempt::patient(&mut ctx))?;
-                look(parts)
+            let made = self.with_vector(id, |parts| {
+                self.make_pages(parts, &reservation, &mut attempt)
             })?;
+            match made {
+                // Who has the pages may wait for this buffer: nothing is held meanwhile.
+                Err(Error::Busy) => {
+                    drop(held);
+                    attempt.wait(self, |giver, until| {
+                        caller.lock_until(giver, ctx.patience, until).map(drop)
+                    })?;
+                }
+                made => {
+                    made?;
+                    return self.with_vector(id, |parts| look(parts))?;
+                }
+            }
         }
     }
 

@@ -24,7 +24,8 @@ impl<W: World + 'static> Mm<W> {
     /// # Errors
     /// [`Error::Invalid`] for no pages and for those beyond the end, and if the buffer is
     /// not held; [`Error::Fault`] if it is nowhere or where the CPU does not reach; those of
-    /// `map`; otherwise as [`Self::fault`].
+    /// `map`; [`Error::Deadlock`] to be handed up to [`LockSet::run`]; otherwise as
+    /// [`Self::fault`].
     pub fn map_kernel(
         &self,
         set: &mut LockSet<'_, W::Sync>,
@@ -41,7 +42,7 @@ impl<W: World + 'static> Mm<W> {
         }
         self.idle(held, Usage::Kernel, ctx)?;
         self.contents(id)?;
-        Attempt::patient(ctx).knowing(set, |_, attempt| {
+        Attempt::passing_by(ctx).persist(self, set, |_, attempt| {
             self.with_vector(id, |parts| self.make_pages(parts, &reservation, attempt))?
         })?;
         self.with_vector(id, |parts| {

@@ -167,10 +167,8 @@ impl<W: World + 'static> Mm<W> {
         } else {
             Attempt::patient(ctx)
         };
-        attempt.persist(self, |attempt| {
-            attempt.knowing(set, |set, attempt| {
-                self.attempt(set, id, placement, fits, attempt)
-            })
+        attempt.persist(self, set, |set, attempt| {
+            self.attempt(set, id, placement, fits, attempt)
         })
     }
 

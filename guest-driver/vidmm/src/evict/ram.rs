@@ -49,6 +49,8 @@ pub(super) struct Found {
     pub(super) pages: usize,
     /// Somebody could not give his up who may be able to later.
     pub(super) busy: bool,
+    /// Somebody could not because there was no room to store them.
+    stuck: bool,
     /// What first kept somebody from it that is not about room or a wait.
     trouble: Option<Error>,
 }
@@ -70,7 +72,7 @@ impl<W: World + 'static> Mm<W> {
     ) -> Result<(), Error> {
         let lacks = vector.lacks();
         if lacks > 0 {
-            self.make_room(lacks, own, owner, attempt)?;
+            self.make_room(lacks, vector.held(), own, owner, attempt)?;
         }
         let before = vector.held();
         let populated = vector.populate(self.world.ram());
@@ -86,16 +88,19 @@ impl<W: World + 'static> Mm<W> {
         self.state.with(|state| state.ram_limit = pages);
     }
 
-    /// Counts so many pages more as soon as they may exist.
+    /// Counts so many pages more as soon as they may exist. `in_hand`: those of the buffer
+    /// itself, which is in nobody's books meanwhile.
     fn make_room(
         &self,
         pages: usize,
+        in_hand: usize,
         own: Option<&ReservationOf<W>>,
         owner: Option<OwnerId>,
         attempt: &mut Attempt<'_, W>,
     ) -> Result<(), Error> {
+        let mut searched = false;
         loop {
-            let over = self.state.with(|state| {
+            let (over, before) = self.state.with(|state| {
                 if pages > state.ram_limit {
                     return Err(Error::NoMemory);
                 }
@@ -103,10 +108,15 @@ impl<W: World + 'static> Mm<W> {
                 if wanted <= state.ram_limit {
                     state.populated = wanted;
                 }
-                Ok(wanted.saturating_sub(state.ram_limit))
+                let over = wanted.saturating_sub(state.ram_limit);
+                Ok((over, state.pages_seen()))
             })?;
             if over == 0 {
                 return Ok(());
+            }
+            // Others may have taken what was found, any number of times.
+            if core::mem::replace(&mut searched, true) && attempt.is_over(self) {
+                return Err(Error::Busy);
             }
             let need = Need {
                 pages: over,
@@ -119,12 +129,29 @@ impl<W: World + 'static> Mm<W> {
                 Found {
                     pages: 0,
                     busy: true,
+                    stuck,
                     ..
                 } => {
-                    attempt.in_the_way = true;
+                    attempt.stuck = stuck;
                     return Err(Error::Busy);
                 }
-                Found { pages: 0, .. } => return Err(Error::NoMemory),
+                Found { pages: 0, .. } => self.state.with(|state| {
+                    if state.pages_seen() != before {
+                        // A search is no look at one moment.
+                        return if attempt.ctx.no_wait {
+                            Err(Error::Busy)
+                        } else {
+                            Ok(())
+                        };
+                    }
+                    // Somebody has a buffer in hand, brings one, or is giving pages back.
+                    let all = state.objects.iter();
+                    let kept: usize = all.map(|(_, object)| object.all_held()).sum();
+                    if state.populated > kept + in_hand {
+                        return Err(Error::Busy);
+                    }
+                    Err(Error::NoMemory)
+                })?,
                 _ => {}
             }
         }
@@ -181,6 +208,7 @@ impl<W: World + 'static> Mm<W> {
                 pages: 0,
                 busy: false,
                 trouble: Some(error),
+                ..
             } => Err(error),
             found => Ok(found),
         }
@@ -206,7 +234,10 @@ impl<W: World + 'static> Mm<W> {
                 Ok(pages) => found.pages += pages,
                 Err(Error::NotFound) => {}
                 // That it cannot be stored is no shortage of the one who needs pages.
-                Err(Error::Busy | Error::NoMemory | Error::NoSpace) => found.busy = true,
+                Err(error @ (Error::Busy | Error::NoMemory | Error::NoSpace)) => {
+                    found.busy = true;
+                    found.stuck |= error != Error::Busy;
+                }
                 Err(error @ (Error::Interrupted | Error::Lost)) => return Err(error),
                 // That one cannot be stored: others can.
                 Err(error) => {
@@ -241,6 +272,9 @@ impl<W: World + 'static> Mm<W> {
         };
         let mut caller = Caller::enter(sync);
         let lock = caller.try_lock(&reservation);
+        if lock.is_err() {
+            attempt.meet_giver(&reservation);
+        }
         let taken = lock.and_then(|mut held| {
             // It may have changed while nobody held it.
             let now = self.giver(id, need, prey)?;
@@ -400,6 +434,11 @@ impl<W: World + 'static> Mm<W> {
 }
 
 impl<W: World + 'static> State<W> {
+    /// What changes whenever somebody comes who may give pages up, or pages come back.
+    fn pages_seen(&self) -> (usize, [u64; PAGED.len()]) {
+        (self.populated, PAGED.map(|segment| self.changes(segment)))
+    }
+
     /// Whether a buffer may give up pages for somebody.
     fn may_give_pages(&self, object: &Object<W>, owner: Option<OwnerId>, prey: Prey) -> bool {
         let Some(room) = &object.resource else {

@@ -16,7 +16,9 @@ impl<W: World + 'static> Mm<W> {
     ///
     /// # Errors
     /// [`Error::NoMemory`], [`Error::Fault`]; [`Error::Busy`] where others could give up
-    /// pages later; [`Error::Invalid`] for a buffer that is nowhere, or in SYSTEM,
+    /// pages after a wait that is not allowed or too long, and where they cannot be stored
+    /// [`Error::Deadlock`] to be handed up to [`LockSet::run`];
+    /// [`Error::Invalid`] for a buffer that is nowhere, or in SYSTEM,
     /// where the GPU has no addresses for it; [`Error::Lost`] for one whose contents were
     /// lost with the GPU.
     pub fn make_resident(
@@ -29,7 +31,7 @@ impl<W: World + 'static> Mm<W> {
         let reservation = self.reservation(id)?;
         set.get(&reservation).ok_or(Error::Invalid)?;
         self.contents(id)?;
-        Attempt::patient(ctx).knowing(set, |_, attempt| {
+        Attempt::passing_by(ctx).persist(self, set, |_, attempt| {
             self.with_vector(id, |parts| {
                 let at = parts.resource.as_ref().ok_or(Error::Invalid)?;
                 if at.segment() == SegmentId::System {

@@ -3,7 +3,7 @@
 
 use super::machine::{Machine, Work};
 use super::threads::{Shuttled, choose, every_order, with_gpu};
-use super::{anywhere, create, ctx, info, whole, with};
+use super::{anywhere, create, ctx, info, touch, whole, with};
 use crate::Error;
 use crate::arena::Id;
 use crate::evict::{Mm, Options};
@@ -64,11 +64,16 @@ impl Scene {
         let mm = &self.mm;
         match choose(8) {
             0..=4 => self.job(),
-            5..=6 => {
+            5 => {
                 let to = TYPES[choose(TYPES.len())];
                 let bo = create(mm, &info(some_pages()), &[anywhere(to)])?;
                 mm.release(bo)
             }
+            6 => match touch(mm, self.bos[choose(BOS)], 0, &ctx()) {
+                // It is nowhere.
+                Err(Error::Fault) => Ok(()),
+                other => other.map(drop),
+            },
             _ => {
                 let bo = self.bos[choose(BOS)];
                 match with(mm, bo, |set| mm.swap_out(set, bo, &mut ctx())) {
@@ -103,9 +108,10 @@ fn some_pages() -> u64 {
     1 + choose(3) as u64 % PAGES
 }
 
-fn contend(options: Options) {
+fn contend(options: Options, ram_pages: usize) {
     every_order(move || {
         let scene = Arc::new(Scene::new(options));
+        scene.mm.limit_ram(ram_pages);
         with_gpu(&scene.mm.world().gpu, || {
             let workers: Vec<_> = (0..2 + choose(3))
                 .map(|_| {
@@ -123,13 +129,51 @@ fn contend(options: Options) {
 
 #[test]
 fn contention_never_becomes_out_of_memory_in_any_order_of_steps_d_1() {
-    contend(Options::default());
+    contend(Options::default(), usize::MAX);
 }
 
 /// Without the improvements, too: each is a switch, and not what makes it right.
 #[test]
 fn nor_does_it_where_victims_are_found_and_waited_for_one_by_one_d_2() {
-    contend(Options::BASE);
+    contend(Options::BASE, usize::MAX);
+}
+
+/// What a job's two buffers take, and one more that has to leave local memory for them.
+const RAM_PAGES: usize = 9;
+
+/// Pages are in somebody's hands, on their way, or held by who waits for others': they come.
+#[test]
+fn contention_for_pages_of_ram_never_becomes_out_of_memory_in_any_order_d_1() {
+    contend(Options::default(), RAM_PAGES);
+}
+
+#[test]
+fn nor_does_it_for_pages_where_victims_are_waited_for_one_by_one_d_2() {
+    contend(Options::BASE, RAM_PAGES);
+}
+
+/// They are counted, and nobody has them who could give them up.
+#[test]
+fn pages_in_somebodys_hands_are_waited_for_in_any_order_d_1() {
+    every_order(|| {
+        let mm = Mm::new(Machine::shuttled(), SIZES, Options::default()).unwrap();
+        mm.limit_ram(usize::try_from(PAGES).unwrap());
+        let mm = Arc::new(mm);
+        let workers = [(); 2].map(|()| {
+            let mm = Arc::clone(&mm);
+            let bo = create(&mm, &info(PAGES), &[anywhere(SegmentId::PcieUnsnoop)]).unwrap();
+            shuttle::thread::spawn(move || {
+                let made = with(&mm, bo, |set| mm.make_resident(set, bo, &mut ctx()));
+                assert_eq!(made, Ok(()));
+                mm.release(bo).unwrap();
+            })
+        });
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        mm.check();
+        assert_eq!(Arc::into_inner(mm).unwrap().fini(), Ok(()));
+    });
 }
 
 /// They may be reserved until the last moment of its life.

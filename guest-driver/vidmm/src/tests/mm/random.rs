@@ -330,10 +330,8 @@ impl Test {
             (Op::Validate(_, places), _) => {
                 let result = self.validate(at, places, false);
                 let pinned = self.bos[at].pins > 0;
-                // Nor is it told so where others hold pages that cannot be stored now.
-                let failing = machine.jobs_until_failure.refused() > 0 || self.is_limited();
                 assert!(
-                    result != Err(Error::Busy) || failing,
+                    result != Err(Error::Busy) || self.refuses(),
                     "who may wait is not told busy"
                 );
                 assert!(result != Err(Error::Invalid) || pinned);
@@ -523,9 +521,8 @@ impl Test {
             }
             Err(error) => {
                 let site = match error {
-                    Error::Busy if self.is_limited() => return,
+                    Error::Busy => return assert!(self.refuses(), "{error}"),
                     Error::Io => Site::Get,
-                    Error::Busy => Site::Job,
                     error => panic!("{error}"),
                 };
                 assert!(site.of(machine).refused() > 0, "{error}");

@@ -2,18 +2,19 @@
 //! sleep.
 
 use super::{
-    SIZES, Work, anywhere, at_once, create, ctx, first_page, info, job, manager, validate, with,
-    word,
+    SIZES, Work, anywhere, at_once, create, ctx, first_page, info, job, manager, touch, validate,
+    with, word,
 };
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
-use crate::evict::{Budget, Info, Mm, Options, Used};
+use crate::evict::{Budget, Context, Info, Mm, Options, Used, World};
 use crate::placement::SegmentId;
 use crate::platform::Patience;
 use crate::sync::{Caller, Primitives, Usage};
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 const VISIBLE: SegmentId = SegmentId::LocalVisible;
 const PCIE: SegmentId = SegmentId::PcieUnsnoop;
@@ -142,21 +143,74 @@ fn who_may_wait_for_pages_waits_for_the_gpu_and_who_may_not_is_told_busy() {
     assert_eq!(word(&mm, old, 3), Ok(77));
 }
 
-/// Who holds them may wait for what the other one holds: neither is waited for with a
-/// lock held.
+type Call = fn(&Mm<Machine>, Id, &mut Context) -> Result<(), Error>;
+
+/// Whatever makes pages exist for a buffer in the GART.
+const CALLS: [Call; 3] = [
+    |mm, bo, ctx| with(mm, bo, |set| mm.make_resident(set, bo, ctx)),
+    |mm, bo, ctx| with(mm, bo, |set| mm.map_kernel(set, bo, 0..8, ctx, |_| Ok(()))),
+    |mm, bo, ctx| touch(mm, bo, 0, ctx).map(drop),
+];
+
+fn within_a_millisecond(mm: &Mm<Machine>) -> Context {
+    Context::until(mm.world().after(1_000_000), Patience::Patient)
+}
+
+/// A lock that others have for a while is no shortage, and has the operation's deadline.
 #[test]
-fn a_move_that_finds_all_pages_locked_is_told_busy_at_once_r_13_2() {
-    let mm = manager(SIZES);
-    let local = filled(&mm, &info(8), VISIBLE, 71);
-    let other = filled(&mm, &info(8), PCIE, 72);
-    mm.limit_ram(8);
-    let locked = mm.reservation(other).unwrap();
-    assert!(mm.world().sync.try_lock(&locked, None));
-    assert_eq!(validate(&mm, local, PCIE).err(), Some(Error::Busy));
-    mm.world().sync.unlock(&locked, None);
-    validate(&mm, local, PCIE).unwrap();
-    assert_eq!(word(&mm, local, 3), Ok(71));
-    assert_eq!(word(&mm, other, 3), Ok(72));
+fn who_has_pages_and_is_locked_is_waited_for_r_13_2() {
+    let moves: Call =
+        |mm, bo, ctx| with(mm, bo, |set| mm.validate(set, bo, &[anywhere(PCIE)], ctx));
+    let cases = CALLS.map(|call| (call, PCIE));
+    for (n, (call, at)) in cases.into_iter().chain([(moves, VISIBLE)]).enumerate() {
+        let mm = manager(SIZES);
+        let needy = create(&mm, &info(8), &[anywhere(at)]).unwrap();
+        let other = filled(&mm, &info(8), PCIE, 72);
+        mm.limit_ram(8);
+        let machine = mm.world();
+        let locked = mm.reservation(other).unwrap();
+        assert!(machine.sync.try_lock(&locked, None));
+        assert_eq!(call(&mm, needy, &mut at_once()), Err(Error::Busy), "{n}");
+        let mut soon = within_a_millisecond(&mm);
+        assert_eq!(call(&mm, needy, &mut soon), Err(Error::Busy), "{n}");
+        let holder = (Arc::clone(&machine.sync), locked, Cell::new(true));
+        let (gpu, free_at) = (Arc::clone(&machine.gpu), machine.after(5_000_000));
+        machine.sync.host().on_poll(move |now| {
+            gpu.step();
+            if now >= free_at.0 && holder.2.take() {
+                holder.0.unlock(&holder.1, None);
+            }
+            Some(now + 1000)
+        });
+        assert_eq!(call(&mm, needy, &mut ctx()), Ok(()), "{n}");
+        assert!(machine.after(0) >= free_at, "it was waited for");
+        assert_eq!(are_stored(&mm, [other]), [true]);
+        mm.check();
+    }
+}
+
+/// He may hang: who gives pages up at once comes first, and then the deadline.
+#[test]
+fn who_has_pages_and_never_ends_keeps_nobody_from_those_of_others_r_13_2() {
+    for (n, call) in CALLS.into_iter().enumerate() {
+        let mm = manager(SIZES);
+        let [hung, idle] = [71, 72].map(|word| filled(&mm, &info(8), PCIE, word));
+        let [new, last] = [(); 2].map(|()| create(&mm, &info(8), &[anywhere(PCIE)]).unwrap());
+        mm.limit_ram(16);
+        mm.world().gpu.hung.set([true; 2]);
+        job(&mm, hung, 3, 77, Ok(())).unwrap();
+        let began = mm.world().after(0);
+        let mut soon = within_a_millisecond(&mm);
+        assert_eq!(call(&mm, new, &mut soon), Ok(()), "{n}");
+        assert_eq!(
+            (mm.world().after(0), are_stored(&mm, [hung, idle])),
+            (began, [false, true])
+        );
+        with(&mm, new, |set| mm.pin(set, new)).unwrap();
+        assert_eq!(call(&mm, last, &mut soon), Err(Error::Busy), "{n}");
+        assert!(mm.world().after(0) >= soon.deadline);
+        mm.check();
+    }
 }
 
 /// To wait for oneself would not help.

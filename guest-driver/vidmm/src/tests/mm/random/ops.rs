@@ -1,7 +1,7 @@
 //! Operations on budgets and groups, promotion, faults.
 
 use super::super::super::ram::Block;
-use super::super::machine::Spot;
+use super::super::machine::{Site, Spot};
 use super::{Known, TYPES, Test, info, places, soon, with};
 use crate::Error;
 use crate::arena::Id;
@@ -113,8 +113,13 @@ impl Test {
         known.words.fill((!known.kernel).then_some(0));
     }
 
-    pub(super) const fn is_limited(&self) -> bool {
-        self.limit < usize::MAX
+    /// Whether jobs or room in the store were refused: who waits for what others give up
+    /// may be told busy then.
+    pub(super) fn refuses(&self) -> bool {
+        let machine = self.mm.world();
+        [Site::Job, Site::Put]
+            .iter()
+            .any(|site| site.of(machine).refused() > 0)
     }
 
     /// As many pages come back to the system as it says.
