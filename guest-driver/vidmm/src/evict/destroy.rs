@@ -1,7 +1,7 @@
 //! The end of a buffer (section 17).
 
 use super::mm::Mm;
-use super::world::World;
+use super::world::{ReservationOf, World};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
@@ -36,6 +36,29 @@ impl<W: World + 'static> Mm<W> {
     /// # Errors
     /// [`Error::NotFound`].
     pub fn release(&self, id: Id) -> Result<(), Error> {
+        self.drop_reference(id, |sync, reservation| {
+            let until = self.world.after(LAST_RESORT_NS);
+            sync.wait_idle(reservation, Usage::Bookkeep, Patience::Patient, until)
+        })
+    }
+
+    /// As [`Self::release`], by who makes room for somebody: it holds what others wait for,
+    /// and may be a reclaim, so that it never waits. A buffer whose fences it cannot keep
+    /// goes when the reservation is idle that it shared.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(super) fn let_go(&self, id: Id) -> Result<(), Error> {
+        self.drop_reference(id, |_, _| Err(Error::Busy))
+    }
+
+    /// Gives a reference back. `settle`: what to do about a reservation that is shared and
+    /// whose fences there is no memory to keep.
+    fn drop_reference(
+        &self,
+        id: Id,
+        settle: impl FnOnce(&W::Sync, &ReservationOf<W>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let last = self.state.with(|state| {
             let object = state.objects.get_mut(id)?;
             object.refs = object.refs.checked_sub(1).ok_or(Error::NotFound)?;
@@ -55,10 +78,9 @@ impl<W: World + 'static> Mm<W> {
         let mut guard = caller.try_lock(&own).ok();
         let individual = match guard.as_mut().filter(|_| shared) {
             // Its own fences from now on; without memory for them it has to be idle.
-            Some(guard) => guard.take_fences_of(&reservation).or_else(|_| {
-                let deadline = self.world.after(LAST_RESORT_NS);
-                sync.wait_idle(&reservation, Usage::Bookkeep, Patience::Patient, deadline)
-            }),
+            Some(guard) => guard
+                .take_fences_of(&reservation)
+                .or_else(|_| settle(sync, &reservation)),
             None if shared => Err(Error::Busy),
             None => Ok(()),
         };

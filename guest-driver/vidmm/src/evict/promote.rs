@@ -95,7 +95,7 @@ impl<W: World + 'static> Mm<W> {
                 set.run(|set| self.promote_one(set, id, &terms, now, ctx))
             });
             // It was held.
-            let _ = self.release(id);
+            let _ = self.let_go(id);
             match moved {
                 Ok(bytes) => promoted += bytes,
                 Err(Error::NotFound | Error::NeverFits) => {}

@@ -291,7 +291,7 @@ impl<W: World + 'static> Mm<W> {
         });
         if kept {
             // What was done with it counts.
-            let _ = self.release(id);
+            let _ = self.let_go(id);
         }
         taken
     }

@@ -70,7 +70,7 @@ impl<W: World + 'static> Mm<W> {
         set.until(attempt.ctx.deadline);
         if kept {
             // Gone or not, what was done with it counts.
-            let _ = self.release(victim);
+            let _ = self.let_go(victim);
         }
         left
     }

@@ -8,7 +8,9 @@ use crate::Error;
 use crate::evict::{Context, Options, World};
 use crate::placement::{Place, SegmentId, Window};
 use crate::platform::Patience;
-use crate::sync::{Deadline, FenceError, Primitives, Usage};
+use crate::sync::{Caller, Deadline, FenceError, Primitives, Usage};
+use presil_allocator::{Refuse, refusing};
+use std::rc::Rc;
 
 const VISIBLE: SegmentId = SegmentId::LocalVisible;
 
@@ -179,4 +181,47 @@ fn a_fence_that_is_late_is_busy_and_one_that_ends_badly_is_an_end() {
     create(&mm, &info(8), &[anywhere(pcie)]).unwrap();
     let reservation = mm.reservation(bo).unwrap();
     assert!(machine.sync().is_idle(&reservation, Usage::Bookkeep));
+}
+
+/// It may be the last to let go of a victim, with no memory for the fences that it shares.
+#[test]
+fn who_makes_room_waits_for_no_victim_that_goes_meanwhile() {
+    for nth in 1.. {
+        let mm = Rc::new(manager(SIZES));
+        let machine = mm.world();
+        let shared = machine.sync.new_reservation().unwrap();
+        let mut caller = Caller::enter(&*machine.sync);
+        let mut set = caller.transaction(Patience::Patient).unwrap();
+        let place = [anywhere(VISIBLE)];
+        let victim = set
+            .run(|set| mm.create(set, &info(32), Some(&shared), &place, &mut ctx()))
+            .unwrap();
+        drop(set);
+        machine.work(usize::MAX);
+        let (other, ended) = (Rc::downgrade(&mm), machine.gpu.ended.get());
+        *machine.meanwhile.borrow_mut() = Some(Box::new(move || {
+            other.upgrade().unwrap().release(victim).unwrap();
+        }));
+        let (_, refused) = refusing(Refuse::From(nth), || {
+            create_in(&mm, &info(8), &place, &mut at_once())
+        });
+        assert_eq!(
+            machine.gpu.ended.get(),
+            ended,
+            "allocation {nth}: it waited"
+        );
+        if machine.meanwhile.borrow_mut().take().is_some() {
+            mm.release(victim).unwrap();
+        }
+        machine.work(usize::MAX);
+        mm.reap();
+        mm.check();
+        assert_eq!(
+            (mm.dying(), mm.is_pinned(victim)),
+            (0, Err(Error::NotFound))
+        );
+        if refused == 0 {
+            return;
+        }
+    }
 }
