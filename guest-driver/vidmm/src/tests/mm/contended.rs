@@ -6,11 +6,12 @@ use super::threads::{Shuttled, choose, every_order, with_gpu};
 use super::{anywhere, create, ctx, info, touch, whole, with};
 use crate::Error;
 use crate::arena::Id;
-use crate::evict::{Mm, Options};
+use crate::evict::{Context, Mm, Options};
 use crate::placement::SegmentId;
 use crate::platform::Patience;
-use crate::sync::{Caller, Usage};
+use crate::sync::{Caller, Deadline, Usage};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 /// Pages of the segments: two of the largest buffers, and in RAM what a stop takes beside them.
 const SIZES: [u64; 4] = [6, 6, 9, 9];
@@ -174,6 +175,49 @@ fn pages_in_somebodys_hands_are_waited_for_in_any_order_d_1() {
         mm.check();
         assert_eq!(Arc::into_inner(mm).unwrap().fini(), Ok(()));
     });
+}
+
+/// Who needs pages and finds some may lose them to others, any number of times.
+#[test]
+fn who_loses_the_pages_that_it_found_looks_again_until_its_deadline_d_17() {
+    let told = Arc::new(AtomicUsize::new(0));
+    let busy = Arc::clone(&told);
+    every_order(move || {
+        let mm = Mm::new(Machine::shuttled(), SIZES, Options::default()).unwrap();
+        let populate = |mm: &Mm<Machine<Shuttled>>, bo, mut context| {
+            with(mm, bo, |set| mm.make_resident(set, bo, &mut context))
+        };
+        let bos: Vec<_> = (0..9)
+            .map(|_| create(&mm, &info(1), &[anywhere(SegmentId::PcieUnsnoop)]).unwrap())
+            .collect();
+        let (givers, needy) = bos.split_at(6);
+        for giver in givers {
+            populate(&mm, *giver, ctx()).unwrap();
+        }
+        mm.limit_ram(givers.len());
+        let mm = Arc::new(mm);
+        let (other, others) = (Arc::clone(&mm), needy[1..].to_vec());
+        let takes = shuttle::thread::spawn(move || {
+            for bo in others {
+                assert_eq!(populate(&other, bo, ctx()), Ok(()));
+            }
+        });
+        match populate(
+            &mm,
+            needy[0],
+            Context::until(Deadline(0), Patience::Patient),
+        ) {
+            Err(Error::Busy) => _ = busy.fetch_add(1, SeqCst),
+            made => assert_eq!(made, Ok(()), "what it found is its own"),
+        }
+        takes.join().unwrap();
+        mm.check();
+        for bo in bos {
+            mm.release(bo).unwrap();
+        }
+        assert_eq!(Arc::into_inner(mm).unwrap().fini(), Ok(()));
+    });
+    assert_ne!(told.load(SeqCst), 0, "in no order were they taken");
 }
 
 /// They may be reserved until the last moment of its life.
