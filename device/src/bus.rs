@@ -4,62 +4,41 @@
 use crate::display;
 use crate::gpu::Gpu;
 use crate::log_limit::worth_a_line;
+use crate::misuse::Misuse;
 use crate::planted::planted;
-use crate::storage::{BlockUse, Direction, Misuse, RegisterMisuse, WordUse};
+use crate::storage::{BlockUse, Direction, RegisterMisuse, WordUse};
+use crate::watch::{Event, Watch};
+use crate::width::Width;
 use e3k_regs::chip::MemoryChannels;
 use e3k_regs::fields::EngineReset;
 use e3k_regs::register::{BAR0_BYTES, MEM_READY, Word};
 use e3k_regs::{Access, Reg};
 
-/// Width of an access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Width {
-    /// 8 bits.
-    B1,
-    /// 16 bits.
-    B2,
-    /// 32 bits.
-    B4,
-    /// 64 bits: two 32-bit accesses, the lower address first.
-    B8,
-}
-
-impl Width {
-    /// 1, 2, 4 or 8 bytes.
-    pub const fn from_bytes(bytes: u8) -> Option<Self> {
-        match bytes {
-            1 => Some(Self::B1),
-            2 => Some(Self::B2),
-            4 => Some(Self::B4),
-            8 => Some(Self::B8),
-            _ => None,
-        }
-    }
-
-    /// In bytes.
-    pub const fn bytes(self) -> u32 {
-        match self {
-            Self::B1 => 1,
-            Self::B2 => 2,
-            Self::B4 => 4,
-            Self::B8 => 8,
-        }
-    }
-
-    /// All ones: what an access that nobody answers reads.
-    pub const fn ones(self) -> u64 {
-        match self {
-            Self::B1 => 0xff,
-            Self::B2 => 0xffff,
-            Self::B4 => 0xffff_ffff,
-            Self::B8 => u64::MAX,
-        }
-    }
-}
-
 impl Gpu {
     /// Reads a register. A misaligned access or one outside BAR0 reads all ones.
     pub fn read(&mut self, offset: u32, width: Width) -> u64 {
+        if self.watch.is_some() {
+            return self.read_watched(offset, width);
+        }
+        self.read_unwatched(offset, width)
+    }
+
+    #[cold]
+    fn read_watched(&mut self, offset: u32, width: Width) -> u64 {
+        let value = self.read_unwatched(offset, width);
+        if in_bar0(offset, width) {
+            self.watch.saw(&Event::Read {
+                offset,
+                width,
+                value,
+            });
+        }
+        value
+    }
+
+    #[expect(clippy::inline_always, reason = "as if there were no watches")]
+    #[inline(always)]
+    fn read_unwatched(&mut self, offset: u32, width: Width) -> u64 {
         if !in_bar0(offset, width) {
             self.refuse(offset, width, None);
             return width.ones();
@@ -93,6 +72,27 @@ impl Gpu {
     /// Narrow writes leave the rest of a plain register as it is; the rest of a
     /// write-one-to-clear register is not cleared.
     pub fn write(&mut self, offset: u32, width: Width, value: u64) {
+        if self.watch.is_some() {
+            return self.write_watched(offset, width, value);
+        }
+        self.write_unwatched(offset, width, value);
+    }
+
+    #[cold]
+    fn write_watched(&mut self, offset: u32, width: Width, value: u64) {
+        if in_bar0(offset, width) {
+            self.watch.saw(&Event::Write {
+                offset,
+                width,
+                value,
+            });
+        }
+        self.write_unwatched(offset, width, value);
+    }
+
+    #[expect(clippy::inline_always, reason = "as if there were no watches")]
+    #[inline(always)]
+    fn write_unwatched(&mut self, offset: u32, width: Width, value: u64) {
         if !in_bar0(offset, width) {
             self.refuse(offset, width, Some(value));
             return;
@@ -134,7 +134,7 @@ impl Gpu {
         }
         let counters = &mut self.mxu.counters;
         self.storage
-            .note(reg, index, Misuse::Width, lanes, counters);
+            .note(reg, index, Misuse::Width, lanes, counters, &mut self.watch);
     }
 
     fn note_undeclared(&mut self, offset: u32, direction: Direction) {
@@ -309,7 +309,10 @@ impl Gpu {
     /// that stay, too.
     fn write_register(&mut self, reg: Reg, index: u32, written: u32, value: u32) {
         let counters = &mut self.mxu.counters;
-        if !self.storage.admits(reg, index, written, counters) {
+        if !self
+            .storage
+            .admits(reg, index, written, counters, &mut self.watch)
+        {
             return;
         }
         let behaves = Unit::of(reg).is_some_and(|unit| self.act(unit, reg, index, value));

@@ -9,6 +9,7 @@ use crate::memory::{SystemMemory, Vram};
 use crate::mmu::{FaultRecord, Mxu, Place, Request, TlbEntry, Walk};
 use crate::power::Power;
 use crate::storage::Storage;
+use crate::watch::{Event, Off, Watch};
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{EngineReset, FaultClient};
 use std::io;
@@ -21,6 +22,8 @@ pub struct Gpu {
     pub(crate) mxu: Mxu,
     pub(crate) csp: Csp,
     pub(crate) power: Power,
+    /// Not saved.
+    pub(crate) watch: Option<Box<dyn Watch>>,
 }
 
 impl Gpu {
@@ -35,6 +38,7 @@ impl Gpu {
             mxu: Mxu::new(config.clone(), config.vram_seed)?,
             csp: Csp::new(),
             power: Power::default(),
+            watch: None,
         })
     }
 
@@ -42,6 +46,12 @@ impl Gpu {
     /// used any more.
     pub fn set_memory(&mut self, memory: Box<dyn SystemMemory>) {
         self.mxu.memory.system = memory;
+    }
+
+    /// From now on tells `watch` of everything that happens; `None`: nobody. A saved
+    /// state has none.
+    pub fn set_watch(&mut self, watch: Option<Box<dyn Watch>>) {
+        self.watch = watch;
     }
 
     /// Lets the engines work until about `budget` is spent: every four bytes copied or
@@ -54,9 +64,29 @@ impl Gpu {
             biu,
             mxu,
             csp,
+            watch,
             ..
         } = self;
-        let progress = csp.step(&mut Board { mxu, biu, storage }, budget);
+        let progress = match watch {
+            None => csp.step(
+                &mut Board {
+                    mxu,
+                    biu,
+                    storage,
+                    watch: &mut Off,
+                },
+                budget,
+            ),
+            Some(watch) => csp.step(
+                &mut Board {
+                    mxu,
+                    biu,
+                    storage,
+                    watch,
+                },
+                budget,
+            ),
+        };
         self.settle();
         progress
     }
@@ -70,6 +100,7 @@ impl Gpu {
     /// as after power-on. VRAM, fault history and counters stay.
     pub fn reset(&mut self) {
         self.mxu.counters.resets += 1;
+        self.watch.saw(&Event::Reset);
         self.storage.reset();
         self.biu.reset();
         self.mxu.reset();
@@ -202,6 +233,12 @@ impl Gpu {
         }
         if self.biu.settle() {
             self.mxu.counters.interrupts += 1;
+            self.risen();
         }
+    }
+
+    #[cold]
+    fn risen(&mut self) {
+        self.watch.saw(&Event::Interrupt);
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! [`Gpu`] takes register accesses and calls to [`Gpu::step`]; it reads and
 //! writes VRAM and, through [`SystemMemory`], the machine's memory; it answers
-//! by register values, memory contents and [`InterruptSink::raise`]. Nothing
-//! else goes in or out: the same inputs in the same order give the same outputs.
+//! by register values, memory contents and [`InterruptSink::raise`], and tells
+//! a [`Watch`] what it does. Nothing else goes in or out: the same inputs in the same order give the same outputs.
 //!
 //! Not modelled: drawing, compute, video, tiled and compressed surfaces. Their
 //! packets are passed and counted, or halt their ring with a recorded error.
@@ -24,6 +24,7 @@ mod history;
 mod index;
 mod log_limit;
 mod memory;
+mod misuse;
 mod mmu;
 mod planted;
 mod power;
@@ -33,9 +34,10 @@ mod sparse;
 mod state;
 mod storage;
 mod surface;
+mod watch;
+mod width;
 
 pub use biu::{InterruptSink, Latched, NoInterrupts};
-pub use bus::Width;
 pub use config::{
     Config, ConfigError, Defects, DtlbShape, LargePage, MmuOptions, OnFault, OnWait,
     SurfaceFormats, UtlbSize,
@@ -46,8 +48,11 @@ pub use e3k_regs::fields::FaultClient;
 pub use e3k_regs::{BusAddr, Chip, GpuVa, VramOffset};
 pub use gpu::Gpu;
 pub use memory::{BusError, DmaAccess, NoMemory, Snoop, SystemMemory, Target, Vram};
+pub use misuse::Misuse;
 pub use mmu::{FaultCause, FaultRecord, TlbEntry, Walk};
 #[cfg(feature = "planted-faults")]
 pub use planted::{Planted, plant};
 pub use state::RestoreError;
-pub use storage::{BlockUse, Misuse, RegisterMisuse, WordUse};
+pub use storage::{BlockUse, RegisterMisuse, WordUse};
+pub use watch::{Event, Watch};
+pub use width::Width;

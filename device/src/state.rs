@@ -132,6 +132,7 @@ impl Gpu {
             mxu,
             csp,
             power,
+            watch: None,
         };
         gpu.check()?;
         gpu.biu.set_sink(interrupts);

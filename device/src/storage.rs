@@ -3,36 +3,13 @@
 
 use crate::counters::{COUNT_MAX, Counters};
 use crate::log_limit::worth_a_line;
+use crate::misuse::Misuse;
 use crate::sparse;
+use crate::watch::{Event, Watch};
 use e3k_regs::block::{self, BLOCKS};
 use e3k_regs::register::{BAR0_BYTES, REGISTERS};
 use e3k_regs::{Access, Reg};
 use serde::{Deserialize, Serialize};
-
-/// What a driver should not do to a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Misuse {
-    /// It writes one that is read-only.
-    ReadOnly = 1,
-    /// It writes ones to reserved bits.
-    Reserved = 2,
-    /// It uses another width than the register's; 64 bits are two times 32.
-    Width = 4,
-}
-
-impl Misuse {
-    const ALL: [Self; 3] = [Self::ReadOnly, Self::Reserved, Self::Width];
-
-    /// Its place in a register's counts.
-    const fn place(self) -> usize {
-        match self {
-            Self::ReadOnly => 0,
-            Self::Reserved => 1,
-            Self::Width => 2,
-        }
-    }
-}
 
 /// How often a register was misused in one way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -254,15 +231,16 @@ impl Storage {
         index: u32,
         written: u32,
         counters: &mut Counters,
+        watch: &mut impl Watch,
     ) -> bool {
         let info = reg.info();
         if info.access == Access::ReadOnly {
-            self.note(reg, index, Misuse::ReadOnly, written, counters);
+            self.note(reg, index, Misuse::ReadOnly, written, counters, watch);
             return false;
         }
         let reserved = written & info.layout(index).reserved;
         if reserved != 0 {
-            self.note(reg, index, Misuse::Reserved, reserved, counters);
+            self.note(reg, index, Misuse::Reserved, reserved, counters, watch);
         }
         true
     }
@@ -277,7 +255,14 @@ impl Storage {
         misuse: Misuse,
         bits: u32,
         counters: &mut Counters,
+        watch: &mut impl Watch,
     ) {
+        watch.saw(&Event::Misuse {
+            reg,
+            index,
+            kind: misuse,
+            bits,
+        });
         *match misuse {
             Misuse::ReadOnly => &mut counters.read_only_writes,
             Misuse::Reserved => &mut counters.reserved_writes,

@@ -11,18 +11,24 @@ use super::packet::{Packet, wrong_count};
 use crate::config::OnWait;
 use crate::mmu::{Invalidation, Mxu, Stop};
 use crate::planted::planted;
+use crate::watch::{Event, Watch};
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{FaultClient, TlbTarget};
 use e3k_regs::packet::{self, block, opcode, video_opcode};
 
 impl Csp {
     /// Executes a packet of ring `n`.
-    pub(super) fn execute(&mut self, n: usize, packet: &Packet, board: &mut Board<'_>) -> Outcome {
+    pub(super) fn execute<W: Watch>(
+        &mut self,
+        n: usize,
+        packet: &Packet,
+        board: &mut Board<'_, W>,
+    ) -> Outcome {
         let fields = packet::Header::from_bits(packet.header());
         match fields.opcode() {
             opcode::SKIP => Ok(()),
             opcode::DMA => self.call(n, packet),
-            opcode::WAIT => self.wait(n, packet, board.mxu),
+            opcode::WAIT => self.wait(n, packet, board),
             opcode::QUERY_DUMP => self.query_dump(n, packet, board.mxu),
             opcode::SET_REGISTER | video_opcode::SET_REGISTER_2 => {
                 self.set_register(n, packet, board)
@@ -71,12 +77,12 @@ impl Csp {
 
     /// All earlier work of the ring is done when a Wait is reached. So one that
     /// its slot does not satisfy never will be: it is passed, or halts.
-    fn wait(&mut self, n: usize, packet: &Packet, mxu: &mut Mxu) -> Outcome {
+    fn wait<W: Watch>(&mut self, n: usize, packet: &Packet, board: &mut Board<'_, W>) -> Outcome {
         let header = packet::Wait::from_bits(packet.header());
         let engine = &self.engines[n];
         let (slot, value, equal) = (header.slot(), header.value(), header.equal());
         let counter = engine.slots[usize::from(slot) % engine.slots.len()];
-        mxu.counters.waits += 1;
+        board.mxu.counters.waits += 1;
         let met = if equal && !planted!(WaitTakesMore) {
             counter == value
         } else {
@@ -86,26 +92,28 @@ impl Csp {
         if met || header.mode() != 0 {
             return Ok(());
         }
-        mxu.counters.unmet_waits += 1;
-        if mxu.config().on_wait == OnWait::Halt {
+        board.mxu.counters.unmet_waits += 1;
+        if board.mxu.config().on_wait == OnWait::Halt {
             return Err(Trouble::Halt(CspErrorKind::UnmetWait {
                 slot,
                 value,
                 counter,
             }));
         }
-        self.waits.record(UnmetWait {
-            ring: mxu.faults.ring,
+        let unmet = UnmetWait {
+            ring: board.mxu.faults.ring,
             offset: engine.position(),
             slot,
             value,
             equal,
             counter,
-        });
+        };
+        board.watch.saw(&Event::Unmet(&unmet));
+        self.waits.record(unmet);
         Ok(())
     }
 
-    fn fence(&mut self, n: usize, packet: &Packet, board: &mut Board<'_>) -> Outcome {
+    fn fence<W: Watch>(&mut self, n: usize, packet: &Packet, board: &mut Board<'_, W>) -> Outcome {
         let header = packet::Fence::from_bits(packet.header());
         if header.irq() > packet::Fence::IRQ_GPU {
             return Err(Trouble::malformed("fence Irq 3 does not exist"));
@@ -125,12 +133,12 @@ impl Csp {
             }
             packet::Fence::EXTERNAL_32 => {
                 let [low, high, value] = packet.exactly()?;
-                self.external_fence(n, packet, low, high, &value.to_le_bytes(), board.mxu)?;
+                self.external_fence(n, packet, low, high, &value.to_le_bytes(), board)?;
             }
             packet::Fence::EXTERNAL_64 => {
                 let [low, high, value_low, value_high] = packet.exactly()?;
                 let value = u64::from(value_high) << 32 | u64::from(value_low);
-                self.external_fence(n, packet, low, high, &value.to_le_bytes(), board.mxu)?;
+                self.external_fence(n, packet, low, high, &value.to_le_bytes(), board)?;
             }
             _ => return Err(Trouble::malformed("fence type 1 does not exist")),
         }
@@ -145,14 +153,14 @@ impl Csp {
     /// Writes 4 or 8 bytes. A fence in the ring is the kernel's and uses
     /// process id 0; one in a called buffer uses the buffer's. One that faults
     /// is not written.
-    fn external_fence(
+    fn external_fence<W: Watch>(
         &mut self,
         n: usize,
         packet: &Packet,
         low: u32,
         high: u32,
         value: &[u8],
-        mxu: &mut Mxu,
+        board: &mut Board<'_, W>,
     ) -> Outcome {
         let or = packet::Fence::from_bits(packet.header()).or() && !planted!(FenceOrCopies);
         let at = GpuVa::from_parts(low, high.to_le_bytes()[0]);
@@ -167,7 +175,7 @@ impl Csp {
         let mut old = [0; 8];
         let held = &mut old[..value.len()];
         let result = if or {
-            mxu.read(request(false), at, held)
+            board.mxu.read(request(false), at, held)
         } else {
             Ok(())
         };
@@ -176,20 +184,22 @@ impl Csp {
                 *old |= new;
             }
             match <[u8; 8]>::try_from(&*held) {
-                Ok(whole) => mxu.store_u64(request(true), at, u64::from_le_bytes(whole)),
-                Err(_) => mxu.store_bytes(request(true), at, held),
+                Ok(whole) => board
+                    .mxu
+                    .store_u64(request(true), at, u64::from_le_bytes(whole)),
+                Err(_) => board.mxu.store_bytes(request(true), at, held),
             }
         });
         match result {
             Err(Stop::Stalled) => return Err(Trouble::Stall),
             Err(Stop::Dropped) => {}
             Ok(target) => {
-                mxu.counters.fences += 1;
-                self.fences.record(FenceRecord {
-                    ring: mxu.faults.ring,
+                board.mxu.counters.fences += 1;
+                let fence = FenceRecord {
+                    ring: board.mxu.faults.ring,
                     ring_offset: engine.position(),
                     in_buffer: packet.in_buffer,
-                    process_id: mxu.process_of(request(true)),
+                    process_id: board.mxu.process_of(request(true)),
                     va: at.0,
                     target,
                     value: u64::from_le_bytes(old),
@@ -197,7 +207,9 @@ impl Csp {
                     interrupt: packet::Fence::from_bits(packet.header()).irq()
                         == packet::Fence::IRQ_CPU,
                     time: self.clock,
-                });
+                };
+                board.watch.saw(&Event::Fence(&fence));
+                self.fences.record(fence);
             }
         }
         Ok(())

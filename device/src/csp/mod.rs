@@ -5,9 +5,9 @@
 mod board;
 mod dialect;
 mod engine;
-mod error;
+pub(crate) mod error;
 mod execute;
-mod fences;
+pub(crate) mod fences;
 mod flags;
 mod packet;
 mod registers;
@@ -25,6 +25,7 @@ use crate::budget::{Allowance, PACKET_COST, TURN};
 use crate::history::History;
 use crate::mmu::Stop;
 use crate::planted::planted;
+use crate::watch::{Event, Watch};
 use dialect::{Dialect, RINGS, VCP0, VCP1, VPP};
 use e3k_regs::fields::{BlSize, EngineReset, RingWord, TopBusy, VideoBusy};
 use e3k_regs::packet::halves;
@@ -212,7 +213,7 @@ impl Csp {
     }
 
     /// Works until about `budget` is spent.
-    pub(crate) fn step(&mut self, board: &mut Board<'_>, budget: u32) -> Progress {
+    pub(crate) fn step<W: Watch>(&mut self, board: &mut Board<'_, W>, budget: u32) -> Progress {
         let mut left = u64::from(budget);
         while let Some(ring) = self.next_turn() {
             let faulty = board.mxu.fault_pending();
@@ -262,7 +263,12 @@ impl Csp {
     }
 
     /// Goes on with the operation in flight, or executes one packet.
-    fn advance(&mut self, ring: usize, allowance: &mut Allowance, board: &mut Board<'_>) {
+    fn advance<W: Watch>(
+        &mut self,
+        ring: usize,
+        allowance: &mut Allowance,
+        board: &mut Board<'_, W>,
+    ) {
         let overtakes = planted!(PacketsOvertakeCopies) && !self.engines[ring].has_only_operation();
         if let Some(operation) = self.engines[ring].operation.filter(|_| !overtakes) {
             return self.advance_operation(ring, operation, allowance, board);
@@ -286,13 +292,15 @@ impl Csp {
                 PACKET_COST
             }
             Err(Trouble::Halt(kind)) => {
-                self.errors.record(CspError {
+                let error = CspError {
                     ring: number,
                     offset: engine.position(),
                     in_buffer,
                     dword: header,
                     kind,
-                });
+                };
+                board.watch.saw(&Event::Halted(&error));
+                self.errors.record(error);
                 board.mxu.counters.ring_errors += 1;
                 engine.halt();
                 board.biu.ring_halted(number);
@@ -302,26 +310,32 @@ impl Csp {
         allowance.spend(price, board.mxu.counters.walks);
     }
 
-    fn packet(
+    fn packet<W: Watch>(
         &mut self,
         ring: usize,
         header: &mut u32,
-        board: &mut Board<'_>,
+        board: &mut Board<'_, W>,
     ) -> Result<u64, Trouble> {
         let engine = &mut self.engines[ring];
         let mut packet = Packet::default();
         engine.fetch(board.mxu, header, &mut self.commands, &mut packet)?;
+        board.watch.saw(&Event::Packet {
+            ring: u8::try_from(ring).unwrap_or(u8::MAX),
+            offset: engine.position(),
+            in_buffer: packet.in_buffer,
+            dwords: packet.fetched(),
+        });
         engine.consume(packet.len);
         self.execute(ring, &packet, board)?;
         Ok(packet.price())
     }
 
-    fn advance_operation(
+    fn advance_operation<W: Watch>(
         &mut self,
         ring: usize,
         operation: Operation,
         allowance: &mut Allowance,
-        board: &mut Board<'_>,
+        board: &mut Board<'_, W>,
     ) {
         let engine = &self.engines[ring];
         board.mxu.faults.ring = u8::try_from(ring).unwrap_or(u8::MAX);

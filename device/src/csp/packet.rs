@@ -40,6 +40,13 @@ impl Packet {
         self.dwords[0]
     }
 
+    /// The dwords that were fetched; of a Skip the header alone.
+    pub(super) fn fetched(&self) -> &[u32] {
+        let skip = packet::Header::from_bits(self.header()).opcode() == opcode::SKIP;
+        let len = if skip { 1 } else { self.len as usize };
+        &self.dwords[..len.min(PACKET_DWORDS)]
+    }
+
     /// The dwords after the header.
     pub(super) fn payload(&self) -> &[u32] {
         let end = (self.len as usize).min(PACKET_DWORDS);

@@ -11,6 +11,7 @@ use super::transfer::Transfer;
 use crate::index::index;
 use crate::mmu::{Mxu, Stop};
 use crate::planted::planted;
+use crate::watch::Watch;
 use e3k_regs::fields::FaultClient;
 use e3k_regs::packet::{DumpTarget, QueryDump, RegisterSource, SetRegister, block};
 use e3k_regs::{Access, PAGE_SIZE, Reg};
@@ -32,11 +33,11 @@ fn declared(block: u8, word: u32) -> Option<(Reg, u32)> {
 }
 
 impl Csp {
-    pub(super) fn set_register(
+    pub(super) fn set_register<W: Watch>(
         &mut self,
         n: usize,
         packet: &Packet,
-        board: &mut Board<'_>,
+        board: &mut Board<'_, W>,
     ) -> Outcome {
         let header = SetRegister::from_bits(packet.header());
         // The registers of the video cores decode; nothing here has them.
@@ -136,11 +137,11 @@ impl Csp {
 
     /// Moves some registers. Returns the price, and whether all are done. A
     /// piece that faults is left out.
-    pub(super) fn advance_transfer(
+    pub(super) fn advance_transfer<W: Watch>(
         &mut self,
         n: usize,
         transfer: &mut Transfer,
-        board: &mut Board<'_>,
+        board: &mut Board<'_, W>,
     ) -> Result<(u64, bool), Stop> {
         let in_page = (PAGE_SIZE - transfer.at.in_page()) / 4;
         let words = u64::from(transfer.left).min(in_page).min(PIECE_WORDS);
@@ -178,7 +179,7 @@ impl Csp {
     }
 
     /// A register of a block; 0 where nothing is declared.
-    fn register(&self, block: u8, word: u32, board: &Board<'_>) -> u32 {
+    fn register<W>(&self, block: u8, word: u32, board: &Board<'_, W>) -> u32 {
         if block == block::FF {
             return self.ff.get(word);
         }
@@ -194,7 +195,14 @@ impl Csp {
 
     /// Writes a register of a block; those of other blocks steer drawing, and
     /// the command processor's are not a packet's to write: no effect.
-    fn write_block(&mut self, n: usize, block: u8, word: u32, value: u32, board: &mut Board<'_>) {
+    fn write_block<W: Watch>(
+        &mut self,
+        n: usize,
+        block: u8,
+        word: u32,
+        value: u32,
+        board: &mut Board<'_, W>,
+    ) {
         match block {
             block::MMU | block::MXU => {
                 let Some((reg, at)) = declared(block, word) else {
@@ -202,7 +210,7 @@ impl Csp {
                 };
                 if !board
                     .storage
-                    .admits(reg, at, value, &mut board.mxu.counters)
+                    .admits(reg, at, value, &mut board.mxu.counters, board.watch)
                 {
                     return;
                 }

@@ -36,3 +36,4 @@ mod state_format;
 mod surface_formats;
 mod tables;
 mod tlb;
+mod watch;
