@@ -23,8 +23,9 @@ use e3k_regs::packet::halves;
 /// and how long nothing is heard of the GPU before it is asked.
 const SLICE_NS: u64 = 1_000_000_000;
 /// How long an interrupt that is on its way may take, before a completion
-/// seen in memory counts as found by polling.
-const GRACE_NS: u64 = 100_000_000;
+/// seen in memory counts as found by polling. A host that has other work takes
+/// more than a tenth of a second now and then.
+const GRACE_NS: u64 = SLICE_NS;
 
 /// What has happened so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
