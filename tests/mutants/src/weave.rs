@@ -155,7 +155,18 @@ impl<'a> Search<'a> {
         taken
     }
 
-    fn place(&mut self, range: Range<usize>, shape: Shape, variants: Vec<(usize, String)>) {
+    /// Has what the wanted mutants make of their replacements stand at `range`.
+    fn replace(
+        &mut self,
+        (range, shape): (Range<usize>, Shape),
+        wanted: impl Fn(&Mutant) -> bool,
+        variant: impl Fn(&str) -> String,
+    ) {
+        let taken = self.take(wanted);
+        let variants: Vec<_> = taken
+            .into_iter()
+            .map(|(index, mutant)| (index, variant(&mutant.replacement)))
+            .collect();
         if !variants.is_empty() {
             self.put(range, shape, variants);
         }
@@ -188,15 +199,14 @@ impl<'a> Search<'a> {
             matches!(&signature.output, syn::ReturnType::Type(_, output) if has_impl(output));
         if !opaque {
             let (from, to) = (at(block.span().start()), at(block.span().end()));
-            let taken = self.take(|mutant| {
-                mutant.genre == "FnValue" && from <= mutant.span.start && mutant.span.end <= to
-            });
             let open = block.brace_token.span.open().byte_range().end;
-            let variants = taken
-                .into_iter()
-                .map(|(index, mutant)| (index, mutant.replacement.clone()))
-                .collect();
-            self.place(open..open, Shape::Entry, variants);
+            self.replace(
+                (open..open, Shape::Entry),
+                |mutant| {
+                    mutant.genre == "FnValue" && from <= mutant.span.start && mutant.span.end <= to
+                },
+                str::to_owned,
+            );
         }
         if let Some(word) = signature.constness
             && self.mutants.len() < before
@@ -205,10 +215,12 @@ impl<'a> Search<'a> {
         }
         self.constant = outer;
     }
+}
 
-    fn is(span: proc_macro2::Span, mutant: &Mutant) -> bool {
-        mutant.span.start == at(span.start()) && mutant.span.end == at(span.end())
-    }
+/// Whether a mutant is of this genre, and at this place alone.
+fn is(genre: &str, span: proc_macro2::Span) -> impl Fn(&Mutant) -> bool {
+    let (start, end) = (at(span.start()), at(span.end()));
+    move |mutant| mutant.genre == genre && mutant.span.start == start && mutant.span.end == end
 }
 
 fn has_impl(output: &syn::Type) -> bool {
@@ -265,33 +277,25 @@ impl<'a> Visit<'a> for Search<'_> {
 
     fn visit_expr_binary(&mut self, binary: &'a syn::ExprBinary) {
         if !binds(&binary.left) && !binds(&binary.right) {
-            let operator = binary.op.span();
-            let taken =
-                self.take(|mutant| mutant.genre == "BinaryOperator" && Self::is(operator, mutant));
-            let (left, right) = (
-                binary.left.span().byte_range(),
-                binary.right.span().byte_range(),
+            let text = self.text;
+            let operand = |of: &syn::Expr| &text[of.span().byte_range()];
+            let (left, right) = (operand(&binary.left), operand(&binary.right));
+            self.replace(
+                (binary.span().byte_range(), Shape::Value),
+                is("BinaryOperator", binary.op.span()),
+                |operator| format!("{left} {operator} {right}"),
             );
-            let (left, right) = (&self.text[left], &self.text[right]);
-            let variants = taken
-                .into_iter()
-                .map(|(index, mutant)| (index, format!("{left} {} {right}", mutant.replacement)))
-                .collect();
-            self.place(binary.span().byte_range(), Shape::Value, variants);
         }
         visit::visit_expr_binary(self, binary);
     }
 
     fn visit_expr_unary(&mut self, unary: &'a syn::ExprUnary) {
-        let (operator, operand) = (unary.op.span(), unary.expr.span().byte_range());
-        let taken =
-            self.take(|mutant| mutant.genre == "UnaryOperator" && Self::is(operator, mutant));
-        let operand = &self.text[operand];
-        let variants = taken
-            .into_iter()
-            .map(|(index, mutant)| (index, format!("{} {operand}", mutant.replacement)))
-            .collect();
-        self.place(unary.span().byte_range(), Shape::Value, variants);
+        let operand = &self.text[unary.expr.span().byte_range()];
+        self.replace(
+            (unary.span().byte_range(), Shape::Value),
+            is("UnaryOperator", unary.op.span()),
+            |operator| format!("{operator} {operand}"),
+        );
         visit::visit_expr_unary(self, unary);
     }
 
@@ -306,30 +310,26 @@ impl<'a> Visit<'a> for Search<'_> {
     }
 
     fn visit_arm(&mut self, arm: &'a syn::Arm) {
+        let start = at(arm.span().start());
         let rest = self.rest;
-        let taken = self.take(|mutant| {
-            rest && mutant.genre == "MatchArm" && mutant.span.start == at(arm.span().start())
-        });
-        let deleted: Vec<_> = taken
-            .into_iter()
-            .map(|(index, _)| (index, String::new()))
-            .collect();
-        let guard = arm.guard.as_ref().map(|(_, guard)| guard);
-        if let Some(guard) = guard
-            && !binds(guard)
-        {
-            let span = guard.span();
-            let taken =
-                self.take(|mutant| mutant.genre == "MatchArmGuard" && Self::is(span, mutant));
-            let variants = taken
-                .into_iter()
-                .map(|(index, mutant)| (index, mutant.replacement.clone()))
-                .chain(deleted.iter().map(|(index, _)| (*index, "false".into())))
-                .collect();
-            self.place(span.byte_range(), Shape::Guard, variants);
-        } else if guard.is_none() {
-            let end = arm.pat.span().byte_range().end;
-            self.place(end..end, Shape::Unguarded, deleted);
+        let is_arm =
+            |mutant: &Mutant| rest && mutant.genre == "MatchArm" && mutant.span.start == start;
+        match &arm.guard {
+            None => {
+                let end = arm.pat.span().byte_range().end;
+                self.replace((end..end, Shape::Unguarded), is_arm, |_| String::new());
+            }
+            Some((_, guard)) if !binds(guard) => {
+                let range = guard.span().byte_range();
+                self.replace(
+                    (range.clone(), Shape::Guard),
+                    is("MatchArmGuard", guard.span()),
+                    str::to_owned,
+                );
+                // A guard that says no takes the arm away.
+                self.replace((range, Shape::Guard), is_arm, |_| "false".into());
+            }
+            Some(_) => {}
         }
         visit::visit_arm(self, arm);
     }
