@@ -4,7 +4,7 @@
 
 use crate::host::ManyThreads;
 use crate::machine::{Machine, WINDOW_AT};
-use crate::manager::Managed;
+use crate::manager::{Managed, end_of, transact};
 use crate::threads::machine::Threads;
 use presil_device::Config;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use std::thread::{self, JoinHandle};
 use vidmm::evict::{self, Context, FenceOf, Mm, Page};
 use vidmm::placement::{Flags, Place};
 use vidmm::sync::portable::Portable;
-use vidmm::sync::{Caller, Deadline, LockSet, Primitives};
+use vidmm::sync::{Caller, LockSet};
 use vidmm::vm::SpaceId;
 use vidmm::{
-    Adapter, Blit, BoId, Error, Host, InitReport, Left, OnChip, Options, Patience, SegmentId,
-    TablePages, Timeline,
+    Adapter, Blit, BoId, Error, Host, InitReport, Left, OnChip, Options, SegmentId, TablePages,
+    Timeline,
 };
 
 const PAGE: u64 = 4096;
@@ -107,9 +107,7 @@ impl Crew {
     /// # Errors
     /// Those of `call`.
     pub fn with<T>(&self, call: impl FnMut(&mut Set<'_>) -> Result<T, Error>) -> Result<T, Error> {
-        let mut caller = Caller::enter(self.mm.world().host().sync());
-        let mut set = caller.transaction(Patience::Patient)?;
-        set.run(call)
+        transact(self.mm.world().host().sync(), call)
     }
 
     /// A buffer of a user, at this place.
@@ -156,10 +154,7 @@ impl Crew {
     /// # Errors
     /// How it ended.
     pub fn wait(&self, fence: &Fence) -> Result<(), Error> {
-        let sync = self.mm.world().host().sync();
-        sync.wait_fence(fence, Patience::Patient, Deadline(u64::MAX - 1))?;
-        sync.result(fence)
-            .map_or(Err(Error::Busy), |end| end.map_err(Into::into))
+        end_of(self.mm.world().host().sync(), fence)
     }
 
     /// The first word of each page of a buffer, behind all that the GPU does with it.

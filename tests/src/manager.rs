@@ -36,6 +36,29 @@ pub type Fence = FenceOf<OnChip<Machine, OneThread>>;
 /// A transaction of its.
 pub type Set<'a> = LockSet<'a, Portable<Single>>;
 
+/// Runs `call` in a transaction of this thread.
+///
+/// # Errors
+/// Those of `call`.
+pub(crate) fn transact<S: Primitives, T>(
+    sync: &S,
+    call: impl FnMut(&mut LockSet<'_, S>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut caller = Caller::enter(sync);
+    let mut set = caller.transaction(Patience::Patient)?;
+    set.run(call)
+}
+
+/// Waits for a fence, for as long as it takes.
+///
+/// # Errors
+/// How it ended.
+pub(crate) fn end_of<S: Primitives>(sync: &S, fence: &S::Fence) -> Result<(), Error> {
+    sync.wait_fence(fence, Patience::Patient, Deadline(u64::MAX - 1))?;
+    sync.result(fence)
+        .map_or(Err(Error::Busy), |end| end.map_err(Into::into))
+}
+
 type Meanwhile = Rc<Cell<Option<Box<dyn FnOnce()>>>>;
 
 /// A GPU, brought up, and the manager of its memory.
@@ -237,9 +260,7 @@ impl Managed {
     /// # Errors
     /// Those of `call`.
     pub fn with<T>(&self, call: impl FnMut(&mut Set<'_>) -> Result<T, Error>) -> Result<T, Error> {
-        let mut caller = Caller::enter(self.mm.world().host().sync());
-        let mut set = caller.transaction(Patience::Patient)?;
-        set.run(call)
+        transact(self.mm.world().host().sync(), call)
     }
 
     /// A job of a process, whose buffers go wherever there is room.
@@ -316,10 +337,7 @@ impl Managed {
     /// # Errors
     /// How it ended.
     pub fn wait(&self, fence: &Fence) -> Result<(), Error> {
-        let sync = self.mm.world().host().sync();
-        sync.wait_fence(fence, Patience::Patient, Deadline(u64::MAX - 1))?;
-        sync.result(fence)
-            .map_or(Err(Error::Busy), |end| end.map_err(Into::into))
+        end_of(self.mm.world().host().sync(), fence)
     }
 
     /// One word of each page of a buffer, wherever it is: as only a test sees it.
