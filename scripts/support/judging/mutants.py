@@ -16,14 +16,13 @@ from typing import Any
 
 from .. import commands
 from ..building import module
-from ..cache import REPO
 from ..errors import Refused
 from ..progress import Progress
 from .broken_drivers import refresh
 
 VIDMM = "guest-driver/vidmm"
 PACKAGES = ("vidmm", "presil-tests")
-"""Whose tests are asked: the quick ones first."""
+"""Whose tests are asked."""
 LIMIT = 4 << 30
 """Bytes that a test may allocate: some changes do so for ever."""
 NOT_CONSTANT = re.compile(r"cannot call non-const [^`]*`(?:.*::)?(\w+)(?:::<.*>)?` in ")
@@ -187,15 +186,14 @@ class Woven:
     def tests(self) -> list[Binary]:
         """Build the tests."""
         binaries = []
-        for package, what in zip(PACKAGES, ("--lib", "--tests"), strict=True):
-            for told in self.cargo("test", "--no-run", "--package", package, what):
-                if told["reason"] == "compiler-artifact" and told.get("executable"):
-                    directory = Path(told["manifest_path"]).parent
-                    if directory.is_relative_to(self.tree) and told["profile"]["test"]:
-                        binaries.append(Binary(Path(told["executable"]), directory))
-                message = told.get("message")
-                if message and told["reason"] == "compiler-message" and message["level"] == "error":
-                    raise Refused(message["rendered"])
+        packages = [word for package in PACKAGES for word in ("--package", package)]
+        for told in self.cargo("test", "--no-run", "--tests", *packages):
+            if told["reason"] == "compiler-artifact" and told.get("executable"):
+                directory = Path(told["manifest_path"]).parent
+                if told["profile"]["test"]:
+                    binaries.append(Binary(Path(told["executable"]), directory))
+            if told["reason"] == "compiler-message" and told["message"]["level"] == "error":
+                raise Refused(told["message"]["rendered"])
         return binaries
 
 
@@ -214,11 +212,10 @@ def run_tests(
         on.flush()
 
         def prepare() -> None:
-            # Both at once: neither may stand where the other is to go.
-            first, second = os.dup(on.fileno()), os.dup(places.fileno())
-            high = [os.dup2(first, 200), os.dup2(second, 201)]
-            os.dup2(high[0], 9)
-            os.dup2(high[1], 8)
+            # Both away first: neither may stand where the other is to go.
+            first, second = os.dup2(on.fileno(), 200), os.dup2(places.fileno(), 201)
+            os.dup2(first, 9)
+            os.dup2(second, 8)
             limits()
 
         process = subprocess.Popen(
@@ -301,7 +298,7 @@ def run(files: Sequence[str], jobs: int, quick: bool, progress: Progress) -> int
     work.mkdir(parents=True, exist_ok=True)
     outcomes = work / "outcomes.json"
     known: dict[str, str] = json.loads(outcomes.read_text("utf-8")) if outcomes.exists() else {}
-    mutants = [mutant for mutant in listed(files)]
+    mutants = listed(files)
     woven = Woven(work, mutants, progress)
     with progress.phase("build", f"{len(mutants)} changes, built at once"):
         binaries = woven.build()
