@@ -130,6 +130,11 @@ impl<K: Copy + PartialEq, F: Clone, const N: usize> Slots<K, F, N> {
         let Some(at) = self.all.iter().position(claims) else {
             return Err(Wait::Turn);
         };
+        // INVARIANT: jobs that are being prepared keep their slot: this one joins them, and
+        // leaves what it claimed to others.
+        if let Some(own) = own.filter(|own| self.all[*own].holds > 0) {
+            return Ok(self.give(own));
+        }
         if own != Some(at) {
             // A job in its old one is told what changes in the space, and it alone.
             for at in [Some(at), own].into_iter().flatten() {
@@ -403,6 +408,26 @@ mod tests {
         assert_eq!(ask(&mut slots, 1, &mut own, 20), Err(Wait::Fence(21)));
         assert_eq!(ask(&mut slots, 1, &mut own, 21), Ok(0));
         assert_eq!(slots.waiting(), 0);
+    }
+
+    #[test]
+    fn a_space_does_not_leave_a_slot_that_its_own_jobs_hold() {
+        let mut slots = Three::new();
+        let held: Vec<_> = (0..3).map(|n| hold(&mut slots, n, 0).unwrap()).collect();
+        let [mut one, mut own, mut two] = [(); 3].map(|()| Turn::default());
+        let done = |_: &u64| true;
+        for (space, turn) in [(8, &mut one), (0, &mut own), (9, &mut two)] {
+            assert_eq!(slots.hold(space, turn, done), Err(Wait::Turn));
+        }
+        assert!(slots.call(&two, 109));
+        // Slot 1 is for the first, slot 2 for the second job of space 0.
+        assert_eq!(slots.abandon(&held[1]), None);
+        assert_eq!(slots.abandon(&held[2]), None);
+        assert_eq!(slots.hold(0, &mut own, done), Ok(Held { slot: 0 }));
+        assert_eq!(slots.of(0), Some(0));
+        assert_eq!(slots.leave(&mut own), Some(109), "slot 2 is passed on");
+        assert_eq!(slots.hold(9, &mut two, done), Ok(Held { slot: 2 }));
+        assert_eq!(slots.hold(8, &mut one, done), Ok(Held { slot: 1 }));
     }
 
     /// Forty spaces that always want a slot, in whatever order they are let on: between
