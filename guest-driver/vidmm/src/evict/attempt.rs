@@ -4,7 +4,7 @@ use super::mm::{Context, Mm};
 use super::world::{FenceOf, ReservationOf, World};
 use crate::Error;
 use crate::bo::pool::SmallLock;
-use crate::sync::{Deadline, LockSet, Locked, Primitives, Usage};
+use crate::sync::{Caller, Deadline, LockSet, Locked, Primitives, Usage};
 use alloc::vec::Vec;
 
 /// An operation's attempt to make room. It waits for the GPU where it meets somebody
@@ -89,6 +89,47 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
         }
     }
 
+    /// As [`Self::persist`], by who holds nothing.
+    ///
+    /// # Errors
+    /// As there, but [`Error::Deadlock`].
+    pub(super) fn persist_alone<R>(
+        &mut self,
+        mm: &Mm<W>,
+        caller: &mut Caller<'_, W::Sync>,
+        mut attempt: impl FnMut(&mut Self) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        loop {
+            match attempt(self) {
+                Err(Error::Busy) => self.wait_alone(mm, caller)?,
+                other => return other,
+            }
+        }
+    }
+
+    /// As [`Self::wait`], by who holds nothing.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn wait_alone(
+        &mut self,
+        mm: &Mm<W>,
+        caller: &mut Caller<'_, W::Sync>,
+    ) -> Result<(), Error> {
+        let patience = self.ctx.patience;
+        self.wait(mm, |giver, until| {
+            caller.lock_until(giver, patience, until).map(drop)
+        })
+    }
+
+    /// Does something in which nobody is waited for where he is met, but later.
+    pub(super) fn pass_all<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
+        let waits = core::mem::replace(&mut self.waits, false);
+        let done = work(self);
+        self.waits = waits;
+        done
+    }
+
     /// Somebody has pages that are needed, and others have him locked.
     pub(super) fn meet_giver(&mut self, reservation: &ReservationOf<W>) {
         self.giver.get_or_insert_with(|| reservation.clone());
@@ -124,7 +165,15 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
 
     /// Whether who is busy is waited for later, so that nobody else need leave for it.
     pub(super) const fn waits_later(&self) -> bool {
-        !self.waits && !self.ctx.no_wait
+        let passed = self.passed.is_some() || self.giver.is_some();
+        (passed || !self.waits) && !self.ctx.no_wait
+    }
+
+    /// Whether it has passed by somebody whom the GPU uses. Who is locked is forgotten: it
+    /// is not waited for.
+    pub(super) fn has_passed(&mut self) -> bool {
+        self.giver = None;
+        self.passed.is_some()
     }
 
     /// Makes sure that a buffer that is held is idle.
@@ -144,7 +193,7 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
         Err(Error::Busy)
     }
 
-    fn pass_by(&mut self, sync: &W::Sync, reservation: &ReservationOf<W>, usage: Usage) {
+    pub(super) fn pass_by(&mut self, sync: &W::Sync, reservation: &ReservationOf<W>, usage: Usage) {
         let Some(fence) = sync.unfinished(reservation, usage) else {
             self.saw_change = true;
             return;

@@ -12,6 +12,15 @@ use crate::sync::{Caller, Primitives, Usage};
 /// How long a release waits for a buffer whose fences it cannot keep (section 3).
 const LAST_RESORT_NS: u64 = 30_000_000_000;
 
+/// A buffer that is gone and whose memory is not free yet.
+pub(super) struct Stays<'a, W: World> {
+    pub(super) reservation: &'a ReservationOf<W>,
+    /// Somebody has it locked; else the GPU uses it.
+    pub(super) locked: bool,
+    /// Pages of RAM that it has.
+    pub(super) pages: usize,
+}
+
 impl<W: World + 'static> Mm<W> {
     /// Takes another reference.
     ///
@@ -105,26 +114,38 @@ impl<W: World + 'static> Mm<W> {
 
     /// Frees the memory of those that are gone and that nobody uses any more.
     pub fn reap(&self) {
-        let mut at = 0;
+        self.reap_beside(|_| {});
+    }
+
+    /// The same: the pages of RAM that were freed with it. Who stays has `stays` look at it.
+    pub(super) fn reap_beside(&self, mut stays: impl FnMut(&Stays<'_, W>)) -> usize {
+        let (mut at, mut freed) = (0, 0);
         loop {
             let next = self.state.with(|state| {
                 let id = *state.dying.get(at)?;
                 let object = state.objects.get(id).ok();
-                Some((id, object.map(|object| object.reservation.clone())))
+                Some((id, object.map(|it| (it.reservation.clone(), it.all_held()))))
             });
-            let Some((id, reservation)) = next else {
-                return;
+            let Some((id, object)) = next else {
+                return freed;
             };
             at += 1;
-            let Some(reservation) = reservation else {
+            let Some((reservation, pages)) = object else {
                 continue;
             };
             let mut caller = Caller::enter(self.world.sync());
-            if let Ok(guard) = caller.try_lock(&reservation)
-                && guard.is_idle(Usage::Bookkeep)
-            {
-                self.destroy(id);
-                at -= 1;
+            let lock = caller.try_lock(&reservation);
+            match &lock {
+                Ok(guard) if guard.is_idle(Usage::Bookkeep) => {
+                    self.destroy(id);
+                    freed += pages;
+                    at -= 1;
+                }
+                lock => stays(&Stays {
+                    reservation: &reservation,
+                    locked: lock.is_err(),
+                    pages,
+                }),
             }
         }
     }

@@ -3,8 +3,8 @@
 
 use super::attempt::Attempt;
 use super::budget::Prey;
+use super::give::{How, Need};
 use super::mm::{Context, Mm};
-use super::ram::{Found, How, Need};
 use super::victim::Hunter;
 use super::world::World;
 use crate::Error;
@@ -41,7 +41,8 @@ impl<W: World + 'static> Mm<W> {
             match set.run(|set| {
                 let mut attempt = Attempt::patient(ctx);
                 attempt.persist(self, set, |set, attempt| {
-                    self.evict_one(set, &everybody, id, &place, true, attempt)
+                    let waits = !attempt.ctx.no_wait;
+                    self.evict_one(set, &everybody, id, &place, waits, attempt)
                 })
             }) {
                 // It went by itself.
@@ -68,8 +69,9 @@ impl<W: World + 'static> Mm<W> {
     /// pages that went to the store. The caller holds no reservation.
     ///
     /// # Errors
-    /// As [`Self::evict_all`]; [`Error::Busy`] where the store has no room. What has left
-    /// stays where it went, and nothing is lost: who does not sleep then goes on.
+    /// As [`Self::evict_all`]; [`Error::Busy`] where the store has no room, and at the
+    /// deadline for who is locked or used by the GPU all the time. What has left stays where
+    /// it went, and nothing is lost: who does not sleep then goes on.
     pub fn hibernate(
         &self,
         caller: &mut Caller<'_, W::Sync>,
@@ -86,13 +88,24 @@ impl<W: World + 'static> Mm<W> {
             own: None,
             prey: &[Prey::Everybody],
         };
+        let mut attempt = Attempt::passing_by(ctx);
         let mut stored = 0;
         loop {
-            match self.find_pages(&need, &mut Attempt::patient(ctx))? {
-                Found { busy: true, .. } => return Err(Error::Busy),
-                Found { pages: 0, .. } => return Ok(stored),
-                Found { pages, .. } => stored += pages,
+            let before = self.state.with(|state| state.pages_seen());
+            let found = self.find_pages(&need, &mut attempt)?;
+            stored += found.pages;
+            if found.pages > 0 {
+                continue;
             }
+            // Somebody may have one in hand, and a search is no look at one moment.
+            let settled = self
+                .state
+                .with(|state| state.pages_seen() == before && state.in_hand() == 0);
+            if settled && !found.busy {
+                return Ok(stored);
+            }
+            attempt.stuck = found.stuck;
+            attempt.wait_alone(self, caller)?;
         }
     }
 }

@@ -196,9 +196,7 @@ impl<W: World + 'static> Mm<W> {
                 // Who has the pages may wait for this buffer: nothing is held meanwhile.
                 Err(Error::Busy) => {
                     drop(held);
-                    attempt.wait(self, |giver, until| {
-                        caller.lock_until(giver, ctx.patience, until).map(drop)
-                    })?;
+                    attempt.wait_alone(self, caller)?;
                 }
                 made => {
                     made?;

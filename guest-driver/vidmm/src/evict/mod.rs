@@ -13,6 +13,7 @@ mod destroy;
 mod drain;
 mod fault;
 mod ghost;
+mod give;
 mod hunt;
 pub mod lru;
 mod mapping;

@@ -10,6 +10,7 @@ use crate::bo::Kind;
 use crate::bo::page_vector::{Has, PageVector};
 use crate::bo::pool::SmallLock;
 use crate::placement::SegmentId;
+use crate::sync::Caller;
 use e3k_regs::PAGE_SIZE;
 
 impl<W: World + 'static> Mm<W> {
@@ -17,15 +18,17 @@ impl<W: World + 'static> Mm<W> {
     /// runs: evicting them needs no others then. Where there may be no more, buffers in RAM
     /// are stored for it. What has its pages already keeps them, so that it may be done
     /// early, and again. Who has them does not go from one part of local memory to the
-    /// other when it has to leave.
+    /// other when it has to leave. The caller holds no reservation.
     ///
     /// # Errors
     /// [`Error::NoMemory`] when RAM is short, and for a buffer that is larger than what
     /// is not pinned of the PCIe segment that it has to go through; [`Error::Fault`];
-    /// [`Error::Busy`] for a buffer that is pinned there, or where pages may be given up
-    /// later. Nobody has left local memory, and no page is reserved then.
+    /// [`Error::Busy`] for a buffer that is pinned there, and where others could give up
+    /// pages after a wait that is not allowed or too long. Nobody has left local memory, and
+    /// no page is reserved then.
     pub fn reserve_ram(&self, ctx: &mut Context) -> Result<(), Error> {
-        let mut attempt = Attempt::patient(ctx);
+        let mut caller = Caller::enter(self.world.sync());
+        let mut attempt = Attempt::passing_by(ctx);
         let report = self.report();
         let room = report
             .types
@@ -48,7 +51,9 @@ impl<W: World + 'static> Mm<W> {
             }
             let mut vector = PageVector::new(info.shape()?, false);
             // Nothing is held: who shares its reservation may give up pages, too.
-            self.populate(&mut vector, None, None, &mut attempt)?;
+            attempt.persist_alone(self, &mut caller, |attempt| {
+                self.populate(&mut vector, None, None, attempt)
+            })?;
             // It may have left meanwhile; then it is a page vector that nobody needs.
             let spare = self.state.with(|state| match state.objects.get_mut(id) {
                 Ok(object) if !object.dying => object.reserve.replace(vector),

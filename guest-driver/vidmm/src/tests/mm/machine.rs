@@ -163,6 +163,8 @@ pub(in crate::tests) struct Memory<K: Threads> {
     pub(in crate::tests) system: Arc<System>,
     pub(in crate::tests) pool: K::Lock<Lists<Block>>,
     pub(in crate::tests) shelf: Shelf,
+    /// What somebody else does while the store is asked.
+    pub(in crate::tests) at_store: K::Meanwhile,
 }
 
 impl<K: Threads> Ram for Memory<K> {
@@ -182,6 +184,7 @@ impl<K: Threads> Ram for Memory<K> {
 
     fn store(&self) -> &Shelf {
         K::holds_no_lock();
+        K::meanwhile(&self.at_store);
         &self.shelf
     }
 }
@@ -383,6 +386,8 @@ pub(in crate::tests) struct Machine<K: Threads = Alone> {
     pub(in crate::tests) binds_until_failure: Countdown,
     pub(in crate::tests) spaces: K::Spaces,
     pub(in crate::tests) meanwhile: K::Meanwhile,
+    /// What somebody else does while mappings of the CPU are removed.
+    pub(in crate::tests) at_unmap: K::Meanwhile,
 }
 
 impl Machine<Alone> {
@@ -435,6 +440,7 @@ impl<K: Threads> Machine<K> {
                     gets_until_failure: Countdown::new(),
                 },
                 system,
+                at_store: K::Meanwhile::default(),
             },
             gpu,
             ring: Shared::new(Some(0)),
@@ -443,6 +449,7 @@ impl<K: Threads> Machine<K> {
             binds_until_failure: Countdown::new(),
             spaces: K::Spaces::default(),
             meanwhile: K::Meanwhile::default(),
+            at_unmap: K::Meanwhile::default(),
         }
     }
 
@@ -658,6 +665,7 @@ impl<K: Threads> World for Machine<K> {
 
     fn unmap_user(&self, id: Id) {
         K::holds_no_lock();
+        K::meanwhile(&self.at_unmap);
         self.gpu.mapped.borrow().remove(&id);
     }
 

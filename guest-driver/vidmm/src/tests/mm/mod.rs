@@ -5,6 +5,8 @@ mod contended;
 mod ends;
 mod faults;
 mod frail;
+mod givers;
+mod leftovers;
 mod machine;
 mod mapping;
 mod moves;
