@@ -42,7 +42,14 @@ fn story() -> Result<String, Box<dyn Error>> {
         let buffer = gpu.create(PAGES, &places)?;
         let number = u32::try_from(buffers.len())?;
         let at = world.private_zone().add(u64::from(number) * PAGES * PAGE);
-        world.map(&gpu.mm, process, at, PAGES * PAGE, (buffer, 0))?;
+        world.map(
+            &gpu.mm,
+            process,
+            at,
+            PAGES * PAGE,
+            (buffer, 0),
+            &Managed::ctx(),
+        )?;
         let fill = Blit::Fill {
             at,
             bytes: PAGES * PAGE,

@@ -38,7 +38,14 @@ fn story() -> Result<String, Box<dyn Error>> {
         let place = Place::anywhere(SegmentId::LocalVisible, Flags::NONE);
         let buffer = gpu.create(PAGES, &[place])?;
         let at = world.private_zone();
-        world.map(&gpu.mm, process, at, PAGES * PAGE, (buffer, 0))?;
+        world.map(
+            &gpu.mm,
+            process,
+            at,
+            PAGES * PAGE,
+            (buffer, 0),
+            &Managed::ctx(),
+        )?;
         writeln!(told, "{name}: {PAGES} pages at {at}")?;
         processes.push((process, at, buffer));
     }

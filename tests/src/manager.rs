@@ -78,7 +78,7 @@ type Meanwhile = Rc<Cell<Option<Box<dyn FnOnce()>>>>;
 /// let places = [Place::anywhere(SegmentId::LocalInvisible, Flags::NONE)];
 /// let buffer = gpu.create(4, &places)?;
 /// let (process, at, bytes) = (world.start_process(mm)?, world.private_zone(), 4 * 4096);
-/// world.map(mm, process, at, bytes, (buffer, 0))?;
+/// world.map(mm, process, at, bytes, (buffer, 0), &Managed::ctx())?;
 /// gpu.wait(&gpu.job(process, &[Blit::Fill { at, bytes, pattern: 7 }])?)?;
 ///
 /// // Evicted: validated for another memory type. The contents come along.

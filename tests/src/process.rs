@@ -28,7 +28,9 @@ impl Process {
         let world = gpu.mm.world();
         let space = world.start_process(&gpu.mm).unwrap();
         let (at, bytes) = (world.private_zone(), pages * PAGE_SIZE);
-        world.map(&gpu.mm, space, at, bytes, (bo, 0)).unwrap();
+        world
+            .map(&gpu.mm, space, at, bytes, (bo, 0), &Managed::ctx())
+            .unwrap();
         Self { space, at, bo }
     }
 

@@ -232,7 +232,7 @@ fn a_table_that_is_not_used_yet_is_in_memory_before_its_process_gets_a_process_i
     let process = Process::of(&gpu, bo, PAGES);
     let world = gpu.mm.world();
     let far = process.at.add(L1_SPAN);
-    let mapped = world.map(&gpu.mm, process.space, far, PAGE, (bo, 0));
+    let mapped = world.map(&gpu.mm, process.space, far, PAGE, (bo, 0), &Managed::ctx());
     assert!(matches!(mapped, Err(Error::Limit { .. })), "{mapped:?}");
     process.fill(&gpu, PAGES, 1);
     gpu.run();

@@ -79,7 +79,14 @@ fn local_memory_is_filled_evicted_and_read_back() {
     for (n, bo) in (0..).zip(&buffers) {
         let here = at.add(u64::from(n) * PAGES * PAGE);
         world
-            .map(&gpu.mm, space, here, PAGES * PAGE, (*bo, 0))
+            .map(
+                &gpu.mm,
+                space,
+                here,
+                PAGES * PAGE,
+                (*bo, 0),
+                &Managed::ctx(),
+            )
             .unwrap();
         fill(&gpu, space, here, PAGES, 0x1000 + n);
     }
@@ -159,7 +166,14 @@ fn a_process_id_that_was_lost_is_left_alone() {
     let more = gpu.create(4, &[anywhere(SegmentId::LocalVisible)]).unwrap();
     let world = gpu.mm.world();
     world
-        .map(&gpu.mm, processes[0].0, far, 4 * PAGE, (more, 0))
+        .map(
+            &gpu.mm,
+            processes[0].0,
+            far,
+            4 * PAGE,
+            (more, 0),
+            &Managed::ctx(),
+        )
         .unwrap();
     let stray = fill(&gpu, processes[15].0, far, 4, 99);
     assert_eq!(gpu.wait(&stray), Err(Error::Io));
@@ -488,7 +502,7 @@ fn moves_for_a_job_count_in_its_process_s_share() {
         .create(LARGE, &[anywhere(SegmentId::LocalInvisible)])
         .unwrap();
     world
-        .map(&gpu.mm, space, at, LARGE * PAGE, (bo, 0))
+        .map(&gpu.mm, space, at, LARGE * PAGE, (bo, 0), &Managed::ctx())
         .unwrap();
     gpu.run();
     let mut at_once = Managed::ctx();
@@ -531,7 +545,14 @@ fn a_job_uses_the_private_buffers_of_its_process() {
         let own = gpu.create_private(space, PAGES, &visible).unwrap();
         let here = at.add(n * PAGES * PAGE);
         world
-            .map(&gpu.mm, space, here, PAGES * PAGE, (own, 0))
+            .map(
+                &gpu.mm,
+                space,
+                here,
+                PAGES * PAGE,
+                (own, 0),
+                &Managed::ctx(),
+            )
             .unwrap();
         own
     });
@@ -566,7 +587,14 @@ fn nobody_takes_the_tables_of_all() {
         // A table for each page. The L2 table and one L3 table are there.
         let spread = |n: u64| {
             let there = at.add(n * 4 * MIB);
-            world.map(&gpu.mm, space, there, PAGE, (bo, n % 4 * PAGE))
+            world.map(
+                &gpu.mm,
+                space,
+                there,
+                PAGE,
+                (bo, n % 4 * PAGE),
+                &Managed::ctx(),
+            )
         };
         for n in 1..4 {
             spread(n).unwrap();
@@ -615,7 +643,9 @@ fn a_copy_from_somebody_elses_address_fails() {
     let thief = world.start_process(&gpu.mm).unwrap();
     let loot = gpu.create(4, &[anywhere(SegmentId::LocalVisible)]).unwrap();
     let own = at.add(MIB);
-    world.map(&gpu.mm, thief, own, 4 * PAGE, (loot, 0)).unwrap();
+    world
+        .map(&gpu.mm, thief, own, 4 * PAGE, (loot, 0), &Managed::ctx())
+        .unwrap();
     let steal = Blit::Copy {
         to: own,
         from: at,

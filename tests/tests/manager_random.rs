@@ -128,10 +128,9 @@ impl Test {
         let bytes = self.bo(bo).words.len() as u64 * PAGE;
         let world = self.gpu.mm.world();
         let mut caller = Caller::enter(world.host().sync());
-        let patience = vidmm::Patience::Patient;
         let spaces = world.spaces();
         spaces
-            .unmap(&self.gpu.mm, &mut caller, space, at, bytes, patience)
+            .unmap(&self.gpu.mm, &mut caller, space, at, bytes, &Managed::ctx())
             .unwrap();
         self.forget_unused();
     }
@@ -172,7 +171,7 @@ impl Test {
                 let (space, at) = (self.processes[process].0, self.at(slot));
                 let world = self.gpu.mm.world();
                 // The pool of tables is small, but others give theirs.
-                let mapped = world.map(&self.gpu.mm, space, at, bytes, (id, 0));
+                let mapped = world.map(&self.gpu.mm, space, at, bytes, (id, 0), &Managed::ctx());
                 mapped.unwrap();
                 self.processes[process].1[slot] = Some(id);
             }

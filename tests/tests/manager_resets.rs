@@ -228,7 +228,9 @@ fn what_was_in_local_memory_is_lost_with_the_power_and_everything_else_goes_on_r
     assert_all(&gpu, fresh, 0);
     let (space, at) = (here.space, here.at);
     let bytes = PAGES * PAGE;
-    mm.world().map(mm, space, at, bytes, (fresh, 0)).unwrap();
+    mm.world()
+        .map(mm, space, at, bytes, (fresh, 0), &Managed::ctx())
+        .unwrap();
     assert_eq!(gpu.wait(&here.fill(&gpu, PAGES, 4)), Ok(()));
     assert_all(&gpu, fresh, 4);
     for bo in [here.bo, leaving.bo] {

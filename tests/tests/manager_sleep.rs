@@ -265,7 +265,14 @@ fn tables_that_others_have_after_a_sleep_come_back_with_the_next_job_r_19_13() {
         for n in 1..4 {
             let there = far(&process, n);
             world
-                .map(mm, process.space, there, PAGE, (process.bo, n * PAGE))
+                .map(
+                    mm,
+                    process.space,
+                    there,
+                    PAGE,
+                    (process.bo, n * PAGE),
+                    &Managed::ctx(),
+                )
                 .unwrap();
         }
         process

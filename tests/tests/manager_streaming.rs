@@ -85,7 +85,9 @@ fn set_up() -> (Managed, Vec<Buffer>) {
         let space = world.start_process(&gpu.mm).unwrap();
         let bo = gpu.create(pages, &[]).unwrap();
         let at = world.private_zone();
-        world.map(mm, space, at, pages * PAGE, (bo, 0)).unwrap();
+        world
+            .map(mm, space, at, pages * PAGE, (bo, 0), &Managed::ctx())
+            .unwrap();
         buffers.push(Buffer { space, bo, pages });
     }
     gpu.run();

@@ -51,7 +51,7 @@ impl Worker {
         let at = Self::address(crew, number);
         let bo = crew.create(PAGES, SegmentId::LocalVisible).unwrap();
         world
-            .map(&crew.mm, space, at, PAGES * PAGE, (bo, 0))
+            .map(&crew.mm, space, at, PAGES * PAGE, (bo, 0), &Managed::ctx())
             .unwrap();
         Self {
             number,
@@ -248,7 +248,14 @@ fn two_threads_work_on_their_buffers_while_a_third_waits_for_a_job_that_hangs() 
                     })
                     .unwrap();
                     world
-                        .map(&crew.mm, worker.space, at, 4 * PAGE, (bo, 0))
+                        .map(
+                            &crew.mm,
+                            worker.space,
+                            at,
+                            4 * PAGE,
+                            (bo, 0),
+                            &Managed::ctx(),
+                        )
                         .unwrap();
                     crew.store(bo, 2, worker.pattern(round)).unwrap();
                     let words = crew.words(bo).unwrap();
@@ -354,16 +361,17 @@ fn tables_that_change_hands_between_threads_are_never_out_of_memory_r_19_13() {
                     for at in 1..4 {
                         let there = worker.at.add(at * 4 * MIB);
                         let object = (worker.bo, at * PAGE);
-                        world.map(mm, worker.space, there, PAGE, object).unwrap();
+                        world
+                            .map(mm, worker.space, there, PAGE, object, &Managed::ctx())
+                            .unwrap();
                     }
                     let fence = worker.fill(crew, round).unwrap();
                     assert_eq!(crew.wait(&fence), Ok(()));
                     let (at, bytes) = (worker.at.add(4 * MIB), 12 * MIB);
                     let mut caller = Caller::enter(sync);
-                    let patience = vidmm::Patience::Patient;
                     world
                         .spaces()
-                        .unmap(mm, &mut caller, worker.space, at, bytes, patience)
+                        .unmap(mm, &mut caller, worker.space, at, bytes, &Managed::ctx())
                         .unwrap();
                 }
                 worker.assert_all(crew, 149);

@@ -9,7 +9,7 @@ use crate::evict::{Context, FenceOf, Mm, Used, World};
 use crate::on_chip::line::{Blit, PROCESS_BYTES};
 use crate::on_chip::process_tables::{ProcessTables, Share};
 use crate::on_chip::{Host, OnChip};
-use crate::platform::{Os, Patience};
+use crate::platform::Os;
 use crate::sync::{Caller, LockSet, Primitives, Usage};
 use crate::vm::{Held, Mapping, SpaceId, Turn, Wait};
 use alloc::sync::Arc;
@@ -63,6 +63,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         at: GpuVa,
         bytes: u64,
         object: (Id, u64),
+        ctx: &Context,
     ) -> Result<(), Error> {
         let mut caller = Caller::enter(self.host.sync());
         let new = Mapping {
@@ -71,8 +72,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
             object: Some(object),
             flags: (),
         };
-        self.spaces
-            .map(mm, &mut caller, space, new, Patience::Patient)
+        self.spaces.map(mm, &mut caller, space, new, ctx)
     }
 
     /// Runs a job of a process: what it maps is made resident at the place that `place`

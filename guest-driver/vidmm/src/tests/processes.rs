@@ -8,7 +8,7 @@ use crate::arena::Id;
 use crate::evict::{Context, GpuPage, Info, Mm, Page, Used, World};
 use crate::placement::SegmentId;
 use crate::platform::{Caching, Patience};
-use crate::sync::{Caller, Usage};
+use crate::sync::{Caller, Primitives, Usage};
 use crate::vm::{INVALID, Mapping, SpaceId, SpaceMemory, Spaces, TableMemory};
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 use proptest::prelude::*;
@@ -200,7 +200,7 @@ impl Test {
             flags: (),
         };
         self.spaces()
-            .map(&self.mm, &mut caller, known.space, new, Patience::Patient)?;
+            .map(&self.mm, &mut caller, known.space, new, &ctx())?;
         let pages = (0..pages).map(|n| (at + n, (id, first + n)));
         self.processes[process].pages.extend(pages);
         Ok(())
@@ -211,7 +211,7 @@ impl Test {
         let mut caller = Caller::enter(self.mm.world().sync());
         let (from, bytes) = (GpuVa(page(40 + at)), pages * PAGE_SIZE);
         self.spaces()
-            .unmap(&self.mm, &mut caller, space, from, bytes, Patience::Patient)?;
+            .unmap(&self.mm, &mut caller, space, from, bytes, &ctx())?;
         let gone = at..at + pages;
         self.processes[process]
             .pages
@@ -872,4 +872,58 @@ proptest! {
         }
         test.end();
     }
+}
+
+type Call<'a> = &'a dyn Fn(&mut Caller<'_, super::mm::Sync>, &Context) -> Result<(), Error>;
+
+/// Of the buffer or of the space, a lock that somebody has has the caller's deadline (D-17).
+#[test]
+fn to_map_and_to_unmap_waits_for_locks_until_the_deadline() {
+    let mut test = Test::new(SIZES);
+    let process = test.start();
+    let other = test.create(None, 4, SegmentId::LocalVisible).unwrap();
+    let own = test
+        .create(Some(process), 4, SegmentId::LocalVisible)
+        .unwrap();
+    test.map(process, 0, other, 0, 4).unwrap();
+    test.mm.world().work(usize::MAX);
+    let space = test.processes[process].space;
+    let (from, bytes) = (GpuVa(page(40)), 4 * PAGE_SIZE);
+    let mapping = |object| Mapping {
+        at: GpuVa(page(48)),
+        bytes,
+        object,
+        flags: (),
+    };
+    let [other, own] = [other, own].map(|bo| test.bos[bo].id);
+    let (mm, spaces) = (&test.mm, test.spaces());
+    let sync = mm.world().sync();
+    let map = |object| {
+        move |caller: &mut Caller<'_, _>, ctx: &Context| {
+            spaces.map(mm, caller, space, mapping(object), ctx)
+        }
+    };
+    let unmap = |caller: &mut Caller<'_, _>, ctx: &Context| {
+        spaces.unmap(mm, caller, space, from, bytes, ctx)
+    };
+    let calls: [(Id, Call<'_>); 5] = [
+        (other, &map(Some((other, 0)))),
+        (own, &map(Some((other, 0)))),
+        (own, &map(Some((own, 0)))),
+        (own, &map(None)),
+        (own, &unmap),
+    ];
+    for (n, (held, call)) in calls.into_iter().enumerate() {
+        let held = mm.reservation(held).unwrap();
+        assert!(sync.try_lock(&held, None));
+        let deadline = mm.world().after(1_000_000);
+        let until = Context::until(deadline, Patience::Patient);
+        let mut caller = Caller::enter(sync);
+        assert_eq!(call(&mut caller, &until), Err(Error::Busy), "{n}");
+        assert_eq!(mm.world().after(0), deadline, "{n}");
+        sync.unlock(&held, None);
+        assert_eq!(call(&mut caller, &ctx()), Ok(()), "{n}");
+    }
+    assert!(mm.release(other).is_ok());
+    assert_eq!(mm.hold(other), Err(Error::NotFound), "nothing maps it");
 }

@@ -35,6 +35,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         mut place: impl FnMut(&mut LockSet<'_, W::Sync>, Id, &mut Context) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let shared = self.get(space)?;
+        set.until(ctx.deadline);
         set.lock(&shared.reservation, 1)?;
         let mut above = None;
         while let Some(bo) = shared.books.with(|books| books.external(above)) {

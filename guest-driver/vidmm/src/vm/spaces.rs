@@ -77,6 +77,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         ctx: &mut Context,
     ) -> Result<Id, Error> {
         let shared = self.get(space)?;
+        set.until(ctx.deadline);
         set.lock(&shared.reservation, 1)?;
         if shared.books.with(|books| books.is_closed()) {
             return Err(Error::NotFound);
@@ -97,6 +98,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     /// [`Error::Invalid`] for a range that cannot be, or beyond the buffer's end, and for
     /// a buffer that is private to another space; [`Error::NotFound`];
     /// [`Error::Limit`] where the space may have no more tables; [`Error::NoMemory`];
+    /// [`Error::Busy`] when somebody had the space or the buffer locked until the deadline;
     /// [`Error::Interrupted`]: nothing has changed. [`Error::Lost`], [`Error::Io`]: the
     /// mapping is there, and the GPU is told with the next change.
     pub fn map(
@@ -105,20 +107,20 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         caller: &mut Caller<'_, W::Sync>,
         space: SpaceId,
         new: Mapping<Id, M::Flags>,
-        patience: Patience,
+        ctx: &Context,
     ) -> Result<(), Error> {
         let shared = self.get(space)?;
         let Some((bo, offset)) = new.object else {
-            let mapped = Self::alone(&shared, caller, patience, |books| {
+            let mapped = Self::alone(&shared, caller, ctx, |books| {
                 books.map::<crate::evict::BlockOf<W>>(new, false, None, || Ok(()))
             });
-            self.let_go(mm, caller, space, &shared);
+            let _ = self.let_go(mm, caller, space, &shared, ctx);
             return mapped;
         };
         let end = offset.checked_add(new.bytes).ok_or(Error::Invalid)?;
         mm.hold(bo)?;
         let mut entered = false;
-        let mapped = Self::begin(caller, patience, |set| {
+        let mapped = Self::begin(caller, ctx, |set| {
             set.lock(&shared.reservation, 0)?;
             let reservation = mm.reservation(bo)?;
             set.lock(&reservation, 0)?;
@@ -150,7 +152,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
             // It has a reference already, or needs none.
             let _ = mm.release(bo);
         }
-        self.let_go(mm, caller, space, &shared);
+        let _ = self.let_go(mm, caller, space, &shared, ctx);
         mapped
     }
 
@@ -166,11 +168,11 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         space: SpaceId,
         at: GpuVa,
         bytes: u64,
-        patience: Patience,
+        ctx: &Context,
     ) -> Result<(), Error> {
         let shared = self.get(space)?;
-        let unmapped = Self::alone(&shared, caller, patience, |books| books.unmap(at, bytes));
-        self.let_go(mm, caller, space, &shared);
+        let unmapped = Self::alone(&shared, caller, ctx, |books| books.unmap(at, bytes));
+        let _ = self.let_go(mm, caller, space, &shared, ctx);
         unmapped
     }
 
@@ -204,8 +206,7 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
         ctx: &Context,
     ) -> Result<(), Error> {
         let shared = self.get(space)?;
-        let cleared = Self::begin(caller, ctx.patience, |set| {
-            set.until(ctx.deadline);
+        let cleared = Self::begin(caller, ctx, |set| {
             let held = set.lock(&shared.reservation, 0)?;
             if ctx.no_wait && !held.is_idle(Usage::Bookkeep) {
                 return Err(Error::Busy);
@@ -218,8 +219,8 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
             })?;
             shared.books.with(AddressSpace::clear)
         });
-        self.let_go(mm, caller, space, &shared);
-        cleared?;
+        let let_go = self.let_go(mm, caller, space, &shared, ctx);
+        cleared.and(let_go)?;
         let gone = self.registry.with(|registry| registry.remove(space));
         drop(gone);
         // Who has a handle of one of its buffers keeps it.
@@ -304,24 +305,27 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     }
 
     /// Gives back the references on buffers of which a space maps nothing any more.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when others had the space until the deadline: they are given back
+    /// after the next change of it.
     fn let_go(
         &self,
         mm: &Mm<W>,
         caller: &mut Caller<'_, W::Sync>,
         space: SpaceId,
         shared: &Shared<W, M>,
-    ) {
+        ctx: &Context,
+    ) -> Result<(), Error> {
         let leaves = |bo| self.registry.with(|registry| registry.exit(bo, space));
         loop {
             // Nobody prepares a job meanwhile.
-            let Ok(held) = caller.lock(&shared.reservation, Patience::Patient) else {
-                return;
-            };
+            let held = caller.lock_until(&shared.reservation, Patience::Patient, ctx.deadline)?;
             // INVARIANT: it leaves the registry when the TLBs have forgotten it.
             let unused = shared.books.with(|books| books.take_unused(leaves));
             drop(held);
             let Some(bo) = unused else {
-                return;
+                return Ok(());
             };
             // It was held until now.
             let _ = mm.release(bo);
@@ -332,18 +336,20 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
     fn alone<R>(
         shared: &Shared<W, M>,
         caller: &mut Caller<'_, W::Sync>,
-        patience: Patience,
+        ctx: &Context,
         change: impl FnOnce(&mut AddressSpace<M>) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        let _held = caller.lock(&shared.reservation, patience)?;
+        let _held = caller.lock_until(&shared.reservation, ctx.patience, ctx.deadline)?;
         shared.books.with(change)
     }
 
     fn begin<R>(
         caller: &mut Caller<'_, W::Sync>,
-        patience: Patience,
+        ctx: &Context,
         attempt: impl FnMut(&mut LockSet<'_, W::Sync>) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        caller.transaction(patience)?.run(attempt)
+        let mut set = caller.transaction(ctx.patience)?;
+        set.until(ctx.deadline);
+        set.run(attempt)
     }
 }
