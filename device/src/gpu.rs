@@ -134,6 +134,7 @@ impl Gpu {
     /// Latches and clears the pending sources, as a write to 0x8574 does.
     pub fn latch_interrupts(&mut self) -> Latched {
         let latched = self.biu.latch();
+        self.watch.saw(&Event::Latched(latched));
         self.settle();
         latched
     }

@@ -16,6 +16,7 @@ mod biu;
 mod blit;
 mod budget;
 mod bus;
+pub mod checker;
 mod config;
 mod counters;
 mod csp;

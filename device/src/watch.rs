@@ -1,6 +1,7 @@
 //! The seam for whoever looks at what a GPU does: it is told of everything, in the
 //! order in which it happens, and changes nothing.
 
+use crate::biu::Latched;
 use crate::csp::error::{CspError, UnmetWait};
 use crate::csp::fences::FenceRecord;
 use crate::misuse::Misuse;
@@ -53,6 +54,8 @@ pub enum Event<'a> {
         in_buffer: bool,
         /// The header, and of the dwords behind it as many as can matter.
         dwords: &'a [u32],
+        /// Its length in dwords, those that are not told as well.
+        len: u32,
     },
     /// A ring error; the ring stands until an engine reset.
     Halted(&'a CspError),
@@ -62,6 +65,9 @@ pub enum Event<'a> {
     Fence(&'a FenceRecord),
     /// The interrupt line rises.
     Interrupt,
+    /// The door has latched the pending sources for the driver
+    /// ([`Gpu::latch_interrupts`](crate::Gpu::latch_interrupts)).
+    Latched(Latched),
 }
 
 /// Whoever looks. It is called while the GPU is in use and must not wait for anything.

@@ -324,6 +324,7 @@ impl Csp {
             offset: engine.position(),
             in_buffer: packet.in_buffer,
             dwords: packet.fetched(),
+            len: packet.len,
         });
         engine.consume(packet.len);
         self.execute(ring, &packet, board)?;

@@ -1,0 +1,53 @@
+//! A driver on the bench: what the checker finds in what it does.
+
+use crate::rig::Rig;
+use presil_device::checker::{Checker, Options, Report, Reports};
+
+/// A checker that looks at a GPU from its function reset on, with the rig's ring set up.
+pub(crate) fn watched(levels: &str) -> (Rig, Reports) {
+    let mut rig = Rig::new();
+    let options = Options {
+        levels: levels.parse().unwrap(),
+        ..Options::default()
+    };
+    let checker = Checker::new(&options);
+    let reports = checker.reports();
+    rig.gpu.set_watch(Some(Box::new(checker)));
+    rig.gpu.reset();
+    rig.start_ring();
+    (rig, reports)
+}
+
+/// What is found in what a driver does, by all rules that are armed by themselves and
+/// those of `levels`.
+pub(crate) fn finds(levels: &str, drive: impl FnOnce(&mut Rig)) -> Vec<Report> {
+    let (mut rig, reports) = watched(levels);
+    drive(&mut rig);
+    rig.gpu.set_watch(None);
+    reports.list()
+}
+
+/// Fails unless the fault is found by rule `id` alone, and nothing is found in the near
+/// miss, which the rule had to judge.
+pub(crate) fn fires(id: u32, fault: impl FnOnce(&mut Rig), near: impl FnOnce(&mut Rig)) {
+    let levels = format!("{id}=warn");
+    let found = finds(&levels, fault);
+    let ids: Vec<_> = found.iter().map(|report| report.rule.0).collect();
+    let text = |found: &[Report]| {
+        let lines: Vec<_> = found.iter().map(Report::to_string).collect();
+        lines.join("\n")
+    };
+    assert!(!ids.is_empty(), "the fault of {id} fires nothing");
+    assert!(ids.iter().all(|found| *found == id), "{}", text(&found));
+    let (mut rig, reports) = watched(&levels);
+    near(&mut rig);
+    rig.gpu.set_watch(None);
+    let found = reports.list();
+    assert!(found.is_empty(), "the near miss of {id}: {}", text(&found));
+    let summary = reports.summary();
+    let judged = summary.rules.iter().find(|rule| rule.rule.0 == id).unwrap();
+    assert!(
+        judged.checked > 0,
+        "{id} had nothing to judge in its near miss"
+    );
+}
