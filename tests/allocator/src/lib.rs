@@ -30,6 +30,8 @@ struct State {
     /// Since `refuse` was set.
     asked: u64,
     refused: u64,
+    /// Never refused.
+    sure: &'static [Layout],
 }
 
 thread_local! {
@@ -38,6 +40,7 @@ thread_local! {
         refuse: None,
         asked: 0,
         refused: 0,
+        sure: &[],
     }) };
 }
 
@@ -49,7 +52,8 @@ pub struct Allocator;
 // SAFETY: what is not refused is handed on to the system's allocator as it came.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if refuses() {
+        let sure = STATE.try_with(|cell| cell.get().sure.contains(&layout));
+        if !sure.unwrap_or(true) && refuses() {
             return std::ptr::null_mut();
         }
         // SAFETY: the caller's promise is the system's.
@@ -95,11 +99,22 @@ pub fn allocations(of: impl FnOnce()) -> u64 {
 /// Runs a piece of code with allocations refused: what it returns, and how many were.
 /// Also when it panics, nothing is refused behind it.
 pub fn refusing<R>(which: Refuse, run: impl FnOnce() -> R) -> (R, u64) {
+    refusing_but(&[], which, run)
+}
+
+/// The same, but allocations of these layouts neither count nor are refused: those of an
+/// `Arc` for one, which knows no failure.
+pub fn refusing_but<R>(
+    sure: &'static [Layout],
+    which: Refuse,
+    run: impl FnOnce() -> R,
+) -> (R, u64) {
     let end = Restored(STATE.get());
     STATE.set(State {
         refuse: Some(which),
         asked: 0,
         refused: 0,
+        sure,
         ..STATE.get()
     });
     let result = run();

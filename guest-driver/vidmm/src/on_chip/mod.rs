@@ -4,7 +4,7 @@
 mod end;
 mod hang;
 mod line;
-mod process_tables;
+pub(crate) mod process_tables;
 mod processes;
 mod sleep;
 

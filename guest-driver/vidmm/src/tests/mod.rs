@@ -30,6 +30,7 @@ mod report;
 mod restarts;
 mod shut_down;
 mod space;
+mod starved;
 mod tables;
 mod turns;
 mod used;
