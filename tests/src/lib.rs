@@ -4,6 +4,7 @@
 //! driver waits, or beside its threads ([`crew`]).
 #![forbid(unsafe_code)]
 
+mod checked;
 mod checks;
 mod cpu;
 pub mod crew;

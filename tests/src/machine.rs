@@ -1,10 +1,12 @@
 //! What the driver runs on: its platform traits, implemented on a [`Gpu`] and
 //! a [`Ram`]. Time passes only when nothing else can happen. Any thread may call it.
 
+use crate::checked;
 use crate::cpu::WriteBuffer;
 use crate::ram::Ram;
 use e3k_regs::Reg;
 use e3k_regs::fields::RingWord;
+use presil_device::checker::Reports;
 use presil_device::{
     BusAddr, Config, Gpu, InterruptSink, NoMemory, Progress, Vram, VramOffset, Width,
 };
@@ -29,6 +31,9 @@ pub struct Machine(Arc<State>);
 
 struct State {
     gpu: Mutex<Gpu>,
+    reports: Reports,
+    /// Rules of the driver checker that this test breaks.
+    expected: Mutex<Vec<u32>>,
     vram: Arc<Vram>,
     ram: Ram,
     /// Stores to the window that no barrier has followed, the user's too.
@@ -52,6 +57,13 @@ struct State {
     hangs_at_faults: AtomicBool,
     /// Registers written and what with, if they are to be written down.
     written: Mutex<Option<Vec<(u32, u32)>>>,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let gpu = self.gpu.get_mut().unwrap_or_else(PoisonError::into_inner);
+        checked::end(gpu, &self.reports, &lock(&self.expected));
+    }
 }
 
 /// A failed test tells why once, not in every thread.
@@ -108,9 +120,12 @@ impl Machine {
         let mut gpu = Gpu::new(config, Box::new(Line(Arc::clone(&line))))?;
         let ram = Ram::new();
         gpu.set_memory(Box::new(ram.clone()));
+        let reports = checked::watch(&mut gpu);
         Ok(Self(Arc::new(State {
             vram: Arc::clone(gpu.vram()),
             gpu: Mutex::new(gpu),
+            reports,
+            expected: Mutex::default(),
             ram,
             window: Mutex::new(WriteBuffer::new()),
             unordered: Mutex::default(),
@@ -144,6 +159,11 @@ impl Machine {
     /// Looks at the GPU from outside.
     pub fn gpu<T>(&self, look: impl FnOnce(&mut Gpu) -> T) -> T {
         look(&mut lock(&self.0.gpu))
+    }
+
+    /// The test breaks a rule of the driver checker on purpose.
+    pub fn expect_reports_of(&self, rule: u32) {
+        lock(&self.0.expected).push(rule);
     }
 
     /// Where interrupts go from now on.

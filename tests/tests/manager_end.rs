@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use e3k_regs::register::REGISTERS;
-use presil_device::{Chip, Config, OnFault, Width};
+use presil_device::{Chip, Config, OnFault};
 use presil_tests::host::OneThread;
 use presil_tests::manager::Managed;
 use presil_tests::{Machine, Process};
@@ -40,11 +40,11 @@ fn work(gpu: &Managed, pages: u64, segment: SegmentId) {
 }
 
 /// Every register that keeps what is written, and all L1 registers.
-fn registers(machine: &Machine) -> Vec<(u32, u64)> {
+fn registers(machine: &Machine) -> Vec<(u32, u32)> {
     let all = REGISTERS.iter();
     let offsets = all.flat_map(|info| (0..info.count).map(|index| info.reg.at(index)));
     machine.gpu(|gpu| {
-        let read = |at: u32| (at, gpu.read(at & !3, Width::B4));
+        let read = |at: u32| (at, gpu.peek(at & !3));
         offsets.map(read).collect()
     })
 }

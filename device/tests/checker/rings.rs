@@ -116,24 +116,28 @@ fn a_ring_that_changes_while_it_runs() {
 }
 
 #[test]
-fn a_ring_that_is_stopped_with_work() {
+fn a_ring_that_is_stopped_with_work_and_started_again() {
     let page = u32::try_from(RING_AT >> 12).unwrap();
-    let stop = move |done| {
+    let stop = move |done: bool, again: fn(&mut Rig)| {
         move |rig: &mut Rig| {
             rig.queue(|w| w.fence(GpuVa(AT), 1, false));
             if done {
                 rig.run();
             }
             rig.set(RING_ADDRESS, page);
+            again(rig);
         }
     };
-    fires(60007, stop(false), stop(true));
-    // A reset took the work before; a halted ring does none.
-    fires(60007, stop(false), |rig| {
-        stop(true)(rig);
-        rig.start_ring();
-        rig.queue(|w| w.fence(GpuVa(AT), 1, false));
-        rig.recover();
+    fires(
+        60007,
+        stop(false, Rig::start_ring),
+        stop(true, Rig::start_ring),
+    );
+    // A reset took the work; or it stays stopped.
+    fires(60007, stop(false, Rig::start_ring), |rig| {
+        stop(true, Rig::start_ring)(rig);
+        stop(false, Rig::recover)(rig);
+        stop(false, |_| {})(rig);
     });
 }
 

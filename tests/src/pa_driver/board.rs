@@ -3,8 +3,10 @@
 
 use super::checks::{noise, word};
 use super::{Block, Cpu, Result};
+use crate::checked;
 use crate::machine::Line;
 use crate::ram::Ram;
+use presil_device::checker::Reports;
 use presil_device::{Config, Counters, Gpu, Progress, VramOffset, Width};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +22,9 @@ const BUDGET: usize = 4096;
 /// The GPU and the machine around it.
 pub struct Board {
     gpu: Gpu,
+    reports: Reports,
+    /// Rules of the driver checker that a check breaks on purpose.
+    pub(super) expected: Vec<u32>,
     ram: Ram,
     line: Arc<AtomicBool>,
     /// Pages of RAM that the driver may use.
@@ -37,8 +42,11 @@ impl Board {
             Gpu::new(config, Box::new(Line(Arc::clone(&line)))).map_err(|e| e.to_string())?;
         let ram = Ram::new();
         gpu.set_memory(Box::new(ram.clone()));
+        let reports = checked::watch(&mut gpu);
         let mut board = Self {
             gpu,
+            reports,
+            expected: Vec::new(),
             ram,
             line,
             page_budget: BUDGET,
@@ -201,6 +209,12 @@ impl Board {
             ));
         }
         Ok(at)
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        checked::end(&mut self.gpu, &self.reports, &self.expected);
     }
 }
 

@@ -117,6 +117,7 @@ fn suspend(driver: &mut Driver, seed: Option<u64>) -> Result<String> {
 fn hang(driver: &mut Driver) -> Result<String> {
     let all = one_of_each(driver)?;
     let mm = &mut driver.mm;
+    mm.board.expected.push(60003); // a packet that the chip does not have
     driver
         .scheduler
         .submit(mm, false, &[NONSENSE], Held::default())?;

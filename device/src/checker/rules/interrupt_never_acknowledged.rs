@@ -13,8 +13,8 @@ use e3k_regs::fields::RingWord;
 pub(super) static TEXT: Text = Text {
     id: RuleId(70005),
     title: "an interrupt is never acknowledged",
-    what: "The interrupt line has risen, and the driver moves Tail 64 times without having \
-           latched (BIU_SHADOW).",
+    what: "The interrupt line has risen, the driver moves Tail 64 times or more, and a function \
+           reset or the end comes without its having latched (BIU_SHADOW).",
     why: "The line rises when the first enabled source becomes pending. Until the latch clears \
            them, no interrupt comes again: every wait ends in its timeout.",
     happened: "amdgpu, \"Reset IH OVERFLOW_CLEAR bit\" (2024-01).",
@@ -35,24 +35,23 @@ pub(super) struct State {
 impl Rule for State {
     fn saw(&mut self, fact: &Fact<'_>, seen: &Seen, log: &Log<'_>) {
         match fact {
-            Fact::Latched | Fact::Reset | Fact::Interrupt => self.doorbells = 0,
+            Fact::Latched | Fact::Interrupt => self.doorbells = 0,
             Fact::Register(written) if written.reg == Reg::BiuShadow => self.doorbells = 0,
             Fact::Register(written) => {
-                let (Some((ring, RingWord::Tail)), Some(risen)) = (written.of_ring(), seen.risen)
-                else {
+                let doorbell = matches!(written.of_ring(), Some((_, RingWord::Tail)));
+                if doorbell && seen.risen.is_some() {
+                    log.checked();
+                    self.doorbells = self.doorbells.saturating_add(1);
+                }
+            }
+            Fact::Reset | Fact::End => {
+                let doorbells = std::mem::take(&mut self.doorbells);
+                let Some(risen) = seen.risen.filter(|_| doorbells >= PATIENCE) else {
                     return;
                 };
-                log.checked();
-                self.doorbells += 1;
-                if self.doorbells < PATIENCE {
-                    return;
-                }
-                self.doorbells = 0;
                 log.report(vec![("register", "BIU_SHADOW".into())], || Finding {
-                    now: format!(
-                        "Tail of ring {ring} is moved, {PATIENCE} times since the interrupt"
-                    ),
-                    before: Some((risen, "the interrupt, not latched since".into())),
+                    now: format!("{doorbells} times Tail was moved since the interrupt"),
+                    before: Some((risen, "the interrupt, never latched".into())),
                     history: Vec::new(),
                     would_do: "a write to BIU_SHADOW".into(),
                 });

@@ -29,7 +29,7 @@ mod ring_changed_while_running;
 mod ring_lost_by_reset;
 mod ring_not_mapped;
 mod ring_overwritten;
-mod ring_stopped_with_work;
+mod ring_restarted_without_reset;
 mod ring_written_in_reset;
 mod spin;
 mod surface_of_another_submission;
@@ -73,7 +73,7 @@ rules! {
     impossible_ring,
     ring_not_mapped,
     ring_changed_while_running,
-    ring_stopped_with_work,
+    ring_restarted_without_reset,
     doorbell_of_a_halted_ring,
     ring_overwritten,
     doorbell_of_a_stopped_ring,
