@@ -12,6 +12,7 @@ use crate::refused::Refused;
 use crate::run::{COLOUR_BYTES, Colour, Piece, Run};
 use crate::sparse;
 use crate::surface::Surface;
+use crate::watch::Onlooker;
 use e3k_regs::packet::{Range, RtMisc, SourceOffset, ff};
 use e3k_regs::{GpuVa, PAGE_SHIFT, PAGE_SIZE};
 use serde::{Deserialize, Serialize};
@@ -304,8 +305,9 @@ impl Ff {
     /// Does pieces, at least one, as long as there is something to spend. Returns
     /// whether the operation is done. A piece whose source or destination faults
     /// is the last; it is dropped, or stalls and is to be done again.
-    pub(crate) fn advance(
+    pub(crate) fn advance<W: Onlooker>(
         &mut self,
+        watch: W,
         operation: &mut Operation,
         allowance: &mut Allowance,
         mxu: &mut Mxu,
@@ -322,7 +324,7 @@ impl Ff {
                 pieces = operation.pages_left().min(affordable);
             }
             let known = if plain {
-                run.extend(&piece, pieces, &self.colour, mxu)
+                run.extend(watch, &piece, pieces, &self.colour, mxu)
             } else {
                 0
             };
@@ -330,7 +332,8 @@ impl Ff {
             let mut result = Ok(());
             if known == 0 {
                 run.flush(&self.colour, &mxu.memory.vram);
-                result = self.begin(operation, &piece, mxu).map(|begun| run = begun);
+                let begun = self.begin(watch, operation, &piece, mxu);
+                result = begun.map(|begun| run = begun);
             }
             if result == Err(Stop::Stalled) {
                 allowance.spend(PACKET_COST, mxu.counters.walks);
@@ -359,7 +362,13 @@ impl Ff {
 
     /// Executes one piece. Between two places in VRAM it only translates, and
     /// returns the run for the caller to merge with the next.
-    fn begin(&mut self, operation: &Operation, piece: &Piece, mxu: &mut Mxu) -> Result<Run, Stop> {
+    fn begin<W: Onlooker>(
+        &mut self,
+        watch: W,
+        operation: &Operation,
+        piece: &Piece,
+        mxu: &mut Mxu,
+    ) -> Result<Run, Stop> {
         if operation.is_ignored(mxu) {
             return Err(Stop::Dropped);
         }
@@ -372,13 +381,14 @@ impl Ff {
         };
         let mask = operation.destination.mask;
         if mask == WHOLE_PIXEL {
-            return piece.begin(mxu, buffer);
+            return piece.begin(watch, mxu, buffer);
         }
         if let Some((request, from)) = piece.source {
-            mxu.read(request, from, buffer)?;
+            mxu.read(watch, request, from, buffer)?;
         }
         let (request, to) = piece.destination;
-        write_masked(mxu, request, to, buffer, mask, &mut self.merged).map(|()| Run::default())
+        let merged = &mut self.merged;
+        write_masked(watch, mxu, request, to, buffer, (mask, merged)).map(|()| Run::default())
     }
 
     fn operation(
@@ -419,13 +429,13 @@ impl Ff {
 
 /// Writes the bytes of whole pixels that `mask` has, which is not all. What it has not is read
 /// and written back, so a CPU that writes there meanwhile may lose its write.
-fn write_masked(
+fn write_masked<W: Onlooker>(
+    watch: W,
     mxu: &mut Mxu,
     request: Request,
     to: GpuVa,
     piece: &[u8],
-    mask: u8,
-    merged: &mut [u8; PIECE_BYTES],
+    (mask, merged): (u8, &mut [u8; PIECE_BYTES]),
 ) -> Result<(), Stop> {
     if mask == 0 {
         return Ok(());
@@ -435,7 +445,7 @@ fn write_masked(
         write: false,
         ..request
     };
-    mxu.read(reading, to, merged)?;
+    mxu.read(watch, reading, to, merged)?;
     for (byte, (new, channel)) in merged.iter_mut().zip(piece.iter().zip((0..4).cycle())) {
         let channel = if planted!(WriteMaskReversed) {
             3 - channel
@@ -446,5 +456,5 @@ fn write_masked(
             *byte = *new;
         }
     }
-    mxu.write(request, to, merged)
+    mxu.write(watch, request, to, merged)
 }

@@ -7,7 +7,7 @@ use crate::log_limit::worth_a_line;
 use crate::misuse::Misuse;
 use crate::planted::planted;
 use crate::storage::{BlockUse, Direction, RegisterMisuse, WordUse};
-use crate::watch::{Event, Watch};
+use crate::watch::{Event, Off, On, Onlooker};
 use crate::width::Width;
 use e3k_regs::chip::MemoryChannels;
 use e3k_regs::fields::EngineReset;
@@ -20,25 +20,30 @@ impl Gpu {
         if self.watch.is_some() {
             return self.read_watched(offset, width);
         }
-        self.read_unwatched(offset, width)
+        self.read_with(Off, offset, width)
     }
 
     #[cold]
+    #[inline(never)]
     fn read_watched(&mut self, offset: u32, width: Width) -> u64 {
-        let value = self.read_unwatched(offset, width);
+        let watcher = self.watch.take();
+        let watch = watcher.as_ref().map(On);
+        let value = self.read_with(watch, offset, width);
         if in_bar0(offset, width) {
-            self.watch.saw(&Event::Read {
+            let event = Event::Read {
                 offset,
                 width,
                 value,
-            });
+            };
+            watch.saw(&event, &self.mxu.look());
         }
+        self.watch = watcher;
         value
     }
 
     #[expect(clippy::inline_always, reason = "as if there were no watches")]
     #[inline(always)]
-    fn read_unwatched(&mut self, offset: u32, width: Width) -> u64 {
+    fn read_with<W: Onlooker>(&mut self, watch: W, offset: u32, width: Width) -> u64 {
         if !in_bar0(offset, width) {
             self.refuse(offset, width, None);
             return width.ones();
@@ -46,9 +51,9 @@ impl Gpu {
         self.mxu.counters.register_reads += 1;
         let word = offset & !3;
         let (shift, lanes) = place(offset, width);
-        let low = u64::from(self.read_word(word, lanes)) >> shift;
+        let low = u64::from(self.read_word(watch, word, lanes)) >> shift;
         let high = if width == Width::B8 {
-            self.read_word(word + 4, u32::MAX)
+            self.read_word(watch, word + 4, u32::MAX)
         } else {
             0
         };
@@ -75,24 +80,29 @@ impl Gpu {
         if self.watch.is_some() {
             return self.write_watched(offset, width, value);
         }
-        self.write_unwatched(offset, width, value);
+        self.write_with(Off, offset, width, value);
     }
 
     #[cold]
+    #[inline(never)]
     fn write_watched(&mut self, offset: u32, width: Width, value: u64) {
+        let watcher = self.watch.take();
+        let watch = watcher.as_ref().map(On);
         if in_bar0(offset, width) {
-            self.watch.saw(&Event::Write {
+            let event = Event::Write {
                 offset,
                 width,
                 value,
-            });
+            };
+            watch.saw(&event, &self.mxu.look());
         }
-        self.write_unwatched(offset, width, value);
+        self.write_with(watch, offset, width, value);
+        self.watch = watcher;
     }
 
     #[expect(clippy::inline_always, reason = "as if there were no watches")]
     #[inline(always)]
-    fn write_unwatched(&mut self, offset: u32, width: Width, value: u64) {
+    fn write_with<W: Onlooker>(&mut self, watch: W, offset: u32, width: Width, value: u64) {
         if !in_bar0(offset, width) {
             self.refuse(offset, width, Some(value));
             return;
@@ -106,12 +116,12 @@ impl Gpu {
             lanes
         };
         if lanes == 0xff << shift {
-            return self.write_alone(offset, low & 0xff);
+            return self.write_alone(watch, offset, low & 0xff);
         }
         let word = offset & !3;
-        self.write_word(word, low << shift, lanes);
+        self.write_word(watch, word, low << shift, lanes);
         if width == Width::B8 && !planted!(UpperHalfLost) {
-            self.write_word(word + 4, high, u32::MAX);
+            self.write_word(watch, word + 4, high, u32::MAX);
         }
     }
 
@@ -128,13 +138,12 @@ impl Gpu {
     }
 
     #[cold]
-    fn note_width(&mut self, reg: Reg, index: u32, lanes: u32) {
+    fn note_width<W: Onlooker>(&mut self, watch: W, reg: Reg, index: u32, lanes: u32) {
         if reg.info().has_width(lanes.count_ones() / 8) {
             return;
         }
-        let counters = &mut self.mxu.counters;
         self.storage
-            .note(reg, index, Misuse::Width, lanes, counters, &mut self.watch);
+            .note(reg, index, Misuse::Width, lanes, &mut self.mxu, watch);
     }
 
     fn note_undeclared(&mut self, offset: u32, direction: Direction) {
@@ -160,15 +169,15 @@ impl Gpu {
         self.storage.misuses()
     }
 
-    fn read_word(&mut self, word: u32, lanes: u32) -> u32 {
+    fn read_word<W: Onlooker>(&mut self, watch: W, word: u32, lanes: u32) -> u32 {
         match Reg::word(word) {
             Word::Register(reg, index) => {
                 if lanes != u32::MAX {
-                    self.note_width(reg, index, lanes);
+                    self.note_width(watch, reg, index, lanes);
                 }
                 self.read_register(reg, index)
             }
-            Word::Bytes => self.read_bytes(word, lanes),
+            Word::Bytes => self.read_bytes(watch, word, lanes),
             Word::Undeclared => {
                 self.note_undeclared(word, Direction::Read);
                 self.storage.load(word)
@@ -177,10 +186,10 @@ impl Gpu {
     }
 
     /// A word that holds registers of one byte.
-    fn read_bytes(&mut self, word: u32, lanes: u32) -> u32 {
+    fn read_bytes<W: Onlooker>(&mut self, watch: W, word: u32, lanes: u32) -> u32 {
         let first = lanes.trailing_zeros();
         if lanes != 0xff << first {
-            return self.read_several(word, lanes);
+            return self.read_several(watch, word, lanes);
         }
         let Some((reg, index)) = Reg::find(word + first / 8) else {
             self.note_undeclared(word, Direction::Read);
@@ -190,8 +199,8 @@ impl Gpu {
     }
 
     #[cold]
-    fn read_several(&mut self, word: u32, lanes: u32) -> u32 {
-        self.note_bytes(word, lanes, Direction::Read);
+    fn read_several<W: Onlooker>(&mut self, watch: W, word: u32, lanes: u32) -> u32 {
+        self.note_bytes(watch, word, lanes, Direction::Read);
         self.join_bytes(word, lanes)
     }
 
@@ -240,20 +249,20 @@ impl Gpu {
         }
     }
 
-    fn write_word(&mut self, word: u32, value: u32, lanes: u32) {
+    fn write_word<W: Onlooker>(&mut self, watch: W, word: u32, value: u32, lanes: u32) {
         match Reg::word(word) {
             Word::Register(reg, index) if lanes == u32::MAX => {
-                self.write_register(reg, index, value, value);
+                self.write_register(watch, reg, index, value, value);
             }
             Word::Register(reg, index) => {
-                self.note_width(reg, index, lanes);
+                self.note_width(watch, reg, index, lanes);
                 let (written, mut value) = (value & lanes, value & lanes);
                 if reg.info().access == Access::ReadWrite {
                     value |= self.read_register(reg, index) & !lanes;
                 }
-                self.write_register(reg, index, written, value);
+                self.write_register(watch, reg, index, written, value);
             }
-            Word::Bytes => self.write_bytes(word, value, lanes),
+            Word::Bytes => self.write_bytes(watch, word, value, lanes),
             Word::Undeclared => {
                 self.note_undeclared(word, Direction::Write);
                 self.storage.store(word, value, lanes);
@@ -263,40 +272,40 @@ impl Gpu {
 
     /// An access of one byte, mostly to a register of that width.
     #[inline(never)]
-    fn write_alone(&mut self, offset: u32, byte: u32) {
+    fn write_alone<W: Onlooker>(&mut self, watch: W, offset: u32, byte: u32) {
         let found = Reg::find(offset).filter(|(reg, _)| reg.info().width == 1);
         if let Some((reg, index)) = found {
-            self.write_register(reg, index, byte, byte);
+            self.write_register(watch, reg, index, byte, byte);
         } else {
             let (shift, lanes) = place(offset, Width::B1);
-            self.write_word(offset & !3, byte << shift, lanes);
+            self.write_word(watch, offset & !3, byte << shift, lanes);
         }
     }
 
     /// A word that holds registers of one byte, but for an access of one of
     /// these alone.
     #[cold]
-    fn write_bytes(&mut self, word: u32, value: u32, lanes: u32) {
-        self.note_bytes(word, lanes, Direction::Write);
+    fn write_bytes<W: Onlooker>(&mut self, watch: W, word: u32, value: u32, lanes: u32) {
+        self.note_bytes(watch, word, lanes, Direction::Write);
         for (at, shift) in touched(word, lanes) {
-            self.write_byte(at, value >> shift & 0xff);
+            self.write_byte(watch, at, value >> shift & 0xff);
         }
     }
 
-    fn write_byte(&mut self, at: u32, value: u32) {
+    fn write_byte<W: Onlooker>(&mut self, watch: W, at: u32, value: u32) {
         match Reg::find(at) {
-            Some((reg, index)) => self.write_register(reg, index, value, value),
+            Some((reg, index)) => self.write_register(watch, reg, index, value, value),
             None => self.storage.store(at, value, 0xff),
         }
     }
 
     /// More than one byte is used at once, or one that is no register.
     #[cold]
-    fn note_bytes(&mut self, word: u32, lanes: u32, direction: Direction) {
+    fn note_bytes<W: Onlooker>(&mut self, watch: W, word: u32, lanes: u32, direction: Direction) {
         let mut plain = false;
         for (at, _) in touched(word, lanes) {
             match Reg::find(at) {
-                Some((reg, index)) => self.note_width(reg, index, lanes),
+                Some((reg, index)) => self.note_width(watch, reg, index, lanes),
                 None => plain = true,
             }
         }
@@ -307,15 +316,19 @@ impl Gpu {
 
     /// `written` are the bits on the bus; `value` has those of a plain register
     /// that stay, too.
-    fn write_register(&mut self, reg: Reg, index: u32, written: u32, value: u32) {
-        let counters = &mut self.mxu.counters;
-        if !self
-            .storage
-            .admits(reg, index, written, counters, &mut self.watch)
-        {
+    fn write_register<W: Onlooker>(
+        &mut self,
+        watch: W,
+        reg: Reg,
+        index: u32,
+        written: u32,
+        value: u32,
+    ) {
+        let mxu = &mut self.mxu;
+        if !self.storage.admits(reg, index, written, mxu, watch) {
             return;
         }
-        let behaves = Unit::of(reg).is_some_and(|unit| self.act(unit, reg, index, value));
+        let behaves = Unit::of(reg).is_some_and(|unit| self.act(watch, unit, reg, index, value));
         if !behaves {
             self.storage.store(reg.at(index), value, reg.info().bits());
         }
@@ -323,23 +336,23 @@ impl Gpu {
 
     /// What a write does that is more than storing; `false` if it is stored.
     #[inline(never)]
-    fn act(&mut self, unit: Unit, reg: Reg, index: u32, value: u32) -> bool {
+    fn act<W: Onlooker>(&mut self, watch: W, unit: Unit, reg: Reg, index: u32, value: u32) -> bool {
         let taken = match unit {
             Unit::Biu => self.biu.write_register(reg, value),
             Unit::Csp => self.csp.write_register(reg, index, value),
-            Unit::Mxu => self.mxu.write_register(reg, index, value),
+            Unit::Mxu => self.mxu.write_register(watch, reg, index, value),
             Unit::Power => self.power.write_register(reg, value),
             // What the host drives is stored.
             Unit::Display => false,
             Unit::Whole => {
                 if reg == Reg::EngineReset {
-                    self.engine_reset(EngineReset::from_bits(value));
+                    self.engine_reset(watch, EngineReset::from_bits(value));
                 }
                 false
             }
         };
         if taken {
-            self.settle();
+            self.settle(watch);
         }
         taken
     }

@@ -9,9 +9,10 @@ use crate::memory::{SystemMemory, Vram};
 use crate::mmu::{FaultRecord, Mxu, Place, Request, TlbEntry, Walk};
 use crate::power::Power;
 use crate::storage::Storage;
-use crate::watch::{Event, Off, Watch};
+use crate::watch::{Event, Off, On, Onlooker, Watch, Watcher};
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{EngineReset, FaultClient};
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub struct Gpu {
     pub(crate) csp: Csp,
     pub(crate) power: Power,
     /// Not saved.
-    pub(crate) watch: Option<Box<dyn Watch>>,
+    pub(crate) watch: Option<Watcher>,
 }
 
 impl Gpu {
@@ -51,7 +52,7 @@ impl Gpu {
     /// From now on tells `watch` of everything that happens; `None`: nobody. A saved
     /// state has none.
     pub fn set_watch(&mut self, watch: Option<Box<dyn Watch>>) {
-        self.watch = watch;
+        self.watch = watch.map(RefCell::new);
     }
 
     /// Lets the engines work until about `budget` is spent: every four bytes copied or
@@ -59,35 +60,31 @@ impl Gpu {
     /// 20 to 50 µs of a host's time, whatever the work is. At least one piece is
     /// done, so repeated calls with any budget come to an end of any finite work.
     pub fn step(&mut self, budget: u32) -> Progress {
+        let watcher = self.watch.take();
+        let progress = match &watcher {
+            None => self.step_with(Off, budget),
+            Some(watcher) => self.step_with(On(watcher), budget),
+        };
+        self.watch = watcher;
+        progress
+    }
+
+    fn step_with<W: Onlooker>(&mut self, watch: W, budget: u32) -> Progress {
         let Self {
             storage,
             biu,
             mxu,
             csp,
-            watch,
             ..
         } = self;
-        let progress = match watch {
-            None => csp.step(
-                &mut Board {
-                    mxu,
-                    biu,
-                    storage,
-                    watch: &mut Off,
-                },
-                budget,
-            ),
-            Some(watch) => csp.step(
-                &mut Board {
-                    mxu,
-                    biu,
-                    storage,
-                    watch,
-                },
-                budget,
-            ),
+        let mut board = Board {
+            mxu,
+            biu,
+            storage,
+            watch,
         };
-        self.settle();
+        let progress = csp.step(&mut board, budget);
+        self.settle(watch);
         progress
     }
 
@@ -100,7 +97,8 @@ impl Gpu {
     /// as after power-on. VRAM, fault history and counters stay.
     pub fn reset(&mut self) {
         self.mxu.counters.resets += 1;
-        self.watch.saw(&Event::Reset);
+        let watch = self.watch.as_ref().map(On);
+        watch.saw(&Event::Reset, &self.mxu.look());
         self.storage.reset();
         self.biu.reset();
         self.mxu.reset();
@@ -115,7 +113,7 @@ impl Gpu {
         let frame = display::frame(self.csp.clock());
         self.csp.set_clock(now);
         if display::frame(self.csp.clock()) != frame && self.config().vsync && self.biu.vsync() {
-            self.settle();
+            self.settle_watched();
         }
     }
 
@@ -134,8 +132,9 @@ impl Gpu {
     /// Latches and clears the pending sources, as a write to 0x8574 does.
     pub fn latch_interrupts(&mut self) -> Latched {
         let latched = self.biu.latch();
-        self.watch.saw(&Event::Latched(latched));
-        self.settle();
+        let watch = self.watch.as_ref().map(On);
+        watch.saw(&Event::Latched(latched), &self.mxu.look());
+        self.settle_watched();
         latched
     }
 
@@ -200,28 +199,45 @@ impl Gpu {
 
     /// Translates as a client's access does, with every effect on the TLBs, the
     /// counters and the fault registers. Returns the VRAM offset or the bus address;
-    /// `None` for a fault.
+    /// `None` for a fault. Nothing is accessed there.
     pub fn translate(&mut self, client: FaultClient, process_id: u8, at: GpuVa) -> Option<u64> {
         let request = Request {
             client,
             process_id,
             write: false,
         };
-        let place = self.mxu.translate(request, at);
+        if self.watch.is_some() {
+            return self.translate_watched(request, at);
+        }
+        let place = self.mxu.translate(Off, request, at);
+        place.ok().map(Place::address)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn translate_watched(&mut self, request: Request, at: GpuVa) -> Option<u64> {
+        let watch = self.watch.as_ref().map(On);
+        let place = self.mxu.translate(watch, request, at);
         place.ok().map(Place::address)
     }
 
     /// 0x8524: units with a one stop at once and lose their state; they run
     /// again after a zero and new set-up.
-    pub(crate) fn engine_reset(&mut self, units: EngineReset) {
+    pub(crate) fn engine_reset<W: Onlooker>(&mut self, watch: W, units: EngineReset) {
         self.csp.hold_in_reset(units);
         if units.all() {
-            self.mxu.flush();
+            self.mxu.flush(watch);
         }
     }
 
+    fn settle_watched(&mut self) {
+        let watcher = self.watch.take();
+        self.settle(watcher.as_ref().map(On));
+        self.watch = watcher;
+    }
+
     /// Turns what the blocks have signalled into interrupts.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn settle<W: Onlooker>(&mut self, watch: W) {
         if !self.mxu.fault_pending() {
             self.csp.faults_acknowledged();
         }
@@ -234,12 +250,7 @@ impl Gpu {
         }
         if self.biu.settle() {
             self.mxu.counters.interrupts += 1;
-            self.risen();
+            watch.saw(&Event::Interrupt, &self.mxu.look());
         }
-    }
-
-    #[cold]
-    fn risen(&mut self) {
-        self.watch.saw(&Event::Interrupt);
     }
 }

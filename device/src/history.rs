@@ -42,6 +42,10 @@ impl<T: fmt::Display> History<T> {
         self.records.len() <= KEPT && self.total <= COUNT_MAX
     }
 
+    pub(crate) fn last(&self) -> Option<&T> {
+        self.records.back()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.records.iter()
     }

@@ -46,12 +46,12 @@ pub use config::{
 };
 pub use counters::Counters;
 pub use csp::{CspError, CspErrorKind, FenceRecord, Progress, RingState, RingStatus, UnmetWait};
-pub use e3k_regs::fields::FaultClient;
+pub use e3k_regs::fields::{FaultClient, TlbTarget};
 pub use e3k_regs::{BusAddr, Chip, GpuVa, VramOffset};
 pub use gpu::Gpu;
 pub use memory::{BusError, DmaAccess, NoMemory, Snoop, SystemMemory, Target, Vram};
 pub use misuse::Misuse;
-pub use mmu::{FaultCause, FaultRecord, TlbEntry, Walk};
+pub use mmu::{Access, EntryAt, FaultCause, FaultRecord, Hit, Invalidation, Look, TlbEntry, Walk};
 #[cfg(feature = "planted-faults")]
 pub use planted::{Planted, plant};
 pub use state::RestoreError;

@@ -10,6 +10,7 @@ use crate::index::index;
 use crate::memory::{Target, Vram};
 use crate::mmu::{Mxu, Request, Stop};
 use crate::planted::planted;
+use crate::watch::Onlooker;
 use e3k_regs::{GpuVa, VramOffset};
 
 /// Bytes of a colour that are kept to be written again and again: they stay in
@@ -83,22 +84,27 @@ impl Piece {
     /// Moves it: all is read, then all is written. Between places in VRAM it is only
     /// translated, and left to the caller. `buffer` holds what is written, a copy's on
     /// its way.
-    pub(crate) fn begin(&self, mxu: &mut Mxu, buffer: &mut [u8]) -> Result<Run, Stop> {
+    pub(crate) fn begin<W: Onlooker>(
+        &self,
+        watch: W,
+        mxu: &mut Mxu,
+        buffer: &mut [u8],
+    ) -> Result<Run, Stop> {
         let done = Run::default();
         let (writing, to) = self.destination;
         let local = match self.source {
             None => None,
             Some((reading, from)) => {
-                let source = mxu.translate(reading, from)?;
+                let source = mxu.reach(watch, reading, from, self.len)?;
                 if let Target::Vram(at) = source.target() {
                     Some(at)
                 } else {
-                    mxu.read_at(reading, from, source, buffer)?;
-                    return mxu.write(writing, to, buffer).map(|()| done);
+                    mxu.read_at(watch, reading, from, source, buffer)?;
+                    return mxu.write(watch, writing, to, buffer).map(|()| done);
                 }
             }
         };
-        let place = mxu.translate(writing, to)?;
+        let place = mxu.reach(watch, writing, to, self.len)?;
         if let Target::Vram(at) = place.target() {
             return Ok(Run::new(local, at, self.len));
         }
@@ -106,7 +112,8 @@ impl Piece {
             // Read only now: a place that is translated lies inside VRAM, which answers.
             let _inside = mxu.memory.vram.read(from, buffer);
         }
-        mxu.write_at(writing, to, place, buffer).map(|()| done)
+        mxu.write_at(watch, writing, to, place, buffer)
+            .map(|()| done)
     }
 }
 
@@ -129,8 +136,9 @@ impl Run {
     /// the machine's that is mapped is copied or filled at once. Returns how many
     /// pieces; after none, nothing has happened. The others are not translated: a walk
     /// might read a table that a run is about to write.
-    pub(crate) fn extend(
+    pub(crate) fn extend<W: Onlooker>(
         &mut self,
+        watch: W,
         piece: &Piece,
         pieces: u64,
         colour: &Colour,
@@ -139,7 +147,7 @@ impl Run {
         let mut next = *piece;
         let mut done = 0;
         while done < pieces {
-            let more = self.extend_once(&next, pieces - done, colour, mxu);
+            let more = self.extend_once(watch, &next, pieces - done, colour, mxu);
             if more == 0 {
                 break;
             }
@@ -151,7 +159,14 @@ impl Run {
 
     /// The same, as far as the pieces follow each other in memory.
     #[inline(always)]
-    fn extend_once(&mut self, piece: &Piece, pieces: u64, colour: &Colour, mxu: &mut Mxu) -> u64 {
+    fn extend_once<W: Onlooker>(
+        &mut self,
+        watch: W,
+        piece: &Piece,
+        pieces: u64,
+        colour: &Colour,
+        mxu: &mut Mxu,
+    ) -> u64 {
         let (writing, va) = piece.destination;
         let Some(destination) = mxu.peek(writing, va, pieces) else {
             return 0;
@@ -167,56 +182,80 @@ impl Run {
         }
         let from = source.as_ref().map(|(_, source)| source.place.target());
         let to = destination.place.target();
-        match (from, to) {
-            (None, Target::Vram(to)) => self.add(None, to, pieces * piece.len, colour, mxu),
-            (Some(Target::Vram(from)), Target::Vram(to)) => {
-                // A copy that reads what it has written goes piece by piece.
-                pieces = pieces.min(from.0.abs_diff(to.0) / piece.len).max(1);
-                self.add(Some(from), to, pieces * piece.len, colour, mxu);
+        if let (Some(Target::Vram(from)), Target::Vram(to)) = (from, to) {
+            // A copy that reads what it has written goes piece by piece.
+            pieces = pieces.min(from.0.abs_diff(to.0) / piece.len).max(1);
+        }
+        let admits = |mxu: &Mxu, bytes: u64| {
+            let reads = source.as_ref();
+            reads.is_none_or(|(reading, source)| mxu.admits_known(watch, *reading, source, bytes))
+                && mxu.admits_known(watch, writing, &destination, bytes)
+        };
+        if let (None | Some(Target::Vram(_)), Target::Vram(to)) = (from, to) {
+            let from = match from {
+                Some(Target::Vram(from)) => Some(from),
+                _ => None,
+            };
+            let next = Self::new(from, to, pieces * piece.len);
+            if !self.add(next, colour, mxu, admits) {
+                return 0;
             }
-            _ => {
-                self.flush(colour, &mxu.memory.vram);
-                let from = source.as_ref();
-                let from = from.map(|(reading, source)| source.place.with_origin(*reading));
-                let to = destination.place.with_origin(writing);
-                let bytes = index(pieces * piece.len);
-                let colour = (colour.run(va.0), colour.all);
-                let done = mxu
-                    .memory
-                    .exchange(from, to, [bytes, index(piece.len)], colour);
-                pieces = done as u64 / piece.len;
-                if pieces == 0 {
+        } else {
+            self.flush(colour, &mxu.memory.vram);
+            let from = source.as_ref();
+            let from = from.map(|(reading, source)| source.place.with_origin(*reading));
+            let to = destination.place.with_origin(writing);
+            let mut bytes = index(pieces * piece.len);
+            let unit = index(piece.len);
+            if !W::NOBODY {
+                // While the machine's memory is in use, nobody can look at it.
+                bytes = mxu.memory.exchanges(from, to, [bytes, unit]);
+                if bytes == 0 || !admits(mxu, bytes as u64) {
                     return 0;
                 }
             }
+            let colour = (colour.run(va.0), colour.all);
+            let done = mxu.memory.exchange(from, to, [bytes, unit], colour);
+            pieces = done as u64 / piece.len;
+            if pieces == 0 {
+                return 0;
+            }
         }
-        if let Some((_, source)) = &source {
-            mxu.take(source, pieces);
+        if let Some((reading, source)) = &source {
+            mxu.take(watch, *reading, source, pieces);
         }
-        mxu.take(&destination, pieces);
+        mxu.take(watch, writing, &destination, pieces);
         pieces
     }
 
-    /// Makes one run of it and these pieces, or flushes it and begins anew.
+    /// Makes one run of it and the next one, or flushes it and begins anew. `false` if
+    /// that is not admitted: then nothing is added.
     #[inline(always)]
     fn add(
         &mut self,
-        from: Option<VramOffset>,
-        to: VramOffset,
-        bytes: u64,
+        next: Self,
         colour: &Colour,
         mxu: &Mxu,
-    ) {
-        let next = Self { from, to, bytes };
-        if !self.append(&next) {
-            mxu.memory.vram.expect(from, to);
+        admits: impl Fn(&Mxu, u64) -> bool,
+    ) -> bool {
+        let follows = self.is_followed_by(&next);
+        if !follows {
+            mxu.memory.vram.expect(next.from, next.to);
             self.flush(colour, &mxu.memory.vram);
+        }
+        if !admits(mxu, next.bytes) {
+            return false;
+        }
+        if follows {
+            self.bytes += next.bytes;
+        } else {
             *self = next;
         }
+        true
     }
 
-    /// Makes one run of both, if the next one's pieces follow this one's.
-    fn append(&mut self, next: &Self) -> bool {
+    /// Whether the next one's pieces follow this one's, so that both can be one run.
+    fn is_followed_by(&self, next: &Self) -> bool {
         let bytes = self.bytes + next.bytes;
         let follow = next.to == self.to.add(self.bytes)
             && match (self.from, next.from) {
@@ -226,11 +265,7 @@ impl Run {
                 }
                 _ => false,
             };
-        let follow = follow && self.bytes > 0;
-        if follow {
-            self.bytes = bytes;
-        }
-        follow
+        follow && self.bytes > 0
     }
 
     /// Moves the bytes.

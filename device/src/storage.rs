@@ -1,11 +1,12 @@
 //! BAR0 as plain storage, and the log of misuse: writes to read-only registers
 //! and reserved bits, wrong widths, undeclared offsets.
 
-use crate::counters::{COUNT_MAX, Counters};
+use crate::counters::COUNT_MAX;
 use crate::log_limit::worth_a_line;
 use crate::misuse::Misuse;
+use crate::mmu::Mxu;
 use crate::sparse;
-use crate::watch::{Event, Watch};
+use crate::watch::{Event, Onlooker};
 use e3k_regs::block::{self, BLOCKS};
 use e3k_regs::register::{BAR0_BYTES, REGISTERS};
 use e3k_regs::{Access, Reg};
@@ -230,17 +231,17 @@ impl Storage {
         reg: Reg,
         index: u32,
         written: u32,
-        counters: &mut Counters,
-        watch: &mut impl Watch,
+        mxu: &mut Mxu,
+        watch: impl Onlooker,
     ) -> bool {
         let info = reg.info();
         if info.access == Access::ReadOnly {
-            self.note(reg, index, Misuse::ReadOnly, written, counters, watch);
+            self.note(reg, index, Misuse::ReadOnly, written, mxu, watch);
             return false;
         }
         let reserved = written & info.layout(index).reserved;
         if reserved != 0 {
-            self.note(reg, index, Misuse::Reserved, reserved, counters, watch);
+            self.note(reg, index, Misuse::Reserved, reserved, mxu, watch);
         }
         true
     }
@@ -254,15 +255,17 @@ impl Storage {
         index: u32,
         misuse: Misuse,
         bits: u32,
-        counters: &mut Counters,
-        watch: &mut impl Watch,
+        mxu: &mut Mxu,
+        watch: impl Onlooker,
     ) {
-        watch.saw(&Event::Misuse {
+        let event = Event::Misuse {
             reg,
             index,
             kind: misuse,
             bits,
-        });
+        };
+        watch.saw(&event, &mxu.look());
+        let counters = &mut mxu.counters;
         *match misuse {
             Misuse::ReadOnly => &mut counters.read_only_writes,
             Misuse::Reserved => &mut counters.reserved_writes,

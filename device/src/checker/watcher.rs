@@ -9,6 +9,7 @@ use crate::checker::rule::Rule;
 use crate::checker::rules;
 use crate::checker::seen::Seen;
 use crate::checker::suppressions::Suppressions;
+use crate::mmu::look::Look;
 use crate::watch::{Event, Watch};
 use crate::width::Width;
 use e3k_regs::Reg;
@@ -109,7 +110,7 @@ impl Checker {
 }
 
 impl Watch for Checker {
-    fn saw(&mut self, event: &Event<'_>) {
+    fn saw(&mut self, event: &Event<'_>, _: &Look<'_>) {
         self.seen.at = self.shared.event();
         match *event {
             Event::Write {
@@ -151,6 +152,8 @@ impl Watch for Checker {
             Event::Fence(fence) => self.tell(&Fact::Fence(fence)),
             Event::Interrupt => self.tell(&Fact::Interrupt),
             Event::Latched(_) => self.tell(&Fact::Latched),
+            // Tables, TLBs and memory: no rule is about them yet.
+            _ => {}
         }
     }
 }

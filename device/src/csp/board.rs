@@ -9,5 +9,5 @@ pub(crate) struct Board<'a, W> {
     pub(crate) mxu: &'a mut Mxu,
     pub(crate) biu: &'a mut Biu,
     pub(crate) storage: &'a mut Storage,
-    pub(crate) watch: &'a mut W,
+    pub(crate) watch: W,
 }

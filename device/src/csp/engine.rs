@@ -10,6 +10,7 @@ use super::transfer::Transfer;
 use crate::blit;
 use crate::mmu::{Mxu, Request, Stop};
 use crate::planted::planted;
+use crate::watch::Onlooker;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{FaultClient, RingWord};
 use e3k_regs::packet::{self, opcode};
@@ -263,8 +264,9 @@ impl Engine {
     /// The next packet; [`Self::consume`] moves past it. `header` is set as
     /// soon as it is known. `packet` is written where it is: moving it would take
     /// longer than executing most.
-    pub(super) fn fetch(
+    pub(super) fn fetch<W: Onlooker>(
         &mut self,
+        watch: W,
         mxu: &mut Mxu,
         header: &mut u32,
         commands: &mut [u32; CALL_DEPTH],
@@ -277,7 +279,7 @@ impl Engine {
         packet.in_buffer = self.in_buffer();
         packet.context = self.calls.last().and_then(|call| call.context);
         let mut first = [0; 4];
-        read(mxu, request, at, &mut first)?;
+        read(watch, mxu, request, at, &mut first)?;
         *header = u32::from_le_bytes(first);
         packet.dwords[0] = *header;
         let called = self.calls.depth.checked_sub(1);
@@ -297,7 +299,7 @@ impl Engine {
             let dwords = &mut packet.dwords[1..end];
             let mut bytes = [0; PACKET_DWORDS * 4];
             let bytes = &mut bytes[..dwords.len() * 4];
-            read(mxu, request, at.add(4), bytes)?;
+            read(watch, mxu, request, at.add(4), bytes)?;
             for (dword, raw) in dwords.iter_mut().zip(bytes.as_chunks().0) {
                 *dword = u32::from_le_bytes(*raw);
             }
@@ -345,8 +347,15 @@ impl Engine {
     }
 }
 
-fn read(mxu: &mut Mxu, request: Request, at: GpuVa, bytes: &mut [u8]) -> Result<(), Trouble> {
-    mxu.read(request, at, bytes).map_err(|stop| match stop {
+fn read<W: Onlooker>(
+    watch: W,
+    mxu: &mut Mxu,
+    request: Request,
+    at: GpuVa,
+    bytes: &mut [u8],
+) -> Result<(), Trouble> {
+    let result = mxu.read(watch, request, at, bytes);
+    result.map_err(|stop| match stop {
         Stop::Dropped => Trouble::Halt(CspErrorKind::FetchFault),
         Stop::Stalled => Trouble::Stall,
     })

@@ -11,14 +11,14 @@ use super::packet::{Packet, wrong_count};
 use crate::config::OnWait;
 use crate::mmu::{Invalidation, Mxu, Stop};
 use crate::planted::planted;
-use crate::watch::{Event, Watch};
+use crate::watch::{Event, Onlooker};
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{FaultClient, TlbTarget};
 use e3k_regs::packet::{self, block, opcode, video_opcode};
 
 impl Csp {
     /// Executes a packet of ring `n`.
-    pub(super) fn execute<W: Watch>(
+    pub(super) fn execute<W: Onlooker>(
         &mut self,
         n: usize,
         packet: &Packet,
@@ -29,12 +29,12 @@ impl Csp {
             opcode::SKIP => Ok(()),
             opcode::DMA => self.call(n, packet),
             opcode::WAIT => self.wait(n, packet, board),
-            opcode::QUERY_DUMP => self.query_dump(n, packet, board.mxu),
+            opcode::QUERY_DUMP => self.query_dump(n, packet, board),
             opcode::SET_REGISTER | video_opcode::SET_REGISTER_2 => {
                 self.set_register(n, packet, board)
             }
             opcode::FENCE => self.fence(n, packet, board),
-            opcode::BLOCK => self.block_command(n, packet, fields.block(), board.mxu),
+            opcode::BLOCK => self.block_command(n, packet, fields.block(), board),
             // Drawing, compute and post-processing.
             _ => {
                 board.mxu.counters.without_effect += 1;
@@ -77,7 +77,12 @@ impl Csp {
 
     /// All earlier work of the ring is done when a Wait is reached. So one that
     /// its slot does not satisfy never will be: it is passed, or halts.
-    fn wait<W: Watch>(&mut self, n: usize, packet: &Packet, board: &mut Board<'_, W>) -> Outcome {
+    fn wait<W: Onlooker>(
+        &mut self,
+        n: usize,
+        packet: &Packet,
+        board: &mut Board<'_, W>,
+    ) -> Outcome {
         let header = packet::Wait::from_bits(packet.header());
         let engine = &self.engines[n];
         let (slot, value, equal) = (header.slot(), header.value(), header.equal());
@@ -108,12 +113,17 @@ impl Csp {
             equal,
             counter,
         };
-        board.watch.saw(&Event::Unmet(&unmet));
+        board.watch.saw(&Event::Unmet(&unmet), &board.mxu.look());
         self.waits.record(unmet);
         Ok(())
     }
 
-    fn fence<W: Watch>(&mut self, n: usize, packet: &Packet, board: &mut Board<'_, W>) -> Outcome {
+    fn fence<W: Onlooker>(
+        &mut self,
+        n: usize,
+        packet: &Packet,
+        board: &mut Board<'_, W>,
+    ) -> Outcome {
         let header = packet::Fence::from_bits(packet.header());
         if header.irq() > packet::Fence::IRQ_GPU {
             return Err(Trouble::malformed("fence Irq 3 does not exist"));
@@ -153,7 +163,7 @@ impl Csp {
     /// Writes 4 or 8 bytes. A fence in the ring is the kernel's and uses
     /// process id 0; one in a called buffer uses the buffer's. One that faults
     /// is not written.
-    fn external_fence<W: Watch>(
+    fn external_fence<W: Onlooker>(
         &mut self,
         n: usize,
         packet: &Packet,
@@ -175,7 +185,7 @@ impl Csp {
         let mut old = [0; 8];
         let held = &mut old[..value.len()];
         let result = if or {
-            board.mxu.read(request(false), at, held)
+            board.mxu.read(board.watch, request(false), at, held)
         } else {
             Ok(())
         };
@@ -183,11 +193,10 @@ impl Csp {
             for (old, new) in held.iter_mut().zip(value) {
                 *old |= new;
             }
+            let (watch, mxu) = (board.watch, &mut *board.mxu);
             match <[u8; 8]>::try_from(&*held) {
-                Ok(whole) => board
-                    .mxu
-                    .store_u64(request(true), at, u64::from_le_bytes(whole)),
-                Err(_) => board.mxu.store_bytes(request(true), at, held),
+                Ok(whole) => mxu.store_u64(watch, request(true), at, u64::from_le_bytes(whole)),
+                Err(_) => mxu.store_bytes(watch, request(true), at, held),
             }
         });
         match result {
@@ -208,22 +217,28 @@ impl Csp {
                         == packet::Fence::IRQ_CPU,
                     time: self.clock,
                 };
-                board.watch.saw(&Event::Fence(&fence));
+                board.watch.saw(&Event::Fence(&fence), &board.mxu.look());
                 self.fences.record(fence);
             }
         }
         Ok(())
     }
 
-    fn block_command(&mut self, n: usize, packet: &Packet, to: u8, mxu: &mut Mxu) -> Outcome {
+    fn block_command<W: Onlooker>(
+        &mut self,
+        n: usize,
+        packet: &Packet,
+        to: u8,
+        board: &mut Board<'_, W>,
+    ) -> Outcome {
         match (to, self.engines[n].dialect) {
-            (block::CSP, _) => self.csp_command(n, packet, mxu),
-            (block::MXU, Dialect::Graphics | Dialect::Post) => invalidate(packet, mxu),
-            (block::FF, Dialect::Graphics | Dialect::Post) => self.sg_command(n, packet, mxu),
+            (block::CSP, _) => self.csp_command(n, packet, board.mxu),
+            (block::MXU, Dialect::Graphics | Dialect::Post) => invalidate(packet, board),
+            (block::FF, Dialect::Graphics | Dialect::Post) => self.sg_command(n, packet, board.mxu),
             // Cache and draw commands of other blocks, and video commands: no
             // effect on memory (hardware reference 10.8).
             _ => {
-                mxu.counters.without_effect += 1;
+                board.mxu.counters.without_effect += 1;
                 Ok(())
             }
         }
@@ -303,14 +318,14 @@ impl Csp {
 
 /// TLB invalidation by ring (hardware reference 10.7); types 0 and 1 mean the
 /// cache of the compression flags, and there is none.
-fn invalidate(packet: &Packet, mxu: &mut Mxu) -> Outcome {
+fn invalidate<W: Onlooker>(packet: &Packet, board: &mut Board<'_, W>) -> Outcome {
     let header = packet.header();
     let [low, high, mask_low, mask_high] = packet.exactly()?;
     let target = match header >> 12 & 3 {
         2 => TlbTarget::Utlb,
         3 => TlbTarget::Dtlb,
         _ => {
-            mxu.counters.without_effect += 1;
+            board.mxu.counters.without_effect += 1;
             return Ok(());
         }
     };
@@ -318,7 +333,8 @@ fn invalidate(packet: &Packet, mxu: &mut Mxu) -> Outcome {
         return Ok(());
     }
     let page = |low, high: u32| GpuVa::from_parts(low, high.to_le_bytes()[0]).page();
-    mxu.invalidate(
+    board.mxu.invalidate(
+        board.watch,
         target,
         Invalidation {
             page: page(low, high),

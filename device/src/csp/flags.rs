@@ -48,11 +48,17 @@ impl FlagClear {
             && self.end.saturating_sub(self.at) < 1 << 17
     }
 
-    /// Does what lies in one page. Returns its bytes, and whether all is done.
+    /// Where the next piece is, which lies in one page, and its bytes.
+    pub(super) fn piece(&self) -> (VramOffset, u64) {
+        let in_page = PAGE_SIZE - self.at % PAGE_SIZE;
+        let bytes = self.end.saturating_sub(self.at).min(in_page);
+        (VramOffset(self.at), bytes)
+    }
+
+    /// Does that piece. Returns its bytes, and whether all is done.
     pub(super) fn advance(&mut self, vram: &Vram) -> (u64, bool) {
         let mut page = [0; index(PAGE_SIZE)];
-        let in_page = PAGE_SIZE - self.at % PAGE_SIZE;
-        let len = self.end.saturating_sub(self.at).min(in_page);
+        let (_, len) = self.piece();
         let piece = &mut page[..index(len)];
         // Flags beyond the end of VRAM are nowhere.
         if vram.read(VramOffset(self.at), piece).is_ok() {

@@ -25,7 +25,7 @@ use crate::budget::{Allowance, PACKET_COST, TURN};
 use crate::history::History;
 use crate::mmu::Stop;
 use crate::planted::planted;
-use crate::watch::{Event, Watch};
+use crate::watch::{Event, Onlooker};
 use dialect::{Dialect, RINGS, VCP0, VCP1, VPP};
 use e3k_regs::fields::{BlSize, EngineReset, RingWord, TopBusy, VideoBusy};
 use e3k_regs::packet::halves;
@@ -213,7 +213,7 @@ impl Csp {
     }
 
     /// Works until about `budget` is spent.
-    pub(crate) fn step<W: Watch>(&mut self, board: &mut Board<'_, W>, budget: u32) -> Progress {
+    pub(crate) fn step<W: Onlooker>(&mut self, board: &mut Board<'_, W>, budget: u32) -> Progress {
         let mut left = u64::from(budget);
         while let Some(ring) = self.next_turn() {
             let faulty = board.mxu.fault_pending();
@@ -263,7 +263,7 @@ impl Csp {
     }
 
     /// Goes on with the operation in flight, or executes one packet.
-    fn advance<W: Watch>(
+    fn advance<W: Onlooker>(
         &mut self,
         ring: usize,
         allowance: &mut Allowance,
@@ -299,7 +299,7 @@ impl Csp {
                     dword: header,
                     kind,
                 };
-                board.watch.saw(&Event::Halted(&error));
+                board.watch.saw(&Event::Halted(&error), &board.mxu.look());
                 self.errors.record(error);
                 board.mxu.counters.ring_errors += 1;
                 engine.halt();
@@ -310,7 +310,7 @@ impl Csp {
         allowance.spend(price, board.mxu.counters.walks);
     }
 
-    fn packet<W: Watch>(
+    fn packet<W: Onlooker>(
         &mut self,
         ring: usize,
         header: &mut u32,
@@ -318,20 +318,22 @@ impl Csp {
     ) -> Result<u64, Trouble> {
         let engine = &mut self.engines[ring];
         let mut packet = Packet::default();
-        engine.fetch(board.mxu, header, &mut self.commands, &mut packet)?;
-        board.watch.saw(&Event::Packet {
+        let commands = &mut self.commands;
+        engine.fetch(board.watch, board.mxu, header, commands, &mut packet)?;
+        let event = Event::Packet {
             ring: u8::try_from(ring).unwrap_or(u8::MAX),
             offset: engine.position(),
             in_buffer: packet.in_buffer,
             dwords: packet.fetched(),
             len: packet.len,
-        });
+        };
+        board.watch.saw(&event, &board.mxu.look());
         engine.consume(packet.len);
         self.execute(ring, &packet, board)?;
         Ok(packet.price())
     }
 
-    fn advance_operation<W: Watch>(
+    fn advance_operation<W: Onlooker>(
         &mut self,
         ring: usize,
         operation: Operation,
@@ -343,9 +345,17 @@ impl Csp {
         board.mxu.faults.ring_offset = engine.position();
         let mut operation = operation;
         let result = match &mut operation {
-            Operation::Draw(draw) => Ok((0, self.ff.advance(draw, allowance, board.mxu))),
+            Operation::Draw(draw) => {
+                let (watch, mxu) = (board.watch, &mut *board.mxu);
+                Ok((0, self.ff.advance(watch, draw, allowance, mxu)))
+            }
             Operation::Transfer(transfer) => self.advance_transfer(ring, transfer, board),
-            Operation::Flags(clear) => Ok(clear.advance(&board.mxu.memory.vram)),
+            Operation::Flags(clear) => {
+                let (at, bytes) = clear.piece();
+                let event = Event::Flags { at, bytes };
+                board.watch.saw(&event, &board.mxu.look());
+                Ok(clear.advance(&board.mxu.memory.vram))
+            }
         };
         let price = match result {
             Ok((price, done)) => {

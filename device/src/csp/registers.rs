@@ -9,9 +9,9 @@ use super::error::{Outcome, Trouble};
 use super::packet::Packet;
 use super::transfer::Transfer;
 use crate::index::index;
-use crate::mmu::{Mxu, Stop};
+use crate::mmu::Stop;
 use crate::planted::planted;
-use crate::watch::Watch;
+use crate::watch::{Event, Onlooker};
 use e3k_regs::fields::FaultClient;
 use e3k_regs::packet::{DumpTarget, QueryDump, RegisterSource, SetRegister, block};
 use e3k_regs::{Access, PAGE_SIZE, Reg};
@@ -33,7 +33,7 @@ fn declared(block: u8, word: u32) -> Option<(Reg, u32)> {
 }
 
 impl Csp {
-    pub(super) fn set_register<W: Watch>(
+    pub(super) fn set_register<W: Onlooker>(
         &mut self,
         n: usize,
         packet: &Packet,
@@ -92,7 +92,12 @@ impl Csp {
         Ok(())
     }
 
-    pub(super) fn query_dump(&mut self, n: usize, packet: &Packet, mxu: &mut Mxu) -> Outcome {
+    pub(super) fn query_dump<W: Onlooker>(
+        &mut self,
+        n: usize,
+        packet: &Packet,
+        board: &mut Board<'_, W>,
+    ) -> Outcome {
         let header = QueryDump::from_bits(packet.header());
         let [low, target] = packet.exactly()?;
         let target = DumpTarget::from_bits(target);
@@ -105,7 +110,8 @@ impl Csp {
                     "a timestamp at an address that is no multiple of 8",
                 ));
             }
-            return match mxu.store_u64(request, at, self.clock) {
+            let stored = board.mxu.store_u64(board.watch, request, at, self.clock);
+            return match stored {
                 Err(Stop::Stalled) => Err(Trouble::Stall),
                 Ok(_) | Err(Stop::Dropped) => Ok(()),
             };
@@ -137,7 +143,7 @@ impl Csp {
 
     /// Moves some registers. Returns the price, and whether all are done. A
     /// piece that faults is left out.
-    pub(super) fn advance_transfer<W: Watch>(
+    pub(super) fn advance_transfer<W: Onlooker>(
         &mut self,
         n: usize,
         transfer: &mut Transfer,
@@ -151,7 +157,7 @@ impl Csp {
         let mut bytes = [0; index(PIECE_WORDS * 4)];
         let piece = &mut bytes[..index(words * 4)];
         let result = if transfer.load {
-            let result = board.mxu.read(transfer.request, at, piece);
+            let result = board.mxu.read(board.watch, transfer.request, at, piece);
             if result.is_ok() {
                 for (raw, word) in piece.as_chunks().0.iter().zip(word..) {
                     self.write_block(n, block, word, u32::from_le_bytes(*raw), board);
@@ -162,7 +168,7 @@ impl Csp {
             for (raw, word) in piece.as_chunks_mut().0.iter_mut().zip(word..) {
                 *raw = self.register(block, word, board).to_le_bytes();
             }
-            board.mxu.write(transfer.request, at, piece)
+            board.mxu.write(board.watch, transfer.request, at, piece)
         };
         if result == Err(Stop::Stalled) {
             return Err(Stop::Stalled);
@@ -195,7 +201,7 @@ impl Csp {
 
     /// Writes a register of a block; those of other blocks steer drawing, and
     /// the command processor's are not a packet's to write: no effect.
-    fn write_block<W: Watch>(
+    fn write_block<W: Onlooker>(
         &mut self,
         n: usize,
         block: u8,
@@ -208,14 +214,20 @@ impl Csp {
                 let Some((reg, at)) = declared(block, word) else {
                     return;
                 };
-                if !board
-                    .storage
-                    .admits(reg, at, value, &mut board.mxu.counters, board.watch)
-                {
+                let event = Event::Set {
+                    ring: u8::try_from(n).unwrap_or(u8::MAX),
+                    reg,
+                    index: at,
+                    value,
+                };
+                board.watch.saw(&event, &board.mxu.look());
+                if !board.storage.admits(reg, at, value, board.mxu, board.watch) {
                     return;
                 }
                 // All of them have four bytes.
-                if !(board.mxu.write_register(reg, at, value) || self.write_flags(reg, value)) {
+                if !(board.mxu.write_register(board.watch, reg, at, value)
+                    || self.write_flags(reg, value))
+                {
                     board.storage.store(reg.at(at), value, u32::MAX);
                 }
             }

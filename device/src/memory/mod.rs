@@ -113,17 +113,8 @@ impl Memory {
         [bytes, unit]: [usize; 2],
         (colour, all): (&[u8], u64),
     ) -> usize {
-        use Target::{System, Vram};
-        let (at, access, local, write) = match (from, to) {
-            (None, (System(at, snoop), origin)) => (at, origin.access(snoop), None, true),
-            (Some((Vram(from), _)), (System(at, snoop), origin)) => {
-                (at, origin.access(snoop), Some(from), true)
-            }
-            (Some((System(at, snoop), origin)), (Vram(to), _)) => {
-                (at, origin.access(snoop), Some(to), false)
-            }
-            // Two places in the machine's memory may be the same.
-            _ => return 0,
+        let Some((at, access, local, write)) = between(from, to) else {
+            return 0;
         };
         let mut done = 0;
         let mut body = |memory: VolatileSlice<'_>| {
@@ -141,6 +132,22 @@ impl Memory {
         };
         let result = self.system.with_mapped(at, bytes, write, access, &mut body);
         result.map_or(0, |()| done)
+    }
+
+    /// How many bytes [`Self::exchange`] would move, which moves none.
+    pub(crate) fn exchanges(
+        &self,
+        from: Option<(Target, Origin)>,
+        to: (Target, Origin),
+        [bytes, unit]: [usize; 2],
+    ) -> usize {
+        let Some((at, access, _, write)) = between(from, to) else {
+            return 0;
+        };
+        let mut mapped = 0;
+        let mut body = |memory: VolatileSlice<'_>| mapped = memory.len() - memory.len() % unit;
+        let result = self.system.with_mapped(at, bytes, write, access, &mut body);
+        result.map_or(0, |()| mapped)
     }
 
     /// One aligned atomic load: a table entry.
@@ -183,4 +190,24 @@ impl Memory {
             Target::System(at, snoop) => self.system.store_u64(at, value, origin.access(snoop)),
         }
     }
+}
+
+/// Of a copy or fill of which one end is in the machine's memory: where that is, how it
+/// is accessed, the place in VRAM, and whether it is written.
+fn between(
+    from: Option<(Target, Origin)>,
+    to: (Target, Origin),
+) -> Option<(BusAddr, DmaAccess, Option<VramOffset>, bool)> {
+    use Target::{System, Vram};
+    Some(match (from, to) {
+        (None, (System(at, snoop), origin)) => (at, origin.access(snoop), None, true),
+        (Some((Vram(from), _)), (System(at, snoop), origin)) => {
+            (at, origin.access(snoop), Some(from), true)
+        }
+        (Some((System(at, snoop), origin)), (Vram(to), _)) => {
+            (at, origin.access(snoop), Some(to), false)
+        }
+        // Two places in the machine's memory may be the same.
+        _ => return None,
+    })
 }

@@ -3,6 +3,7 @@
 use crate::memory::{Origin, Target};
 #[cfg(feature = "planted-faults")]
 use crate::planted::planted;
+use e3k_regs::GpuVa;
 use e3k_regs::fields::FaultClient;
 use serde::{Deserialize, Serialize};
 
@@ -54,12 +55,64 @@ impl Place {
 
 /// Which TLB entries an invalidation drops: those whose page number and process
 /// id agree with the wanted ones in every compared bit.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Invalidation {
-    pub(crate) page: u64,
-    pub(crate) page_mask: u64,
-    pub(crate) process_id: u8,
-    pub(crate) process_mask: u8,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invalidation {
+    /// Number of a 4 KiB page.
+    pub page: u64,
+    /// Its bits that are compared; 0: every page.
+    pub page_mask: u64,
+    /// Process id.
+    pub process_id: u8,
+    /// Its bits that are compared; 0: every process.
+    pub process_mask: u8,
+}
+
+/// Which level answered a translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hit {
+    /// None: PA mode took the address for an offset in VRAM.
+    Untranslated,
+    /// The client's own TLB.
+    Utlb,
+    /// The shared TLB.
+    Dtlb,
+    /// The tables.
+    Walk,
+}
+
+/// An access of a client's to memory, translated and about to be made: bytes that
+/// follow each other both in address space and in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Who.
+    pub client: FaultClient,
+    /// Whose tables translate it; 0 in PA mode.
+    pub process_id: u8,
+    /// Whether it is a write.
+    pub write: bool,
+    /// The ring on whose behalf it is made.
+    pub ring: u8,
+    /// Byte offset in that ring of the packet that is being executed.
+    pub ring_offset: u32,
+    /// GPU address of the first byte.
+    pub va: GpuVa,
+    /// How many bytes.
+    pub bytes: u64,
+    /// Where the first byte is.
+    pub target: Target,
+    /// The NS bit of the entry that led there.
+    pub non_secure: bool,
+    /// Which level answered, for every page of it.
+    pub by: Hit,
+}
+
+/// Where an entry is that a walk has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryAt {
+    /// Level 1: the L1 register at this byte offset in BAR0.
+    Register(u32),
+    /// Levels 2 and 3.
+    Memory(Target),
 }
 
 #[cfg(feature = "planted-faults")]

@@ -1,8 +1,9 @@
 //! Looking into the TLBs.
 
 use super::entry::TlbEntry;
-use super::{Mxu, Walk, walk};
+use super::{Mxu, walk};
 use crate::memory::Target;
+use e3k_regs::pte::L3Entry;
 use e3k_regs::{GpuVa, PAGE_SIZE};
 
 impl Mxu {
@@ -40,7 +41,7 @@ impl Mxu {
 
     /// The valid L3 entry of a page in the tables, and where it leads.
     fn leaf_now(&self, process_id: u8, va: GpuVa) -> Option<(u32, Target)> {
-        let entry = Walk::leaf(self.tables(), process_id, va)?;
-        Some((entry.into_bits(), walk::page_of(entry)))
+        let entry = self.look().entry(process_id, va)?;
+        Some((entry, walk::page_of(L3Entry::from_bits(entry))))
     }
 }

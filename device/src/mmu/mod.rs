@@ -1,18 +1,22 @@
 //! The MMU and the memory crossbar (MXU) around it: the one translation path
 //! for every client, the L1 register bank, the TLBs, faults.
 
-mod access;
+pub(crate) mod access;
 mod entry;
 mod fault;
 mod held;
+pub(crate) mod look;
+pub(crate) mod record;
 mod tlb;
 mod translate;
 mod utlb;
 mod walk;
 
-pub(crate) use access::{Invalidation, Place, Request, Stop};
+pub use access::{Access, EntryAt, Hit, Invalidation};
+pub(crate) use access::{Place, Request, Stop};
 pub use entry::TlbEntry;
-pub use fault::{FaultCause, FaultRecord};
+pub use look::Look;
+pub use record::{FaultCause, FaultRecord};
 pub use walk::Walk;
 
 use crate::config::Config;
@@ -20,6 +24,7 @@ use crate::counters::Counters;
 use crate::memory::{BusError, Memory, Target};
 use crate::planted::planted;
 use crate::sparse;
+use crate::watch::{Event, Onlooker};
 use e3k_regs::fields::{FaultClient, InvalidateAddress, InvalidateTrigger, MmuMode, TlbTarget};
 use e3k_regs::pte::L3Entry;
 use e3k_regs::register::{L1_PER_PROCESS, PROCESS_IDS};
@@ -29,7 +34,6 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use tlb::Dtlb;
 use utlb::Utlb;
-use walk::Tables;
 
 /// L1 registers in the bank.
 pub(crate) const L1_REGISTERS: usize = (PROCESS_IDS * L1_PER_PROCESS) as usize;
@@ -158,7 +162,8 @@ impl Mxu {
     }
 
     /// Empties the TLBs.
-    pub(crate) fn flush(&mut self) {
+    pub(crate) fn flush<W: Onlooker>(&mut self, watch: W) {
+        watch.saw(&Event::Flushed, &self.look());
         if !self.config().defects.ignore_invalidations {
             self.utlb.clear();
             self.dtlb.clear();
@@ -189,7 +194,13 @@ impl Mxu {
     }
 
     /// Writes one of this block's registers; `false` if it is not one.
-    pub(crate) fn write_register(&mut self, reg: Reg, index: u32, value: u32) -> bool {
+    pub(crate) fn write_register<W: Onlooker>(
+        &mut self,
+        watch: W,
+        reg: Reg,
+        index: u32,
+        value: u32,
+    ) -> bool {
         match reg {
             // Neither this nor a new mode flushes the TLBs (docs/model-choices.md).
             Reg::Ttbr => {
@@ -200,17 +211,25 @@ impl Mxu {
             Reg::MmuMode => self.mode = MmuMode::from_bits(value),
             Reg::PtInvAddr => self.invalidate_page = InvalidateAddress::from_bits(value),
             Reg::PtInvMask => self.invalidate_mask = InvalidateAddress::from_bits(value),
-            Reg::PtInvTrig => self.trigger_invalidation(InvalidateTrigger::from_bits(value)),
+            Reg::PtInvTrig => self.trigger_invalidation(watch, InvalidateTrigger::from_bits(value)),
             _ => return self.faults.write_register(reg, value),
         }
         true
     }
 
     /// Drops the TLB entries that `what` describes.
-    pub(crate) fn invalidate(&mut self, target: TlbTarget, what: Invalidation) {
+    pub(crate) fn invalidate<W: Onlooker>(
+        &mut self,
+        watch: W,
+        target: TlbTarget,
+        what: Invalidation,
+    ) {
         if !matches!(target, TlbTarget::Utlb | TlbTarget::Dtlb) {
             return;
         }
+        let both = target == TlbTarget::Dtlb && !self.config().mmu.strict_utlb;
+        let event = Event::Invalidated { target, what, both };
+        watch.saw(&event, &self.look());
         self.counters.invalidations += 1;
         #[cfg(feature = "planted-faults")]
         let what = what.with_planted_fault();
@@ -222,7 +241,7 @@ impl Mxu {
             return;
         }
         self.dtlb.invalidate(what);
-        if !self.config().mmu.strict_utlb {
+        if both {
             // Whole lines, so the pages inside one are not compared.
             self.utlb.invalidate(Invalidation {
                 page_mask: what.page_mask & !0xf,
@@ -231,11 +250,12 @@ impl Mxu {
         }
     }
 
-    fn trigger_invalidation(&mut self, trigger: InvalidateTrigger) {
+    fn trigger_invalidation<W: Onlooker>(&mut self, watch: W, trigger: InvalidateTrigger) {
         if planted!(RegisterInvalidationLost) {
             return;
         }
         self.invalidate(
+            watch,
             trigger.target(),
             Invalidation {
                 page: self.invalidate_page.page().into(),
@@ -247,13 +267,19 @@ impl Mxu {
     }
 
     /// Reads `buf.len()` bytes, page by page. On a fault the rest is not read.
-    pub(crate) fn read(&mut self, request: Request, va: GpuVa, buf: &mut [u8]) -> Result<(), Stop> {
+    pub(crate) fn read<W: Onlooker>(
+        &mut self,
+        watch: W,
+        request: Request,
+        va: GpuVa,
+        buf: &mut [u8],
+    ) -> Result<(), Stop> {
         let mut at = va;
         let mut rest = buf;
         while !rest.is_empty() {
             let (piece, tail) = rest.split_at_mut(piece_len(at, rest.len()));
-            let place = self.translate(request, at)?;
-            self.read_at(request, at, place, piece)?;
+            let place = self.reach(watch, request, at, piece.len() as u64)?;
+            self.read_at(watch, request, at, place, piece)?;
             at = at.add(piece.len() as u64);
             rest = tail;
         }
@@ -261,48 +287,57 @@ impl Mxu {
     }
 
     /// Writes `buf`, page by page. On a fault the rest is not written.
-    pub(crate) fn write(&mut self, request: Request, va: GpuVa, buf: &[u8]) -> Result<(), Stop> {
+    pub(crate) fn write<W: Onlooker>(
+        &mut self,
+        watch: W,
+        request: Request,
+        va: GpuVa,
+        buf: &[u8],
+    ) -> Result<(), Stop> {
         let drops = planted!(LastPixelDropped) && request.client == FaultClient::BlitDestination;
         let buf = &buf[..buf.len() - if drops { 4 } else { 0 }];
         let mut at = va;
         let mut rest = buf;
         while !rest.is_empty() {
             let (piece, tail) = rest.split_at(piece_len(at, rest.len()));
-            let place = self.translate(request, at)?;
-            self.write_at(request, at, place, piece)?;
+            let place = self.reach(watch, request, at, piece.len() as u64)?;
+            self.write_at(watch, request, at, place, piece)?;
             at = at.add(piece.len() as u64);
             rest = tail;
         }
         Ok(())
     }
 
-    /// Reads at a place to which `va` has led. It ends in the page.
-    pub(crate) fn read_at(
+    /// Reads at a place that [`Self::reach`] has said. It ends in the page.
+    pub(crate) fn read_at<W: Onlooker>(
         &mut self,
+        watch: W,
         request: Request,
         va: GpuVa,
         place: Place,
         buf: &mut [u8],
     ) -> Result<(), Stop> {
         let result = self.memory.read(place.target, buf, place.origin(request));
-        self.answered(request, va, place, result)
+        self.answered(watch, request, va, place, result)
     }
 
-    /// Writes at a place to which `va` has led. It ends in the page.
-    pub(crate) fn write_at(
+    /// Writes at a place that [`Self::reach`] has said. It ends in the page.
+    pub(crate) fn write_at<W: Onlooker>(
         &mut self,
+        watch: W,
         request: Request,
         va: GpuVa,
         place: Place,
         buf: &[u8],
     ) -> Result<(), Stop> {
         let result = self.memory.write(place.target, buf, place.origin(request));
-        self.answered(request, va, place, result)
+        self.answered(watch, request, va, place, result)
     }
 
     /// Stores one 64-bit word; `va` is a multiple of 8. Returns where it went.
-    pub(crate) fn store_u64(
+    pub(crate) fn store_u64<W: Onlooker>(
         &mut self,
+        watch: W,
         request: Request,
         va: GpuVa,
         value: u64,
@@ -312,23 +347,82 @@ impl Mxu {
         } else {
             value
         };
-        let place = self.translate(request, va)?;
+        let place = self.reach(watch, request, va, 8)?;
         let origin = place.origin(request);
         let result = self.memory.store_u64(place.target, value, origin);
-        self.answered(request, va, place, result)?;
+        self.answered(watch, request, va, place, result)?;
         Ok(place.target)
     }
 
     /// Writes bytes that lie in one page. Returns where they went.
-    pub(crate) fn store_bytes(
+    pub(crate) fn store_bytes<W: Onlooker>(
         &mut self,
+        watch: W,
         request: Request,
         va: GpuVa,
         bytes: &[u8],
     ) -> Result<Target, Stop> {
-        let place = self.translate(request, va)?;
-        self.write_at(request, va, place, bytes)?;
+        let place = self.reach(watch, request, va, bytes.len() as u64)?;
+        self.write_at(watch, request, va, place, bytes)?;
         Ok(place.target)
+    }
+
+    /// Where `va` leads for an access of so many bytes, which whoever watches admits. A
+    /// failure is on record when this returns.
+    pub(crate) fn reach<W: Onlooker>(
+        &mut self,
+        watch: W,
+        request: Request,
+        va: GpuVa,
+        bytes: u64,
+    ) -> Result<Place, Stop> {
+        let before = self.counters;
+        let place = self.translate(watch, request, va)?;
+        let by = if self.counters.walks > before.walks {
+            Hit::Walk
+        } else if self.counters.dtlb_hits > before.dtlb_hits {
+            Hit::Dtlb
+        } else if self.counters.utlb_hits > before.utlb_hits {
+            Hit::Utlb
+        } else {
+            Hit::Untranslated
+        };
+        if self.admits(watch, request, va, bytes, place, by) {
+            return Ok(place);
+        }
+        let place = FaultPlace::page(place.target);
+        Err(self.failed(watch, request, va, (FaultCause::Refused, place)))
+    }
+
+    /// Whether whoever watches admits an access.
+    #[inline]
+    pub(crate) fn admits<W: Onlooker>(
+        &self,
+        watch: W,
+        request: Request,
+        va: GpuVa,
+        bytes: u64,
+        place: Place,
+        by: Hit,
+    ) -> bool {
+        let Request {
+            client,
+            process_id,
+            write,
+        } = self.as_recorded(request);
+        let access = Access {
+            client,
+            process_id,
+            write,
+            ring: self.faults.ring,
+            ring_offset: self.faults.ring_offset,
+            va,
+            bytes,
+            target: place.target,
+            non_secure: place.non_secure,
+            by,
+        };
+        watch.admits(&access, &self.look())
     }
 
     /// The process id whose tables translate a request.
@@ -337,8 +431,9 @@ impl Mxu {
     }
 
     /// Records a bus error of a data access.
-    fn answered(
+    fn answered<W: Onlooker>(
         &mut self,
+        watch: W,
         request: Request,
         va: GpuVa,
         place: Place,
@@ -346,13 +441,15 @@ impl Mxu {
     ) -> Result<(), Stop> {
         result.map_err(|BusError| {
             self.counters.bus_errors += 1;
-            self.record(request, va, FaultCause::Bus, FaultPlace::page(place.target))
+            let place = FaultPlace::page(place.target);
+            self.record(watch, request, va, FaultCause::Bus, place)
         })
     }
 
     /// Records a fault and says what becomes of the access.
-    fn record(
+    fn record<W: Onlooker>(
         &mut self,
+        watch: W,
         request: Request,
         va: GpuVa,
         cause: FaultCause,
@@ -363,7 +460,11 @@ impl Mxu {
             cause => cause,
         };
         let (request, on_fault) = (self.as_recorded(request), self.config().mmu.on_fault);
-        self.faults.record(request, va, cause, place, on_fault)
+        let stop = self.faults.record(request, va, cause, place, on_fault);
+        if let Some(record) = self.faults.last() {
+            watch.saw(&Event::Fault(record), &self.look());
+        }
+        stop
     }
 
     /// A request as the records have it: PA mode has one address space, so
@@ -380,10 +481,12 @@ impl Mxu {
         }
     }
 
-    fn tables(&self) -> Tables<'_> {
-        Tables {
+    /// What a walk reads from, and whoever watches sees.
+    pub(crate) fn look(&self) -> Look<'_> {
+        Look {
             memory: &self.memory,
             bank: &self.ttbr,
+            mode: self.mode,
             large_page: self.config.mmu.large_page,
         }
     }
@@ -391,7 +494,7 @@ impl Mxu {
     /// What the tables say now, and what the TLBs hold; nothing is counted and
     /// nothing faults.
     pub(crate) fn inspect(&self, process_id: u8, va: GpuVa) -> Walk {
-        let walk = Walk::new(self.tables(), self.mode, process_id, va);
+        let walk = Walk::new(self.look(), process_id, va);
         let process_id = if self.mode.va_mode() { process_id } else { 0 };
         let own = |client: &FaultClient| {
             let entry = self.utlb.lookup(self.utlb.key(*client, process_id, va))?;

@@ -6,14 +6,18 @@
     reason = "what a call hands back in memory is read only when the page stored before is; see docs/performance.md"
 )]
 
-use super::access::{Place, Request, Stop};
-use super::fault::{Failure, FaultCause, FaultPlace};
+use super::access::{Hit, Place, Request, Stop};
+use super::fault::{Failure, FaultPlace};
+use super::record::FaultCause;
 use super::tlb::{LINE_ENTRIES, entry_of};
+use super::walk::Walker;
 use super::{Mxu, utlb, walk};
 use crate::index::index;
 use crate::memory::Target;
 use crate::planted::planted;
+use crate::watch::{Event, Onlooker};
 use e3k_regs::addr::ADDRESS_BITS;
+use e3k_regs::fields::FaultClient;
 use e3k_regs::pte::L3Entry;
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 
@@ -21,11 +25,13 @@ use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
 pub(crate) struct Peeked {
     pub(crate) place: Place,
     pub(crate) pages: u64,
-    hit: Hit,
+    /// Of the first page's first byte that is used.
+    va: GpuVa,
+    known: Known,
 }
 
-/// Which level answered.
-enum Hit {
+/// Which level answers, and what is needed to fill the client's TLB.
+enum Known {
     Untranslated,
     /// One page.
     Utlb,
@@ -36,19 +42,24 @@ enum Hit {
 impl Mxu {
     /// Where `va` leads for this request. A failure is on record when this returns.
     #[inline]
-    pub(crate) fn translate(&mut self, request: Request, va: GpuVa) -> Result<Place, Stop> {
+    pub(crate) fn translate<W: Onlooker>(
+        &mut self,
+        watch: W,
+        request: Request,
+        va: GpuVa,
+    ) -> Result<Place, Stop> {
         let va = if planted!(WideAddressWraps) {
             GpuVa(va.0 & 0xff_ffff_ffff)
         } else {
             va
         };
         if va.0 >> ADDRESS_BITS != 0 {
-            return self.too_wide(request, va);
+            return self.too_wide(watch, request, va);
         }
         let process_id = if self.mode.va_mode() {
             request.process_id & 0xf
         } else if va.0 < self.untranslated_bytes() {
-            return self.local(request, va, VramOffset(va.0), None);
+            return self.local(watch, request, va, VramOffset(va.0), None);
         } else {
             0
         };
@@ -56,18 +67,24 @@ impl Mxu {
         match self.utlb.lookup(key) {
             Some(entry) => {
                 self.counters.utlb_hits += 1;
-                self.place(request, va, entry)
+                self.place(watch, request, va, entry)
             }
-            None => self.missed(request, va, key),
+            None => self.missed(watch, request, va, key),
         }
     }
 
     /// Where an entry leads.
     #[inline]
-    fn place(&mut self, request: Request, va: GpuVa, entry: L3Entry) -> Result<Place, Stop> {
+    fn place<W: Onlooker>(
+        &mut self,
+        watch: W,
+        request: Request,
+        va: GpuVa,
+        entry: L3Entry,
+    ) -> Result<Place, Stop> {
         let target = self.leads_to(entry).add(va.in_page());
         if let Target::Vram(at) = target {
-            return self.local(request, va, at, Some(entry));
+            return self.local(watch, request, va, at, Some(entry));
         }
         Ok(Place {
             target,
@@ -92,13 +109,13 @@ impl Mxu {
                 target: Target::Vram(VramOffset(va.0)),
                 non_secure: false,
             };
-            return self.peeked(place, pages, Hit::Untranslated);
+            return self.peeked(va, place, pages, Known::Untranslated);
         } else {
             0
         };
         let key = self.utlb.key(request.client, process_id, va);
-        let (entry, entries, hit) = if let Some(entry) = self.utlb.lookup(key) {
-            (entry, &[][..], Hit::Utlb)
+        let (entry, entries, known) = if let Some(entry) = self.utlb.lookup(key) {
+            (entry, &[][..], Known::Utlb)
         } else {
             let spot = self.dtlb.find(process_id, va);
             let entries = self.dtlb.entries(spot, va)?;
@@ -107,25 +124,30 @@ impl Mxu {
                 return None;
             }
             let entries = &entries[..entries.len().min(index(pages))];
-            (entry, entries, Hit::Dtlb(key, entry))
+            (entry, entries, Known::Dtlb(key, entry))
         };
         let pages = self.utlb.lacks(key, entries).max(1) as u64;
         let place = Place {
             target: self.leads_to(entry).add(va.in_page()),
             non_secure: entry.ns(),
         };
-        self.peeked(place, pages, hit)
+        self.peeked(va, place, pages, known)
     }
 
     #[inline(always)]
-    fn peeked(&self, place: Place, pages: u64, hit: Hit) -> Option<Peeked> {
+    fn peeked(&self, va: GpuVa, place: Place, pages: u64, known: Known) -> Option<Peeked> {
         let end = match place.target {
             Target::Vram(_) => self.memory.vram.bytes(),
             Target::System(..) => 1 << ADDRESS_BITS,
         };
         let inside = end.checked_sub(place.target.address())?;
         let pages = pages.min(inside.div_ceil(PAGE_SIZE));
-        (pages > 0).then_some(Peeked { place, pages, hit })
+        (pages > 0).then_some(Peeked {
+            place,
+            pages,
+            va,
+            known,
+        })
     }
 
     /// The page of a leaf.
@@ -138,14 +160,45 @@ impl Mxu {
         }
     }
 
+    /// Whether whoever watches admits an access to pages that are known.
+    #[inline(always)]
+    pub(crate) fn admits_known<W: Onlooker>(
+        &self,
+        watch: W,
+        request: Request,
+        peeked: &Peeked,
+        bytes: u64,
+    ) -> bool {
+        let by = match peeked.known {
+            Known::Untranslated => Hit::Untranslated,
+            Known::Utlb => Hit::Utlb,
+            Known::Dtlb(..) => Hit::Dtlb,
+        };
+        self.admits(watch, request, peeked.va, bytes, peeked.place, by)
+    }
+
     /// Does to the TLBs and counters what translating so many of the pages would.
     #[inline]
-    pub(crate) fn take(&mut self, peeked: &Peeked, pages: u64) {
-        match peeked.hit {
-            Hit::Untranslated => {}
-            Hit::Utlb => self.counters.utlb_hits += 1,
-            Hit::Dtlb(key, entry) => {
+    pub(crate) fn take<W: Onlooker>(
+        &mut self,
+        watch: W,
+        request: Request,
+        peeked: &Peeked,
+        pages: u64,
+    ) {
+        match peeked.known {
+            Known::Untranslated => {}
+            Known::Utlb => self.counters.utlb_hits += 1,
+            Known::Dtlb(key, entry) => {
                 self.counters.dtlb_hits += pages;
+                let mut entries = [entry.into_bits(); LINE_ENTRIES];
+                for (entry, page) in entries.iter_mut().zip(0..) {
+                    *entry = utlb::behind(*entry, page);
+                }
+                let entries = entries.get(..index(pages)).unwrap_or(&entries);
+                let page = GpuVa(peeked.va.0 - peeked.va.in_page());
+                let (client, process_id) = (Some(request.client), key.process_id());
+                self.filled(watch, client, process_id, page, entries);
                 self.utlb.insert_all(key, entry, index(pages));
             }
         }
@@ -163,8 +216,9 @@ impl Mxu {
 
     /// A place in VRAM, to which `entry` has led if there was one.
     #[inline]
-    fn local(
+    fn local<W: Onlooker>(
         &mut self,
+        watch: W,
         request: Request,
         va: GpuVa,
         at: VramOffset,
@@ -172,7 +226,7 @@ impl Mxu {
     ) -> Result<Place, Stop> {
         let target = Target::Vram(at);
         if at.0 >= self.memory.vram.bytes() {
-            return self.outside_vram(request, va, target, entry.is_some());
+            return self.outside_vram(watch, request, va, target, entry.is_some());
         }
         Ok(Place {
             target,
@@ -184,39 +238,50 @@ impl Mxu {
     /// invalid entry in the DTLB does not count as cached: the tables are walked
     /// again before a fault is reported.
     #[inline(never)]
-    fn missed(&mut self, request: Request, va: GpuVa, key: utlb::Key) -> Result<Place, Stop> {
+    fn missed<W: Onlooker>(
+        &mut self,
+        watch: W,
+        request: Request,
+        va: GpuVa,
+        key: utlb::Key,
+    ) -> Result<Place, Stop> {
         let process_id = key.process_id();
         let spot = self.dtlb.find(process_id, va);
         match self.dtlb.entry(spot, va) {
             Some(entry) if entry.valid() || planted!(InvalidEntryCached) => {
                 self.counters.dtlb_hits += 1;
-                self.leaf(request, va, key, entry)
+                self.leaf(watch, request, va, key, entry)
             }
-            _ => self.walked(request, process_id, va, spot.line),
+            _ => self.walked(watch, request, process_id, va, spot.line),
         }
     }
 
     /// Where an L3 entry leads, which the UTLB then has.
     #[inline]
-    fn leaf(
+    fn leaf<W: Onlooker>(
         &mut self,
+        watch: W,
         request: Request,
         va: GpuVa,
         key: utlb::Key,
         entry: L3Entry,
     ) -> Result<Place, Stop> {
         if !entry.valid() {
-            return self.invalid_leaf(request, va);
+            return self.invalid_leaf(watch, request, va);
         }
+        let page = GpuVa(va.0 - va.in_page());
+        let (client, process_id) = (Some(request.client), key.process_id());
+        self.filled(watch, client, process_id, page, &[entry.into_bits()]);
         self.utlb.insert(key, entry);
-        self.place(request, va, entry)
+        self.place(watch, request, va, entry)
     }
 
     /// As [`Self::translate`], by the tables; the line is then in the DTLB, at
     /// `line` if it was there.
     #[inline(never)]
-    fn walked(
+    fn walked<W: Onlooker>(
         &mut self,
+        watch: W,
         request: Request,
         process_id: u8,
         va: GpuVa,
@@ -224,31 +289,67 @@ impl Mxu {
     ) -> Result<Place, Stop> {
         self.counters.walks += 1;
         let mut entries = [0; LINE_ENTRIES];
-        let tables = self.tables();
-        if let Err(failure) = tables.line(process_id, va, request.client, &mut entries) {
-            return Err(self.failed(request, va, failure));
+        let walker = Walker {
+            client: request.client,
+            process_id,
+            va,
+        };
+        if let Err(failure) = self.look().line(walker, &mut entries, watch) {
+            return Err(self.failed(watch, request, va, failure));
         }
+        let first = GpuVa(va.0 & !0xffff);
+        self.filled(watch, None, process_id, first, &entries);
         let spot = self.dtlb.spot(process_id, va, line);
         self.dtlb.insert(spot, &entries);
         let key = self.utlb.key(request.client, process_id, va);
-        self.leaf(request, va, key, entry_of(&entries, va))
+        self.leaf(watch, request, va, key, entry_of(&entries, va))
+    }
+
+    /// Tells of a fill.
+    #[inline(always)]
+    fn filled<W: Onlooker>(
+        &self,
+        watch: W,
+        client: Option<FaultClient>,
+        process_id: u8,
+        va: GpuVa,
+        entries: &[u32],
+    ) {
+        let event = Event::Filled {
+            client,
+            process_id,
+            va,
+            entries,
+        };
+        watch.saw(&event, &self.look());
     }
 
     #[cold]
-    fn too_wide(&mut self, request: Request, va: GpuVa) -> Result<Place, Stop> {
-        let failure = (FaultCause::AddressTooWide, FaultPlace::default());
-        Err(self.failed(request, va, failure))
-    }
-
-    #[cold]
-    fn invalid_leaf(&mut self, request: Request, va: GpuVa) -> Result<Place, Stop> {
-        let failure = (FaultCause::InvalidL3, FaultPlace::level(3));
-        Err(self.failed(request, va, failure))
-    }
-
-    #[cold]
-    fn outside_vram(
+    fn too_wide<W: Onlooker>(
         &mut self,
+        watch: W,
+        request: Request,
+        va: GpuVa,
+    ) -> Result<Place, Stop> {
+        let failure = (FaultCause::AddressTooWide, FaultPlace::default());
+        Err(self.failed(watch, request, va, failure))
+    }
+
+    #[cold]
+    fn invalid_leaf<W: Onlooker>(
+        &mut self,
+        watch: W,
+        request: Request,
+        va: GpuVa,
+    ) -> Result<Place, Stop> {
+        let failure = (FaultCause::InvalidL3, FaultPlace::level(3));
+        Err(self.failed(watch, request, va, failure))
+    }
+
+    #[cold]
+    fn outside_vram<W: Onlooker>(
+        &mut self,
+        watch: W,
         request: Request,
         va: GpuVa,
         target: Target,
@@ -256,13 +357,19 @@ impl Mxu {
     ) -> Result<Place, Stop> {
         let level = if by_entry { 3 } else { 0 };
         let place = FaultPlace::level(level).with_target(target);
-        Err(self.failed(request, va, (FaultCause::OutsideVram, place)))
+        Err(self.failed(watch, request, va, (FaultCause::OutsideVram, place)))
     }
 
     #[cold]
-    fn failed(&mut self, request: Request, va: GpuVa, (cause, place): Failure) -> Stop {
+    pub(super) fn failed<W: Onlooker>(
+        &mut self,
+        watch: W,
+        request: Request,
+        va: GpuVa,
+        (cause, place): Failure,
+    ) -> Stop {
         self.counters.faults += 1;
         self.counters.fault_overflows += u64::from(self.faults.pending());
-        self.record(request, va, cause, place)
+        self.record(watch, request, va, cause, place)
     }
 }

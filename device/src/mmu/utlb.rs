@@ -22,6 +22,11 @@ const PAGE_MASK: u64 = (1 << PAGE_BITS) - 1;
 /// What the next page's entry has more than a page's.
 const NEXT_PAGE: u32 = L3Entry::new().with_page(1).into_bits();
 
+/// The entry of the page that is so many pages behind that of `entry`.
+pub(super) fn behind(entry: u32, pages: u32) -> u32 {
+    entry.wrapping_add(NEXT_PAGE.wrapping_mul(pages))
+}
+
 /// Empty while its entry is not valid.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Slot {

@@ -1,24 +1,28 @@
 //! Walking the tables: TTBR register, L2 table, L3 table (hardware reference 4).
 
-use super::fault::{Failure, FaultCause, FaultPlace};
+use super::access::EntryAt;
+use super::fault::{Failure, FaultPlace};
+use super::look::Look;
+use super::record::FaultCause;
 use super::tlb::{LINE_ENTRIES, Line};
 use crate::config::LargePage;
-use crate::memory::{Memory, Origin, Snoop, Target};
+use crate::memory::{Origin, Snoop, Target};
 use crate::planted::planted;
+use crate::watch::{Event, Onlooker};
 use e3k_regs::addr::ADDRESS_BITS;
-use e3k_regs::fields::{FaultClient, MmuMode};
+use e3k_regs::fields::FaultClient;
 use e3k_regs::pte::{ENTRY_BYTES, L2Entry, L3Entry, L3Entry64K, Ttbr};
 use e3k_regs::register::L1_PER_PROCESS;
 use e3k_regs::{BusAddr, GpuVa, PAGE_SHIFT, Reg, VramOffset};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What a walk reads from.
+/// Who walks, for which address.
 #[derive(Clone, Copy)]
-pub(super) struct Tables<'a> {
-    pub(super) memory: &'a Memory,
-    pub(super) bank: &'a [u32],
-    pub(super) large_page: LargePage,
+pub(super) struct Walker {
+    pub(super) client: FaultClient,
+    pub(super) process_id: u8,
+    pub(super) va: GpuVa,
 }
 
 /// A table, and whether its entry says non-secure.
@@ -51,22 +55,25 @@ enum Below {
     Leaf(L3Entry),
 }
 
-impl Tables<'_> {
-    /// Loads the line of 64 KiB around `va`, as entries of 4 KiB pages.
+impl Look<'_> {
+    /// Loads the line of 64 KiB around the address, as entries of 4 KiB pages.
     #[inline]
-    pub(super) fn line(
+    pub(super) fn line<W: Onlooker>(
         self,
-        process_id: u8,
-        va: GpuVa,
-        client: FaultClient,
+        walker: Walker,
         line: &mut Line,
+        watch: W,
     ) -> Result<(), Failure> {
-        match self.below(process_id, va, client)? {
+        let Walker { client, va, .. } = walker;
+        match self.below(walker, watch)? {
             Below::Pages(table) => {
                 let first = va.l3_index() / LINE_ENTRIES as u64 * LINE_ENTRIES as u64;
                 self.memory
                     .load_entries(table.entry(first), line, table.origin(client))
-                    .map_err(|_| unreadable(table.entry(va.l3_index()), FaultPlace::level(3)))
+                    .map_err(|_| unreadable(table.entry(va.l3_index()), FaultPlace::level(3)))?;
+                let at = EntryAt::Memory(table.entry(first));
+                self.read(walker, 3, at, line, watch);
+                Ok(())
             }
             Below::LargePages(table) => {
                 let index = if planted!(LargeIndexOf4K) {
@@ -77,6 +84,8 @@ impl Tables<'_> {
                 let raw = self
                     .load(table, index, client)
                     .map_err(|at| unreadable(at, FaultPlace::level(3)))?;
+                let at = EntryAt::Memory(table.entry(index));
+                self.read(walker, 3, at, &[raw], watch);
                 *line = pieces(first_piece(L3Entry64K::from_bits(raw)));
                 Ok(())
             }
@@ -88,9 +97,35 @@ impl Tables<'_> {
         }
     }
 
+    /// Tells of an entry that has been read.
     #[inline]
-    fn below(self, process_id: u8, va: GpuVa, client: FaultClient) -> Result<Below, Failure> {
+    fn read<W: Onlooker>(&self, walker: Walker, level: u8, at: EntryAt, entries: &[u32], watch: W) {
+        let Walker {
+            client,
+            process_id,
+            va,
+        } = walker;
+        let event = Event::Walked {
+            client,
+            process_id,
+            va,
+            level,
+            at,
+            entries,
+        };
+        watch.saw(&event, self);
+    }
+
+    #[inline]
+    fn below<W: Onlooker>(self, walker: Walker, watch: W) -> Result<Below, Failure> {
+        let Walker {
+            client,
+            process_id,
+            va,
+        } = walker;
         let (index, l1) = self.l1_entry(process_id, va);
+        let at = EntryAt::Register(register(index));
+        self.read(walker, 1, at, &[l1.into_bits()], watch);
         if !l1.valid() {
             return Err((FaultCause::InvalidL1, at_level_1(index)));
         }
@@ -99,6 +134,8 @@ impl Tables<'_> {
         let l2 = self
             .load(table, va.l2_index(), client)
             .map_err(|at| unreadable(at, place()))?;
+        let at = EntryAt::Memory(table.entry(va.l2_index()));
+        self.read(walker, 2, at, &[l2], watch);
         let l2 = L2Entry::from_bits(l2);
         if !l2.valid() {
             return Err((FaultCause::InvalidL2, place()));
@@ -170,10 +207,23 @@ impl Tables<'_> {
     }
 }
 
+impl Look<'_> {
+    /// The L3 entry that a TLB would hold of a translated address's page by what the
+    /// tables say now; `None`: no valid one.
+    pub fn entry(&self, process_id: u8, va: GpuVa) -> Option<u32> {
+        Walk::leaf(*self, process_id, va).map(L3Entry::into_bits)
+    }
+}
+
 /// A failure at L1 register `index`.
 #[cold]
 fn at_level_1(index: usize) -> FaultPlace {
-    FaultPlace::level(1).with_l1(Reg::Ttbr.at(u32::try_from(index).unwrap_or(0)))
+    FaultPlace::level(1).with_l1(register(index))
+}
+
+/// Byte offset in BAR0 of L1 register `index`.
+fn register(index: usize) -> u32 {
+    Reg::Ttbr.at(u32::try_from(index).unwrap_or(0))
 }
 
 fn below_l1(l1: Ttbr) -> Table {
@@ -247,7 +297,8 @@ pub struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(tables: Tables<'_>, mode: MmuMode, process_id: u8, va: GpuVa) -> Self {
+    pub(super) fn new(tables: Look<'_>, process_id: u8, va: GpuVa) -> Self {
+        let mode = tables.mode;
         let untranslated = !mode.va_mode() && va.0 < mode.video_bytes();
         let process_id = if mode.va_mode() { process_id } else { 0 };
         let (_, l1) = tables.l1_entry(process_id, va);
@@ -282,8 +333,8 @@ impl Walk {
     }
 
     /// The valid L3 entry of a translated address, of a larger page what a TLB would
-    /// hold of it. Not [`Tables::line`]: that is in a walk's way, and for it alone.
-    pub(super) fn leaf(tables: Tables<'_>, process_id: u8, va: GpuVa) -> Option<L3Entry> {
+    /// hold of it. Not [`Look::line`]: that is in a walk's way, and for it alone.
+    fn leaf(tables: Look<'_>, process_id: u8, va: GpuVa) -> Option<L3Entry> {
         let (_, l1) = tables.l1_entry(process_id, va);
         let mut walk = Self::at(l1);
         let leaf = l1.valid().then(|| walk.descend(tables, l1, va));
@@ -293,7 +344,7 @@ impl Walk {
     }
 
     /// The first 4 KiB of the page that the address is in, and its bytes.
-    fn descend(&mut self, tables: Tables<'_>, l1: Ttbr, va: GpuVa) -> Option<(L3Entry, u64)> {
+    fn descend(&mut self, tables: Look<'_>, l1: Ttbr, va: GpuVa) -> Option<(L3Entry, u64)> {
         let load = |table: Table, index| {
             let origin = table.origin(FaultClient::RingFetch);
             tables.memory.load_u32(table.entry(index), origin).ok()

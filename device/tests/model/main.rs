@@ -37,3 +37,4 @@ mod surface_formats;
 mod tables;
 mod tlb;
 mod watch;
+mod watch_memory;

@@ -5,7 +5,7 @@ use crate::naive::properties::follow;
 use crate::naive::random_programs::{choices, program};
 use crate::rig::{BUFFERS_AT, Rig, TAIL};
 use presil_device::{
-    Counters, CspError, Event, FenceRecord, GpuVa, OnFault, UnmetWait, Watch, Width,
+    Counters, CspError, Event, FenceRecord, GpuVa, Look, OnFault, UnmetWait, Watch, Width,
 };
 use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
@@ -25,8 +25,11 @@ struct Told {
 struct Recorder(Arc<Mutex<Told>>);
 
 impl Watch for Recorder {
-    fn saw(&mut self, event: &Event<'_>) {
+    fn saw(&mut self, event: &Event<'_>, _: &Look<'_>) {
         let mut told = self.0.lock().unwrap();
+        if let Event::Walked { .. } | Event::Filled { .. } = event {
+            return;
+        }
         told.lines.push(match event {
             Event::Packet {
                 ring,
@@ -49,6 +52,8 @@ impl Watch for Recorder {
             Event::Unmet(wait) => told.waits.push((*wait).clone()),
             Event::Fence(fence) => told.fences.push(**fence),
             Event::Interrupt => told.counts.interrupts += 1,
+            Event::Invalidated { .. } => told.counts.invalidations += 1,
+            Event::Fault(_) => told.counts.faults += 1,
             _ => {}
         }
     }
@@ -112,6 +117,9 @@ proptest! {
         prop_assert_eq!(told.counts.register_writes, after.register_writes - before.register_writes);
         prop_assert_eq!(told.counts.resets, after.resets - before.resets);
         prop_assert_eq!(told.counts.interrupts, after.interrupts - before.interrupts);
+        prop_assert_eq!(told.counts.invalidations, after.invalidations - before.invalidations);
+        let faults = |c: Counters| c.faults + c.bus_errors;
+        prop_assert_eq!(told.counts.faults, faults(after) - faults(before));
         let misuses = |c: Counters| c.read_only_writes + c.reserved_writes + c.wrong_widths;
         prop_assert_eq!(told.misuses, misuses(after) - misuses(before));
         prop_assert_eq!(told.fences.len() as u64, after.fences - before.fences);

@@ -144,6 +144,10 @@ impl Naive {
             Ok(place) => place,
             Err(nowhere) => return Err(self.fault(access, va, &nowhere)),
         };
+        let process = if self.va_mode() { access.process } else { 0 };
+        let bytes = data.len() as u64;
+        self.accesses
+            .push((access.client, process, access.write, va, bytes, place));
         let memory = match place {
             Place::Local(at) => self.vram.at(at),
             Place::Bus(at, snoop, non_secure) => {

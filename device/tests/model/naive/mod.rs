@@ -16,7 +16,7 @@
 pub(crate) mod compare;
 mod draw;
 mod memory;
-mod mmu;
+pub(crate) mod mmu;
 mod packets;
 pub(crate) mod program;
 pub(crate) mod properties;
@@ -28,6 +28,7 @@ mod rings;
 pub(crate) mod stale;
 
 use memory::Memory;
+use mmu::Place;
 use presil_device::{FaultCause, MmuOptions, OnWait};
 use rings::Ring;
 use std::collections::BTreeSet;
@@ -84,6 +85,10 @@ pub(crate) type UnmetWait = (usize, u32, u32, u32, bool, u32);
 /// non-secure.
 pub(crate) type Touch = (u64, bool, u32, bool, bool);
 
+/// An access that a translation has led to: client, process, write, address, bytes,
+/// place.
+pub(crate) type Access = (u32, u8, bool, u64, u64, Place);
+
 pub(crate) struct Naive {
     choices: Choices,
     pub(crate) vram: Memory,
@@ -104,6 +109,7 @@ pub(crate) struct Naive {
     pub(crate) errors: Vec<RingError>,
     pub(crate) waits: Vec<UnmetWait>,
     pub(crate) touches: BTreeSet<Touch>,
+    pub(crate) accesses: Vec<Access>,
     /// The program did something that this model leaves out.
     pub(crate) undescribed: bool,
 }
@@ -126,6 +132,7 @@ impl Naive {
             errors: vec![],
             waits: vec![],
             touches: BTreeSet::new(),
+            accesses: vec![],
             undescribed: false,
         };
         gpu.reset();
