@@ -1,13 +1,16 @@
 //! The command line.
 
+use std::fs::{self, File};
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use e3k_regs::Chip;
+use presil_device::checker::{self, Level, Levels, Suppressions};
 use presil_device::{Config, ConfigError, Defects, OnWait};
 use presil_values::{number, size};
 use tracing_subscriber::EnvFilter;
@@ -15,6 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::command_line::chips;
+use crate::command_line::explain;
 use crate::command_line::human;
 use crate::command_line::mmu_args::MmuArgs;
 use crate::command_line::qemu_args;
@@ -22,6 +26,8 @@ use crate::command_line::query;
 use crate::command_line::regs;
 use crate::control::questions;
 use crate::doors::pci::{self, Class, Identity};
+use crate::service::check::CheckOptions;
+use crate::service::life::Verdict;
 use crate::service::log_flood::{self, FloodGate};
 use crate::service::server::{self, ControlOptions, DoorKind, DoorOptions, Options};
 use crate::service::socket::{self, Access};
@@ -38,6 +44,8 @@ Examples:
         ask a server that was started with --control /tmp/ctl.sock
   presil regs 0x49004=0x300
         what a register value means
+  presil serve --vhost-user /tmp/gpu.sock --check warn
+        the same GPU, and it tells what your driver does wrong
 
 Environment:
   PRESIL_LOG (or RUST_LOG)   what is logged to stderr: error, warn, info, debug,
@@ -46,7 +54,8 @@ Environment:
 Exit codes:
   0  normal: QEMU left, a signal while no guest was attached, a query answered
   1  failure: the message says what and why
-  2  the command line is wrong";
+  2  the command line is wrong
+  3  nothing failed, and the driver checker (--check) has reports";
 
 const SERVE_GUIDE: &str = "\
 Life of a server:
@@ -95,13 +104,16 @@ struct Cli {
 enum Command {
     /// Run a GPU and wait for QEMU.
     #[command(after_help = SERVE_GUIDE)]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Ask a running server a question.
     #[command(after_help = question_guide())]
     Query(QueryArgs),
     /// Print the registers of BAR0, one of them, or what a value means.
     #[command(after_help = regs::GUIDE)]
     Regs(regs::RegsArgs),
+    /// Print the rules of the driver checker, or one of them whole.
+    #[command(after_help = explain::GUIDE)]
+    Explain(explain::ExplainArgs),
     /// Print the chips that --chip knows, and their differences.
     #[command(after_help = chips::GUIDE)]
     Chips(chips::ChipsArgs),
@@ -194,7 +206,29 @@ struct ServeArgs {
     mmu: MmuArgs,
 
     #[command(flatten)]
+    check: CheckArgs,
+
+    #[command(flatten)]
     print: PrintArgs,
+}
+
+/// Who judges the guest's driver.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The driver checker")]
+struct CheckArgs {
+    /// Tell what silicon would punish the guest's driver for: off, warn, or fault, which also
+    /// makes the access fault that is to blame; by group or rule too, as in warn,6=off,10001=fault
+    /// (`presil explain` lists the rules). Reports are logged, and the exit code is 3.
+    #[arg(long, value_name = "LEVELS", value_parser = levels)]
+    check: Option<Levels>,
+
+    /// Findings that are known, one a line: RULE [KEY=VALUE ...] # REASON.
+    #[arg(long, value_name = "FILE", requires = "check")]
+    check_suppressions: Option<PathBuf>,
+
+    /// Write the reports there, a line of JSON for each QEMU that has left.
+    #[arg(long, value_name = "FILE", requires = "check")]
+    check_report: Option<PathBuf>,
 }
 
 /// What is printed instead of serving.
@@ -262,10 +296,17 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => {
             let served = serve(&args);
             log_flood::tell_rest();
-            served
+            match served {
+                Ok(verdict) => return ExitCode::from(verdict.code()),
+                Err(error) => Err(error),
+            }
         }
         Command::Query(args) => ask(&args),
         Command::Regs(args) => print(&regs::answer(&args)),
+        Command::Explain(args) => match explain::answer(&args) {
+            Ok(text) => print(&text),
+            Err(unknown) => wrong_command_line(unknown),
+        },
         Command::Chips(args) => print(&chips::answer(&args)),
     };
     match outcome {
@@ -296,7 +337,7 @@ fn print(text: &str) -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(args: &ServeArgs) -> Result<Verdict, Box<dyn std::error::Error>> {
     let config = config(args).unwrap_or_else(|error| wrong_command_line(error));
     let doors = doors(args);
     let control = controls(args, doors.len());
@@ -311,14 +352,14 @@ fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
             qemu_args::line(&doors, args.print.guest_ram)
         };
         let line = line.unwrap_or_else(|error| wrong_command_line(error));
-        return print(&format!("{line}\n"));
+        return print(&format!("{line}\n")).map(|()| Verdict::Silent);
     }
     let identity = Identity {
         class: args.pci_class,
         subsystem: args.pci_subsystem,
     };
     identity.warn();
-    server::serve(&Options {
+    let served = server::serve(&Options {
         doors,
         config,
         identity,
@@ -329,8 +370,43 @@ fn serve(args: &ServeArgs) -> Result<(), Box<dyn std::error::Error>> {
         },
         keep: args.keep,
         sandboxed: !args.no_sandbox,
-    })?;
-    Ok(())
+        check: check(&args.check)?,
+    });
+    Ok(served?)
+}
+
+/// The driver checker that was asked for; its files are opened before the sandbox is.
+fn check(args: &CheckArgs) -> Result<Option<CheckOptions>, String> {
+    let armed = |levels: &&Levels| {
+        checker::texts().any(|text| levels.of(text.id.0, text.level) != Level::Off)
+    };
+    let Some(levels) = args.check.as_ref().filter(armed) else {
+        return Ok(None);
+    };
+    let cannot = |path: &Path, what, error| format!("cannot {what} {}: {error}", path.display());
+    let suppressions = match &args.check_suppressions {
+        None => Suppressions::default(),
+        Some(path) => fs::read_to_string(path)
+            .map_err(|error| cannot(path, "read", error))?
+            .parse()
+            .map_err(|error| format!("{}: {error}", path.display()))?,
+    };
+    let report = match &args.check_report {
+        None => None,
+        Some(path) => Some(File::create(path).map_err(|error| cannot(path, "write", error))?),
+    };
+    Ok(Some(CheckOptions {
+        rules: checker::Options {
+            levels: levels.clone(),
+            suppressions,
+        },
+        report: report.map(Arc::new),
+    }))
+}
+
+fn levels(text: &str) -> Result<Levels, String> {
+    text.parse()
+        .map_err(|error: checker::LevelsError| error.to_string())
 }
 
 /// Ends the process as clap does for what it sees itself: with exit code 2.

@@ -104,6 +104,11 @@ pub(crate) fn misuse(served: &Served, words: &[&str]) -> Answer {
     }))
 }
 
+pub(crate) fn reports(served: &Served, words: &[&str]) -> Answer {
+    none(words)?;
+    Ok(served.reports()?)
+}
+
 pub(crate) fn undeclared(served: &Served, words: &[&str]) -> Answer {
     none(words)?;
     let words = served

@@ -120,7 +120,14 @@ mod tests {
                 kind: *kind,
                 socket: kind.name().into(),
             };
-            Served::start(config.clone(), Identity::default(), &door, &Arc::default()).unwrap()
+            Served::start(
+                config.clone(),
+                Identity::default(),
+                &door,
+                &Arc::default(),
+                None,
+            )
+            .unwrap()
         };
         Questions::new(doors.iter().map(served).collect())
     }

@@ -112,6 +112,12 @@ pub const HELP: &[Question] = &[
         answer: OfGpu(answers::undeclared),
     },
     Question {
+        usage: "reports",
+        about: "what the driver checker has found (see --check), and what it looks at",
+        example: "reports",
+        answer: OfGpu(answers::reports),
+    },
+    Question {
         usage: "running",
         about: "what could still work: started rings, process ids with valid L1 registers, bus \
                 master",

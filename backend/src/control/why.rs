@@ -344,7 +344,7 @@ mod tests {
             kind: DoorKind::VhostUser,
             socket: "gpu".into(),
         };
-        Served::start(config, Identity::default(), &door, &Arc::default()).unwrap()
+        Served::start(config, Identity::default(), &door, &Arc::default(), None).unwrap()
     }
 
     fn set(served: &Served, offset: u32, value: u32) {

@@ -24,8 +24,29 @@ struct State {
     /// GPUs that a QEMU is attached to.
     attached: usize,
     ending: bool,
+    /// The driver checker has reports.
+    reported: bool,
     /// Removed when a signal ends the process.
     sockets: Vec<SocketFile>,
+}
+
+/// What the driver checker says of all that has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No report, or no checker.
+    Silent,
+    /// There are reports.
+    Reports,
+}
+
+impl Verdict {
+    /// As a process's exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Silent => 0,
+            Self::Reports => 3,
+        }
+    }
 }
 
 /// What a signal leads to.
@@ -61,9 +82,23 @@ impl Life {
 
     /// A guest has left: ends the process if it was told to and no guest is
     /// left. GPUs that no guest has come to would keep it waiting.
-    pub fn end_after_last(&self, code: i32) {
+    pub fn end_after_last(&self, failed: bool) {
         if self.is_over() {
-            self.end(code);
+            self.end(failed);
+        }
+    }
+
+    /// The driver checker has reports.
+    pub(crate) fn note_reports(&self) {
+        self.state.lock().reported = true;
+    }
+
+    /// What it has said so far.
+    pub(crate) fn verdict(&self) -> Verdict {
+        if self.state.lock().reported {
+            Verdict::Reports
+        } else {
+            Verdict::Silent
         }
     }
 
@@ -86,7 +121,7 @@ impl Life {
         match self.answer_signal() {
             Answer::End => {
                 tracing::info!("no guest is attached; ending");
-                self.end(0);
+                self.end(false);
             }
             Answer::WaitForQemu => tracing::warn!(
                 "a guest is attached and QEMU would abort without this server: it ends when QEMU \
@@ -94,17 +129,21 @@ impl Life {
             ),
             Answer::EndUnderGuest => {
                 tracing::error!("ending at once; QEMU will abort its guest");
-                self.end(1);
+                self.end(true);
             }
         }
     }
 
-    fn end(&self, code: i32) -> ! {
+    fn end(&self, failed: bool) -> ! {
         for socket in &self.state.lock().sockets {
             socket.remove();
         }
         log_flood::tell_rest();
-        exit(code)
+        exit(if failed {
+            1
+        } else {
+            self.verdict().code().into()
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! A server's life: its sockets, its jail, its log, and the GPUs behind them.
 
+pub mod check;
 pub mod life;
 pub(crate) mod log_flood;
 pub mod sandbox;

@@ -14,7 +14,8 @@ use crate::doors::eventfd_signal;
 use crate::doors::pci::Identity;
 use crate::doors::vfio_user::{self, VfioUserCounters};
 use crate::doors::vhost_user::{self, ConnectionError, DoorCounters};
-use crate::service::life::{Life, Presence};
+use crate::service::check::{Check, CheckOptions};
+use crate::service::life::{Life, Presence, Verdict};
 use crate::service::sandbox;
 use crate::service::socket::{self, Access, PATIENCE, Socket, SocketError};
 use crate::shared_gpu::{Lost, SharedGpu};
@@ -37,6 +38,8 @@ pub struct Options {
     pub sandboxed: bool,
     /// Listen again when QEMU leaves.
     pub keep: bool,
+    /// What the driver checker judges, if it is there.
+    pub check: Option<CheckOptions>,
 }
 
 impl Options {
@@ -121,6 +124,8 @@ pub struct Served {
     pub presence: Arc<Presence>,
     /// How it attaches.
     pub door: Door,
+    /// Who judges the guest's driver.
+    pub check: Option<Check>,
 }
 
 /// A door and what passed through it.
@@ -139,12 +144,32 @@ impl Served {
         identity: Identity,
         door: &DoorOptions,
         life: &Arc<Life>,
+        check: Option<&CheckOptions>,
     ) -> io::Result<Self> {
-        Ok(Self {
+        let served = Self {
             gpu: SharedGpu::start(config)?,
             presence: Arc::new(Presence::new(Arc::clone(life), door.socket.clone())),
             door: Door::new(door.kind, identity),
-        })
+            check: check.cloned().map(Check::new),
+        };
+        served.begin_check();
+        Ok(served)
+    }
+
+    /// Has the guest's driver judged from now on, where that was asked for.
+    fn begin_check(&self) {
+        if let Some(check) = &self.check {
+            // A lost GPU does nothing that could be judged.
+            let _ = check.begin(&self.gpu);
+        }
+    }
+
+    /// What the driver checker has found so far, or that it is off.
+    pub(crate) fn reports(&self) -> serde_json::Result<Value> {
+        match &self.check {
+            Some(check) => check.answer(),
+            None => Ok(json!({ "checker": "off: start the server with --check warn" })),
+        }
     }
 
     /// What happened since power-on, and where the guest used more than the model has.
@@ -198,15 +223,18 @@ impl Door {
     }
 }
 
-/// Serves until every QEMU has left, or with `keep` until a signal.
-pub fn serve(options: &Options) -> Result<(), ServerError> {
+/// Serves until every QEMU has left, or with `keep` until a signal; what the driver
+/// checker found meanwhile.
+pub fn serve(options: &Options) -> Result<Verdict, ServerError> {
     if options.sandboxed {
         sandbox::enter_files(options.socket_folders());
     }
     eventfd_signal::prepare().map_err(|error| ServerError::Start(error.into()))?;
     let life = Arc::new(Life::default());
-    let start =
-        |door: &DoorOptions| Served::start(options.config.clone(), options.identity, door, &life);
+    let start = |door: &DoorOptions| {
+        let (config, check) = (options.config.clone(), options.check.as_ref());
+        Served::start(config, options.identity, door, &life, check)
+    };
     let gpus = options
         .doors
         .iter()
@@ -241,9 +269,9 @@ pub fn serve(options: &Options) -> Result<(), ServerError> {
     if options.sandboxed {
         sandbox::enter_calls();
     }
-    let serve = |(served, socket): (&Served, Socket)| {
+    let serve = |(number, (served, socket)): (usize, (&Served, Socket))| {
         let ended = thread::contain("the GPU's thread", || {
-            serve_gpu(served, &socket, &life, options.keep)
+            serve_gpu(served, number, &socket, &life, options.keep)
         });
         ended.unwrap_or(Err(ServerError::Failed))
     };
@@ -251,17 +279,20 @@ pub fn serve(options: &Options) -> Result<(), ServerError> {
         let started: Vec<_> = gpus
             .iter()
             .zip(sockets)
-            .map(|pair| scope.spawn(move || serve(pair)))
+            .enumerate()
+            .map(|numbered| scope.spawn(move || serve(numbered)))
             .collect();
         let ends = started.into_iter().map(ScopedJoinHandle::join);
         ends.map(|end| end.unwrap_or(Err(ServerError::Failed)))
             .fold(Ok(()), Result::and)
-    })
+    })?;
+    Ok(life.verdict())
 }
 
 /// Serves one GPU to one QEMU after another.
 fn serve_gpu(
     served: &Served,
+    number: usize,
     socket: &Socket,
     life: &Arc<Life>,
     keep: bool,
@@ -289,19 +320,25 @@ fn serve_gpu(
             continue;
         }
         report(served);
+        if let Some(check) = &served.check
+            && check.end(&served.gpu, number)
+        {
+            life.note_reports();
+        }
         if !keep && !life.is_ending() {
             return outcome;
         }
         if let Err(error) = &outcome {
             tracing::error!("{error}");
         }
-        life.end_after_last(outcome.is_err().into());
+        life.end_after_last(outcome.is_err());
         if life.is_ending() {
             return outcome;
         }
         while let Err(error) = served.gpu.power_cycle() {
             socket::pause(socket.path(), &ServerError::PowerOn(error));
         }
+        served.begin_check();
         tracing::info!("GPU power-cycled; waiting for QEMU on {path}");
     }
 }

@@ -125,7 +125,7 @@ impl Shared {
         }
         let finding = finding();
         let (before_event, before) = finding.before.unzip();
-        found.reports.push(Report {
+        let report = Report {
             rule: armed.text.id,
             title: armed.text.title,
             level: armed.level,
@@ -137,7 +137,9 @@ impl Shared {
             history: finding.history,
             would_do: finding.would_do,
             place,
-        });
+        };
+        tracing::warn!("{report}");
+        found.reports.push(report);
     }
 }
 
