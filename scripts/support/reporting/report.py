@@ -6,7 +6,7 @@ from typing import Any
 
 from ..building.setup import Prepared
 from ..cache import write_atomically
-from ..judging import guest_log
+from ..judging import driver_checker, guest_log
 from ..running import session
 from ..running.session import Guest, Outcome
 from . import render, trouble
@@ -38,6 +38,7 @@ def as_json(
         "device": {},
         **{of_registers: [] for of_registers in trouble.OF_REGISTERS},
         "left_running": [],
+        "driver_checker": outcome.driver_checker,
         **{history: [] for history in trouble.HISTORIES},
         **outcome.model,
     }
@@ -61,6 +62,9 @@ def as_text(report: dict[str, Any]) -> str:
     out += heading("checks")
     out += [check_line(check) for check in report["checks"]]
     out += trouble.lines(report)
+    if report["driver_checker"]:
+        out += heading("the driver checker")
+        out += driver_checker.lines(report["driver_checker"])
     out += heading("the model counted")
     out += render.lines(report["device"], 2)
     if report["undeclared"]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..building import own_driver
 from ..errors import Refused
 from ..getting.kernel import SUITES
-from ..judging import fail_on
+from ..judging import driver_checker, fail_on
 from . import session, vm
 
 MOST_CPUS = 64
@@ -36,6 +36,11 @@ the model:
   What follows -- goes to `presil serve` (see its --help): --chip 2020,
   --defect copies, --strict-utlb, --on-fault halt, --vram-seed 7 and others.
 
+the driver checker:
+  The model tells what silicon would punish a driver for later or elsewhere: TLBs
+  that were not told, memory given away too early, fences before their work. Each
+  rule has a number: `presil explain 10001`, docs/rules/. See docs/checker.md.
+
 the guest of your own driver:
   Modules are loaded in their order, each after what it depends on. Then SCRIPT
   runs in /root, with busybox's commands and `ask-model QUESTION`, which asks the
@@ -47,8 +52,8 @@ what --fail-on knows:
 
 exit status:
   0 if every check passed; the script's own where that is not 0; 1 if a check
-  failed or something cannot be had; 2 for a wrong command line; 124 at the time
-  limit; 130 after Ctrl-C.
+  failed or something cannot be had; 2 for a wrong command line; 3 if nothing but
+  the driver checker complains; 124 at the time limit; 130 after Ctrl-C.
 
 environment:
   PRESIL_CACHE          where downloads are kept (default: .cache in the checkout)
@@ -75,6 +80,8 @@ examples:
                                            two GPUs behind an IOMMU, and more RAM
   scripts/run --kernel-image bzImage --modules lib/modules/6.15.0 --module mygpu
                                            your kernel and a driver of its tree
+  scripts/run --module mygpu.ko --guest-exec test.sh --check warn,6=off
+                                           without the checker's rules of rings
   scripts/run --module mygpu.ko --shell    ... loaded, and you at the console
   scripts/run --module mygpu.ko --guest-exec test.sh -- --defect copies
                                            does your test notice lost copies?
@@ -92,6 +99,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add_machine(parser)
     add_own(parser)
+    add_checker(parser)
     add_run(parser)
     options = parser.parse_args(ours)
     options.serve_options = serve_options
@@ -175,6 +183,17 @@ def add_own(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--fail-on", action="append", default=[], metavar="KIND[,KIND]...",
                        help="fail the run also where the model or the kernel's log has one of"
                        " these (below), or all; without it they are told only")
+
+
+def add_checker(parser: argparse.ArgumentParser) -> None:
+    """Who judges the driver."""
+    group = parser.add_argument_group("the driver checker")
+    group.add_argument("--check", metavar="LEVELS",
+                       help="off, warn, or fault (which makes the access fault that is to blame), by"
+                       " group and rule too, as in warn,6=off,10001=fault; a run that gives the"
+                       f" GPU nothing to do then fails (default: {driver_checker.DEFAULT})")
+    group.add_argument("--check-suppressions", type=Path, metavar="FILE",
+                       help="findings that are known, one a line: RULE [KEY=VALUE ...] # REASON")
 
 
 def kinds() -> str:
@@ -288,7 +307,18 @@ def guest(options: argparse.Namespace) -> session.Guest:
         ],
         devices=vm.IOMMU if options.iommu else [], more_qemu=options.qemu_arg,
         ram=options.ram, cpus=options.cpus, gpus=options.gpus, boots=options.reboots + 1,
-        limit_seconds=options.timeout,
+        limit_seconds=options.timeout, checker=checker(options),
+    )
+
+
+def checker(options: argparse.Namespace) -> driver_checker.Request | None:
+    """What judges the driver."""
+    if options.check == driver_checker.OFF:
+        return None
+    if options.check_suppressions:
+        own_driver.existing(options.check_suppressions, "--check-suppressions")
+    return driver_checker.Request(
+        options.check or driver_checker.DEFAULT, options.check_suppressions, bool(options.check)
     )
 
 
@@ -296,4 +326,4 @@ def is_special(options: argparse.Namespace) -> bool:
     """Whether GPU or RAM are others than the default ones, so that the model may refuse them."""
     shape = (options.vram, options.visible, options.ram, options.gpus)
     default = (session.DEFAULT_VRAM, session.DEFAULT_VISIBLE, vm.GUEST_MEMORY, 1)
-    return shape != default or bool(options.serve_options)
+    return shape != default or bool(options.serve_options or options.check)

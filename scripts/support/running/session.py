@@ -13,7 +13,7 @@ from typing import Any
 
 from ..building.setup import SERVER_PACKAGE, Prepared
 from ..errors import Misused, Refused
-from ..judging import guest_log
+from ..judging import driver_checker, guest_log
 from ..progress import Progress
 from . import console, control, model, monitor, patience, scratch
 from .processes import Processes, end_with
@@ -70,6 +70,8 @@ class Guest:
     """The host's cores that QEMU and the server stay on; None is any."""
     limit_seconds: int = GUEST_LIMIT_SECONDS
     """How long the guest may take from QEMU's start to its end; see `patience` for what counts."""
+    checker: driver_checker.Request | None = None
+    """What judges the guest's driver, if anything does."""
 
     def skips(self) -> list[str]:
         """Why checks may be skipped: what this GPU does not have."""
@@ -95,6 +97,8 @@ class Outcome:
     """Of a user's script: name, whether started, exit status (None: it never ended), output."""
     drm_errors: list[str] = field(default_factory=list)
     """What DRM and its drivers logged as an error."""
+    driver_checker: list[dict[str, Any]] = field(default_factory=list)
+    """What the driver checker says of each GPU."""
 
     @property
     def ok(self) -> bool:
@@ -103,11 +107,17 @@ class Outcome:
 
     @property
     def exit_status(self) -> int:
-        """A user's script's own where that is not 0; else whether all checks passed."""
+        """A user's script's own where that is not 0; else whether all checks passed.
+
+        Where only the driver checker complains, it is a status of its own.
+        """
         if self.expired:
             return EXPIRED_STATUS
         status = self.script["status"] if self.script else 0
-        return int(status or 0) or (0 if self.ok else 1)
+        if status or self.ok:
+            return int(status or 0)
+        bad = {check["name"] for check in self.checks if is_bad(check)}
+        return driver_checker.STATUS if bad == {driver_checker.NAME} else 1
 
 
 def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Outcome:
@@ -159,21 +169,26 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
                 console.follow(process.stdout, log, transcript, on_message)
                 status = process.wait()
         server_status = patience.wait(server, ENDING_SECONDS)
-    stopped = guest.boots > 1 or bool(expired) or server_status != 0
+        told = driver_checker.read(paths.reports) if guest.checker else []
+    server_ended = server_status == (driver_checker.STATUS if has_reports(told) else 0)
+    stopped = guest.boots > 1 or bool(expired) or not server_ended
     ended = {0, 143, -15} if stopped else {0}
-    checks = [judged_skip(told, guest) for told in transcript.all("check")]
+    checks = [judged_skip(one, guest) for one in transcript.all("check")]
     checks += [check("QEMU adds the GPU", not problem, problem) for problem in plugged]
     checks += kernel_log(transcript, prepared.accel == "tcg")
-    checks += endings(transcript, guest.boots, any(is_bad(told) for told in checks))
+    checks += endings(transcript, guest.boots, any(is_bad(one) for one in checks))
     for clock in expired:
         checks.append(check("time limit", False, limit_detail(guest.limit_seconds, clock)))
     checks.append(check("QEMU ended normally", status in ended, qemu_ending(status, logs)))
     server_detail = f"exit status {server_status}"
-    checks.append(check("server ended normally", server_status == 0, server_detail))
+    checks.append(check("server ended normally", server_ended, server_detail))
+    if guest.checker:
+        checks.append(driver_checker.judge(guest.checker, told, guest.gpus))
     return Outcome(
         transcript, checks, answers, phases(transcript), bool(expired),
         findings=guest_log.findings(transcript.lines, prepared.accel == "tcg"),
         last_lines=[] if transcript.all("done") else transcript.lines[-LAST_LINES:],
+        driver_checker=told,
     )
 
 
@@ -208,6 +223,8 @@ class Sockets:
     control: Path
     monitor: Path = Path("monitor")
     """QEMU's own, where it has one."""
+    reports: Path = Path("reports")
+    """Where the driver checker's reports go."""
 
     def gpus(self, count: int) -> list[Path]:
         """The door of each of several GPUs."""
@@ -218,7 +235,7 @@ class Sockets:
 def sockets() -> Iterator[Sockets]:
     """Paths for the two sockets in a directory that goes away."""
     with scratch.directory() as directory:
-        yield Sockets(directory / "gpu", directory / "control", directory / "monitor")
+        yield Sockets(directory / "gpu", directory / "control", directory / "monitor", directory / "reports")
 
 
 def server_command(server: Path, guest: Guest, paths: Sockets) -> list[str]:
@@ -232,6 +249,7 @@ def server_command(server: Path, guest: Guest, paths: Sockets) -> list[str]:
     return [
         str(server), "serve", *doors, *questions,
         "--vram", guest.vram, "--visible", guest.visible, *chip,
+        *(guest.checker.options(paths.reports) if guest.checker else ()),
         *guest.server_options,
     ]
 
@@ -253,6 +271,11 @@ def check_board(server: Path, guest: Guest) -> None:
     """Refuse a GPU that cannot be."""
     nowhere = Sockets(Path("gpu"), Path("control"))
     board_of(server, guest, nowhere)
+
+
+def has_reports(told: list[dict[str, Any]]) -> bool:
+    """Whether the driver checker has reports."""
+    return any(one["reports"] for one in told)
 
 
 def start_server(
