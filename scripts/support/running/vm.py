@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..getting.qemu import Qemu
+from . import tsc
 
 GUEST_MEMORY = "512M"
 GUEST_CPUS = 2
@@ -23,6 +24,12 @@ ARGUMENTS = [
 ]
 # Calibrations that an emulated clock makes slow or wrong.
 TCG_ARGUMENTS = ["tsc=reliable", "no_timer_check", "lpj=4000000"]
+
+
+def emulated() -> list[str]:
+    """What the kernel of an emulated processor is told of its clocks."""
+    khz = tsc.khz()
+    return [*TCG_ARGUMENTS, *([f"tsc_early_khz={khz}"] if khz else [])]
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Machine:
 
     def kernel_command_line(self) -> str:
         """What the guest's kernel is told."""
-        tuned = TCG_ARGUMENTS if self.accel == "tcg" else []
+        tuned = emulated() if self.accel == "tcg" else []
         words = [*ARGUMENTS, *tuned, *self.arguments, f"presil.do={self.action}"]
         return " ".join(words)
 
