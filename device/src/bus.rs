@@ -34,6 +34,7 @@ impl Gpu {
                 offset,
                 width,
                 value,
+                busy: self.csp.has_work(),
             };
             watch.saw(&event, &self.mxu.look());
         }

@@ -25,6 +25,8 @@ pub enum Event<'a> {
         width: Width,
         /// What it read.
         value: u64,
+        /// Whether a ring has work that goes on by itself.
+        busy: bool,
     },
     /// A register is being written over the bus; what that does is told behind it. A
     /// refused access is not told.

@@ -140,6 +140,8 @@ pub(crate) enum Fact<'a> {
         reg: Reg,
         index: u32,
         value: u64,
+        /// Whether a ring has work that goes on by itself.
+        busy: bool,
     },
     /// Registers that nobody declares.
     Undeclared {

@@ -98,9 +98,14 @@ impl Checker {
         }
     }
 
-    fn read(&mut self, offset: u32, value: u64) {
+    fn read(&mut self, offset: u32, value: u64, busy: bool) {
         match Reg::find(offset) {
-            Some((reg, index)) => self.tell(&Fact::Read { reg, index, value }),
+            Some((reg, index)) => self.tell(&Fact::Read {
+                reg,
+                index,
+                value,
+                busy,
+            }),
             None => self.tell(&Fact::Undeclared {
                 offset: offset & !3,
                 write: false,
@@ -118,7 +123,12 @@ impl Watch for Checker {
                 width,
                 value,
             } => self.write(offset, width, value),
-            Event::Read { offset, value, .. } => self.read(offset, value),
+            Event::Read {
+                offset,
+                value,
+                busy,
+                ..
+            } => self.read(offset, value, busy),
             Event::Misuse {
                 reg,
                 index,

@@ -20,8 +20,8 @@ pub(super) static TEXT: Text = Text {
     happened: "amdgpu, \"Fix GPU TLB update error when PAGE_SIZE > AMDGPU_PAGE_SIZE\" (2021-05), is \
            of this kind: pages of the wrong size were invalidated.",
     mend: "Clear the low four bits of PT_INV_ADDR and PT_INV_MASK: Address = (va >> 16) << 4.",
-    limits: "The model does not compare these bits, and drops the whole line (docs/model- \
-           choices.md); known drivers always leave them 0. UTLBs hold single pages and are not \
+    limits: "The model does not compare these bits, and drops the whole line \
+           (docs/model-choices.md); known drivers always leave them 0. UTLBs hold single pages and are not \
            judged.",
     level: Level::Warn,
 };

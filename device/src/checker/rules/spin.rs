@@ -12,14 +12,15 @@ use e3k_regs::Reg;
 pub(super) static TEXT: Text = Text {
     id: RuleId(70011),
     title: "a register is polled for ever",
-    what: "One register is read 100000 times with the same value, and nothing else happens in \
-           between: no other access, no packet, no fence, no interrupt.",
+    what: "One register is read 100000 times with the same value, no ring has work meanwhile, and \
+           nothing else happens in between: no other access, no packet, no fence, no interrupt.",
     why: "Nothing that the model does will change the value. On silicon the CPU spins, perhaps \
            with interrupts off.",
     happened: "No public fix is known; rocjitsu, a simulator of another chip, ends such runs.",
     mend: "Give the poll a limit, and look at what it waits for: a halted ring, a unit in reset, \
            an enable that is missing.",
-    limits: "Waits in memory are not seen.",
+    limits: "Waits in memory are not seen. A ring with work that goes on may still change the value: \
+             such reads are not counted.",
     level: Level::Warn,
 };
 
@@ -35,13 +36,23 @@ pub(super) struct State {
 
 impl Rule for State {
     fn saw(&mut self, fact: &Fact<'_>, seen: &Seen, log: &Log<'_>) {
-        let Fact::Read { reg, index, value } = *fact else {
+        let Fact::Read {
+            reg,
+            index,
+            value,
+            busy,
+        } = *fact
+        else {
             if !matches!(fact, Fact::End) {
                 self.last = None;
             }
             return;
         };
         log.checked();
+        if busy {
+            self.last = None;
+            return;
+        }
         let now = Some((reg, index, value));
         if self.last != now {
             *self = Self {
