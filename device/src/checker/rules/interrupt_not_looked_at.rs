@@ -20,7 +20,8 @@ pub(super) static TEXT: Text = Text {
     mend: "In the handler: write BIU_SHADOW, read BIU_SHADOW and ADVANCED_SHADOW, handle what \
            they say.",
     limits: "A latch while the driver has all sources off, or the gate closed, is part of set-up \
-           and not judged.",
+           and not judged. A kernel that crashes between its write and its reads is blamed when the \
+           next one writes.",
     level: Level::Warn,
 };
 
