@@ -306,6 +306,23 @@ impl Accounts {
         }
     }
 
+    /// Its buffer stays where it only stopped.
+    pub(super) fn stay<W: World>(&mut self, room: &mut Room<W>) {
+        if room.flags().has(Flags::TEMPORARY) {
+            room.resource.flags = room.flags().without(Flags::TEMPORARY);
+            self.settle(room);
+        }
+    }
+
+    /// Whether a stop, which no limit is asked for, has brought a client beyond its own.
+    pub(super) fn is_beyond_limit<W: World>(&self, room: &Room<W>) -> bool {
+        let balance = room
+            .owner
+            .and_then(|owner| self.balance(owner, room.segment()).ok());
+        let stops = room.flags().has(Flags::TEMPORARY);
+        balance.is_some_and(|it| stops && it.booked > it.budget.limit)
+    }
+
     /// Nobody uses the range any more but the GPU.
     pub(super) fn bury<W: World>(&mut self, room: &mut Room<W>) {
         self.leave(room);

@@ -149,11 +149,9 @@ impl<W: World + 'static> Mm<W> {
             return Err(Error::Invalid);
         }
         self.contents(id)?;
-        let (stands, pinned, fits) = self.state.with(|state| {
+        let (stands, pinned) = self.state.with(|state| {
             let object = state.objects.get(id)?;
-            let stands = state.stands(object, placement);
-            let fits = state.fits(object, placement, Pass::Evict);
-            Ok::<_, Error>((stands, object.pins > 0, fits))
+            Ok::<_, Error>((state.stands(object, placement), object.pins > 0))
         })?;
         if stands {
             return Ok(());
@@ -168,17 +166,16 @@ impl<W: World + 'static> Mm<W> {
             Attempt::patient(ctx)
         };
         attempt.persist(self, set, |set, attempt| {
-            self.attempt(set, id, placement, fits, attempt)
+            self.attempt(set, id, placement, attempt)
         })
     }
 
-    /// The two passes. `fits`: where it is will do if the first one finds nothing.
+    /// The two passes.
     fn attempt(
         &self,
         set: &mut LockSet<'_, W::Sync>,
         id: Id,
         placement: &[Place],
-        fits: bool,
         attempt: &mut Attempt<'_, W>,
     ) -> Result<(), Error> {
         let mut none = Error::NoSpace;
@@ -197,7 +194,7 @@ impl<W: World + 'static> Mm<W> {
             }
             // A place to fall back to is good enough where the first pass found none
             //
-            if fits {
+            if pass == Pass::Free && self.state.with(|state| state.stay(id, placement))? {
                 return Ok(());
             }
         }

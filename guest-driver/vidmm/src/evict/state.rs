@@ -14,7 +14,7 @@ use crate::Error;
 use crate::arena::{Arena, Id};
 use crate::placement::{
     Buddy, BuddyStats, Extent, Freed, Pass, Place, Request, ResourceManager, SegmentId,
-    SystemManager, good_enough,
+    SystemManager, good_enough, is_at,
 };
 use crate::sync::Primitives;
 use alloc::vec::Vec;
@@ -182,6 +182,23 @@ impl<W: World + 'static> State<W> {
             let manager = self.manager(room.segment());
             good_enough(manager, room, placement, pass)
         })
+    }
+
+    /// Has a buffer stay where it is if that will do where nothing better is found: also at a
+    /// stop on its way, of which it would need as much again. Whether it does.
+    pub(super) fn stay(&mut self, id: Id, placement: &[Place]) -> Result<bool, Error> {
+        let object = self.objects.get(id)?;
+        let Some(room) = &object.resource else {
+            return Ok(false);
+        };
+        let manager = self.manager(room.segment());
+        if !is_at(manager, room, placement, Pass::Evict) || self.accounts.is_beyond_limit(room) {
+            return Ok(false);
+        }
+        if let Some(room) = &mut self.objects.get_mut(id)?.resource {
+            self.accounts.stay(room);
+        }
+        Ok(true)
     }
 
     /// Whether a buffer is where it should be: what is pinned need not be where it would

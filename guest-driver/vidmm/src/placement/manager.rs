@@ -175,13 +175,22 @@ pub fn good_enough<F>(
     placement: &[Place],
     pass: Pass,
 ) -> bool {
-    !resource.flags.has(Flags::TEMPORARY)
-        && placement.iter().any(|place| {
-            place.segment == resource.segment
-                && place.flags.counts_in(pass)
-                && (resource.is_contiguous() || !place.flags.has(Flags::CONTIGUOUS))
-                && manager.compatible(resource, place)
-        })
+    !resource.flags.has(Flags::TEMPORARY) && is_at(manager, resource, placement, pass)
+}
+
+/// True if a buffer with `resource` is at one of these places, be it for a while.
+pub(crate) fn is_at<F>(
+    manager: &dyn ResourceManager<F>,
+    resource: &Resource<F>,
+    placement: &[Place],
+    pass: Pass,
+) -> bool {
+    placement.iter().any(|place| {
+        place.segment == resource.segment
+            && place.flags.counts_in(pass)
+            && (resource.is_contiguous() || !place.flags.has(Flags::CONTIGUOUS))
+            && manager.compatible(resource, place)
+    })
 }
 
 /// Writes one line for each run of free pages, at most 64.

@@ -18,6 +18,7 @@ mod tests;
 pub use booking::{Booking, NoFence, Resource};
 pub use buddy::{Buddy, Options as BuddyOptions, Stats as BuddyStats};
 pub use extent::Extent;
+pub(crate) use manager::is_at;
 pub use manager::{Freed, Managers, Request, ResourceManager, book, good_enough};
 pub use place::{Fit, Flags, Pass, Place, Window};
 pub(crate) use policy::places;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::Error;
 use crate::bo::Kind;
-use crate::evict::Info;
+use crate::evict::{Budget, Info};
 use crate::placement::SegmentId;
 use crate::platform::Caching;
 
@@ -41,6 +41,47 @@ fn a_move_that_fails_leaves_contents_where_they_were_or_at_a_stop_r_11_2() {
     assert_eq!(validate(&mm, bo, PCIE).unwrap().moved_pages, 8);
     validate(&mm, bo, VISIBLE).unwrap();
     assert_eq!(word(&mm, bo, 3), Ok(77));
+}
+
+/// There is not as much room again in the memory type of the stop.
+#[test]
+fn a_buffer_stays_at_a_stop_that_will_do_r_11_2() {
+    let mm = manager(SIZES);
+    let owner = mm.open_account().unwrap();
+    let theirs = Info {
+        owner: Some(owner),
+        ..info(30)
+    };
+    let limit = |pages: u64| {
+        let budget = Budget {
+            limit: pages * 4096,
+            ..Budget::OPEN
+        };
+        mm.set_budget(owner, PCIE, budget).unwrap();
+    };
+    mm.set_budget(owner, VISIBLE, Budget::OPEN).unwrap();
+    limit(30);
+    let bo = create(&mm, &theirs, &[anywhere(VISIBLE)]).unwrap();
+    job(&mm, bo, 3, 77, Ok(())).unwrap();
+    mm.world().work(usize::MAX);
+    let stopped = validate_in(&mm, bo, SegmentId::System, &mut at_once());
+    assert_eq!(
+        (stopped, mm.segment(bo)),
+        (Err(Error::Busy), Ok(Some(PCIE)))
+    );
+    mm.world().work(usize::MAX);
+    // Nobody is refused a stop; to stay there is booked.
+    limit(29);
+    let beyond = validate(&mm, bo, PCIE).err();
+    assert!(matches!(beyond, Some(Error::Limit { .. })), "{beyond:?}");
+    mm.check();
+    limit(30);
+    let stays = validate(&mm, bo, PCIE);
+    assert_eq!(stays.map(|it| it.moved_pages), Ok(0));
+    let balance = mm.balance(owner, PCIE).unwrap();
+    assert_eq!((balance.passing, balance.live()), (0, 30 * 4096));
+    assert_eq!(word(&mm, bo, 3), Ok(77));
+    mm.check();
 }
 
 #[test]
