@@ -8,6 +8,7 @@ mod checked;
 mod checks;
 mod cpu;
 pub mod crew;
+pub mod demand;
 mod guest;
 pub mod host;
 mod machine;

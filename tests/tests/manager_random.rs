@@ -5,8 +5,11 @@
 use e3k_regs::GpuVa;
 use presil_device::{Chip, Config, OnFault};
 use presil_tests::assert_tlbs_agree;
+use presil_tests::demand::{Demand, Item};
 use presil_tests::manager::Managed;
 use proptest::prelude::*;
+use vidmm::bo::Kind;
+use vidmm::evict::Info;
 use vidmm::placement::{Flags, Place};
 use vidmm::sync::Caller;
 use vidmm::vm::SpaceId;
@@ -14,6 +17,12 @@ use vidmm::{Blit, BoId, Error, Host, LocalMemory, Options, SegmentId, TablePages
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
+/// Pages of a buffer are fewer.
+const LARGEST: u64 = 400;
+/// Pages of each part of local memory that are not the driver's own.
+const LOCAL: u64 = 450;
+/// Pages of RAM that buffers may have: with what is pinned, not of every two of them.
+const RAM: u64 = 600;
 /// Addresses of a process at which it has a buffer each: the last two behind another L1
 /// register.
 const SLOTS: [u64; 4] = [0, 4 * MIB, 4 << 30, (4 << 30) + 4 * MIB];
@@ -24,6 +33,9 @@ const SEGMENTS: [SegmentId; 5] = [
     SegmentId::PcieUnsnoop,
     SegmentId::System,
 ];
+
+/// A buffer that there is not yet.
+const NOBODY: BoId = BoId::from_bits(0);
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -40,6 +52,8 @@ enum Op {
     Store(usize, u64, u32),
     Move(usize, usize),
     Swap(usize),
+    Pin(usize),
+    Unpin(usize),
     Release(usize),
     Destroy(usize),
     /// The GPU sleeps, and loses local memory.
@@ -50,22 +64,38 @@ fn op() -> impl Strategy<Value = Op> {
     let n = any::<usize>;
     prop_oneof![
         2 => Just(Op::Start),
-        4 => (1..200_u64, 0..4_usize).prop_map(|(pages, at)| Op::Create(pages, at)),
+        4 => (1..LARGEST, 0..4_usize).prop_map(|(pages, at)| Op::Create(pages, at)),
         6 => (n(), n(), 0..4_usize).prop_map(|(process, bo, slot)| Op::Map(process, bo, slot)),
         1 => (n(), 0..4_usize).prop_map(|(process, slot)| Op::Unmap(process, slot)),
-        12 => (n(), 0..4_usize, any::<u64>(), 1..200_u64, any::<u32>())
+        12 => (n(), 0..4_usize, any::<u64>(), 1..LARGEST, any::<u32>())
             .prop_map(|(process, slot, first, pages, pattern)| Op::Fill(process, slot, first, pages, pattern)),
-        6 => (n(), 0..4_usize, 0..4_usize, 1..200_u64)
+        6 => (n(), 0..4_usize, 0..4_usize, 1..LARGEST)
             .prop_map(|(process, to, from, pages)| Op::Copy(process, to, from, pages)),
         1 => n().prop_map(Op::Astray),
         6 => (n(), any::<u64>(), any::<u32>())
             .prop_map(|(bo, page, word)| Op::Store(bo, page, word)),
         6 => (n(), 0..5_usize).prop_map(|(bo, to)| Op::Move(bo, to)),
         2 => n().prop_map(Op::Swap),
+        2 => n().prop_map(Op::Pin),
+        1 => n().prop_map(Op::Unpin),
         2 => n().prop_map(Op::Release),
         1 => n().prop_map(Op::Destroy),
         1 => Just(Op::Sleep),
     ]
+}
+
+/// Pins a buffer where it is, or takes that back.
+fn change_pins(gpu: &Managed, bo: BoId, pin: bool) {
+    let reservation = gpu.mm.reservation(bo).unwrap();
+    gpu.with(|set| {
+        set.lock(&reservation, 1)?;
+        if pin {
+            gpu.mm.pin(set, bo)
+        } else {
+            gpu.mm.unpin(set, bo)
+        }
+    })
+    .unwrap();
 }
 
 fn pick(n: usize, len: usize) -> Option<usize> {
@@ -75,11 +105,16 @@ fn pick(n: usize, len: usize) -> Option<usize> {
 struct Known {
     id: BoId,
     handle: bool,
+    pinned: bool,
     words: Vec<u32>,
 }
 
 struct Test {
     gpu: Managed,
+    /// Pages of each memory type that are not the driver's own.
+    room: [u64; SEGMENTS.len()],
+    /// What was refused, as the reference says it must.
+    refused: u64,
     processes: Vec<(SpaceId, [Option<BoId>; 4])>,
     bos: Vec<Known>,
 }
@@ -94,12 +129,63 @@ impl Test {
             unsnoop_bytes: 2 * MIB,
             ..Options::default()
         };
+        // Each of 18 processes may need two L2 tables and four L3 tables.
+        let tables = TablePages { all: 8, each: 8 };
+        let gpu = Managed::with_tables(&config, options, tables).unwrap();
+        let mut room = [u64::MAX; SEGMENTS.len()];
+        for it in &gpu.mm.report().types[..4] {
+            room[it.segment as usize] = it.free / PAGE;
+        }
+        // The driver's own has most of local memory.
+        for segment in [SegmentId::LocalVisible, SegmentId::LocalInvisible] {
+            let pages = room[segment as usize] - LOCAL;
+            room[segment as usize] = LOCAL;
+            let info = Info {
+                kind: Kind::Kernel,
+                ..Managed::info(pages)
+            };
+            let places = [Place::anywhere(segment, Flags::NONE)];
+            let ctx = &mut Managed::ctx();
+            let bo = gpu.with(|set| gpu.mm.create(set, &info, None, &places, ctx));
+            change_pins(&gpu, bo.unwrap(), true);
+        }
+        gpu.run();
+        gpu.mm.limit_ram(usize::try_from(RAM).unwrap());
         Self {
-            // Each of 18 processes may need two L2 tables and four L3 tables.
-            gpu: Managed::with_tables(&config, options, TablePages { all: 8, each: 8 }).unwrap(),
+            gpu,
+            room,
+            refused: 0,
             processes: Vec::new(),
             bos: Vec::new(),
         }
+    }
+
+    /// What there is, and who has it.
+    fn demand(&self) -> Demand {
+        let items = self.bos.iter().map(|bo| Item {
+            bo: bo.id,
+            pages: bo.words.len() as u64,
+            at: self.gpu.mm.segment(bo.id).unwrap(),
+            pinned: bo.pinned,
+        });
+        Demand {
+            room: self.room,
+            ram: RAM,
+            pcie: SegmentId::PcieUnsnoop,
+            items: items.collect(),
+        }
+    }
+
+    fn item(&self, id: BoId) -> Item {
+        let all = self.demand().items;
+        *all.iter().find(|item| item.bo == id).unwrap()
+    }
+
+    /// What has not found memory did not fit.
+    fn refused(&mut self, error: Error, fits: bool, what: &dyn std::fmt::Debug) {
+        assert_eq!(error, Error::NoMemory, "{what:?}");
+        assert!(!fits, "{what:?} fits: {:#?}", self.demand());
+        self.refused += 1;
     }
 
     fn at(&self, slot: usize) -> GpuVa {
@@ -152,9 +238,19 @@ impl Test {
                     Ok(id) => self.bos.push(Known {
                         id,
                         handle: true,
+                        pinned: false,
                         words: vec![0; usize::try_from(pages).unwrap()],
                     }),
-                    Err(error) => assert_eq!(error, Error::NoMemory),
+                    Err(error) => {
+                        let new = Item {
+                            bo: NOBODY,
+                            pages,
+                            at: None,
+                            pinned: false,
+                        };
+                        let fits = self.demand().fits(&new, segment, &[]);
+                        self.refused(error, fits, op);
+                    }
                 }
             }
             Op::Map(process, bo, slot) => {
@@ -195,19 +291,16 @@ impl Test {
                         self.gpu.lose_power();
                         mm.world().resume(mm, LocalMemory::Lost).unwrap();
                     }
-                    // The PCIe segments are small.
-                    Err(error) => assert_eq!(error, Error::NoMemory),
+                    Err(Error::Busy) => {
+                        let stays = |it: &Item| it.pinned && it.at.is_some_and(|at| !at.uses_tt());
+                        assert!(self.demand().items.iter().any(stays));
+                    }
+                    Err(error) => self.refused(error, self.demand().can_sleep(), op),
                 }
             }
             Op::Destroy(process) => self.destroy(pick(process, self.processes.len())?),
-            Op::Fill(..)
-            | Op::Copy(..)
-            | Op::Astray(_)
-            | Op::Store(..)
-            | Op::Move(..)
-            | Op::Swap(_) => {
-                return self.work(op);
-            }
+            Op::Fill(..) | Op::Copy(..) | Op::Astray(_) | Op::Store(..) => return self.work(op),
+            Op::Move(..) | Op::Swap(_) | Op::Pin(_) | Op::Unpin(_) => return self.place(op),
         }
         Some(())
     }
@@ -233,7 +326,7 @@ impl Test {
                             ..usize::try_from(first + pages).unwrap();
                         self.bo(id).words[range].fill(pattern);
                     }
-                    Err(error) => assert_eq!(error, Error::NoMemory),
+                    Err(error) => self.job_refused(error, process, op),
                 }
             }
             Op::Copy(process, to, from, pages) => {
@@ -253,7 +346,7 @@ impl Test {
                 };
                 match self.gpu.job(space, &[copy]) {
                     Ok(_) => self.bo(target).words[..pages].copy_from_slice(&words[..pages]),
-                    Err(error) => assert_eq!(error, Error::NoMemory),
+                    Err(error) => self.job_refused(error, process, op),
                 }
             }
             Op::Astray(process) => {
@@ -264,9 +357,12 @@ impl Test {
                     pattern: 1,
                 };
                 // Its own jobs before it may be blamed with it, and have worked.
-                if let Ok(fence) = self.gpu.job(self.processes[process].0, &[fill]) {
-                    self.gpu.run();
-                    assert_eq!(self.gpu.wait(&fence), Err(Error::Io));
+                match self.gpu.job(self.processes[process].0, &[fill]) {
+                    Ok(fence) => {
+                        self.gpu.run();
+                        assert_eq!(self.gpu.wait(&fence), Err(Error::Io));
+                    }
+                    Err(error) => self.job_refused(error, process, op),
                 }
             }
             Op::Store(bo, page, word) => {
@@ -280,11 +376,24 @@ impl Test {
                 let page = page % bo.words.len() as u64;
                 match self.gpu.program_stores(bo.id, page, word) {
                     Ok(()) => bo.words[usize::try_from(page).unwrap()] = word,
-                    Err(error) => assert!(matches!(error, Error::NoMemory | Error::Fault)),
+                    Err(error) => {
+                        let item = self.item(self.bos[at].id);
+                        let far = item.at == Some(SegmentId::LocalInvisible);
+                        assert_eq!(error == Error::Fault, far, "{error}");
+                        let reachable = self.demand().is_reachable(&item);
+                        self.refused(Error::NoMemory, reachable, op);
+                    }
                 }
             }
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn place(&mut self, op: &Op) -> Option<()> {
+        match *op {
             Op::Move(bo, to) => {
-                let id = self.bos[pick(bo, self.bos.len())?].id;
+                let Known { id, pinned, .. } = self.bos[pick(bo, self.bos.len())?];
                 let to = match SEGMENTS[to] {
                     SegmentId::PcieSnoop => SegmentId::PcieUnsnoop,
                     other => other,
@@ -296,7 +405,33 @@ impl Test {
                     let mm = &self.gpu.mm;
                     mm.validate(set, id, &places, &mut Managed::ctx())
                 });
-                assert!(matches!(moved, Ok(()) | Err(Error::NoMemory)), "{moved:?}");
+                match moved {
+                    Ok(()) => {}
+                    Err(Error::Invalid) => assert!(pinned),
+                    Err(error) => {
+                        let fits = self.demand().fits(&self.item(id), to, &[id]);
+                        self.refused(error, fits, op);
+                    }
+                }
+            }
+            Op::Pin(bo) => {
+                let at = pick(bo, self.bos.len())?;
+                let Known { id, pinned, .. } = self.bos[at];
+                let pages = self.bos[at].words.len() as u64;
+                let others = self.bos.iter().filter(|bo| bo.pinned);
+                let others: u64 = others.map(|bo| bo.words.len() as u64).sum();
+                // All that is left can be looked at, one by one.
+                let stays = self.gpu.mm.segment(id).unwrap() != Some(SegmentId::System);
+                if !pinned && stays && pages + others <= RAM - LARGEST {
+                    change_pins(&self.gpu, id, true);
+                    self.bos[at].pinned = true;
+                }
+            }
+            Op::Unpin(bo) => {
+                let at = pick(bo, self.bos.len())?;
+                if std::mem::replace(&mut self.bos[at].pinned, false) {
+                    change_pins(&self.gpu, self.bos[at].id, false);
+                }
             }
             Op::Swap(bo) => {
                 let id = self.bos[pick(bo, self.bos.len())?].id;
@@ -310,6 +445,19 @@ impl Test {
             _ => {}
         }
         Some(())
+    }
+
+    /// All that a process has mapped is held at once.
+    fn job_refused(&mut self, error: Error, process: usize, op: &Op) {
+        let (_, slots) = self.processes[process];
+        let set: Vec<_> = slots.into_iter().flatten().collect();
+        let places = [
+            SegmentId::LocalVisible,
+            SegmentId::LocalInvisible,
+            SegmentId::PcieUnsnoop,
+        ];
+        let fits = self.demand().fit_together(&set, &places);
+        self.refused(error, fits, op);
     }
 
     fn destroy(&mut self, process: usize) {
