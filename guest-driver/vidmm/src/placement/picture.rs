@@ -88,6 +88,29 @@ mod tests {
         assert_eq!(bar.to_string(), format!("[abc{}]", ".".repeat(61)));
     }
 
+    /// The first cell after each of these, in the order in which they come.
+    #[test]
+    fn a_letter_leads_by_what_it_has_more_than_others() {
+        let mut bar = Bar::new(64 * 100);
+        let mut at = 0;
+        for (pages, letter, leads) in [
+            (3, 'a', 'a'),
+            (5, 'b', 'b'),
+            (2, 'b', 'b'),
+            (3, 'a', 'b'),
+            (1, 'a', 'b'),
+            (1, 'a', 'a'),
+            (4, 'b', 'b'),
+            (4, 'a', 'a'),
+            (2, 'a', 'a'),
+            (2, 'b', 'a'),
+        ] {
+            bar.add(at..at + pages, letter);
+            at += pages;
+            assert_eq!(bar.cells[0].0, leads, "after page {at}");
+        }
+    }
+
     proptest! {
         #[test]
         fn every_page_in_use_shows_and_nothing_else_does(

@@ -278,6 +278,18 @@ mod tests {
         assert_eq!(m.longest_hole(), 8, "neighbours are one hole again");
     }
 
+    /// In pieces it could be more holes than there is room for.
+    #[test]
+    fn what_was_booked_as_one_is_given_back_once() {
+        let mut m = manager(8);
+        assert_eq!(m.book(4, 1, Window::ALL, Low), Ok(0));
+        assert_eq!(m.book(2, 1, Window::ALL, Low), Ok(4));
+        for (piece, given) in [(0, Ok(())), (2, Ok(())), (4, Err(Error::Invalid))] {
+            assert_eq!(m.give_back(piece, 2), given, "{piece}");
+        }
+        assert_eq!(m.booked_pages(), 2);
+    }
+
     proptest! {
         #[test]
         fn agrees_with_a_map_of_pages_r_18_1(ops in prop::collection::vec(
