@@ -32,7 +32,7 @@ const MEMBERS: u64 = 1000;
 /// microsecond.
 const VALIDATE: f64 = 500.0;
 /// Most for a buffer of a job: its fence, its place among those used last, its lock.
-const SUBMIT: f64 = 480.0;
+const SUBMIT: f64 = 345.0;
 /// Of a bulk group of 1,000 and one of 10. No more is the C library's, whose `memcpy` and
 /// allocator differ from machine to machine.
 const GROUPS: f64 = 1.2;

@@ -49,10 +49,9 @@ impl<W: World + 'static> Mm<W> {
         self.state.with(|state| {
             state.touches += 1;
             state.counters.back_offs += back_offs;
-            for id in used.buffers {
-                let entry = state.objects.get(*id).ok().and_then(|it| it.entry);
-                let _ = entry.map(|entry| state.lru.touch(entry));
-            }
+            let (objects, lru) = (&state.objects, &mut state.lru);
+            let entry = |id: &Id| objects.get(*id).ok()?.entry;
+            lru.touch_all(used.buffers.iter().filter_map(entry));
             for group in used.groups {
                 let _ = state.lru.touch_group(*group);
             }

@@ -320,6 +320,9 @@ enum Op {
     Remove(usize),
     Relink(usize, usize, usize, bool, bool, Option<usize>),
     Touch(usize),
+    TouchSome(Vec<usize>),
+    /// Of a type, from one on so many.
+    TouchRun(usize, usize),
     TouchGroup(usize),
     NewGroup,
     DestroyGroup(usize),
@@ -337,6 +340,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (any::<usize>(), 0..TYPES, 0..PRIORITIES, prop::bool::weighted(0.2), prop::bool::weighted(0.2), group())
             .prop_map(|(n, t, p, pinned, swapped, g)| Op::Relink(n, t, p, pinned, swapped, g)),
         2 => any::<usize>().prop_map(Op::Touch),
+        2 => prop::collection::vec(any::<usize>(), 0..4).prop_map(Op::TouchSome),
+        1 => (any::<usize>(), 0..6_usize).prop_map(|(n, many)| Op::TouchRun(n, many)),
         2 => (0..6_usize).prop_map(Op::TouchGroup),
         1 => Just(Op::NewGroup),
         1 => (0..6_usize).prop_map(Op::DestroyGroup),
@@ -408,8 +413,33 @@ impl World {
         self.moved(value);
     }
 
+    /// All of them, in this order, as one after the other.
+    fn touch(&mut self, all: &[usize]) {
+        let touched: Vec<_> = all.iter().map(|at| self.ids[*at]).collect();
+        self.lru.touch_all(touched.iter().map(|(_, id)| *id));
+        for (value, _) in touched {
+            let (facts, group) = self.naive.facts[&value];
+            self.naive.put(value, facts, group);
+            self.moved(value);
+        }
+    }
+
     fn run(&mut self, op: &Op) {
         match *op {
+            Op::TouchSome(ref some) => {
+                let all = some.iter().filter_map(|n| pick(*n, self.ids.len()));
+                self.touch(&all.collect::<Vec<_>>());
+            }
+            // In the order in which they are on a list.
+            Op::TouchRun(n, many) => {
+                let order = self.naive.order(n % TYPES);
+                let Some(first) = pick(n, order.len()) else {
+                    return;
+                };
+                let run = order.iter().skip(first).take(many);
+                let at = |value: &u32| self.ids.iter().position(|(v, _)| v == value).unwrap();
+                self.touch(&run.map(at).collect::<Vec<_>>());
+            }
             Op::Insert(t, p, pinned, group) => {
                 let value = self.next_value;
                 self.next_value += 1;

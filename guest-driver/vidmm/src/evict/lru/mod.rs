@@ -23,7 +23,7 @@ pub use walk::Cursor;
 use crate::Error;
 use alloc::vec::Vec;
 use group::Group;
-use nodes::{Content, EMPTY, List, Node, Which};
+use nodes::{Content, EMPTY, List, Node, Run, Which};
 use walk::Walk;
 
 /// Priorities of a memory type; 0 is given up first.
@@ -191,10 +191,44 @@ impl<T: Copy, const TYPES: usize> Lru<T, TYPES> {
     /// # Errors
     /// [`Error::NotFound`] for a stale id.
     pub fn touch(&mut self, id: EntryId) -> Result<(), Error> {
-        let which = Which::of(&self.entry(id)?.1);
-        self.unlink(which, id.node);
-        self.link(which, id.node);
+        self.entry(id)?;
+        self.touch_all([id]);
         Ok(())
+    }
+
+    /// The same for many, in this order, but for those whose ids are stale. Those that
+    /// follow each other on their list, as after the last job that used the same, go to its
+    /// tail together.
+    pub fn touch_all(&mut self, ids: impl IntoIterator<Item = EntryId>) {
+        let mut run: Option<Run> = None;
+        for EntryId { node, generation } in ids {
+            let which = match self.nodes.get(node as usize) {
+                Some(known) if known.generation == generation => match &known.content {
+                    Content::Entry(_, facts) => Which::of(facts),
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            match &mut run {
+                Some(run) if self.nodes[run.last as usize].next == node => run.last = node,
+                _ => {
+                    let (first, last) = (node, node);
+                    if let Some(before) = run.replace(Run { which, first, last }) {
+                        self.move_to_tail(&before);
+                    }
+                }
+            }
+            // INVARIANT: it comes behind all that has been moved to a tail.
+            let touched = &mut self.nodes[node as usize];
+            touched.stamp = self.stamp;
+            self.stamp += 1;
+            if touched.cursors > 0 {
+                self.step_off(node);
+            }
+        }
+        if let Some(run) = run {
+            self.move_to_tail(&run);
+        }
     }
 
     /// What an entry stands for, and its facts.

@@ -51,6 +51,14 @@ pub(super) enum Which {
     Sub(usize, usize, usize),
 }
 
+/// Nodes that follow each other on a list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) which: Which,
+    pub(super) first: u32,
+    pub(super) last: u32,
+}
+
 impl Which {
     /// The list for these facts, which were looked at before.
     pub(super) fn of(facts: &Facts) -> Self {
@@ -99,6 +107,32 @@ impl<T: Copy, const TYPES: usize> Lru<T, TYPES> {
         }
         let linked = &mut self.nodes[node as usize];
         (linked.previous, linked.next, linked.stamp) = (tail, NONE, stamp);
+    }
+
+    /// Puts nodes that follow each other behind all others of their list.
+    pub(super) fn move_to_tail(&mut self, run: &Run) {
+        let previous = self.nodes[run.first as usize].previous;
+        let next = self.nodes[run.last as usize].next;
+        if next == NONE {
+            // What is all of a group takes the group along.
+            if previous == NONE && run.first == run.last {
+                self.unlink(run.which, run.first);
+                self.link(run.which, run.first);
+            }
+            return;
+        }
+        self.nodes[next as usize].previous = previous;
+        if previous != NONE {
+            self.nodes[previous as usize].next = next;
+        }
+        let list = self.list(run.which);
+        if previous == NONE {
+            list.head = next;
+        }
+        let tail = core::mem::replace(&mut list.tail, run.last);
+        self.nodes[tail as usize].next = run.first;
+        self.nodes[run.first as usize].previous = tail;
+        self.nodes[run.last as usize].next = NONE;
     }
 
     pub(super) fn unlink(&mut self, which: Which, node: u32) {
