@@ -1,6 +1,8 @@
 //! The bus interface unit: interrupts (hardware reference 7).
 
-use crate::planted::planted;
+use crate::defect::Defect;
+use crate::latched::Latched;
+use crate::watch::Onlooker;
 use e3k_regs::Reg;
 use e3k_regs::fields::{AdapterControl, AdvancedInterrupts, BiuInterrupts};
 use serde::{Deserialize, Serialize};
@@ -22,15 +24,6 @@ impl InterruptSink for NoInterrupts {
     fn raise(&mut self) {}
 }
 
-/// The two status words, as a latch leaves them in the shadow registers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Latched {
-    /// 0x8574.
-    pub biu: u32,
-    /// 0x8578.
-    pub advanced: u32,
-}
-
 /// Vertical blanks of displays 1 to 4.
 const VSYNCS: u32 = BiuInterrupts::new()
     .with_vsync1(true)
@@ -47,8 +40,14 @@ pub(crate) struct Biu {
     advanced_enable: u32,
     shadow: Latched,
     control: AdapterControl,
-    /// The line, as the sink last heard of it.
+    /// The line.
     asserted: bool,
+    /// The machine does not hear of it, by a defect.
+    #[serde(skip)]
+    unheard: bool,
+    /// It rises once more with nothing pending, by a defect.
+    #[serde(skip)]
+    echo: bool,
     #[serde(skip, default = "nobody")]
     sink: Box<dyn InterruptSink>,
 }
@@ -68,6 +67,8 @@ impl Biu {
             shadow: Latched::default(),
             control: AdapterControl::new(),
             asserted: false,
+            unheard: false,
+            echo: false,
             sink,
         }
     }
@@ -85,6 +86,8 @@ impl Biu {
         self.shadow = Latched::default();
         self.control = AdapterControl::new();
         self.asserted = false;
+        self.unheard = false;
+        self.echo = false;
     }
 
     pub(crate) fn page_fault(&mut self) {
@@ -112,9 +115,11 @@ impl Biu {
     }
 
     /// A ring gave up: its unit's source (hardware reference 7.1).
-    pub(crate) fn ring_halted(&mut self, ring: u8) {
+    pub(crate) fn ring_halted(&mut self, watch: impl Onlooker, ring: u8) {
         match ring {
-            8 if planted!(VideoErrorOfOther) => self.advanced_raw.set_vcp0_fe_error(true),
+            8 if watch.bends(Defect::VideoErrorOfOther) => {
+                self.advanced_raw.set_vcp0_fe_error(true);
+            }
             7 => self.advanced_raw.set_vcp0_fe_error(true),
             8 => self.advanced_raw.set_vcp1_fe_error(true),
             9 => self.advanced_raw.set_vpp_timeout(true),
@@ -122,32 +127,58 @@ impl Biu {
         }
     }
 
-    pub(crate) fn pending(&self) -> bool {
-        let enabled = |enable: u32| if planted!(EnableIgnored) { !0 } else { enable };
-        let fired = self.raw.into_bits() & enabled(self.enable)
-            | self.advanced_raw.into_bits() & enabled(self.advanced_enable);
-        (self.control.interrupt_enable() || planted!(GateIgnored)) && fired != 0
+    /// Whether the line is up, as far as the machine can tell.
+    pub(crate) fn line(&self) -> bool {
+        self.asserted && !self.unheard
     }
 
-    /// Tells the sink when the line rises. Returns whether it did.
-    pub(crate) fn settle(&mut self) -> bool {
-        let pending = self.pending();
-        let rises = pending && !self.asserted;
-        self.asserted = pending || planted!(LineStaysUp);
-        if rises {
+    /// Whether a source is pending for which the line has not risen, which a defect puts off
+    /// until a frame of the displays ends.
+    pub(crate) fn is_late(&self, watch: impl Onlooker) -> bool {
+        self.pending(watch) && !self.asserted
+    }
+
+    fn pending(&self, watch: impl Onlooker) -> bool {
+        let enabled = |enable: u32| {
+            if watch.bends(Defect::EnableIgnored) {
+                !0
+            } else {
+                enable
+            }
+        };
+        let fired = self.raw.into_bits() & enabled(self.enable)
+            | self.advanced_raw.into_bits() & enabled(self.advanced_enable);
+        fired != 0 && (self.control.interrupt_enable() || watch.bends(Defect::GateIgnored))
+    }
+
+    /// Raises or lowers the line, and tells the sink when it rises. Returns whether it did.
+    /// `frame_ends`: the displays' frame has ended.
+    pub(crate) fn settle(&mut self, watch: impl Onlooker, frame_ends: bool) -> bool {
+        let pending = self.pending(watch) || std::mem::take(&mut self.echo);
+        if self.asserted {
+            self.asserted = pending || watch.bends(Defect::LineStaysUp);
+            self.echo = !self.asserted && watch.bends(Defect::InterruptSpurious);
+            return false;
+        }
+        if !pending || !frame_ends && watch.bends(Defect::InterruptLate) {
+            return false;
+        }
+        self.asserted = true;
+        self.unheard = watch.bends(Defect::InterruptLost);
+        if !self.unheard {
             self.sink.raise();
         }
-        rises
+        !self.unheard
     }
 
     /// Copies raw to shadow and clears raw. [`Self::settle`] must follow: it
     /// lowers the line, so that what arrives later raises it anew.
-    pub(crate) fn latch(&mut self) -> Latched {
+    pub(crate) fn latch(&mut self, watch: impl Onlooker) -> Latched {
         self.shadow = Latched {
             biu: self.raw.into_bits(),
             advanced: self.advanced_raw.into_bits(),
         };
-        if !planted!(LatchKeepsRaw) {
+        if !watch.bends(Defect::LatchKeepsRaw) {
             self.raw = BiuInterrupts::new();
             self.advanced_raw = AdvancedInterrupts::new();
         }
@@ -167,12 +198,12 @@ impl Biu {
         })
     }
 
-    pub(crate) fn write_register(&mut self, reg: Reg, value: u32) -> bool {
+    pub(crate) fn write_register(&mut self, watch: impl Onlooker, reg: Reg, value: u32) -> bool {
         match reg {
             Reg::BiuEnable => self.enable = value,
             Reg::AdvancedEnable => self.advanced_enable = value,
             Reg::BiuShadow => {
-                self.latch();
+                self.latch(watch);
             }
             Reg::AdapterControl => {
                 self.control = AdapterControl::from_bits(value.to_le_bytes()[0]);

@@ -5,9 +5,9 @@
 
 use crate::budget::{Allowance, PACKET_COST};
 use crate::config::{Pixel, SurfaceFormats};
+use crate::defect::Defect;
 use crate::index::index;
 use crate::mmu::{Mxu, Request, Stop};
-use crate::planted::planted;
 use crate::refused::Refused;
 use crate::run::{COLOUR_BYTES, Colour, Piece, Run};
 use crate::sparse;
@@ -34,8 +34,12 @@ struct Rectangle {
 }
 
 impl Rectangle {
-    fn parse([x, y]: [u32; 2]) -> Result<Self, Refused> {
-        let [x, y] = [x, y].map(Range::from_bits);
+    /// `short`: its rows end one pixel early, if they have more than one.
+    fn parse([x, y]: [u32; 2], short: bool) -> Result<Self, Refused> {
+        let [mut x, y] = [x, y].map(Range::from_bits);
+        if short && x.max() > x.min() {
+            x.set_max(x.max() - 1);
+        }
         if x.min() > x.max() || y.min() > y.max() {
             return Err(Refused::malformed(
                 "a rectangle whose first pixel is behind its last",
@@ -111,12 +115,11 @@ impl Operation {
     }
 
     /// Whether a defect drops it.
-    fn is_ignored(&self, mxu: &Mxu) -> bool {
-        let defects = mxu.config().defects;
-        match self.kind {
-            Kind::Clear => defects.ignore_fills,
-            Kind::Blit { .. } => defects.ignore_copies,
-        }
+    fn is_ignored(&self, watch: impl Onlooker) -> bool {
+        watch.bends(match self.kind {
+            Kind::Clear => Defect::Fills,
+            Kind::Blit { .. } => Defect::Copies,
+        })
     }
 
     /// The price of a piece of so many bytes: 1 for every four that are copied, and for
@@ -173,11 +176,6 @@ impl Operation {
                 offset,
                 request,
             } => {
-                let offset = if planted!(SourceOffsetIgnored) {
-                    SourceOffset::new()
-                } else {
-                    *offset
-                };
                 let (x, y) = (u32::from(offset.x()), u32::from(offset.y()));
                 let from = source.place(self.pixel, at_x + x, at_y + y);
                 len = len.min(PAGE_SIZE - from.in_page());
@@ -244,26 +242,27 @@ impl Ff {
     /// A fast clear as the registers and the packet's payload say it.
     pub(crate) fn clear(
         &mut self,
+        watch: impl Onlooker,
         ranges: [u32; 2],
         request: Request,
         formats: &SurfaceFormats,
     ) -> Result<Operation, Refused> {
-        let operation = self.operation(ranges, request, Kind::Clear, formats)?;
+        let operation = self.operation(watch, ranges, request, Kind::Clear, formats)?;
         if (1..ff::TARGETS).any(|rt| self.misc(rt).enable()) {
             return Err(Refused::unsupported(
                 "a fast clear while another render target than 0 is enabled",
             ));
         }
-        self.load_colour();
+        self.load_colour(u16::from(watch.bends(Defect::ColourPhase)));
         Ok(operation)
     }
 
     /// Repeats the clear colour. It cannot change while a clear is in flight, so
-    /// what is repeated need not be saved.
-    pub(crate) fn load_colour(&mut self) {
+    /// what is repeated need not be saved. It begins with the dword `late`, of four.
+    pub(crate) fn load_colour(&mut self, late: u16) {
         let mut colour = [0; COLOUR_BYTES];
-        for (chunk, at) in colour.as_chunks_mut::<4>().0.iter_mut().zip(0_u16..) {
-            *chunk = self.words[usize::from(ff::CLEAR_COLOUR + at)].to_le_bytes();
+        for (chunk, at) in colour.as_chunks_mut::<4>().0.iter_mut().zip(late..) {
+            *chunk = self.words[usize::from(ff::CLEAR_COLOUR + at % 4)].to_le_bytes();
         }
         if !self.colour.bytes.starts_with(&colour) {
             self.colour.bytes.as_chunks_mut().0.fill(colour);
@@ -273,19 +272,24 @@ impl Ff {
     /// A blit as the registers and the packet's payload say it.
     pub(crate) fn blit(
         &mut self,
+        watch: impl Onlooker,
         [x, y, offset]: [u32; 3],
         source_request: Request,
         request: Request,
         formats: &SurfaceFormats,
     ) -> Result<Operation, Refused> {
-        let offset = SourceOffset::from_bits(offset);
-        let (source, pixel) = Surface::read(|at| self.get(at.into()), 1, formats)?;
+        let offset = if watch.bends(Defect::SourceOffsetIgnored) {
+            SourceOffset::new()
+        } else {
+            SourceOffset::from_bits(offset)
+        };
+        let (source, pixel) = Surface::read(|at| self.get(at.into()), 1, formats, watch)?;
         let kind = Kind::Blit {
             source,
             offset,
             request: source_request,
         };
-        let operation = self.operation([x, y], request, kind, formats)?;
+        let operation = self.operation(watch, [x, y], request, kind, formats)?;
         if pixel != operation.pixel {
             let [from, to] = [pixel, operation.pixel].map(Pixel::bytes);
             return Err(Refused::unsupported(format!(
@@ -315,7 +319,8 @@ impl Ff {
         self.colour.all = operation.bytes();
         let mut run = Run::default();
         let (mut bytes, mut done) = (0, false);
-        let plain = operation.destination.mask == WHOLE_PIXEL && !operation.is_ignored(mxu);
+        let ignored = operation.is_ignored(watch);
+        let plain = operation.destination.mask == WHOLE_PIXEL && !ignored;
         loop {
             let piece = operation.piece();
             let mut pieces = 1;
@@ -332,8 +337,12 @@ impl Ff {
             let mut result = Ok(());
             if known == 0 {
                 run.flush(&self.colour, &mxu.memory.vram);
-                let begun = self.begin(watch, operation, &piece, mxu);
-                result = begun.map(|begun| run = begun);
+                result = if ignored {
+                    Err(Stop::Dropped)
+                } else {
+                    let begun = self.begin(watch, operation, &piece, mxu);
+                    begun.map(|begun| run = begun)
+                };
             }
             if result == Err(Stop::Stalled) {
                 allowance.spend(PACKET_COST, mxu.counters.walks);
@@ -369,9 +378,6 @@ impl Ff {
         piece: &Piece,
         mxu: &mut Mxu,
     ) -> Result<Run, Stop> {
-        if operation.is_ignored(mxu) {
-            return Err(Stop::Dropped);
-        }
         let len = index(piece.len);
         let (_, to) = piece.destination;
         let buffer = if piece.source.is_some() {
@@ -393,12 +399,13 @@ impl Ff {
 
     fn operation(
         &self,
+        watch: impl Onlooker,
         ranges: [u32; 2],
         request: Request,
         kind: Kind,
         formats: &SurfaceFormats,
     ) -> Result<Operation, Refused> {
-        let (destination, pixel) = Surface::read(|at| self.get(at.into()), 0, formats)?;
+        let (destination, pixel) = Surface::read(|at| self.get(at.into()), 0, formats, watch)?;
         let mask = destination.mask;
         // A mask bit is a colour channel; only in formats of 4 bytes is a channel one byte.
         if pixel != Pixel::B4 && mask != 0 && mask != WHOLE_PIXEL {
@@ -407,7 +414,7 @@ impl Ff {
                 "write mask {mask:#x} for pixels of {bytes} bytes"
             )));
         }
-        let rectangle = Rectangle::parse(ranges)?;
+        let rectangle = Rectangle::parse(ranges, watch.bends(Defect::RowsEndEarly))?;
         if !destination.contains(rectangle.x.max().into(), rectangle.y.max().into()) {
             return Err(Refused::malformed(
                 "a rectangle beyond its destination surface",
@@ -440,6 +447,11 @@ fn write_masked<W: Onlooker>(
     if mask == 0 {
         return Ok(());
     }
+    let mask = if watch.bends(Defect::WriteMaskReversed) {
+        mask.reverse_bits() >> 4
+    } else {
+        mask
+    };
     let merged = &mut merged[..piece.len()];
     let reading = Request {
         write: false,
@@ -447,11 +459,6 @@ fn write_masked<W: Onlooker>(
     };
     mxu.read(watch, reading, to, merged)?;
     for (byte, (new, channel)) in merged.iter_mut().zip(piece.iter().zip((0..4).cycle())) {
-        let channel = if planted!(WriteMaskReversed) {
-            3 - channel
-        } else {
-            channel
-        };
         if mask >> channel & 1 == 1 {
             *byte = *new;
         }

@@ -1,11 +1,11 @@
 //! BAR0: one register space for every width of access. What is declared has
 //! behaviour; everything else is plain storage.
 
+use crate::defect::Defect;
 use crate::display;
 use crate::gpu::Gpu;
 use crate::log_limit::worth_a_line;
 use crate::misuse::Misuse;
-use crate::planted::planted;
 use crate::storage::{BlockUse, Direction, RegisterMisuse, WordUse};
 use crate::watch::{Event, Off, On, Onlooker};
 use crate::width::Width;
@@ -67,9 +67,10 @@ impl Gpu {
         if !in_bar0(offset, Width::B4) {
             return u32::MAX;
         }
+        let watch = self.watch.as_ref().map(On);
         match Reg::word(offset) {
-            Word::Register(reg, index) => self.read_register(reg, index),
-            Word::Bytes => self.join_bytes(offset, u32::MAX),
+            Word::Register(reg, index) => self.read_register(watch, reg, index),
+            Word::Bytes => self.join_bytes(watch, offset, u32::MAX),
             Word::Undeclared => self.storage.load(offset),
         }
     }
@@ -111,7 +112,7 @@ impl Gpu {
         self.mxu.counters.register_writes += 1;
         let [low, high] = e3k_regs::packet::halves(value);
         let (shift, lanes) = place(offset, width);
-        let lanes = if planted!(NarrowWriteIsWide) {
+        let lanes = if watch.bends(Defect::NarrowWriteIsWide) {
             u32::MAX
         } else {
             lanes
@@ -120,8 +121,17 @@ impl Gpu {
             return self.write_alone(watch, offset, low & 0xff);
         }
         let word = offset & !3;
+        if width == Width::B8 {
+            return self.write_both(watch, word, [low, high]);
+        }
         self.write_word(watch, word, low << shift, lanes);
-        if width == Width::B8 && !planted!(UpperHalfLost) {
+    }
+
+    /// Apart, so that a write of one word keeps nothing for another.
+    #[inline(never)]
+    fn write_both<W: Onlooker>(&mut self, watch: W, word: u32, [low, high]: [u32; 2]) {
+        self.write_word(watch, word, low, u32::MAX);
+        if !watch.bends(Defect::UpperHalfLost) {
             self.write_word(watch, word + 4, high, u32::MAX);
         }
     }
@@ -176,7 +186,7 @@ impl Gpu {
                 if lanes != u32::MAX {
                     self.note_width(watch, reg, index, lanes);
                 }
-                self.read_register(reg, index)
+                self.read_register(watch, reg, index)
             }
             Word::Bytes => self.read_bytes(watch, word, lanes),
             Word::Undeclared => {
@@ -196,46 +206,50 @@ impl Gpu {
             self.note_undeclared(word, Direction::Read);
             return self.storage.load(word) & lanes;
         };
-        (self.read_register(reg, index) & 0xff) << first
+        (self.read_register(watch, reg, index) & 0xff) << first
     }
 
     #[cold]
     fn read_several<W: Onlooker>(&mut self, watch: W, word: u32, lanes: u32) -> u32 {
         self.note_bytes(watch, word, lanes, Direction::Read);
-        self.join_bytes(word, lanes)
+        self.join_bytes(watch, word, lanes)
     }
 
-    fn join_bytes(&self, word: u32, lanes: u32) -> u32 {
-        touched(word, lanes).fold(0, |value, (at, shift)| value | self.read_byte(at) << shift)
+    fn join_bytes<W: Onlooker>(&self, watch: W, word: u32, lanes: u32) -> u32 {
+        touched(word, lanes).fold(0, |value, (at, shift)| {
+            value | self.read_byte(watch, at) << shift
+        })
     }
 
-    fn read_byte(&self, at: u32) -> u32 {
-        let found = Reg::find(at).map(|(reg, index)| self.read_register(reg, index));
+    fn read_byte<W: Onlooker>(&self, watch: W, at: u32) -> u32 {
+        let found = Reg::find(at).map(|(reg, index)| self.read_register(watch, reg, index));
         found.unwrap_or_else(|| self.storage.load(at)) & 0xff
     }
 
     /// Of a register of one byte the low bits.
-    fn read_register(&self, reg: Reg, index: u32) -> u32 {
-        let value = self.behaviour(reg, index);
+    fn read_register<W: Onlooker>(&self, watch: W, reg: Reg, index: u32) -> u32 {
+        let value = self.behaviour(watch, reg, index);
         value.unwrap_or_else(|| self.storage.load(reg.at(index)))
     }
 
     /// What a register reads that is more than storage.
-    fn behaviour(&self, reg: Reg, index: u32) -> Option<u32> {
+    fn behaviour<W: Onlooker>(&self, watch: W, reg: Reg, index: u32) -> Option<u32> {
         match Unit::of(reg)? {
             Unit::Biu => self.biu.read_register(reg),
-            Unit::Csp => self.csp.read_register(reg, index, self.config().chip),
+            Unit::Csp => self
+                .csp
+                .read_register(watch, reg, index, self.config().chip),
             Unit::Mxu => self.mxu.read_register(reg, index),
             Unit::Power => self.power.read_register(reg),
-            Unit::Display => self.read_display(reg, index),
+            Unit::Display => self.read_display(watch, reg, index),
             Unit::Whole => self.read_whole(reg),
         }
     }
 
-    fn read_display(&self, reg: Reg, index: u32) -> Option<u32> {
+    fn read_display<W: Onlooker>(&self, watch: W, reg: Reg, index: u32) -> Option<u32> {
         let stored = self.storage.load(reg.at(index));
         let running = self.config().vsync;
-        display::read_register(reg, index, stored, self.csp.clock(), running)
+        display::read_register(watch, (reg, index), stored, self.csp.clock(), running)
     }
 
     fn read_whole(&self, reg: Reg) -> Option<u32> {
@@ -259,7 +273,7 @@ impl Gpu {
                 self.note_width(watch, reg, index, lanes);
                 let (written, mut value) = (value & lanes, value & lanes);
                 if reg.info().access == Access::ReadWrite {
-                    value |= self.read_register(reg, index) & !lanes;
+                    value |= self.read_register(watch, reg, index) & !lanes;
                 }
                 self.write_register(watch, reg, index, written, value);
             }
@@ -339,8 +353,8 @@ impl Gpu {
     #[inline(never)]
     fn act<W: Onlooker>(&mut self, watch: W, unit: Unit, reg: Reg, index: u32, value: u32) -> bool {
         let taken = match unit {
-            Unit::Biu => self.biu.write_register(reg, value),
-            Unit::Csp => self.csp.write_register(reg, index, value),
+            Unit::Biu => self.biu.write_register(watch, reg, value),
+            Unit::Csp => self.csp.write_register(watch, reg, index, value),
             Unit::Mxu => self.mxu.write_register(watch, reg, index, value),
             Unit::Power => self.power.write_register(reg, value),
             // What the host drives is stored.
@@ -353,7 +367,7 @@ impl Gpu {
             }
         };
         if taken {
-            self.settle(watch);
+            self.settle(watch, false);
         }
         taken
     }
@@ -456,10 +470,10 @@ mod tests {
             for reg in REGISTERS.iter().map(|info| info.reg) {
                 let answers = [
                     (Unit::Biu, gpu.biu.read_register(reg)),
-                    (Unit::Csp, gpu.csp.read_register(reg, 0, chip)),
+                    (Unit::Csp, gpu.csp.read_register(Off, reg, 0, chip)),
                     (Unit::Mxu, gpu.mxu.read_register(reg, 0)),
                     (Unit::Power, gpu.power.read_register(reg)),
-                    (Unit::Display, gpu.read_display(reg, 0)),
+                    (Unit::Display, gpu.read_display(Off, reg, 0)),
                     (Unit::Whole, gpu.read_whole(reg)),
                 ];
                 for (unit, _) in answers.iter().filter(|(_, value)| value.is_some()) {

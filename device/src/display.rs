@@ -2,7 +2,8 @@
 //! place of the beam by the GPU's clock, and the lines to monitors that are not
 //! there (hardware reference 7.4 and 7.5). Nothing here has a state of its own.
 
-use crate::planted::planted;
+use crate::defect::Defect;
+use crate::watch::Onlooker;
 use e3k_regs::Reg;
 use e3k_regs::fields::{DisplayFrame, DisplayPosition, SerialPort};
 
@@ -39,8 +40,8 @@ fn beam(clock: u64) -> (u16, u16) {
 /// What a register of the displays reads; `stored` is what was written to it.
 /// Without `running` displays all stands at 0. `None` for other registers.
 pub(crate) fn read_register(
-    reg: Reg,
-    index: u32,
+    watch: impl Onlooker,
+    (reg, index): (Reg, u32),
     stored: u32,
     clock: u64,
     running: bool,
@@ -60,7 +61,7 @@ pub(crate) fn read_register(
             0
         }
         Reg::Display1 | Reg::Display2 | Reg::Display3 | Reg::Display4 if index == 0 => {
-            frame_word(clock)
+            frame_word(clock, watch)
         }
         Reg::Display1 | Reg::Display2 | Reg::Display3 | Reg::Display4 => {
             let (line, pixel) = beam(clock);
@@ -79,8 +80,8 @@ pub(crate) fn read_register(
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the counter wraps")]
-fn frame_word(clock: u64) -> u32 {
-    let frame = if planted!(FramesStandStill) {
+fn frame_word(clock: u64, watch: impl Onlooker) -> u32 {
+    let frame = if watch.bends(Defect::FramesStandStill) {
         0
     } else {
         frame(clock) as u16

@@ -1,10 +1,12 @@
 //! The GPU as a whole: the blocks, and what a function reset does to them.
 
-use crate::biu::{Biu, InterruptSink, Latched};
+use crate::biu::{Biu, InterruptSink};
+use crate::broken::Broken;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::csp::{Board, Csp, CspError, FenceRecord, Progress, RingStatus, UnmetWait};
 use crate::display;
+use crate::latched::Latched;
 use crate::memory::{SystemMemory, Vram};
 use crate::mmu::{FaultRecord, Mxu, Place, Request, TlbEntry, Walk};
 use crate::power::Power;
@@ -33,14 +35,16 @@ impl Gpu {
     /// # Errors
     /// VRAM could not be made: no memory, or no address space for it.
     pub fn new(config: &Config, interrupts: Box<dyn InterruptSink>) -> io::Result<Self> {
-        Ok(Self {
+        let mut gpu = Self {
             storage: Storage::new(),
             biu: Biu::new(interrupts),
             mxu: Mxu::new(config.clone(), config.vram_seed)?,
             csp: Csp::new(),
             power: Power::default(),
             watch: None,
-        })
+        };
+        gpu.set_watch(None);
+        Ok(gpu)
     }
 
     /// Replaces the machine's memory. When this returns, the old one is not
@@ -49,9 +53,15 @@ impl Gpu {
         self.mxu.memory.system = memory;
     }
 
-    /// From now on tells `watch` of everything that happens; `None`: nobody. A saved
-    /// state has none.
+    /// From now on tells `watch` of everything that happens, and asks it; `None`: nobody.
+    /// The defects of the configuration stay. A saved state has neither.
     pub fn set_watch(&mut self, watch: Option<Box<dyn Watch>>) {
+        let Config { defects, .. } = self.config();
+        let watch = if defects.is_empty() {
+            watch
+        } else {
+            Some(Box::new(Broken::new(defects.iter()).beside(watch)) as Box<dyn Watch>)
+        };
         self.watch = watch.map(RefCell::new);
     }
 
@@ -84,7 +94,7 @@ impl Gpu {
             watch,
         };
         let progress = csp.step(&mut board, budget);
-        self.settle(watch);
+        self.settle(watch, false);
         progress
     }
 
@@ -101,7 +111,7 @@ impl Gpu {
         watch.saw(&Event::Reset, &self.mxu.look());
         self.storage.reset();
         self.biu.reset();
-        self.mxu.reset();
+        self.mxu.reset(watch);
         self.csp.reset();
         self.power = Power::default();
     }
@@ -112,26 +122,32 @@ impl Gpu {
     pub fn set_clock(&mut self, now: u64) {
         let frame = display::frame(self.csp.clock());
         self.csp.set_clock(now);
-        if display::frame(self.csp.clock()) != frame && self.config().vsync && self.biu.vsync() {
-            self.settle_watched();
+        if display::frame(self.csp.clock()) != frame && self.config().vsync {
+            let watcher = self.watch.take();
+            let watch = watcher.as_ref().map(On);
+            if self.biu.vsync() || self.biu.is_late(watch) {
+                self.settle(watch, true);
+            }
+            self.watch = watcher;
         }
     }
 
     /// When the next vertical blank is that somebody waits for, by the clock
     /// of [`Self::set_clock`].
     pub fn next_vsync(&self) -> Option<u64> {
-        let wanted = self.config().vsync && self.biu.wants_vsync();
+        let watch = self.watch.as_ref().map(On);
+        let wanted = self.config().vsync && (self.biu.wants_vsync() || self.biu.is_late(watch));
         wanted.then(|| display::frame_end(self.csp.clock()))
     }
 
     /// Whether the interrupt line is up.
     pub fn interrupt_pending(&self) -> bool {
-        self.biu.pending()
+        self.biu.line()
     }
 
     /// Latches and clears the pending sources, as a write to 0x8574 does.
     pub fn latch_interrupts(&mut self) -> Latched {
-        let latched = self.biu.latch();
+        let latched = self.biu.latch(self.watch.as_ref().map(On));
         let watch = self.watch.as_ref().map(On);
         watch.saw(&Event::Latched(latched), &self.mxu.look());
         self.settle_watched();
@@ -224,7 +240,7 @@ impl Gpu {
     /// 0x8524: units with a one stop at once and lose their state; they run
     /// again after a zero and new set-up.
     pub(crate) fn engine_reset<W: Onlooker>(&mut self, watch: W, units: EngineReset) {
-        self.csp.hold_in_reset(units);
+        self.csp.hold_in_reset(watch, units);
         if units.all() {
             self.mxu.flush(watch);
         }
@@ -232,12 +248,12 @@ impl Gpu {
 
     fn settle_watched(&mut self) {
         let watcher = self.watch.take();
-        self.settle(watcher.as_ref().map(On));
+        self.settle(watcher.as_ref().map(On), false);
         self.watch = watcher;
     }
 
     /// Turns what the blocks have signalled into interrupts.
-    pub(crate) fn settle<W: Onlooker>(&mut self, watch: W) {
+    pub(crate) fn settle<W: Onlooker>(&mut self, watch: W, frame_ends: bool) {
         if !self.mxu.fault_pending() {
             self.csp.faults_acknowledged();
         }
@@ -248,7 +264,7 @@ impl Gpu {
         if std::mem::take(&mut faults.bus) {
             self.biu.master_abort();
         }
-        if self.biu.settle() {
+        if self.biu.settle(watch, frame_ends) {
             self.mxu.counters.interrupts += 1;
             watch.saw(&Event::Interrupt, &self.mxu.look());
         }

@@ -14,21 +14,23 @@
 
 mod biu;
 mod blit;
+mod broken;
 mod budget;
 mod bus;
 pub mod checker;
 mod config;
 mod counters;
 mod csp;
+mod defect;
 mod display;
 mod gpu;
 mod history;
 mod index;
+mod latched;
 mod log_limit;
 mod memory;
 mod misuse;
 mod mmu;
-mod planted;
 mod power;
 mod refused;
 mod run;
@@ -39,21 +41,22 @@ mod surface;
 mod watch;
 mod width;
 
-pub use biu::{InterruptSink, Latched, NoInterrupts};
+pub use biu::{InterruptSink, NoInterrupts};
+pub use broken::Broken;
 pub use config::{
-    Config, ConfigError, Defects, DtlbShape, LargePage, MmuOptions, OnFault, OnWait,
-    SurfaceFormats, UtlbSize,
+    Config, ConfigError, DtlbShape, LargePage, MmuOptions, OnFault, OnWait, SurfaceFormats,
+    UtlbSize,
 };
 pub use counters::Counters;
 pub use csp::{CspError, CspErrorKind, FenceRecord, Progress, RingState, RingStatus, UnmetWait};
+pub use defect::{Defect, DefectGroup, Defects};
 pub use e3k_regs::fields::{FaultClient, TlbTarget};
 pub use e3k_regs::{BusAddr, Chip, GpuVa, VramOffset};
 pub use gpu::Gpu;
+pub use latched::Latched;
 pub use memory::{BusError, DmaAccess, NoMemory, Snoop, SystemMemory, Target, Vram};
 pub use misuse::Misuse;
 pub use mmu::{Access, EntryAt, FaultCause, FaultRecord, Hit, Invalidation, Look, TlbEntry, Walk};
-#[cfg(feature = "planted-faults")]
-pub use planted::{Planted, plant};
 pub use state::RestoreError;
 pub use storage::{BlockUse, RegisterMisuse, WordUse};
 pub use watch::{Event, Watch};

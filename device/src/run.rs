@@ -9,7 +9,6 @@
 use crate::index::index;
 use crate::memory::{Target, Vram};
 use crate::mmu::{Mxu, Request, Stop};
-use crate::planted::planted;
 use crate::watch::Onlooker;
 use e3k_regs::{GpuVa, VramOffset};
 
@@ -51,8 +50,7 @@ impl Colour {
     }
 
     fn phase(at: u64) -> usize {
-        let late = if planted!(ColourPhase) { 4 } else { 0 };
-        (index(at) + late) % COLOUR_BYTES
+        index(at) % COLOUR_BYTES
     }
 }
 
@@ -168,13 +166,13 @@ impl Run {
         mxu: &mut Mxu,
     ) -> u64 {
         let (writing, va) = piece.destination;
-        let Some(destination) = mxu.peek(writing, va, pieces) else {
+        let Some(destination) = mxu.peek(watch, writing, va, pieces) else {
             return 0;
         };
         let mut pieces = destination.pages;
         let mut source = None;
         if let Some((reading, va)) = piece.source {
-            let Some(peeked) = mxu.peek(reading, va, pieces) else {
+            let Some(peeked) = mxu.peek(watch, reading, va, pieces) else {
                 return 0;
             };
             pieces = peeked.pages;
@@ -274,7 +272,7 @@ impl Run {
         if bytes == 0 {
             return;
         }
-        let bytes = index(bytes) - if planted!(LastPixelDropped) { 4 } else { 0 };
+        let bytes = index(bytes);
         // Its pages are inside VRAM, which is whole pages.
         let _inside = match from {
             Some(from) => vram.copy(from, to, bytes),

@@ -1,7 +1,9 @@
 //! Surfaces of copies and fills, as the registers describe them.
 
 use crate::config::{Pixel, SurfaceFormats};
+use crate::defect::Defect;
 use crate::refused::Refused;
+use crate::watch::Onlooker;
 use e3k_regs::GpuVa;
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::packet::{RtFormat, RtMisc, RtSize, ff};
@@ -40,12 +42,18 @@ impl Surface {
         word: impl Fn(u16) -> u32,
         rt: u16,
         formats: &SurfaceFormats,
+        watch: impl Onlooker,
     ) -> Result<(Self, Pixel), Refused> {
         let [address, control] = [ff::rt_address(rt), ff::rt_control(rt)];
         let format = RtFormat::from_bits(word(control));
         let size = RtSize::from_bits(word(control + 1));
         let misc = RtMisc::from_bits(word(ff::rt_misc(rt)));
         let code = format.format().into();
+        let pixel = if watch.bends(Defect::PixelSizeIgnored) {
+            Some(Pixel::B4)
+        } else {
+            formats.pixel(code)
+        };
         let what = if !misc.enable() {
             return Err(Refused::malformed(
                 "a copy or fill with a render target that is not enabled",
@@ -60,7 +68,7 @@ impl Surface {
             "a surface whose resource type is not 2D"
         } else if misc.into_bits() & RtMisc::EFFECTS != 0 {
             "a surface with dither, blending, swizzle, mipmaps or a raster operation"
-        } else if let Some(pixel) = formats.pixel(code) {
+        } else if let Some(pixel) = pixel {
             let surface = Self {
                 base: GpuVa(u64::from(word(address)) << 8),
                 width: size.width().into(),

@@ -1,9 +1,10 @@
 //! The seam for whoever looks at what a GPU does: it is told of everything, in the
 //! order in which it happens, and is asked before memory is touched.
 
-use crate::biu::Latched;
 use crate::csp::error::{CspError, UnmetWait};
 use crate::csp::fences::FenceRecord;
+use crate::defect::Defect;
+use crate::latched::Latched;
 use crate::misuse::Misuse;
 use crate::mmu::access::{Access, EntryAt, Invalidation};
 use crate::mmu::look::Look;
@@ -170,6 +171,13 @@ pub trait Watch: Send {
         let _ = (access, look);
         true
     }
+
+    /// Is asked wherever a defect would show, each time, whether it does. So a chip can be
+    /// broken always, or now and then.
+    fn bends(&mut self, defect: Defect) -> bool {
+        let _ = defect;
+        false
+    }
 }
 
 /// What the model tells and asks: nobody or somebody, which is decided once, at each call
@@ -179,6 +187,7 @@ pub(crate) trait Onlooker: Copy {
     const NOBODY: bool = false;
     fn saw(self, event: &Event<'_>, look: &Look<'_>);
     fn admits(self, access: &Access, look: &Look<'_>) -> bool;
+    fn bends(self, defect: Defect) -> bool;
 }
 
 /// Nobody: what would be told is not even put together.
@@ -194,6 +203,11 @@ impl Onlooker for Off {
     #[inline]
     fn admits(self, _: &Access, _: &Look<'_>) -> bool {
         true
+    }
+
+    #[inline]
+    fn bends(self, _: Defect) -> bool {
+        false
     }
 }
 
@@ -213,6 +227,10 @@ impl Onlooker for On<'_> {
     fn admits(self, access: &Access, look: &Look<'_>) -> bool {
         self.0.borrow_mut().admits(access, look)
     }
+
+    fn bends(self, defect: Defect) -> bool {
+        self.0.borrow_mut().bends(defect)
+    }
 }
 
 /// Where it is seldom used.
@@ -225,5 +243,9 @@ impl<T: Onlooker> Onlooker for Option<T> {
 
     fn admits(self, access: &Access, look: &Look<'_>) -> bool {
         self.is_none_or(|watch| watch.admits(access, look))
+    }
+
+    fn bends(self, defect: Defect) -> bool {
+        self.is_some_and(|watch| watch.bends(defect))
     }
 }

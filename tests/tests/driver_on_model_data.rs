@@ -1,7 +1,7 @@
 //! The driver's data checks on the model, whole and broken.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
-use presil_device::{Chip, Config, Defects};
+use presil_device::{Chip, Config, Defect, Defects};
 use presil_tests::{Check, Guest, data_checks, failed};
 
 const MIB: u64 = 1 << 20;
@@ -49,10 +49,7 @@ fn every_data_check_holds_and_again_after_a_reboot_and_after_a_reload() {
 
 #[test]
 fn a_model_that_ignores_copies_is_noticed() {
-    let checks = run(Defects {
-        ignore_copies: true,
-        ..Defects::default()
-    });
+    let checks = run(Defects::from([Defect::Copies]));
     let failed = failed(&checks);
     for from in ["local-visible", "pcie-snoop", "pcie-unsnoop"] {
         for to in ["local-visible", "pcie-snoop", "pcie-unsnoop"] {
@@ -65,10 +62,7 @@ fn a_model_that_ignores_copies_is_noticed() {
 
 #[test]
 fn a_model_that_ignores_fills_is_noticed() {
-    let checks = run(Defects {
-        ignore_fills: true,
-        ..Defects::default()
-    });
+    let checks = run(Defects::from([Defect::Fills]));
     let failed = failed(&checks);
     let wanted = [
         "fill local-visible",
@@ -88,10 +82,7 @@ fn a_model_that_ignores_fills_is_noticed() {
 
 #[test]
 fn a_model_that_ignores_segments_is_noticed() {
-    let checks = run(Defects {
-        ignore_segments: true,
-        ..Defects::default()
-    });
+    let checks = run(Defects::from([Defect::Segments]));
     let failed = failed(&checks);
     for name in [
         "every fence came by interrupt",
@@ -104,10 +95,7 @@ fn a_model_that_ignores_segments_is_noticed() {
 
 #[test]
 fn a_model_that_ignores_invalidations_is_noticed() {
-    let checks = run(Defects {
-        ignore_invalidations: true,
-        ..Defects::default()
-    });
+    let checks = run(Defects::from([Defect::Invalidations]));
     let failed = failed(&checks);
     for name in [
         "neighbours bound later are reached",

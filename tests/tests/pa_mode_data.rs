@@ -1,7 +1,7 @@
 //! The PA-mode driver's checks on the model, whole and broken.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
-use presil_device::{Chip, Config, Defects};
+use presil_device::{Chip, Config, Defect, Defects};
 use presil_tests::pa_driver::{
     Board, Driver, Options, Pool, Request, data_checks, paging_checks, power_checks,
 };
@@ -86,10 +86,7 @@ fn a_page_in_waits_for_a_window_that_earlier_ones_hold() {
 
 #[test]
 fn a_model_that_ignores_copies_is_noticed() {
-    let checks = run(Defects {
-        ignore_copies: true,
-        ..Defects::default()
-    });
+    let checks = run(Defects::from([Defect::Copies]));
     assert_noticed(
         &checks,
         &[
@@ -112,10 +109,7 @@ fn a_model_that_ignores_copies_is_noticed() {
 
 #[test]
 fn a_model_that_ignores_fills_is_noticed() {
-    let checks = run(Defects {
-        ignore_fills: true,
-        ..Defects::default()
-    });
+    let checks = run(Defects::from([Defect::Fills]));
     assert_noticed(
         &checks,
         &[
@@ -136,10 +130,7 @@ fn a_model_that_ignores_fills_is_noticed() {
 
 #[test]
 fn a_model_that_ignores_invalidations_is_noticed() {
-    let checks = run(Defects {
-        ignore_invalidations: true,
-        ..Defects::default()
-    });
+    let checks = run(Defects::from([Defect::Invalidations]));
     assert_noticed(
         &checks,
         &[

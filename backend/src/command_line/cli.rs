@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
-use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use e3k_regs::Chip;
 use presil_device::checker::{self, Level, Levels, Suppressions};
-use presil_device::{Config, ConfigError, Defects, OnWait};
+use presil_device::{Config, ConfigError, OnWait};
 use presil_values::{number, size};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::command_line::chips;
+use crate::command_line::defects::{self, Asked};
 use crate::command_line::explain;
 use crate::command_line::human;
 use crate::command_line::mmu_args::MmuArgs;
@@ -120,7 +121,6 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("door").args(["vhost_user", "vfio_user"]).required(true).multiple(true))]
 struct ServeArgs {
     /// Unix socket on which QEMU finds a GPU as a virtio device. May be repeated.
     #[arg(long, value_name = "SOCKET", value_parser = socket_path())]
@@ -184,9 +184,10 @@ struct ServeArgs {
     #[arg(long, value_name = "N", value_parser = seed)]
     vram_seed: Option<u64>,
 
-    /// Break the model on purpose, to see that tests notice. May be repeated.
-    #[arg(long, value_name = "WHAT")]
-    defect: Vec<Defect>,
+    /// Break the chip on purpose, to see that tests notice: with one defect or several, by their
+    /// names. `--defect help` lists them. May be repeated.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = defects::parse)]
+    defect: Vec<Asked>,
 
     /// What a ring's Wait does that no earlier fence satisfies: it is recorded
     /// and passed, or halts the ring.
@@ -252,18 +253,6 @@ struct PrintArgs {
 enum OnWaitArg {
     Pass,
     Halt,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Defect {
-    /// Copies move nothing.
-    Copies,
-    /// Fills write nothing.
-    Fills,
-    /// Every page is taken to lie in VRAM.
-    Segments,
-    /// TLB entries survive every invalidation.
-    Invalidations,
 }
 
 #[derive(Debug, Args)]
@@ -338,8 +327,14 @@ fn print(text: &str) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn serve(args: &ServeArgs) -> Result<Verdict, Box<dyn std::error::Error>> {
+    if args.defect.contains(&Asked::Help) {
+        return print(&defects::list()).map(|()| Verdict::Silent);
+    }
     let config = config(args).unwrap_or_else(|error| wrong_command_line(error));
     let doors = doors(args);
+    if doors.is_empty() {
+        wrong_command_line("no socket: expected --vhost-user SOCKET, --vfio-user SOCKET or both");
+    }
     let control = controls(args, doors.len());
     if args.print.qemu_args {
         let line = if args.print.hotplug {
@@ -463,22 +458,12 @@ fn config(args: &ServeArgs) -> Result<Config, ConfigError> {
     }
     config.vsync = !args.no_vsync;
     config.mmu = args.mmu.options();
-    config.defects = defects(&args.defect);
+    let chosen = args.defect.iter().filter_map(|asked| match asked {
+        Asked::Of(defect) => Some(*defect),
+        Asked::Help => None,
+    });
+    config.defects = chosen.collect();
     Ok(config)
-}
-
-fn defects(chosen: &[Defect]) -> Defects {
-    let mut defects = Defects::default();
-    for defect in chosen {
-        let switch = match defect {
-            Defect::Copies => &mut defects.ignore_copies,
-            Defect::Fills => &mut defects.ignore_fills,
-            Defect::Segments => &mut defects.ignore_segments,
-            Defect::Invalidations => &mut defects.ignore_invalidations,
-        };
-        *switch = true;
-    }
-    defects
 }
 
 fn chip(name: &str) -> Result<Chip, String> {

@@ -3,6 +3,7 @@
 
 pub mod chips;
 pub mod cli;
+pub mod defects;
 pub mod explain;
 pub(crate) mod human;
 pub mod mmu_args;

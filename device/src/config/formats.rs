@@ -2,7 +2,6 @@
 //! the user knows. Of a format only the bytes of a pixel matter here.
 
 use super::error::ConfigError;
-use crate::planted::planted;
 use e3k_regs::packet::RtFormat;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -61,7 +60,7 @@ impl SurfaceFormats {
 
     /// The pixel of a format; `None` of one that is not known.
     pub(crate) fn pixel(&self, code: u32) -> Option<Pixel> {
-        if code == B8G8R8A8 || planted!(PixelSizeIgnored) {
+        if code == B8G8R8A8 {
             return Some(Pixel::B4);
         }
         self.0.get(&code).copied()

@@ -9,6 +9,7 @@ pub(crate) use formats::Pixel;
 pub use formats::SurfaceFormats;
 pub use mmu::{DtlbShape, LargePage, MmuOptions, OnFault, UtlbSize};
 
+use crate::defect::Defects;
 use e3k_regs::Chip;
 use e3k_regs::chip::MemoryChannels;
 use serde::{Deserialize, Serialize};
@@ -20,20 +21,6 @@ const VRAM_UNIT: u64 = 256 * MIB;
 const VRAM_MAX: u64 = 64 * GIB;
 const VISIBLE_MAX: u64 = 4 * GIB;
 const VISIBLE_MIN: u64 = MIB;
-
-/// Switches that break the model on purpose, for tests that must notice.
-#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Defects {
-    /// Blits move nothing.
-    pub ignore_copies: bool,
-    /// Fast clears write nothing.
-    pub ignore_fills: bool,
-    /// Every page is taken to lie in VRAM, whatever its PTE says.
-    pub ignore_segments: bool,
-    /// TLB entries survive every invalidation.
-    pub ignore_invalidations: bool,
-}
 
 /// What a Wait does that no earlier fence has satisfied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +54,9 @@ pub struct Config {
     /// Displays count frames and raise vertical blanks at 60 Hz, which is all that
     /// is modelled of them.
     pub vsync: bool,
-    /// Deliberate faults.
+    /// What is broken about it. A saved state is of a whole GPU, and has the words of a
+    /// format that knew four defects.
+    #[serde(with = "whole")]
     pub defects: Defects,
 }
 
@@ -117,6 +106,27 @@ impl Config {
             .is_ok_and(|legal| legal.channels == self.channels)
             && self.mmu.is_sound()
             && self.surface_formats.is_sound()
+    }
+}
+
+/// How a saved state says that nothing is broken.
+mod whole {
+    use crate::defect::Defects;
+    use serde::de::IgnoredAny;
+    use serde::ser::SerializeStruct;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(_: &Defects, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut words = serializer.serialize_struct("Defects", 4)?;
+        words.serialize_field("ignore_copies", &false)?;
+        words.serialize_field("ignore_fills", &false)?;
+        words.serialize_field("ignore_segments", &false)?;
+        words.serialize_field("ignore_invalidations", &false)?;
+        words.end()
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Defects, D::Error> {
+        IgnoredAny::deserialize(from).map(|_| Defects::default())
     }
 }
 

@@ -8,8 +8,8 @@ use super::ring::Ring;
 use super::status::{RingState, RingStatus};
 use super::transfer::Transfer;
 use crate::blit;
+use crate::defect::Defect;
 use crate::mmu::{Mxu, Request, Stop};
-use crate::planted::planted;
 use crate::watch::Onlooker;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{FaultClient, RingWord};
@@ -129,9 +129,6 @@ impl Engine {
 
     /// Engine reset: held until released, set up anew afterwards.
     pub(super) fn hold_in_reset(&mut self, hold: bool) {
-        if planted!(EngineResetIgnored) {
-            return;
-        }
         if hold {
             self.reset();
         }
@@ -170,8 +167,7 @@ impl Engine {
     }
 
     fn pending(&self) -> bool {
-        let idle = self.operation.is_none() && self.calls.depth == 0 && self.ring.is_empty();
-        self.ring.runs() && !idle
+        self.ring.runs() && (self.operation.is_some() || self.has_packets())
     }
 
     /// As ring number `ring` shows itself.
@@ -205,9 +201,9 @@ impl Engine {
         }
     }
 
-    /// For the planted fault only: no packet is left to overtake with.
-    pub(super) fn has_only_operation(&self) -> bool {
-        self.calls.depth == 0 && self.ring.is_empty()
+    /// Whether packets are left to fetch.
+    pub(super) fn has_packets(&self) -> bool {
+        self.calls.depth > 0 || !self.ring.is_empty()
     }
 
     pub(super) fn in_buffer(&self) -> bool {
@@ -230,13 +226,19 @@ impl Engine {
         self.command
     }
 
-    pub(super) fn read(&self, word: RingWord) -> u32 {
+    pub(super) fn read(&self, watch: impl Onlooker, word: RingWord) -> u32 {
+        if word == RingWord::Head && watch.bends(Defect::HeadLags) {
+            return self.position;
+        }
         self.ring.read(word)
     }
 
-    pub(super) fn write(&mut self, word: RingWord, value: u32) {
+    pub(super) fn write(&mut self, watch: impl Onlooker, word: RingWord, value: u32) {
+        if word == RingWord::Tail && watch.bends(Defect::DoorbellLost) {
+            return;
+        }
         // A unit in reset does not take values.
-        if !self.in_reset || planted!(HeldRingTakesWrites) {
+        if !self.in_reset || watch.bends(Defect::HeldRingTakesWrites) {
             self.ring.write(word, value);
             if !self.ring.runs() {
                 self.stop();
@@ -321,13 +323,13 @@ impl Engine {
         ))
     }
 
-    pub(super) fn consume(&mut self, dwords: u32) {
+    pub(super) fn consume(&mut self, watch: impl Onlooker, dwords: u32) {
         match self.calls.last_mut() {
             Some(call) => {
                 call.at = call.at.add(u64::from(dwords) * 4);
                 call.dwords -= dwords;
             }
-            None => self.ring.consume(dwords),
+            None => self.ring.consume(watch, dwords),
         }
         // A buffer that has ended is left before its last packet runs, so a
         // call at its end does not count as nesting deeper.

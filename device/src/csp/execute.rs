@@ -9,8 +9,8 @@ use super::fences::FenceRecord;
 use super::flags::FlagClear;
 use super::packet::{Packet, wrong_count};
 use crate::config::OnWait;
-use crate::mmu::{Invalidation, Mxu, Stop};
-use crate::planted::planted;
+use crate::defect::Defect;
+use crate::mmu::{Invalidation, Stop};
 use crate::watch::{Event, Onlooker};
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{FaultClient, TlbTarget};
@@ -88,7 +88,7 @@ impl Csp {
         let (slot, value, equal) = (header.slot(), header.value(), header.equal());
         let counter = engine.slots[usize::from(slot) % engine.slots.len()];
         board.mxu.counters.waits += 1;
-        let met = if equal && !planted!(WaitTakesMore) {
+        let met = if equal && !board.watch.bends(Defect::WaitTakesMore) {
             counter == value
         } else {
             counter >= value
@@ -134,7 +134,7 @@ impl Csp {
                 let [low, high, ..] = value.to_le_bytes();
                 let value = u16::from_le_bytes([low, high]);
                 if let Some(slot) = self.engines[n].slots.get_mut(usize::from(header.slot())) {
-                    *slot = if header.or() && !planted!(SlotOrCopies) {
+                    *slot = if header.or() && !board.watch.bends(Defect::SlotOrCopies) {
                         *slot | value
                     } else {
                         value
@@ -153,7 +153,8 @@ impl Csp {
             _ => return Err(Trouble::malformed("fence type 1 does not exist")),
         }
         if header.irq() == packet::Fence::IRQ_CPU
-            || header.irq() == packet::Fence::IRQ_GPU && planted!(EveryFenceInterrupts)
+            || header.irq() == packet::Fence::IRQ_GPU
+                && board.watch.bends(Defect::EveryFenceInterrupts)
         {
             board.biu.fence();
         }
@@ -172,7 +173,8 @@ impl Csp {
         value: &[u8],
         board: &mut Board<'_, W>,
     ) -> Outcome {
-        let or = packet::Fence::from_bits(packet.header()).or() && !planted!(FenceOrCopies);
+        let or = packet::Fence::from_bits(packet.header()).or()
+            && !board.watch.bends(Defect::FenceOrCopies);
         let at = GpuVa::from_parts(low, high.to_le_bytes()[0]);
         if !at.0.is_multiple_of(value.len() as u64) {
             return Err(Trouble::malformed(
@@ -180,7 +182,10 @@ impl Csp {
             ));
         }
         let engine = &self.engines[n];
-        let work = packet.in_buffer && !planted!(FenceOfKernel);
+        if board.watch.bends(Defect::FenceLost) {
+            return Ok(());
+        }
+        let work = packet.in_buffer && !board.watch.bends(Defect::FenceOfKernel);
         let request = |write| engine.request(FaultClient::Fence, write, work);
         let mut old = [0; 8];
         let held = &mut old[..value.len()];
@@ -232,9 +237,9 @@ impl Csp {
         board: &mut Board<'_, W>,
     ) -> Outcome {
         match (to, self.engines[n].dialect) {
-            (block::CSP, _) => self.csp_command(n, packet, board.mxu),
+            (block::CSP, _) => self.csp_command(n, packet, board),
             (block::MXU, Dialect::Graphics | Dialect::Post) => invalidate(packet, board),
-            (block::FF, Dialect::Graphics | Dialect::Post) => self.sg_command(n, packet, board.mxu),
+            (block::FF, Dialect::Graphics | Dialect::Post) => self.sg_command(n, packet, board),
             // Cache and draw commands of other blocks, and video commands: no
             // effect on memory (hardware reference 10.8).
             _ => {
@@ -244,7 +249,12 @@ impl Csp {
         }
     }
 
-    fn csp_command(&mut self, n: usize, packet: &Packet, mxu: &mut Mxu) -> Outcome {
+    fn csp_command<W: Onlooker>(
+        &mut self,
+        n: usize,
+        packet: &Packet,
+        board: &mut Board<'_, W>,
+    ) -> Outcome {
         let command = packet::CspCommand::from_bits(packet.header());
         match command.kind() {
             packet::CspCommand::INDICATOR => {
@@ -254,8 +264,8 @@ impl Csp {
                         "this Info of an Indicator does not exist",
                     ));
                 }
-                let off =
-                    command.info() == packet::CspCommand::INFO_OFF && !planted!(OffKeepsProcess);
+                let off = command.info() == packet::CspCommand::INFO_OFF
+                    && !board.watch.bends(Defect::OffKeepsProcess);
                 self.engines[n].process_id = if off { 0 } else { command.process_id() };
             }
             packet::CspCommand::CLEAR_FLAGS => {
@@ -270,23 +280,28 @@ impl Csp {
             }
             packet::CspCommand::SAVE | packet::CspCommand::RESTORE => {
                 let [_low, _high] = packet.exactly()?;
-                mxu.counters.context_switches += 1;
+                board.mxu.counters.context_switches += 1;
             }
             // For drawing.
-            packet::CspCommand::DESCRIPTORS => mxu.counters.without_effect += 1,
+            packet::CspCommand::DESCRIPTORS => board.mxu.counters.without_effect += 1,
             _ => return Err(Trouble::malformed("this CSP command does not exist")),
         }
         Ok(())
     }
 
-    fn sg_command(&mut self, n: usize, packet: &Packet, mxu: &mut Mxu) -> Outcome {
+    fn sg_command<W: Onlooker>(
+        &mut self,
+        n: usize,
+        packet: &Packet,
+        board: &mut Board<'_, W>,
+    ) -> Outcome {
         let command = packet::SgCommand::from_bits(packet.header());
         match command.kind() {
             packet::SgCommand::SG => {}
             3 => return Err(Trouble::malformed("this FF command does not exist")),
             // Flush or invalidate of a cache that is not modelled.
             _ => {
-                mxu.counters.without_effect += 1;
+                board.mxu.counters.without_effect += 1;
                 return Ok(());
             }
         }
@@ -296,7 +311,8 @@ impl Csp {
         }
         let source = engine.request(FaultClient::BlitSource, false, true);
         let destination = engine.request(FaultClient::BlitDestination, true, true);
-        let (ff, formats) = (&mut self.ff, &mxu.config().surface_formats);
+        let (ff, watch) = (&mut self.ff, board.watch);
+        let formats = &board.mxu.config().surface_formats;
         let colour = command.target() == packet::SgCommand::COLOUR;
         let operation = match command.action() {
             1..=4 if !colour => {
@@ -304,8 +320,12 @@ impl Csp {
                     "a copy or fill by another unit than the colour pipe",
                 ));
             }
-            packet::SgCommand::FAST_CLEAR => ff.clear(packet.exactly()?, destination, formats)?,
-            packet::SgCommand::BLIT => ff.blit(packet.exactly()?, source, destination, formats)?,
+            packet::SgCommand::FAST_CLEAR => {
+                ff.clear(watch, packet.exactly()?, destination, formats)?
+            }
+            packet::SgCommand::BLIT => {
+                ff.blit(watch, packet.exactly()?, source, destination, formats)?
+            }
             0 => return Err(Trouble::unsupported("a fast clear of a tiled surface")),
             3 => return Err(Trouble::unsupported("a gradient")),
             4 => return Err(Trouble::unsupported("a rotating blit")),
@@ -329,7 +349,7 @@ fn invalidate<W: Onlooker>(packet: &Packet, board: &mut Board<'_, W>) -> Outcome
             return Ok(());
         }
     };
-    if planted!(RingInvalidationLost) {
+    if board.watch.bends(Defect::RingInvalidationLost) {
         return Ok(());
     }
     let page = |low, high: u32| GpuVa::from_parts(low, high.to_le_bytes()[0]).page();

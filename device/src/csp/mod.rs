@@ -22,9 +22,9 @@ pub use status::{RingState, RingStatus};
 
 use crate::blit::Ff;
 use crate::budget::{Allowance, PACKET_COST, TURN};
+use crate::defect::Defect;
 use crate::history::History;
 use crate::mmu::Stop;
-use crate::planted::planted;
 use crate::watch::{Event, Onlooker};
 use dialect::{Dialect, RINGS, VCP0, VCP1, VPP};
 use e3k_regs::fields::{BlSize, EngineReset, RingWord, TopBusy, VideoBusy};
@@ -92,7 +92,7 @@ impl Csp {
 
     /// Brings back what is not saved because the rest says it.
     pub(crate) fn complete(&mut self) {
-        self.ff.load_colour();
+        self.ff.load_colour(0);
     }
 
     /// Everything to its reset value; the clock and the histories stay.
@@ -108,17 +108,23 @@ impl Csp {
 
     /// Engine reset (hardware reference 9.1): the rings of units with a one are
     /// held, the others released.
-    pub(crate) fn hold_in_reset(&mut self, units: EngineReset) {
+    pub(crate) fn hold_in_reset(&mut self, watch: impl Onlooker, units: EngineReset) {
         let graphics = units.all() || units.graphics() != 0;
         if graphics {
             self.ff.reset();
             self.commands = [0; 2];
         }
+        if watch.bends(Defect::EngineResetIgnored) {
+            return;
+        }
+        let mut video = [units.vcp0(), units.vcp1()];
+        if watch.bends(Defect::VideoResetsSwapped) {
+            video.reverse();
+        }
         for (ring, engine) in self.engines.iter_mut().enumerate() {
             engine.hold_in_reset(match ring {
-                VCP0 if planted!(VideoResetsSwapped) => units.all() || units.vcp1(),
-                VCP0 => units.all() || units.vcp0(),
-                VCP1 => units.all() || units.vcp1(),
+                VCP0 => units.all() || video[0],
+                VCP1 => units.all() || video[1],
                 VPP => units.all() || units.vpp(),
                 _ => graphics,
             });
@@ -165,11 +171,17 @@ impl Csp {
         }
     }
 
-    pub(crate) fn read_register(&self, reg: Reg, index: u32, chip: Chip) -> Option<u32> {
+    pub(crate) fn read_register(
+        &self,
+        watch: impl Onlooker,
+        reg: Reg,
+        index: u32,
+        chip: Chip,
+    ) -> Option<u32> {
         Some(match reg {
             Reg::LowRings | Reg::VideoRings => {
                 let engine = self.engines.get(ring_of(reg, index))?;
-                engine.read(RingWord::from_index(index))
+                engine.read(watch, RingWord::from_index(index))
             }
             Reg::TopBusy => self.top_busy().into_bits(),
             Reg::VideoBusy => VideoBusy::new()
@@ -188,10 +200,16 @@ impl Csp {
         })
     }
 
-    pub(crate) fn write_register(&mut self, reg: Reg, index: u32, value: u32) -> bool {
+    pub(crate) fn write_register(
+        &mut self,
+        watch: impl Onlooker,
+        reg: Reg,
+        index: u32,
+        value: u32,
+    ) -> bool {
         if let Reg::LowRings | Reg::VideoRings = reg {
             if let Some(engine) = self.engines.get_mut(ring_of(reg, index)) {
-                engine.write(RingWord::from_index(index), value);
+                engine.write(watch, RingWord::from_index(index), value);
             }
             return true;
         }
@@ -269,8 +287,10 @@ impl Csp {
         allowance: &mut Allowance,
         board: &mut Board<'_, W>,
     ) {
-        let overtakes = planted!(PacketsOvertakeCopies) && !self.engines[ring].has_only_operation();
-        if let Some(operation) = self.engines[ring].operation.filter(|_| !overtakes) {
+        let engine = &self.engines[ring];
+        if let Some(operation) = engine.operation
+            && !(engine.has_packets() && board.watch.bends(Defect::FenceBeforeData))
+        {
             return self.advance_operation(ring, operation, allowance, board);
         }
         let number = u8::try_from(ring).unwrap_or(u8::MAX);
@@ -303,7 +323,7 @@ impl Csp {
                 self.errors.record(error);
                 board.mxu.counters.ring_errors += 1;
                 engine.halt();
-                board.biu.ring_halted(number);
+                board.biu.ring_halted(board.watch, number);
                 PACKET_COST
             }
         };
@@ -328,7 +348,7 @@ impl Csp {
             len: packet.len,
         };
         board.watch.saw(&event, &board.mxu.look());
-        engine.consume(packet.len);
+        engine.consume(board.watch, packet.len);
         self.execute(ring, &packet, board)?;
         Ok(packet.price())
     }

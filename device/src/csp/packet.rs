@@ -3,7 +3,8 @@
 use super::dialect::Dialect;
 use super::error::CspErrorKind;
 use crate::budget::PACKET_COST;
-use crate::planted::planted;
+use crate::defect::Defect;
+use crate::watch::Onlooker;
 use e3k_regs::GpuVa;
 use e3k_regs::packet::{self, opcode, video_opcode};
 
@@ -59,9 +60,15 @@ impl Packet {
     }
 
     /// The address in two payload dwords; `offset`: relative to the context.
-    pub(super) fn address(&self, low: u32, high: u8, offset: bool) -> Result<GpuVa, CspErrorKind> {
+    pub(super) fn address(
+        &self,
+        watch: impl Onlooker,
+        low: u32,
+        high: u8,
+        offset: bool,
+    ) -> Result<GpuVa, CspErrorKind> {
         let at = GpuVa::from_parts(low, high);
-        if !offset || planted!(ContextForgotten) {
+        if !offset || watch.bends(Defect::ContextForgotten) {
             return Ok(at);
         }
         let context = self.context.ok_or(CspErrorKind::malformed(

@@ -8,9 +8,9 @@ use super::engine::Operation;
 use super::error::{Outcome, Trouble};
 use super::packet::Packet;
 use super::transfer::Transfer;
+use crate::defect::Defect;
 use crate::index::index;
 use crate::mmu::Stop;
-use crate::planted::planted;
 use crate::watch::{Event, Onlooker};
 use e3k_regs::fields::FaultClient;
 use e3k_regs::packet::{DumpTarget, QueryDump, RegisterSource, SetRegister, block};
@@ -57,7 +57,8 @@ impl Csp {
             if source.physical() {
                 return Err(Trouble::unsupported("Set_Register from a physical address"));
             }
-            let at = packet.address(low, source.high(), header.context_offset())?;
+            let offset = header.context_offset();
+            let at = packet.address(board.watch, low, source.high(), offset)?;
             let client = FaultClient::RegisterLoad;
             return self.transfer(
                 n,
@@ -71,7 +72,7 @@ impl Csp {
                 },
             );
         }
-        if header.masked() && !planted!(RegisterMaskIgnored) {
+        if header.masked() && !board.watch.bends(Defect::RegisterMaskIgnored) {
             let [value, mask] = packet.exactly()?;
             let block = header.block();
             // As with a narrow access over the bus: a one that is not written
@@ -101,7 +102,8 @@ impl Csp {
         let header = QueryDump::from_bits(packet.header());
         let [low, target] = packet.exactly()?;
         let target = DumpTarget::from_bits(target);
-        let at = packet.address(low, target.high(), header.context_offset())?;
+        let offset = header.context_offset();
+        let at = packet.address(board.watch, low, target.high(), offset)?;
         let client = FaultClient::RegisterDump;
         let request = self.engines[n].request(client, true, packet.in_buffer);
         if header.timestamp() {
@@ -174,7 +176,7 @@ impl Csp {
             return Err(Stop::Stalled);
         }
         let moved = words as u32;
-        transfer.word += if planted!(TransferStartsAnew) {
+        transfer.word += if board.watch.bends(Defect::TransferStartsAnew) {
             0
         } else {
             moved
@@ -185,7 +187,7 @@ impl Csp {
     }
 
     /// A register of a block; 0 where nothing is declared.
-    fn register<W>(&self, block: u8, word: u32, board: &Board<'_, W>) -> u32 {
+    fn register<W: Onlooker>(&self, block: u8, word: u32, board: &Board<'_, W>) -> u32 {
         if block == block::FF {
             return self.ff.get(word);
         }
@@ -195,7 +197,7 @@ impl Csp {
         board
             .mxu
             .read_register(reg, at)
-            .or_else(|| self.read_register(reg, at, board.mxu.config().chip))
+            .or_else(|| self.read_register(board.watch, reg, at, board.mxu.config().chip))
             .unwrap_or_else(|| board.storage.load(reg.at(at)))
     }
 

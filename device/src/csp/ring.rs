@@ -1,7 +1,8 @@
 //! A ring's four registers (hardware reference 10.1).
 
 use super::error::CspErrorKind;
-use crate::planted::planted;
+use crate::defect::Defect;
+use crate::watch::Onlooker;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{RingAddress, RingWord};
 use serde::{Deserialize, Serialize};
@@ -71,9 +72,9 @@ impl Ring {
 
     /// Moves Head on, from the end of the ring to its start. `dwords` is at
     /// most what [`Self::next`] said.
-    pub(super) fn consume(&mut self, dwords: u32) {
+    pub(super) fn consume(&mut self, watch: impl Onlooker, dwords: u32) {
         self.head += dwords * 4;
-        if self.head >= self.size && !planted!(HeadNotWrapped) {
+        if self.head >= self.size && !watch.bends(Defect::HeadNotWrapped) {
             self.head = 0;
         }
     }

@@ -1,6 +1,5 @@
 //! The machine's memory, as the device reaches it over PCIe.
 
-use crate::planted::planted;
 use e3k_regs::BusAddr;
 use e3k_regs::fields::FaultClient;
 use vm_memory::VolatileSlice;
@@ -17,11 +16,7 @@ pub enum Snoop {
 impl Snoop {
     /// From the Snoop bit of an entry.
     pub(crate) fn from_bit(bit: bool) -> Self {
-        if bit ^ planted!(SnoopInverted) {
-            Self::Snooped
-        } else {
-            Self::Unsnooped
-        }
+        if bit { Self::Snooped } else { Self::Unsnooped }
     }
 }
 

@@ -1,8 +1,6 @@
 //! What a client asks of the crossbar, and what becomes of it.
 
 use crate::memory::{Origin, Target};
-#[cfg(feature = "planted-faults")]
-use crate::planted::planted;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::FaultClient;
 use serde::{Deserialize, Serialize};
@@ -113,19 +111,4 @@ pub enum EntryAt {
     Register(u32),
     /// Levels 2 and 3.
     Memory(Target),
-}
-
-#[cfg(feature = "planted-faults")]
-impl Invalidation {
-    pub(super) fn with_planted_fault(mut self) -> Self {
-        for (planted, bit) in [
-            (planted!(MaskBit4Stuck), 4),
-            (planted!(MaskBit10Stuck), 10),
-            (planted!(MaskBit20Stuck), 20),
-        ] {
-            self.page_mask |= u64::from(planted) << bit;
-        }
-        self.process_mask |= if planted!(ProcessMaskStuck) { 0xf } else { 0 };
-        self
-    }
 }

@@ -4,9 +4,10 @@
 use super::access::{Request, Stop};
 use super::record::{FaultCause, FaultRecord};
 use crate::config::OnFault;
+use crate::defect::Defect;
 use crate::history::History;
 use crate::memory::Target;
-use crate::planted::planted;
+use crate::watch::Onlooker;
 use e3k_regs::fields::FaultStatus0;
 use e3k_regs::{GpuVa, Reg};
 use serde::{Deserialize, Serialize};
@@ -115,6 +116,7 @@ impl FaultLog {
     /// Records a fault and says what becomes of the access.
     pub(super) fn record(
         &mut self,
+        watch: impl Onlooker,
         request: Request,
         va: GpuVa,
         cause: FaultCause,
@@ -127,24 +129,24 @@ impl FaultLog {
             process_id: request.process_id,
             va,
             cause,
-            level: place.level + u8::from(planted!(WrongLevel)),
+            level: place.level + u8::from(watch.bends(Defect::WrongLevel)),
             target: place.target.map(|target| target.to_string()),
             ring: self.ring,
             ring_offset: self.ring_offset,
         });
         // The data access itself is the bus's affair, a table entry the MMU's.
         let bus = matches!(cause, FaultCause::Bus | FaultCause::BusMasterOff);
-        if bus && place.level == 0 && !planted!(BusErrorIsPageFault) {
+        if bus && place.level == 0 && !watch.bends(Defect::BusErrorIsPageFault) {
             self.bus = true;
             return Stop::Dropped;
         }
-        self.latch(request, va, cause, place);
+        self.latch(watch, request, va, cause, place);
         self.stand = match on_fault {
             OnFault::Report => false,
-            OnFault::Halt => !planted!(NoStanding),
+            OnFault::Halt => !watch.bends(Defect::NoStanding),
             OnFault::Retry => true,
         };
-        if on_fault == OnFault::Retry && !planted!(RetryDrops) {
+        if on_fault == OnFault::Retry && !watch.bends(Defect::RetryDrops) {
             Stop::Stalled
         } else {
             Stop::Dropped
@@ -153,10 +155,18 @@ impl FaultLog {
 
     /// The first fault fills the registers; until software has cleared every
     /// status bit, later ones only set theirs.
-    fn latch(&mut self, request: Request, va: GpuVa, cause: FaultCause, place: FaultPlace) {
-        self.translation = !planted!(FaultWithoutInterrupt);
-        let first = self.status == 0 || planted!(LaterFaultShown);
-        self.status |= 1 << (request.client as u32 + u32::from(planted!(WrongClientBit)));
+    fn latch(
+        &mut self,
+        watch: impl Onlooker,
+        request: Request,
+        va: GpuVa,
+        cause: FaultCause,
+        place: FaultPlace,
+    ) {
+        self.translation = !watch.bends(Defect::FaultWithoutInterrupt);
+        let first = self.status == 0 || watch.bends(Defect::LaterFaultShown);
+        self.status |=
+            1 << (request.client as u32 + u32::from(watch.bends(Defect::WrongClientBit)));
         if !first {
             return;
         }
@@ -165,7 +175,7 @@ impl FaultLog {
             .with_level(place.level)
             .with_process_id(request.process_id & 0xf)
             .with_va_high(high.to_le_bytes()[0]);
-        self.status1 = if planted!(FaultAddressOfPage) {
+        self.status1 = if watch.bends(Defect::FaultAddressOfPage) {
             low & !0xfff
         } else {
             low
@@ -194,10 +204,10 @@ impl FaultLog {
         })
     }
 
-    pub(super) fn write_register(&mut self, reg: Reg, value: u32) -> bool {
+    pub(super) fn write_register(&mut self, watch: impl Onlooker, reg: Reg, value: u32) -> bool {
         match reg {
-            Reg::MxuIntStatus if planted!(StatusIsStorage) => self.status = value,
-            Reg::MxuIntStatus if planted!(AnyWriteClearsStatus) => self.status = 0,
+            Reg::MxuIntStatus if watch.bends(Defect::StatusIsStorage) => self.status = value,
+            Reg::MxuIntStatus if watch.bends(Defect::AnyWriteClearsStatus) => self.status = 0,
             Reg::MxuIntStatus => self.status &= !value,
             Reg::MxuIntMask => self.mask = value,
             Reg::FaultStatus0

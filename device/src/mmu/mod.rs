@@ -21,8 +21,8 @@ pub use walk::Walk;
 
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::defect::Defect;
 use crate::memory::{BusError, Memory, Target};
-use crate::planted::planted;
 use crate::sparse;
 use crate::watch::{Event, Onlooker};
 use e3k_regs::fields::{FaultClient, InvalidateAddress, InvalidateTrigger, MmuMode, TlbTarget};
@@ -145,18 +145,18 @@ impl Mxu {
     }
 
     /// Registers and TLBs to their reset values; memory and the fault history stay.
-    pub(crate) fn reset(&mut self) {
-        if !planted!(ResetKeepsL1) {
+    pub(crate) fn reset(&mut self, watch: impl Onlooker) {
+        if !watch.bends(Defect::ResetKeepsL1) {
             self.ttbr.fill(0);
         }
         self.mode = MmuMode::new();
         self.invalidate_page = InvalidateAddress::new();
         self.invalidate_mask = InvalidateAddress::new();
-        if !planted!(ResetKeepsTlbs) {
+        if !watch.bends(Defect::ResetKeepsTlbs) {
             self.utlb.clear();
             self.dtlb.clear();
         }
-        if !planted!(ResetKeepsFaults) {
+        if !watch.bends(Defect::ResetKeepsFaults) {
             self.faults.reset_registers();
         }
     }
@@ -164,7 +164,7 @@ impl Mxu {
     /// Empties the TLBs.
     pub(crate) fn flush<W: Onlooker>(&mut self, watch: W) {
         watch.saw(&Event::Flushed, &self.look());
-        if !self.config().defects.ignore_invalidations {
+        if !watch.bends(Defect::Invalidations) {
             self.utlb.clear();
             self.dtlb.clear();
         }
@@ -212,7 +212,7 @@ impl Mxu {
             Reg::PtInvAddr => self.invalidate_page = InvalidateAddress::from_bits(value),
             Reg::PtInvMask => self.invalidate_mask = InvalidateAddress::from_bits(value),
             Reg::PtInvTrig => self.trigger_invalidation(watch, InvalidateTrigger::from_bits(value)),
-            _ => return self.faults.write_register(reg, value),
+            _ => return self.faults.write_register(watch, reg, value),
         }
         true
     }
@@ -231,11 +231,10 @@ impl Mxu {
         let event = Event::Invalidated { target, what, both };
         watch.saw(&event, &self.look());
         self.counters.invalidations += 1;
-        #[cfg(feature = "planted-faults")]
-        let what = what.with_planted_fault();
-        if self.config().defects.ignore_invalidations {
+        if watch.bends(Defect::Invalidations) {
             return;
         }
+        let what = bent(watch, what);
         if target == TlbTarget::Utlb {
             self.utlb.invalidate(what);
             return;
@@ -251,7 +250,7 @@ impl Mxu {
     }
 
     fn trigger_invalidation<W: Onlooker>(&mut self, watch: W, trigger: InvalidateTrigger) {
-        if planted!(RegisterInvalidationLost) {
+        if watch.bends(Defect::RegisterInvalidationLost) {
             return;
         }
         self.invalidate(
@@ -294,8 +293,6 @@ impl Mxu {
         va: GpuVa,
         buf: &[u8],
     ) -> Result<(), Stop> {
-        let drops = planted!(LastPixelDropped) && request.client == FaultClient::BlitDestination;
-        let buf = &buf[..buf.len() - if drops { 4 } else { 0 }];
         let mut at = va;
         let mut rest = buf;
         while !rest.is_empty() {
@@ -342,7 +339,7 @@ impl Mxu {
         va: GpuVa,
         value: u64,
     ) -> Result<Target, Stop> {
-        let value = if planted!(FenceHighHalfLost) {
+        let value = if watch.bends(Defect::FenceHighHalfLost) {
             value & 0xffff_ffff
         } else {
             value
@@ -459,8 +456,15 @@ impl Mxu {
             FaultCause::Bus if !self.memory.system.bus_master() => FaultCause::BusMasterOff,
             cause => cause,
         };
-        let (request, on_fault) = (self.as_recorded(request), self.config().mmu.on_fault);
-        let stop = self.faults.record(request, va, cause, place, on_fault);
+        let on_fault = self.config().mmu.on_fault;
+        let request = if watch.bends(Defect::ProcessInPaMode) {
+            request
+        } else {
+            self.as_recorded(request)
+        };
+        let stop = self
+            .faults
+            .record(watch, request, va, cause, place, on_fault);
         if let Some(record) = self.faults.last() {
             watch.saw(&Event::Fault(record), &self.look());
         }
@@ -470,7 +474,7 @@ impl Mxu {
     /// A request as the records have it: PA mode has one address space, so
     /// every client is process 0.
     fn as_recorded(&self, request: Request) -> Request {
-        let process_id = if self.mode.va_mode() || planted!(ProcessInPaMode) {
+        let process_id = if self.mode.va_mode() {
             request.process_id & 0xf
         } else {
             0
@@ -507,6 +511,21 @@ impl Mxu {
             ..walk
         }
     }
+}
+
+/// An invalidation as a defect leaves it.
+fn bent(watch: impl Onlooker, mut what: Invalidation) -> Invalidation {
+    for (defect, bit) in [
+        (Defect::MaskBit4Stuck, 4),
+        (Defect::MaskBit10Stuck, 10),
+        (Defect::MaskBit20Stuck, 20),
+    ] {
+        what.page_mask |= u64::from(watch.bends(defect)) << bit;
+    }
+    if watch.bends(Defect::ProcessMaskStuck) {
+        what.process_mask = 0xf;
+    }
+    what
 }
 
 /// Bytes from `va` to the end of its page, at most `len`.

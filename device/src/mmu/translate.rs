@@ -12,9 +12,9 @@ use super::record::FaultCause;
 use super::tlb::{LINE_ENTRIES, entry_of};
 use super::walk::Walker;
 use super::{Mxu, utlb, walk};
+use crate::defect::Defect;
 use crate::index::index;
 use crate::memory::Target;
-use crate::planted::planted;
 use crate::watch::{Event, Onlooker};
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::fields::FaultClient;
@@ -48,7 +48,7 @@ impl Mxu {
         request: Request,
         va: GpuVa,
     ) -> Result<Place, Stop> {
-        let va = if planted!(WideAddressWraps) {
+        let va = if watch.bends(Defect::WideAddressWraps) {
             GpuVa(va.0 & 0xff_ffff_ffff)
         } else {
             va
@@ -58,7 +58,7 @@ impl Mxu {
         }
         let process_id = if self.mode.va_mode() {
             request.process_id & 0xf
-        } else if va.0 < self.untranslated_bytes() {
+        } else if va.0 < self.untranslated_bytes(watch) {
             return self.local(watch, request, va, VramOffset(va.0), None);
         } else {
             0
@@ -82,7 +82,7 @@ impl Mxu {
         va: GpuVa,
         entry: L3Entry,
     ) -> Result<Place, Stop> {
-        let target = self.leads_to(entry).add(va.in_page());
+        let target = leads_to(watch, entry).add(va.in_page());
         if let Target::Vram(at) = target {
             return self.local(watch, request, va, at, Some(entry));
         }
@@ -97,14 +97,20 @@ impl Mxu {
     /// Changes nothing: [`Self::take`] with the pages that are really used does the
     /// TLB fills and counts them.
     #[inline(always)]
-    pub(crate) fn peek(&self, request: Request, va: GpuVa, pages: u64) -> Option<Peeked> {
+    pub(crate) fn peek<W: Onlooker>(
+        &self,
+        watch: W,
+        request: Request,
+        va: GpuVa,
+        pages: u64,
+    ) -> Option<Peeked> {
         if va.0 >> ADDRESS_BITS != 0 {
             return None;
         }
         let process_id = if self.mode.va_mode() {
             request.process_id & 0xf
-        } else if va.0 < self.untranslated_bytes() {
-            let pages = pages.min((self.untranslated_bytes() - va.0).div_ceil(PAGE_SIZE));
+        } else if va.0 < self.untranslated_bytes(watch) {
+            let pages = pages.min((self.untranslated_bytes(watch) - va.0).div_ceil(PAGE_SIZE));
             let place = Place {
                 target: Target::Vram(VramOffset(va.0)),
                 non_secure: false,
@@ -128,7 +134,7 @@ impl Mxu {
         };
         let pages = self.utlb.lacks(key, entries).max(1) as u64;
         let place = Place {
-            target: self.leads_to(entry).add(va.in_page()),
+            target: leads_to(watch, entry).add(va.in_page()),
             non_secure: entry.ns(),
         };
         self.peeked(va, place, pages, known)
@@ -148,16 +154,6 @@ impl Mxu {
             va,
             known,
         })
-    }
-
-    /// The page of a leaf.
-    #[inline]
-    fn leads_to(&self, entry: L3Entry) -> Target {
-        if self.config().defects.ignore_segments {
-            Target::Vram(VramOffset::from_page(entry.page().into()))
-        } else {
-            walk::page_of(entry)
-        }
     }
 
     /// Whether whoever watches admits an access to pages that are known.
@@ -205,8 +201,9 @@ impl Mxu {
     }
 
     /// The end of what PA mode does not translate.
-    fn untranslated_bytes(&self) -> u64 {
-        let less = if planted!(VideoSizeTooSmall) {
+    #[inline]
+    fn untranslated_bytes(&self, watch: impl Onlooker) -> u64 {
+        let less = if watch.bends(Defect::VideoSizeTooSmall) {
             PAGE_SIZE
         } else {
             0
@@ -248,7 +245,7 @@ impl Mxu {
         let process_id = key.process_id();
         let spot = self.dtlb.find(process_id, va);
         match self.dtlb.entry(spot, va) {
-            Some(entry) if entry.valid() || planted!(InvalidEntryCached) => {
+            Some(entry) if entry.valid() || watch.bends(Defect::InvalidEntryCached) => {
                 self.counters.dtlb_hits += 1;
                 self.leaf(watch, request, va, key, entry)
             }
@@ -372,4 +369,17 @@ impl Mxu {
         self.counters.fault_overflows += u64::from(self.faults.pending());
         self.record(watch, request, va, cause, place)
     }
+}
+
+/// The page of a leaf.
+#[inline]
+fn leads_to(watch: impl Onlooker, entry: L3Entry) -> Target {
+    let mut entry = entry;
+    if watch.bends(Defect::Segments) {
+        entry.set_segment(true);
+    }
+    if watch.bends(Defect::SnoopInverted) {
+        entry.set_snoop(!entry.snoop());
+    }
+    walk::page_of(entry)
 }

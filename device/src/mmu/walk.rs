@@ -6,8 +6,8 @@ use super::look::Look;
 use super::record::FaultCause;
 use super::tlb::{LINE_ENTRIES, Line};
 use crate::config::LargePage;
+use crate::defect::Defect;
 use crate::memory::{Origin, Snoop, Target};
-use crate::planted::planted;
 use crate::watch::{Event, Onlooker};
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::fields::FaultClient;
@@ -76,7 +76,7 @@ impl Look<'_> {
                 Ok(())
             }
             Below::LargePages(table) => {
-                let index = if planted!(LargeIndexOf4K) {
+                let index = if watch.bends(Defect::LargeIndexOf4K) {
                     va.l3_index()
                 } else {
                     va.l3_index_64k()
@@ -120,10 +120,17 @@ impl Look<'_> {
     fn below<W: Onlooker>(self, walker: Walker, watch: W) -> Result<Below, Failure> {
         let Walker {
             client,
-            process_id,
+            mut process_id,
             va,
         } = walker;
-        let (index, l1) = self.l1_entry(process_id, va);
+        if watch.bends(Defect::ProcessIgnored) {
+            process_id = 0;
+        }
+        let mut high = va;
+        if watch.bends(Defect::HighAddressIgnored) {
+            high = GpuVa(va.0 & 0xffff_ffff);
+        }
+        let (index, l1) = self.l1_entry(process_id, high);
         let at = EntryAt::Register(register(index));
         self.read(walker, 1, at, &[l1.into_bits()], watch);
         if !l1.valid() {
@@ -140,8 +147,14 @@ impl Look<'_> {
         if !l2.valid() {
             return Err((FaultCause::InvalidL2, place()));
         }
+        let l2 = if watch.bends(Defect::TableSegmentInverted) {
+            l2.with_segment(!l2.segment())
+        } else {
+            l2
+        };
+        let low_bits = watch.bends(Defect::LeafKeepsLowBits);
         let below = self
-            .below_l2(l2)
+            .below_l2(l2, low_bits)
             .ok_or_else(|| (FaultCause::LargePage, place()))?;
         // In the TLB a page of 4 MiB is L3 entries: here is the last place that
         // knows its level.
@@ -155,14 +168,11 @@ impl Look<'_> {
         Ok(below)
     }
 
+    /// `low_bits`: those of the page of a leaf count.
     #[inline]
-    fn below_l2(self, l2: L2Entry) -> Option<Below> {
+    fn below_l2(self, l2: L2Entry, low_bits: bool) -> Option<Below> {
         let table = Table {
-            at: target(
-                l2.segment() ^ planted!(TableSegmentInverted),
-                l2.snoop(),
-                u64::from(l2.page()),
-            ),
+            at: target(l2.segment(), l2.snoop(), u64::from(l2.page())),
             non_secure: l2.ns(),
         };
         if !l2.large_page() {
@@ -176,23 +186,13 @@ impl Look<'_> {
                     .with_ns(l2.ns())
                     .with_snoop(l2.snoop())
                     .with_segment(l2.segment())
-                    .with_page(l2.page() & !if planted!(LeafKeepsLowBits) { 0 } else { 0x3ff }),
+                    .with_page(l2.page() & !if low_bits { 0 } else { 0x3ff }),
             )),
             LargePage::Fault => None,
         }
     }
 
     fn l1_entry(self, process_id: u8, va: GpuVa) -> (usize, Ttbr) {
-        let process_id = if planted!(ProcessIgnored) {
-            0
-        } else {
-            process_id
-        };
-        let va = if planted!(HighAddressIgnored) {
-            GpuVa(va.0 & 0xffff_ffff)
-        } else {
-            va
-        };
         let index = usize::from(process_id & 0xf) * L1_PER_PROCESS as usize + va.l1_index();
         let raw = self.bank.get(index).copied().unwrap_or(0);
         (index, Ttbr::from_bits(raw))
@@ -351,7 +351,7 @@ impl Walk {
         };
         self.l2 = load(below_l1(l1), va.l2_index());
         let l2 = self.l2.map(L2Entry::from_bits).filter(L2Entry::valid)?;
-        let (page, page_bytes) = match tables.below_l2(l2)? {
+        let (page, page_bytes) = match tables.below_l2(l2, false)? {
             Below::Pages(table) => {
                 self.l3 = load(table, va.l3_index());
                 (L3Entry::from_bits(self.l3?), 1 << PAGE_SHIFT)

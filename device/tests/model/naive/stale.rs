@@ -11,7 +11,7 @@ use super::program::{Leaf, Step, low};
 use super::random_programs::leaf;
 use crate::rig::{SURFACES_AT, fill, packets};
 use crate::tables::{LARGE, plus, vram};
-use presil_device::{DtlbShape, FaultCause, GpuVa, UtlbSize};
+use presil_device::{Broken, Defect, DtlbShape, FaultCause, GpuVa, UtlbSize};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
@@ -182,9 +182,14 @@ fn invalidate(pair: &mut Pair, tlb: Tlb, extent: Extent) {
     pair.set(0x49020, (tlb as u32) << 5);
 }
 
-/// Fails where an access goes where the TLB rules do not let it.
-pub(crate) fn check(choices: Choices, acts: &[Act]) -> Result<(), TestCaseError> {
+/// Fails where an access goes where the TLB rules do not let it, of a GPU that is broken so.
+pub(crate) fn check(
+    choices: Choices,
+    acts: &[Act],
+    defect: Option<Defect>,
+) -> Result<(), TestCaseError> {
     let mut pair = Pair::new(choices);
+    pair.rig.gpu.set_watch(Some(Box::new(Broken::new(defect))));
     let strict = choices.mmu.strict_utlb;
     let mut known = Known::default();
     for (act, value) in acts.iter().zip(1_u64..) {
@@ -236,6 +241,6 @@ proptest! {
     fn a_program_that_does_not_invalidate_sees_only_what_the_tlb_may_know(
         tlbs in tlbs(), acts in prop::collection::vec(act(), 1..60))
     {
-        check(tlbs, &acts)?;
+        check(tlbs, &acts, None)?;
     }
 }
