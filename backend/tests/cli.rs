@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Output;
 
+use presil_device::{Defect, DefectGroup};
 use support::server::{Server, presil, run, stderr};
 
 fn stdout(output: &Output) -> String {
@@ -50,7 +51,8 @@ fn a_wrong_command_line_is_refused_with_what_was_expected() {
         (&["--visible", "3M"], "power of two"),
         (&["--visible", "2G"], "the lesser of VRAM and 4G"),
         (&["--chip", "voodoo"], "10c0"),
-        (&["--defect", "everything"], "invalidations"),
+        (&["--defect", "everything"], "--defect help lists all"),
+        (&["--defect", "copies,fence"], "fence-lost is one"),
         (&["--vram-seed", "x"], "--vram-seed"),
         (&["--vram-seed", "+5"], "with 0x hexadecimal"),
         (&["--surface-format", "12"], "as in 12=2"),
@@ -94,6 +96,38 @@ fn a_wrong_command_line_is_refused_with_what_was_expected() {
     assert!(stderr(&run(&class)).contains("--vfio-user"));
     for args in [&[][..], &["serve"], &["query"], &["query", "ctl"], &["fly"]] {
         assert_eq!(run(args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn what_can_be_broken_is_listed_by_group_and_taken_by_name() {
+    let output = run(&["serve", "--defect", "help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let list = stdout(&output);
+    assert!(Defect::ALL.len() >= 30);
+    for group in DefectGroup::ALL {
+        assert!(list.contains(&format!("\n\n{}\n", group.name())), "{list}");
+        assert!(Defect::ALL.iter().any(|defect| defect.group() == *group));
+    }
+    let names: Vec<_> = Defect::ALL.iter().map(|defect| defect.name()).collect();
+    for (defect, name) in Defect::ALL.iter().zip(&names) {
+        let lines = list.lines().filter(|line| line.starts_with("  "));
+        let mut lines = lines.map(str::split_whitespace);
+        let line = lines.find(|words| words.clone().next() == Some(name));
+        let what: Vec<_> = line.expect(name).skip(1).collect();
+        assert_eq!(what.join(" "), defect.what());
+        assert_eq!(Defect::from_name(name), Some(*defect));
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        assert!(name.chars().all(plain), "{name}");
+    }
+    let all = names.join(",");
+    let line = ["serve", "--vhost-user", "gpu", "--print-qemu-args"];
+    for more in [
+        &["--defect", &all][..],
+        &["--defect", "copies", "--defect", "fills"],
+    ] {
+        let output = run(&[&line[..], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     }
 }
 

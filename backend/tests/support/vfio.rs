@@ -16,7 +16,7 @@ use e3k_regs::{GpuVa, Reg};
 use presil::doors::pci::Identity;
 use presil::doors::vfio_user::{Door, VfioUserCounters};
 use presil::shared_gpu::SharedGpu;
-use presil_device::{Chip, Config};
+use presil_device::{Chip, Config, Defect, Defects};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::net::{
@@ -305,13 +305,28 @@ pub struct Rig {
     server: Option<JoinHandle<()>>,
 }
 
+fn config(chip: Chip) -> Config {
+    Config::new(chip, 1 << 30, 512 << 20, false).unwrap()
+}
+
 impl Rig {
     pub fn new() -> Self {
         Self::with(Identity::default(), Chip::Arise10c0)
     }
 
     pub fn with(identity: Identity, chip: Chip) -> Self {
-        let mut rig = Self::unacquainted(identity, chip);
+        Self::unacquainted(identity, chip).acquainted()
+    }
+
+    /// With a GPU that is broken.
+    pub fn broken<const N: usize>(defects: [Defect; N]) -> Self {
+        let mut config = config(Chip::Arise10c0);
+        config.defects = Defects::from(defects);
+        Self::of(Identity::default(), config).acquainted()
+    }
+
+    fn acquainted(self) -> Self {
+        let mut rig = self;
         rig.client.greet();
         let info = rig
             .client
@@ -322,7 +337,10 @@ impl Rig {
 
     /// A client that has said nothing yet.
     pub fn unacquainted(identity: Identity, chip: Chip) -> Self {
-        let config = Config::new(chip, 1 << 30, 512 << 20, false).unwrap();
+        Self::of(identity, config(chip))
+    }
+
+    fn of(identity: Identity, config: Config) -> Self {
         let gpu = SharedGpu::start(config).unwrap();
         let counters = Arc::<VfioUserCounters>::default();
         let (client, server) = connect(&gpu, &counters, identity);

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod defects;
 mod dma;
 mod function;
 mod interrupts;

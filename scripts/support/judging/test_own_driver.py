@@ -9,7 +9,7 @@ from pathlib import Path
 from support.building import modules, own_driver
 from support.errors import Refused
 from support.judging import own_verdict
-from support.running import run_options, session, vm
+from support.running import defects, run_options, session, vm
 from support.running.console import Transcript
 
 
@@ -63,6 +63,23 @@ class Arguments(unittest.TestCase):
     def test_what_follows_two_dashes_is_for_the_model(self) -> None:
         options = run_options.parse(["--shell", "--", "--defect", "copies"])
         self.assertEqual(run_options.guest(options).server_options[-2:], ["--defect", "copies"])
+
+    def test_defects_go_to_the_model_and_are_told(self) -> None:
+        options = run_options.parse(["--defect", "copies", "--defect", "fills,head-lags"])
+        asked = list(run_options.guest(options).server_options)
+        self.assertEqual(asked[-4:], ["--defect", "copies", "--defect", "fills,head-lags"])
+        self.assertTrue(run_options.is_special(options), "a wrong name is refused at once")
+        self.assertEqual(defects.asked(asked), ["copies", "fills", "head-lags"])
+        self.assertEqual(defects.asked(["--defect=copies,fills", "--vsync"]), ["copies", "fills"])
+        self.assertEqual(defects.asked(["--vram-seed", "7"]), [])
+
+    def test_driver_of_a_broken_gpu_is_judged_only_if_that_is_asked_for(self) -> None:
+        def judges(*words: str) -> bool:
+            return run_options.guest(run_options.parse([*words])).checker is not None
+        self.assertTrue(judges())
+        self.assertFalse(judges("--defect", "copies"))
+        self.assertFalse(judges("--", "--defect", "copies"))
+        self.assertTrue(judges("--defect", "copies", "--check", "warn"))
 
     def test_vram_has_the_seed_that_the_user_gives(self) -> None:
         options = run_options.parse(["--", "--vram-seed", "7"])

@@ -7,7 +7,7 @@ from typing import Any
 from ..building.setup import Prepared
 from ..cache import write_atomically
 from ..judging import driver_checker, guest_log
-from ..running import session
+from ..running import defects, session
 from ..running.session import Guest, Outcome
 from . import render, trouble
 from .render import heading
@@ -27,6 +27,7 @@ def as_json(
         "versions": prepared.versions,
         "door": guest.door,
         "accel": prepared.accel,
+        "defects": defects.asked(guest.server_options),
         "seconds": {**seconds, **outcome.seconds},
         "vidmm_init": outcome.transcript.all("step"),
         "story": outcome.transcript.all("story"),
@@ -74,8 +75,10 @@ def as_text(report: dict[str, Any]) -> str:
     out += heading("run")
     out += render.lines({**report["versions"], "door": report["door"], "accel": report["accel"]}, 2)
     out += ["  " + ", ".join(f"{name} {took:.1f} s" for name, took in report["seconds"].items())]
-    verdict = verdict_line(report["checks"])
-    return "\n".join([*out, "", verdict])
+    out += [""]
+    if report["defects"]:
+        out += [f"The GPU was broken on purpose: {', '.join(report['defects'])}."]
+    return "\n".join([*out, verdict_line(report["checks"])])
 
 
 def step_lines(step: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from ..building import own_driver
 from ..errors import Refused
 from ..getting.kernel import SUITES
 from ..judging import driver_checker, fail_on
-from . import session, vm
+from . import defects, session, vm
 
 MOST_CPUS = 64
 MOST_GPUS = 8
@@ -34,7 +34,7 @@ and need no network.
 EPILOG = """\
 the model:
   What follows -- goes to `presil serve` (see its --help): --chip 2020,
-  --defect copies, --strict-utlb, --on-fault halt, --vram-seed 7 and others.
+  --strict-utlb, --on-fault halt, --vram-seed 7 and others.
 
 the driver checker:
   The model tells what silicon would punish a driver for later or elsewhere: TLBs
@@ -83,7 +83,7 @@ examples:
   scripts/run --module mygpu.ko --guest-exec test.sh --check warn,6=off
                                            without the checker's rules of rings
   scripts/run --module mygpu.ko --shell    ... loaded, and you at the console
-  scripts/run --module mygpu.ko --guest-exec test.sh -- --defect copies
+  scripts/run --module mygpu.ko --guest-exec test.sh --defect copies
                                            does your test notice lost copies?
 """
 
@@ -102,7 +102,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add_checker(parser)
     add_run(parser)
     options = parser.parse_args(ours)
-    options.serve_options = serve_options
+    broken = [word for names in options.defect for word in ("--defect", names)]
+    options.serve_options = [*serve_options, *broken]
     check_together(parser, options)
     return options
 
@@ -161,6 +162,9 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--door", choices=session.DOORS,
                        help="how the guest meets the GPU: as a virtio device (default for the"
                        " demo) or as a PCI function (default for your own driver)")
+    group.add_argument("--defect", action="append", default=[], metavar="NAME[,NAME]...",
+                       help="break the GPU on purpose, to see that tests notice (`presil serve"
+                       " --defect help` lists how); may be repeated")
     group.add_argument("--vram", type=size, default=session.DEFAULT_VRAM, metavar="SIZE",
                        help="the GPU's memory (default: 1G)")
     group.add_argument("--visible", type=size, default=session.DEFAULT_VISIBLE, metavar="SIZE",
@@ -312,8 +316,10 @@ def guest(options: argparse.Namespace) -> session.Guest:
 
 
 def checker(options: argparse.Namespace) -> driver_checker.Request | None:
-    """What judges the driver."""
+    """What judges the driver: with a GPU that is broken on purpose only what is asked for."""
     if options.check == driver_checker.OFF:
+        return None
+    if not options.check and defects.asked(options.serve_options):
         return None
     if options.check_suppressions:
         own_driver.existing(options.check_suppressions, "--check-suppressions")
