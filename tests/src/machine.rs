@@ -183,6 +183,7 @@ impl Machine {
 
     /// While false, the GPU reaches no RAM.
     pub fn set_bus_master(&self, on: bool) {
+        self.expect_reports_of(50007); // a fence cannot be written
         self.gpu(|gpu| {
             if on {
                 gpu.set_memory(Box::new(self.0.ram.clone()));

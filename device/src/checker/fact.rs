@@ -1,8 +1,12 @@
 //! What rules are told of: the model's events, decoded.
 
+use crate::checker::tlbs::StaleUse;
 use crate::csp::error::{CspError, UnmetWait};
 use crate::csp::fences::FenceRecord;
 use crate::misuse::Misuse;
+use crate::mmu::access::{Access, Invalidation};
+use crate::mmu::look::Look;
+use crate::mmu::record::FaultRecord;
 use e3k_regs::Reg;
 use e3k_regs::fields::RingWord;
 use e3k_regs::packet::{self, CspCommand, Header, SgCommand, block, opcode, video_opcode};
@@ -163,6 +167,19 @@ pub(crate) enum Fact<'a> {
     Latched,
     /// A function reset.
     Reset,
+    /// A Tail was moved; told behind the register, with the TLBs compared.
+    Doorbell,
+    /// TLB entries were dropped, so many.
+    Invalidated {
+        what: Invalidation,
+        dropped: usize,
+    },
+    /// An access is about to be made.
+    Access(&'a Access, &'a Look<'a>),
+    /// It is answered by an entry that was due.
+    Stale(&'a Access, &'a StaleUse),
+    /// One was not made.
+    Fault(&'a FaultRecord),
     /// Nobody looks any more.
     End,
 }

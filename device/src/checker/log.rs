@@ -5,6 +5,7 @@ use crate::checker::level::Level;
 use crate::checker::report::{Finding, Place, Report, RuleSummary, Summary, Unwatched};
 use crate::checker::suppression::Suppression;
 use crate::checker::text::{RuleId, Text};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -91,6 +92,10 @@ impl Shared {
         count(&self.events)
     }
 
+    pub(crate) fn access(&self) {
+        count(&self.accesses);
+    }
+
     pub(crate) fn packet(&self) {
         count(&self.packets);
     }
@@ -99,7 +104,14 @@ impl Shared {
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record(&self, rule: usize, at: u64, place: Place, finding: impl FnOnce() -> Finding) {
+    /// Takes note of a finding; false if a suppression covers it.
+    fn record(
+        &self,
+        rule: usize,
+        at: u64,
+        place: Place,
+        finding: impl FnOnce() -> Finding,
+    ) -> bool {
         let armed = &self.rules[rule];
         let mut lists = self.lists();
         let lists = &mut *lists;
@@ -108,7 +120,7 @@ impl Shared {
         if let Some(known) = all.position(|known| known.covers(armed.text.id, &place)) {
             lists.covered[known] += 1;
             lists.suppressed += 1;
-            return;
+            return false;
         }
         let found = &mut lists.found[rule];
         if let Some(report) = found
@@ -117,11 +129,11 @@ impl Shared {
             .find(|report| report.place == place)
         {
             report.count += 1;
-            return;
+            return true;
         }
         if found.reports.len() == PLACES {
             found.unlisted += 1;
-            return;
+            return true;
         }
         let finding = finding();
         let (before_event, before) = finding.before.unzip();
@@ -140,6 +152,7 @@ impl Shared {
         };
         tracing::warn!("{report}");
         found.reports.push(report);
+        true
     }
 }
 
@@ -150,6 +163,8 @@ pub(crate) struct Log<'a> {
     pub(crate) rule: usize,
     /// The number of the event.
     pub(crate) at: u64,
+    /// Whether what happens is to be refused.
+    pub(crate) refuse: &'a Cell<bool>,
 }
 
 impl Log<'_> {
@@ -160,7 +175,10 @@ impl Log<'_> {
 
     /// It was wrong.
     pub(crate) fn report(&self, place: Place, finding: impl FnOnce() -> Finding) {
-        self.shared.record(self.rule, self.at, place, finding);
+        let counts = self.shared.record(self.rule, self.at, place, finding);
+        if counts && self.shared.rules[self.rule].level == Level::Fault {
+            self.refuse.set(true);
+        }
     }
 }
 

@@ -32,6 +32,7 @@
 //! events, the same reports. What it keeps is bounded (docs/checker.md).
 
 mod fact;
+mod kernel;
 mod level;
 mod levels;
 mod log;
@@ -39,9 +40,11 @@ mod report;
 mod rule;
 mod rules;
 mod seen;
+mod stale;
 mod suppression;
 mod suppressions;
 mod text;
+mod tlbs;
 mod watcher;
 
 pub use level::Level;

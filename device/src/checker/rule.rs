@@ -8,4 +8,9 @@ use crate::checker::seen::Seen;
 pub(crate) trait Rule: Send {
     /// Is told of one fact. `seen` is what was so before it.
     fn saw(&mut self, fact: &Fact<'_>, seen: &Seen, log: &Log<'_>);
+
+    /// Whether it is told of every access to memory, of which there are many.
+    fn hears_accesses(&self) -> bool {
+        false
+    }
 }

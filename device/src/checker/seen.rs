@@ -2,6 +2,8 @@
 //! checker began to look is not known, and no rule judges by it.
 
 use crate::checker::fact::{Command, Fact, Written};
+use crate::checker::kernel::Kernel;
+use crate::checker::tlbs::Tlbs;
 use e3k_regs::fields::{AdapterControl, EngineReset, MmuMode, RingAddress, RingWord};
 use e3k_regs::packet::CspCommand;
 use e3k_regs::register::Word;
@@ -115,6 +117,8 @@ pub(crate) struct Seen {
     pub(crate) reset: Option<u64>,
     /// Latched words of interrupts: when the line rose last and was not latched since.
     pub(crate) risen: Option<u64>,
+    pub(crate) tlbs: Tlbs,
+    pub(crate) kernel: Kernel,
 }
 
 impl Seen {
@@ -206,6 +210,7 @@ impl Seen {
                     ring.indicator = None;
                 }
             }
+            Fact::Fence(fence) => self.kernel.fenced(self.at, fence),
             Fact::Interrupt => self.risen = Some(self.at),
             Fact::Latched => self.risen = None,
             Fact::Reset => {
@@ -216,6 +221,8 @@ impl Seen {
                     ring.reset(at);
                 }
                 (self.reset, self.risen) = (Some(at), None);
+                self.tlbs.flushed();
+                self.kernel.reset();
             }
             _ => {}
         }

@@ -9,12 +9,15 @@ use crate::checker::rule::Rule;
 use crate::checker::rules;
 use crate::checker::seen::Seen;
 use crate::checker::suppressions::Suppressions;
+use crate::mmu::access::Access;
 use crate::mmu::look::Look;
 use crate::watch::{Event, Watch};
 use crate::width::Width;
 use e3k_regs::Reg;
+use e3k_regs::fields::{FaultClient, RingWord};
 use e3k_regs::packet::halves;
 use e3k_regs::register::Word;
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// What a checker is to do.
@@ -32,12 +35,15 @@ pub struct Checker {
     shared: Arc<Shared>,
     rules: Vec<Box<dyn Rule>>,
     seen: Seen,
+    /// Some rule does.
+    hears_accesses: bool,
 }
 
 impl Checker {
     /// Arms every rule whose level is not off. Nothing is known of what happened before.
     pub fn new(options: &Options) -> Self {
-        let (mut armed, mut rules, mut off) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut armed, mut off) = (Vec::new(), Vec::new());
+        let mut rules: Vec<Box<dyn Rule>> = Vec::new();
         for (text, make) in rules::ALL {
             match options.levels.of(text.id.0, text.level) {
                 Level::Off => off.push(text.id),
@@ -50,6 +56,7 @@ impl Checker {
         let known = options.suppressions.0.clone();
         Self {
             shared: Arc::new(Shared::new(armed, off, known, UNWATCHED.to_vec())),
+            hears_accesses: rules.iter().any(|rule| rule.hears_accesses()),
             rules,
             seen: Seen::default(),
         }
@@ -60,28 +67,41 @@ impl Checker {
         Reports(Arc::clone(&self.shared))
     }
 
-    fn tell(&mut self, fact: &Fact<'_>) {
+    /// Tells every rule, and says whether one wants it refused.
+    fn tell(&mut self, fact: &Fact<'_>) -> bool {
+        let refused = self.ask(fact, |_| true);
+        self.seen.note(fact);
+        refused
+    }
+
+    fn ask(&mut self, fact: &Fact<'_>, hears: impl Fn(&dyn Rule) -> bool) -> bool {
+        let refuse = Cell::new(false);
         let Self {
             shared,
             rules,
             seen,
+            ..
         } = self;
         for (rule, judge) in rules.iter_mut().enumerate() {
-            let log = Log {
-                shared,
-                rule,
-                at: seen.at,
-            };
-            judge.saw(fact, seen, &log);
+            if hears(&**judge) {
+                let log = Log {
+                    shared,
+                    rule,
+                    at: seen.at,
+                    refuse: &refuse,
+                };
+                judge.saw(fact, seen, &log);
+            }
         }
-        seen.note(fact);
+        refuse.get()
     }
 
-    fn write(&mut self, offset: u32, width: Width, value: u64) {
+    fn write(&mut self, offset: u32, width: Width, value: u64, look: &Look<'_>) {
         let shift = offset % 4 * 8;
         let [low, high] = halves(value << shift);
         let [lanes, above] = halves(width.ones() << shift);
-        for (word, value, lanes) in [(offset & !3, low, lanes), ((offset & !3) + 4, high, above)] {
+        let word = offset & !3;
+        for (word, value, lanes) in [(word, low, lanes), (word + 4, high, above)] {
             if lanes == 0 {
                 continue;
             }
@@ -93,6 +113,11 @@ impl Checker {
             }
             for written in self.seen.written(word, value, lanes) {
                 self.tell(&Fact::Register(written));
+                if let Some((_, RingWord::Tail)) = written.of_ring() {
+                    let at = self.seen.at;
+                    self.seen.tlbs.doorbell(at, look);
+                    self.tell(&Fact::Doorbell);
+                }
             }
             self.seen.store(word, value, lanes);
         }
@@ -110,37 +135,66 @@ impl Checker {
                 offset: offset & !3,
                 write: false,
             }),
+        };
+    }
+
+    /// What the MMU does.
+    fn translation(&mut self, event: &Event<'_>, look: &Look<'_>) {
+        let at = self.seen.at;
+        match *event {
+            Event::Walked {
+                level, at, entries, ..
+            } => self.seen.kernel.walked(level, at, entries),
+            Event::Filled {
+                client,
+                process_id,
+                va,
+                entries,
+            } => {
+                let key = (client, process_id);
+                self.seen.tlbs.filled(at, key, va, entries, look);
+            }
+            Event::Invalidated { target, what, both } => {
+                let dropped = self.seen.tlbs.invalidated(at, (target, both), what, look);
+                self.tell(&Fact::Invalidated { what, dropped });
+            }
+            Event::Flushed => self.seen.tlbs.flushed(),
+            Event::Fault(fault) => _ = self.tell(&Fact::Fault(fault)),
+            _ => {}
         }
     }
 }
 
 impl Watch for Checker {
-    fn saw(&mut self, event: &Event<'_>, _: &Look<'_>) {
+    fn saw(&mut self, event: &Event<'_>, look: &Look<'_>) {
         self.seen.at = self.shared.event();
-        match *event {
+        let fact = match *event {
             Event::Write {
                 offset,
                 width,
                 value,
-            } => self.write(offset, width, value),
+            } => return self.write(offset, width, value, look),
+            Event::Set {
+                reg, index, value, ..
+            } => return self.seen.store(reg.at(index), value, u32::MAX),
             Event::Read {
                 offset,
                 value,
                 busy,
                 ..
-            } => self.read(offset, value, busy),
+            } => return self.read(offset, value, busy),
             Event::Misuse {
                 reg,
                 index,
                 kind,
                 bits,
-            } => self.tell(&Fact::Misuse {
+            } => Fact::Misuse {
                 reg,
                 index,
                 kind,
                 bits,
-            }),
-            Event::Reset => self.tell(&Fact::Reset),
+            },
+            Event::Reset => Fact::Reset,
             Event::Packet {
                 ring,
                 offset,
@@ -149,22 +203,38 @@ impl Watch for Checker {
                 len,
             } => {
                 self.shared.packet();
-                self.tell(&Fact::Packet(Command {
+                Fact::Packet(Command {
                     ring: ring.into(),
                     offset,
                     in_buffer,
                     dwords,
                     len,
-                }));
+                })
             }
-            Event::Halted(error) => self.tell(&Fact::Halted(error)),
-            Event::Unmet(wait) => self.tell(&Fact::Unmet(wait)),
-            Event::Fence(fence) => self.tell(&Fact::Fence(fence)),
-            Event::Interrupt => self.tell(&Fact::Interrupt),
-            Event::Latched(_) => self.tell(&Fact::Latched),
-            // Tables, TLBs and memory: no rule is about them yet.
-            _ => {}
+            Event::Halted(error) => Fact::Halted(error),
+            Event::Unmet(wait) => Fact::Unmet(wait),
+            Event::Fence(fence) => Fact::Fence(fence),
+            Event::Interrupt => Fact::Interrupt,
+            Event::Latched(_) => Fact::Latched,
+            _ => return self.translation(event, look),
+        };
+        self.tell(&fact);
+    }
+
+    fn admits(&mut self, access: &Access, look: &Look<'_>) -> bool {
+        self.seen.at = self.shared.event();
+        self.shared.access();
+        if access.client == FaultClient::RingFetch {
+            self.seen.kernel.fetched(access);
         }
+        let mut refused = false;
+        if self.hears_accesses {
+            refused = self.ask(&Fact::Access(access, look), |rule| rule.hears_accesses());
+        }
+        if let Some(used) = self.seen.tlbs.stale(access, look) {
+            refused |= self.tell(&Fact::Stale(access, &used));
+        }
+        !refused
     }
 }
 

@@ -12,11 +12,13 @@ mod fences;
 mod flood;
 mod frame;
 mod invalidations;
+mod oracle;
 mod pages;
 mod protection;
 mod registers;
 mod resets;
 mod rings;
+mod translations;
 
 #[allow(dead_code, reason = "shared with the tests of the model")]
 #[path = "../model/machine.rs"]

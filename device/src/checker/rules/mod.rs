@@ -1,6 +1,8 @@
 //! The rules, one file each: its id, its state, its events and its text.
 
 mod buffer_cuts_packet;
+mod bus_master_off;
+mod bus_page_snooped_and_not;
 mod call_of_nothing;
 mod copy_not_flushed;
 mod doorbell_of_a_halted_ring;
@@ -8,6 +10,7 @@ mod doorbell_of_a_stopped_ring;
 mod doorbell_without_clock;
 mod enables_lost_by_reset;
 mod fence_address_shared;
+mod fence_faults;
 mod fence_goes_back;
 mod fence_interrupt_unheard;
 mod fence_of_another_route;
@@ -15,14 +18,19 @@ mod half_packet;
 mod impossible_ring;
 mod interrupt_never_acknowledged;
 mod interrupt_not_looked_at;
+mod invalidation_elsewhere;
 mod invalidation_ids_disagree;
 mod invalidation_in_reset;
 mod invalidation_inside_a_line;
 mod invalidation_of_nothing;
+mod invalidation_of_what_is_not_there;
+mod invalidation_too_short;
 mod mode_changed_with_work;
 mod mode_lost_by_reset;
 mod no_such_packet;
 mod no_such_power_state;
+mod process_id_reused;
+mod process_writes_kernel_memory;
 mod read_only_register;
 mod reserved_bits;
 mod ring_changed_while_running;
@@ -32,9 +40,11 @@ mod ring_overwritten;
 mod ring_restarted_without_reset;
 mod ring_written_in_reset;
 mod spin;
+mod stale_translation;
 mod surface_of_another_submission;
 mod tables_lost_by_reset;
 mod unknown_register;
+mod upper_level_changed;
 mod user_changes_process;
 mod user_sets_registers;
 mod wait_never_met;
@@ -55,18 +65,27 @@ macro_rules! rules {
 }
 
 rules! {
+    stale_translation,
+    upper_level_changed,
+    invalidation_elsewhere,
+    invalidation_too_short,
+    process_id_reused,
+    invalidation_of_what_is_not_there,
     invalidation_of_nothing,
     invalidation_ids_disagree,
     invalidation_inside_a_line,
+    bus_page_snooped_and_not,
     user_sets_registers,
     user_changes_process,
     work_without_indicator,
+    process_writes_kernel_memory,
     fence_goes_back,
     fence_of_another_route,
     work_behind_last_fence,
     wait_never_met,
     fence_interrupt_unheard,
     fence_address_shared,
+    fence_faults,
     half_packet,
     buffer_cuts_packet,
     no_such_packet,
@@ -96,6 +115,7 @@ rules! {
     mode_changed_with_work,
     enables_lost_by_reset,
     tables_lost_by_reset,
+    bus_master_off,
 }
 
 /// The texts of all rules, in the order of their numbers.

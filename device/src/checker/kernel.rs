@@ -1,0 +1,142 @@
+//! Memory that belongs to the kernel and no process may write: tables that are linked,
+//! rings that run, the rings' own fences.
+
+use crate::checker::tlbs::target;
+use crate::csp::fences::FenceRecord;
+use crate::memory::Target;
+use crate::mmu::access::{Access, EntryAt};
+use crate::mmu::look::Look;
+use e3k_regs::Reg;
+use e3k_regs::pte::{L2Entry, Ttbr};
+use std::collections::{BTreeMap, HashMap};
+
+/// Tables, pages of rings, and fences that are remembered.
+const TABLES: usize = 4096;
+const RING_PAGES: usize = 1024;
+const FENCES: usize = 256;
+
+/// A place without its attributes: in VRAM or not, address.
+type Address = (bool, u64);
+
+fn address(target: Target) -> Address {
+    (matches!(target, Target::Vram(_)), target.address())
+}
+
+fn page(target: Target) -> Address {
+    let (local, at) = address(target);
+    (local, at >> 12)
+}
+
+/// What a process would overwrite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kernels {
+    Table,
+    Ring(usize),
+    Fence(u64),
+}
+
+#[derive(Default)]
+pub(crate) struct Kernel {
+    /// By page: the entry that led there, and its place.
+    tables: HashMap<Address, (EntryAt, u32)>,
+    /// By page: the ring.
+    rings: HashMap<Address, usize>,
+    /// By address: the event.
+    fences: BTreeMap<Address, u64>,
+}
+
+impl Kernel {
+    /// A walk has read an entry.
+    pub(crate) fn walked(&mut self, level: u8, at: EntryAt, entries: &[u32]) {
+        let (1 | 2, [raw, ..]) = (level, entries) else {
+            return;
+        };
+        let Some(table) = table(level, *raw) else {
+            return;
+        };
+        if self.tables.len() >= TABLES {
+            self.tables.clear();
+        }
+        self.tables.insert(page(table), (at, *raw));
+    }
+
+    /// A ring has read its memory.
+    pub(crate) fn fetched(&mut self, access: &Access) {
+        if self.rings.len() >= RING_PAGES {
+            self.rings.clear();
+        }
+        self.rings.insert(page(access.target), access.ring.into());
+    }
+
+    /// A ring has written a fence of its own.
+    pub(crate) fn fenced(&mut self, at: u64, fence: &FenceRecord) {
+        if fence.in_buffer {
+            return;
+        }
+        if self.fences.len() >= FENCES {
+            self.fences.clear();
+        }
+        self.fences.insert(address(fence.target), at);
+    }
+
+    /// Nothing is known any more.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// What of it a write goes to; `runs` says which rings may.
+    pub(crate) fn hit(
+        &self,
+        access: &Access,
+        runs: impl Fn(usize) -> bool,
+        look: &Look<'_>,
+    ) -> Option<Kernels> {
+        let (local, first) = address(access.target);
+        let end = first.saturating_add(access.bytes);
+        let mut fences = self
+            .fences
+            .range((local, first.saturating_sub(7))..(local, end));
+        if let Some((_, at)) = fences.next() {
+            return Some(Kernels::Fence(*at));
+        }
+        (first >> 12..=end.saturating_sub(1) >> 12).find_map(|page| {
+            let page = (local, page);
+            let ring = self.rings.get(&page).copied();
+            if let Some(ring) = ring.filter(|ring| runs(*ring)) {
+                return Some(Kernels::Ring(ring));
+            }
+            self.is_linked(page, look).then_some(Kernels::Table)
+        })
+    }
+
+    /// Whether a page still is a table that an L1 register leads to.
+    fn is_linked(&self, table: Address, look: &Look<'_>) -> bool {
+        let parent = |table| match self.tables.get(&table)? {
+            (EntryAt::Register(offset), raw) => {
+                let index = (offset.checked_sub(Reg::Ttbr.offset())? / 4) as usize;
+                (look.l1(index)? == *raw).then_some(None)
+            }
+            (EntryAt::Memory(at), raw) => (look.dword(*at)? == *raw).then_some(Some(page(*at))),
+        };
+        match parent(table) {
+            Some(Some(upper)) => parent(upper).is_some(),
+            Some(None) => true,
+            None => false,
+        }
+    }
+}
+
+/// The table that an entry of level 1 or 2 leads to.
+fn table(level: u8, raw: u32) -> Option<Target> {
+    if level == 1 {
+        let entry = Ttbr::from_bits(raw);
+        let at = u64::from(entry.page()) << 12;
+        return entry
+            .valid()
+            .then(|| target(entry.segment(), entry.snoop(), at));
+    }
+    let entry = L2Entry::from_bits(raw);
+    let at = u64::from(entry.page()) << 12;
+    let is_table = entry.valid() && !entry.large_page();
+    is_table.then(|| target(entry.segment(), entry.snoop(), at))
+}
