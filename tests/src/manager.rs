@@ -243,16 +243,16 @@ impl Managed {
     /// A buffer of a process's own, at one of these places.
     ///
     /// # Errors
-    /// Those of [`vidmm::vm::Spaces::create_private`].
+    /// Those of [`OnChip::create`].
     pub fn create_private(
         &self,
         space: SpaceId,
         pages: u64,
         places: &[Place],
     ) -> Result<BoId, Error> {
-        let info = Self::info(pages);
-        let (mm, spaces) = (&self.mm, self.mm.world().spaces());
-        self.with(|set| spaces.create_private(mm, set, space, &info, places, &mut Self::ctx()))
+        let (mm, info) = (&self.mm, Self::info(pages));
+        let ctx = &mut Self::ctx();
+        mm.world().create(mm, space, &info, true, places, ctx)
     }
 
     /// In a transaction.

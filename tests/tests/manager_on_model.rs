@@ -656,3 +656,45 @@ fn a_copy_from_somebody_elses_address_fails() {
     assert_all(&gpu, loot, 0);
     assert_all(&gpu, secret, 0x005E_C4E7);
 }
+
+/// A process that has as much cleared as it may have in line waits, for buffers and for jobs;
+/// another does not.
+#[test]
+fn what_is_cleared_for_new_buffers_counts_in_the_share_of_their_process() {
+    for private in [true, false] {
+        let gpu = managed(OnFault::default());
+        let (mm, world) = (&gpu.mm, gpu.mm.world());
+        let (small, at, _) = process(&gpu, 2 * MIB / PAGE);
+        let other = world.start_process(mm).unwrap();
+        gpu.run();
+        let invisible = [anywhere(SegmentId::LocalInvisible)];
+        let create = |space, mib: u64, no_wait| {
+            let info = Managed::info(mib * MIB / PAGE);
+            let ctx = &mut Context {
+                no_wait,
+                ..Managed::ctx()
+            };
+            let made = world.create(mm, space, &info, private, &invisible, ctx);
+            made.map(|_| ctx.moved_pages * PAGE / MIB)
+        };
+        let fill = || {
+            let ctx = &mut Context {
+                no_wait: true,
+                ..Managed::ctx()
+            };
+            let (bytes, pattern) = (2 * MIB, 7);
+            let fill = Blit::Fill { at, bytes, pattern };
+            gpu.job_in(small, &[fill], ctx).map(drop)
+        };
+        assert_eq!(create(small, 40, true), Ok(40));
+        assert_eq!(fill(), Ok(()), "there is room in its share");
+        assert_eq!(create(small, 40, true), Err(Error::Busy));
+        assert_eq!(create(other, 40, true), Ok(40), "it is another's");
+        assert_eq!(create(small, 21, true), Ok(21));
+        assert_eq!(fill(), Err(Error::Busy), "nor does a job go in line");
+        assert_eq!(create(small, 40, false), Ok(40), "who may wait does");
+        gpu.run();
+        assert_eq!(fill(), Ok(()));
+        gpu.run();
+    }
+}

@@ -6,7 +6,7 @@ use super::lru::PRIORITIES;
 use super::object::{Contents, Info, Object, Parts};
 use super::options::Options;
 use super::state::State;
-use super::world::{ReservationOf, World};
+use super::world::{FenceOf, ReservationOf, World};
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
@@ -201,6 +201,17 @@ impl<W: World + 'static> Mm<W> {
     /// [`Error::Lost`] if they were; [`Error::NotFound`].
     pub(super) fn contents(&self, id: Id) -> Result<(), Error> {
         self.state.with(|state| state.contents(&self.world, id))
+    }
+
+    /// What a buffer's contents come with, if they are on their way.
+    pub(crate) fn coming(&self, id: Id) -> Option<FenceOf<W>> {
+        self.state.with(|state| {
+            state.contents(&self.world, id).ok()?;
+            match &state.objects.get(id).ok()?.contents {
+                Contents::Coming(fence) => Some(fence.clone()),
+                _ => None,
+            }
+        })
     }
 
     /// What a buffer is.

@@ -141,6 +141,8 @@ struct Item<S: Primitives> {
     fence: S::Fence,
     /// Whose job it is.
     space: Option<SpaceId>,
+    /// In whose share it counts: its process's, or, of the manager's, of whom it is done for.
+    charged: Option<SpaceId>,
     /// It did not end, and was begun once more.
     redone: bool,
 }
@@ -252,17 +254,28 @@ impl<O: Os, S: Primitives> Line<O, S> {
             failed: None,
             fence: fence.clone(),
             space: process.map(|(_, space)| space),
+            charged: process.map(|(_, space)| space),
             redone: false,
         });
         self.advance(sync);
         Ok(fence)
     }
 
-    /// The fence to wait for before a job of such a cost of a process may go in line; none
+    /// Has work of the manager's own, behind which a fence is, count in a process's share. It
+    /// may have ended already.
+    pub(crate) fn charge(&mut self, sync: &S, fence: &S::Fence, space: SpaceId, cost: u64) {
+        let known = sync.identity(fence);
+        let mut all = self.items.iter_mut().rev();
+        if let Some(item) = all.find(|item| sync.identity(&item.fence) == known) {
+            (item.charged, item.cost) = (Some(space), cost);
+        }
+    }
+
+    /// The fence to wait for before work of such a cost for a process may go in line; none
     /// if it may at once.
-    pub(crate) fn behind(&self, process_id: u8, cost: u64) -> Option<S::Fence> {
-        let owner = Owner::Process(process_id);
-        let own = self.items.iter().filter(|item| item.owner == owner);
+    pub(crate) fn behind(&self, space: SpaceId, cost: u64) -> Option<S::Fence> {
+        let own = self.items.iter();
+        let own = own.filter(|item| item.charged == Some(space));
         let all = own
             .clone()
             .map(|item| item.cost)

@@ -5,10 +5,11 @@ use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
 use crate::evict::lru::GroupId;
-use crate::evict::{Context, FenceOf, Mm, Used, World};
+use crate::evict::{Context, FenceOf, Info, Mm, Used, World};
 use crate::on_chip::line::{Blit, PROCESS_BYTES};
 use crate::on_chip::process_tables::{ProcessTables, Share};
 use crate::on_chip::{Host, OnChip};
+use crate::placement::Place;
 use crate::platform::Os;
 use crate::sync::{Caller, LockSet, Primitives, Usage};
 use crate::vm::{Held, Mapping, SpaceId, Turn, Wait};
@@ -50,6 +51,49 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     /// Where the addresses of processes begin.
     pub fn private_zone(&self) -> GpuVa {
         GpuVa(self.common.zone.start)
+    }
+
+    /// A new buffer for a process, with a reservation of its own, or [`private`] to it. That
+    /// local memory is cleared for it, and what had to be moved, counts for the process until
+    /// it has ended, as its jobs do: who would have more than 64 MiB in line waits first.
+    ///
+    /// [`private`]: crate::vm::Spaces::create_private
+    ///
+    /// # Errors
+    /// Those of [`Mm::create`]; [`Error::NotFound`]; [`Error::Busy`] when not enough of the
+    /// line became free in time.
+    pub fn create(
+        &self,
+        mm: &Mm<Self>,
+        space: SpaceId,
+        info: &Info,
+        private: bool,
+        placement: &[Place],
+        ctx: &mut Context,
+    ) -> Result<Id, Error> {
+        let local = |place: &Place| !place.segment.uses_tt();
+        if placement.iter().any(local) {
+            let cost = info.pages.saturating_mul(PAGE_SIZE);
+            self.wait_in_line(mm, space, cost, ctx)?;
+        }
+        let moved = ctx.moved_pages;
+        let mut caller = Caller::enter(self.host.sync());
+        let mut set = caller.transaction(ctx.patience)?;
+        let bo = set.run(|set| {
+            if private {
+                let spaces = &self.spaces;
+                spaces.create_private(mm, set, space, info, placement, ctx)
+            } else {
+                mm.create(set, info, None, placement, ctx)
+            }
+        })?;
+        let moved = ctx.moved_pages.saturating_sub(moved);
+        if let Some(fence) = mm.coming(bo) {
+            let (sync, cost) = (self.host.sync(), moved.saturating_mul(PAGE_SIZE));
+            self.line
+                .with(|line| line.charge(sync, &fence, space, cost));
+        }
+        Ok(bo)
     }
 
     /// Maps pages of a buffer into a process's address space.
@@ -190,7 +234,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     ) -> Result<Queued<'c, H::Sync>, Error> {
         let Job { space, blits, cost } = job;
         let process_id = u8::try_from(held.slot).map_err(|_| Error::Invalid)? + 1;
-        self.wait_in_line(mm, process_id, cost, ctx)?;
+        self.wait_in_line(mm, space, cost, ctx)?;
         let mut set = caller.transaction(ctx.patience)?;
         set.until(ctx.deadline);
         let moved = ctx.moved_pages;
@@ -201,7 +245,7 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
         }
         // Another thread of the process may have queued more meanwhile: seldom, and what
         // is waited for are jobs on these same buffers.
-        self.wait_in_line(mm, process_id, cost, ctx)?;
+        self.wait_in_line(mm, space, cost, ctx)?;
         self.load(space, process_id, held)?;
         let sync = self.host.sync();
         let buffers = self.spaces.externals(space)?;
@@ -223,11 +267,11 @@ impl<O: Os + 'static, H: Host + 'static> OnChip<O, H> {
     fn wait_in_line(
         &self,
         mm: &Mm<Self>,
-        process_id: u8,
+        space: SpaceId,
         cost: u64,
         ctx: &Context,
     ) -> Result<(), Error> {
-        while let Some(fence) = self.line.with(|line| line.behind(process_id, cost)) {
+        while let Some(fence) = self.line.with(|line| line.behind(space, cost)) {
             if ctx.no_wait {
                 return Err(Error::Busy);
             }

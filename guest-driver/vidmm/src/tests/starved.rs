@@ -219,8 +219,8 @@ impl Scene {
     fn assert_refused(&self, what: &str) {
         let world = self.mm.world();
         assert!(!world.is_lost(), "{what}");
-        let in_line = |id| world.line.with(|line| line.behind(id, u64::MAX)).is_some();
-        assert!(!(1..=15).any(in_line), "{what}: it is in line");
+        let behind = world.line.with(|line| line.behind(self.space, u64::MAX));
+        assert!(behind.is_none(), "{what}: it is in line");
         assert_eq!(world.waiting_for_ids(), 0, "{what}");
         for bo in self.bos {
             let reservation = self.mm.reservation(bo).unwrap();
