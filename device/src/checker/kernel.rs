@@ -8,7 +8,7 @@ use crate::mmu::access::{Access, EntryAt};
 use crate::mmu::look::Look;
 use e3k_regs::Reg;
 use e3k_regs::pte::{L2Entry, Ttbr};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// Tables, pages of rings, and fences that are remembered.
 const TABLES: usize = 4096;
@@ -38,9 +38,9 @@ pub(crate) enum Kernels {
 #[derive(Default)]
 pub(crate) struct Kernel {
     /// By page: the entry that led there, and its place.
-    tables: HashMap<Address, (EntryAt, u32)>,
+    tables: BTreeMap<Address, (EntryAt, u32)>,
     /// By page: the ring.
-    rings: HashMap<Address, usize>,
+    rings: BTreeMap<Address, usize>,
     /// By address: the event.
     fences: BTreeMap<Address, u64>,
 }
@@ -99,14 +99,14 @@ impl Kernel {
         if let Some((_, at)) = fences.next() {
             return Some(Kernels::Fence(*at));
         }
-        (first >> 12..=end.saturating_sub(1) >> 12).find_map(|page| {
-            let page = (local, page);
-            let ring = self.rings.get(&page).copied();
-            if let Some(ring) = ring.filter(|ring| runs(*ring)) {
-                return Some(Kernels::Ring(ring));
-            }
-            self.is_linked(page, look).then_some(Kernels::Table)
-        })
+        let pages = (local, first >> 12)..=(local, end.saturating_sub(1) >> 12);
+        let mut rings = self.rings.range(pages.clone()).map(|(_, ring)| *ring);
+        if let Some(ring) = rings.find(|ring| runs(*ring)) {
+            return Some(Kernels::Ring(ring));
+        }
+        let mut tables = self.tables.range(pages);
+        let linked = tables.any(|(page, _)| self.is_linked(*page, look));
+        linked.then_some(Kernels::Table)
     }
 
     /// Whether a page still is a table that an L1 register leads to.

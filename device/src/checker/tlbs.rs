@@ -12,18 +12,19 @@ use crate::mmu::look::Look;
 use e3k_regs::fields::{FaultClient, TlbTarget};
 use e3k_regs::pte::{L2Entry, L3Entry, Ttbr};
 use e3k_regs::{BusAddr, GpuVa, VramOffset};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-/// Lines of the shared TLB that are remembered, and pages of the clients' own ones.
-pub(crate) const LINES: usize = 384;
-pub(crate) const PAGES: usize = 512;
+/// Lines of the shared TLB that are remembered, and lines of which the clients' own ones
+/// have pages.
+const LINES: usize = 384;
+const PAGES: usize = 256;
 const LINE_PAGES: usize = 16;
 /// Bits of a page's number (hardware reference 4.1).
 const PAGE_NUMBERS: u64 = (1 << 28) - 1;
 /// Invalidations that are remembered of one that they missed.
 const MISSED: usize = 2;
 
-/// Which TLB.
+/// A client's own one; `None`: the shared one.
 pub(crate) type Tlb = Option<FaultClient>;
 
 /// The entries that a walk reads before the last one, and where the second is.
@@ -120,42 +121,69 @@ pub(crate) struct Change {
     pub(crate) missed: [Option<(u64, Missed)>; MISSED],
 }
 
-#[derive(Debug)]
-struct Entry {
-    path: Path,
-    entries: Vec<u32>,
+/// The entry of one page.
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    /// Not valid: nothing that a TLB would answer with.
+    entry: u32,
     /// When it was filled, and when it was last seen to be right.
     filled: u64,
     agreed: u64,
-    /// For each page, if it is wrong.
-    changes: Vec<Option<Box<Change>>>,
+    /// If it is wrong.
+    change: Option<Box<Change>>,
 }
 
-/// Where it is: which TLB, process id, number of the first page.
+/// The pages of one line, or those of them that a client's own TLB holds.
+#[derive(Debug)]
+struct Line {
+    path: Path,
+    slots: [Slot; LINE_PAGES],
+    /// When it was inserted.
+    since: u64,
+}
+
+/// Where it is: which TLB, process id, number of its first page.
 type Key = (Tlb, u8, u64);
 
+/// Those of one kind, by their places, so that lines with one path are neighbours.
 #[derive(Default)]
 struct Table {
-    all: HashMap<Key, Entry>,
+    all: BTreeMap<Key, Box<Line>>,
     order: VecDeque<(u64, Key)>,
 }
 
 impl Table {
-    fn insert(&mut self, key: Key, entry: Entry, most: usize) {
-        self.order.push_back((entry.filled, key));
-        self.all.insert(key, entry);
+    fn insert(&mut self, key: Key, line: Box<Line>, most: usize) {
+        self.order.push_back((line.since, key));
+        self.all.insert(key, line);
         while self.all.len() > most || self.order.len() > 4 * most {
-            let Some((filled, key)) = self.order.pop_front() else {
+            let Some((since, key)) = self.order.pop_front() else {
                 return;
             };
-            // Filled anew since: its place is further on.
-            if self
-                .all
-                .get(&key)
-                .is_some_and(|entry| entry.filled == filled)
-            {
+            // Inserted anew since: its place is further on.
+            if self.all.get(&key).is_some_and(|line| line.since == since) {
                 self.all.remove(&key);
             }
+        }
+    }
+
+    fn changes(&mut self) -> impl Iterator<Item = &mut Change> {
+        let slots = self.all.values_mut().flat_map(|line| &mut line.slots);
+        slots.filter_map(|slot| slot.change.as_deref_mut())
+    }
+
+    /// Compares everything with the tables.
+    fn compare(&mut self, at: u64, look: &Look<'_>) {
+        let mut last = None;
+        for ((_, process_id, page), line) in &mut self.all {
+            let va = GpuVa(page << 12);
+            let span = (*process_id, va.0 >> 22);
+            let path = match last {
+                Some((same, path)) if same == span => path,
+                _ => Path::now(look, *process_id, va),
+            };
+            last = Some((span, path));
+            line.compare(at, *process_id, va, path, look);
         }
     }
 }
@@ -173,14 +201,16 @@ pub(crate) struct StaleUse {
 /// All of them.
 #[derive(Default)]
 pub(crate) struct Tlbs {
+    /// Of the shared TLB.
     lines: Table,
+    /// Of the clients' own ones.
     pages: Table,
     /// Some entry is due.
     due: bool,
 }
 
 impl Tlbs {
-    /// A TLB got entries.
+    /// A TLB got entries, of pages of one line.
     pub(crate) fn filled(
         &mut self,
         at: u64,
@@ -190,28 +220,45 @@ impl Tlbs {
         look: &Look<'_>,
     ) {
         let page = va.0 >> 12;
+        let (first, n) = (page & !15, index(page & 15));
+        let fresh = |entry| Slot {
+            entry,
+            filled: at,
+            agreed: at,
+            change: None,
+        };
+        // A client's comes from the shared TLB, which may have been wrong already, or from
+        // a walk.
+        let shared = self.lines.all.get(&(None, process_id, first));
+        let shared = shared.filter(|_| tlb.is_some());
+        let mut line = Box::new(Line {
+            path: shared.map_or_else(|| Path::now(look, process_id, va), |shared| shared.path),
+            slots: Default::default(),
+            since: at,
+        });
         if tlb.is_none() {
-            let entry = Entry::new(at, Path::now(look, process_id, va), entries);
-            self.lines.insert((None, process_id, page), entry, LINES);
+            for (slot, entry) in line.slots.iter_mut().skip(n).zip(entries) {
+                *slot = fresh(*entry);
+            }
+            self.lines.insert((None, process_id, first), line, LINES);
             return;
         }
-        // From the shared TLB, which may have been wrong already, or from a walk.
-        let line = self.lines.all.get(&(None, process_id, page & !15));
-        for (page, raw) in (page..).zip(entries) {
-            let va = GpuVa(page << 12);
-            let known = line.filter(|line| line.entries.get(index(page & 15)) == Some(raw));
-            let mut entry = match known {
-                Some(line) => Entry {
-                    filled: at,
-                    agreed: line.agreed,
-                    ..Entry::new(at, line.path, &[*raw])
-                },
-                None => Entry::new(at, Path::now(look, process_id, va), &[*raw]),
-            };
-            let change = known.and_then(|line| line.changes.get(index(page & 15))?.clone());
-            entry.changes = vec![change];
-            self.pages.insert((tlb, process_id, page), entry, PAGES);
+        let key = (tlb, process_id, first);
+        if let Some(held) = self.pages.all.get_mut(&key) {
+            line.slots = std::mem::take(&mut held.slots);
         }
+        let slots = line.slots.iter_mut().enumerate().skip(n);
+        for ((n, slot), entry) in slots.zip(entries) {
+            let known = shared.and_then(|shared| shared.slots.get(n));
+            *slot = match known.filter(|known| known.entry == *entry) {
+                Some(known) => Slot {
+                    filled: at,
+                    ..known.clone()
+                },
+                None => fresh(*entry),
+            };
+        }
+        self.pages.insert(key, line, PAGES);
     }
 
     /// All TLBs are empty.
@@ -219,24 +266,16 @@ impl Tlbs {
         *self = Self::default();
     }
 
-    /// Compares everything with the tables.
     fn compare(&mut self, at: u64, look: &Look<'_>) {
-        let all = self.lines.all.iter_mut().chain(&mut self.pages.all);
-        for ((_, process_id, page), entry) in all {
-            entry.compare(at, *process_id, GpuVa(page << 12), look);
-        }
+        self.lines.compare(at, look);
+        self.pages.compare(at, look);
     }
 
     /// The driver has rung a doorbell: what is wrong now is due.
     pub(crate) fn doorbell(&mut self, at: u64, look: &Look<'_>) {
         self.compare(at, look);
         self.due = false;
-        let all = self
-            .lines
-            .all
-            .values_mut()
-            .chain(self.pages.all.values_mut());
-        for change in all.flat_map(|entry| &mut entry.changes).flatten() {
+        for change in self.lines.changes().chain(self.pages.changes()) {
             // A page that was only unmapped may be used until its memory is given away,
             // which the next submission at the earliest does.
             change.due = change.now.is_some() || change.doorbell.is_some();
@@ -254,43 +293,52 @@ impl Tlbs {
         look: &Look<'_>,
     ) -> usize {
         self.compare(at, look);
-        let hits = |key: &Key| {
-            let (tlb, process_id, page) = *key;
+        // Which of its criteria a page meets: TLB, process id, page number.
+        let meets = |(tlb, process_id, first): Key, n: u64| {
             let unit = match tlb {
                 None => target == TlbTarget::Dtlb,
                 Some(_) => target == TlbTarget::Utlb || both,
             };
-            let line = if target == TlbTarget::Dtlb { !0xf } else { !0 };
+            let compared = if target == TlbTarget::Dtlb { !0xf } else { !0 };
             let process = (process_id ^ what.process_id) & what.process_mask == 0;
-            let pages = (page ^ what.page) & what.page_mask & line & PAGE_NUMBERS == 0;
-            (unit, process, pages)
+            let page = (first + n) ^ what.page;
+            (
+                unit,
+                process,
+                page & what.page_mask & compared & PAGE_NUMBERS == 0,
+            )
         };
         let all = || self.lines.all.iter().chain(&self.pages.all);
-        let changed = |entry: &Entry| entry.changes.iter().any(Option::is_some);
-        let part = all().any(|(key, entry)| hits(key) == (true, true, true) && changed(entry));
+        let slots = all().flat_map(|(key, line)| (0..).zip(&line.slots).map(|slot| (*key, slot)));
+        let changed = |(key, (n, slot)): (Key, (u64, &Slot))| {
+            slot.change.is_some() && meets(key, n) == (true, true, true)
+        };
+        let part = { slots }.any(changed);
         let mut dropped = 0;
-        for table in [&mut self.lines, &mut self.pages] {
-            table.all.retain(|key, entry| {
+        for (key, line) in self.lines.all.iter_mut().chain(&mut self.pages.all) {
+            for (n, slot) in (0..).zip(&mut line.slots) {
                 // What misses by one thing may have been meant for it.
-                let how = match hits(key) {
+                let how = match meets(*key, n) {
                     (true, true, true) => {
-                        dropped += 1;
-                        return false;
+                        dropped += usize::from(leads_to(slot.entry).is_some());
+                        *slot = Slot::default();
+                        continue;
                     }
                     (true, true, false) if part => Missed::Part,
                     (true, true, false) => Missed::Page,
                     (true, false, true) if !part => Missed::Process,
                     (false, true, true) => Missed::Unit,
-                    _ => return true,
+                    _ => continue,
                 };
-                for change in entry.changes.iter_mut().flatten() {
-                    if let Some(free) = change.missed.iter_mut().find(|missed| missed.is_none()) {
-                        *free = Some((at, how));
-                    }
+                let missed = slot.change.iter_mut().flat_map(|change| &mut change.missed);
+                if let Some(free) = { missed }.find(|missed| missed.is_none()) {
+                    *free = Some((at, how));
                 }
-                true
-            });
+            }
         }
+        let held = |line: &Line| line.slots.iter().any(|slot| leads_to(slot.entry).is_some());
+        self.lines.all.retain(|_, line| held(line));
+        self.pages.all.retain(|_, line| held(line));
         dropped
     }
 
@@ -307,51 +355,45 @@ impl Tlbs {
         };
         let pages = access.va.0 >> 12..=access.va.0.wrapping_add(access.bytes.max(1) - 1) >> 12;
         pages.into_iter().find_map(|page| {
-            let first = if tlb.is_none() { page & !15 } else { page };
-            let held = table.all.get(&(tlb, access.process_id, first))?;
-            let n = index(page - first);
-            let (entry, change) = (*held.entries.get(n)?, held.changes.get(n)?.as_ref()?);
+            let held = table.all.get(&(tlb, access.process_id, page & !15))?;
+            let slot = held.slots.get(index(page & 15))?;
+            let change = slot.change.as_deref().filter(|change| change.due)?;
             let va = GpuVa(page << 12);
             let now = look.entry(access.process_id, va);
-            (change.due && now != Some(entry)).then(|| StaleUse {
+            (now != Some(slot.entry)).then(|| StaleUse {
                 va,
-                entry,
-                filled: held.filled,
-                change: Change::clone(change),
+                entry: slot.entry,
+                filled: slot.filled,
+                change: change.clone(),
             })
         })
     }
 }
 
-impl Entry {
-    fn new(at: u64, path: Path, entries: &[u32]) -> Self {
-        Self {
-            path,
-            entries: entries.to_vec(),
-            filled: at,
-            agreed: at,
-            changes: vec![None; entries.len()],
-        }
-    }
-
-    fn compare(&mut self, at: u64, process_id: u8, va: GpuVa, look: &Look<'_>) {
-        let now = Path::now(look, process_id, va);
+impl Line {
+    /// Compares it with what the tables say, on their path of now.
+    fn compare(&mut self, at: u64, process_id: u8, va: GpuVa, now: Path, look: &Look<'_>) {
         if now == self.path && self.is_in_memory(va, look) {
-            self.agreed = at;
-            self.changes.fill(None);
+            for slot in &mut self.slots {
+                slot.agreed = at;
+                slot.change = None;
+            }
             return;
         }
         let level = self.path.differs(now);
-        let pages = self.entries.iter().zip(&mut self.changes);
-        for (n, (entry, change)) in (0..).zip(pages) {
+        for (n, slot) in (0..).zip(&mut self.slots) {
+            if leads_to(slot.entry).is_none() {
+                continue;
+            }
             let found = look.entry(process_id, GpuVa(va.0 + (n << 12)));
-            if leads_to(*entry).is_none() || found == Some(*entry) {
-                *change = None;
-            } else if let Some(change) = change {
+            if found == Some(slot.entry) {
+                slot.agreed = at;
+                slot.change = None;
+            } else if let Some(change) = &mut slot.change {
                 change.now = found;
             } else {
-                *change = Some(Box::new(Change {
-                    between: (self.agreed, at),
+                slot.change = Some(Box::new(Change {
+                    between: (slot.agreed, at),
                     level,
                     now: found,
                     doorbell: None,
@@ -360,29 +402,21 @@ impl Entry {
                 }));
             }
         }
-        if self.changes.iter().all(Option::is_none) {
-            self.agreed = at;
-        }
     }
 
-    /// Whether the entries are those in the table, with the path unchanged.
+    /// Whether the valid entries are those in the table, with the path unchanged.
     fn is_in_memory(&self, va: GpuVa, look: &Look<'_>) -> bool {
-        let line = GpuVa(va.0 & !0xffff);
-        let Some(table) = self.path.line_at(line) else {
+        let Some(Target::Vram(at)) = self.path.line_at(va) else {
             return false;
         };
-        let first = va.0 >> 12 & 15;
         let mut bytes = [0; LINE_PAGES * 4];
-        let bytes = &mut bytes[..self.entries.len() * 4];
-        let Target::Vram(at) = table.add(first * 4) else {
-            return false;
-        };
-        let read = look.vram().read(at, bytes).is_ok();
+        let read = look.vram().read(at, &mut bytes).is_ok();
         let words = bytes
             .as_chunks()
             .0
             .iter()
             .map(|raw| u32::from_le_bytes(*raw));
-        read && words.eq(self.entries.iter().copied())
+        let mut both = self.slots.iter().zip(words);
+        read && both.all(|(slot, word)| slot.entry == word || leads_to(slot.entry).is_none())
     }
 }

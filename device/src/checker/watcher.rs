@@ -35,8 +35,8 @@ pub struct Checker {
     shared: Arc<Shared>,
     rules: Vec<Box<dyn Rule>>,
     seen: Seen,
-    /// Some rule does.
-    hears_accesses: bool,
+    /// The rules that are told of accesses.
+    hear_accesses: Vec<usize>,
 }
 
 impl Checker {
@@ -54,9 +54,10 @@ impl Checker {
             }
         }
         let known = options.suppressions.0.clone();
+        let hear = (0..).zip(&rules).filter(|(_, rule)| rule.hears_accesses());
         Self {
             shared: Arc::new(Shared::new(armed, off, known, UNWATCHED.to_vec())),
-            hears_accesses: rules.iter().any(|rule| rule.hears_accesses()),
+            hear_accesses: hear.map(|(n, _)| n).collect(),
             rules,
             seen: Seen::default(),
         }
@@ -69,31 +70,24 @@ impl Checker {
 
     /// Tells every rule, and says whether one wants it refused.
     fn tell(&mut self, fact: &Fact<'_>) -> bool {
-        let refused = self.ask(fact, |_| true);
+        let refuse = Cell::new(false);
+        for rule in 0..self.rules.len() {
+            self.tell_one(rule, fact, &refuse);
+        }
         self.seen.note(fact);
-        refused
+        refuse.get()
     }
 
-    fn ask(&mut self, fact: &Fact<'_>, hears: impl Fn(&dyn Rule) -> bool) -> bool {
-        let refuse = Cell::new(false);
-        let Self {
-            shared,
-            rules,
-            seen,
-            ..
-        } = self;
-        for (rule, judge) in rules.iter_mut().enumerate() {
-            if hears(&**judge) {
-                let log = Log {
-                    shared,
-                    rule,
-                    at: seen.at,
-                    refuse: &refuse,
-                };
-                judge.saw(fact, seen, &log);
-            }
+    fn tell_one(&mut self, rule: usize, fact: &Fact<'_>, refuse: &Cell<bool>) {
+        let log = Log {
+            shared: &self.shared,
+            rule,
+            at: self.seen.at,
+            refuse,
+        };
+        if let Some(judge) = self.rules.get_mut(rule) {
+            judge.saw(fact, &self.seen, &log);
         }
-        refuse.get()
     }
 
     fn write(&mut self, offset: u32, width: Width, value: u64, look: &Look<'_>) {
@@ -227,14 +221,13 @@ impl Watch for Checker {
         if access.client == FaultClient::RingFetch {
             self.seen.kernel.fetched(access);
         }
-        let mut refused = false;
-        if self.hears_accesses {
-            refused = self.ask(&Fact::Access(access, look), |rule| rule.hears_accesses());
+        let refuse = Cell::new(false);
+        for n in 0..self.hear_accesses.len() {
+            self.tell_one(self.hear_accesses[n], &Fact::Access(access, look), &refuse);
         }
-        if let Some(used) = self.seen.tlbs.stale(access, look) {
-            refused |= self.tell(&Fact::Stale(access, &used));
-        }
-        !refused
+        let stale = self.seen.tlbs.stale(access, look);
+        let refused = stale.is_some_and(|used| self.tell(&Fact::Stale(access, &used)));
+        !(refused || refuse.get())
     }
 }
 

@@ -21,8 +21,8 @@ pub(super) static TEXT: Text = Text {
     limits: "An invalidation that was meant for something else, and had nothing to do there, is \
            taken for one that missed. Tables are compared at doorbells and invalidations. What \
            changed behind the last doorbell may still be under way and is not reported; a page \
-           that was only unmapped is reported from the second doorbell on. 384 lines of the \
-           shared TLB and 512 pages of the clients' own ones are remembered; with larger TLBs \
+           that was only unmapped is reported from the second doorbell on. 384 lines of the shared TLB \
+           and 256 of the clients' own ones are remembered; with larger TLBs \
            some uses are missed.",
     level: Level::Warn,
 };

@@ -19,8 +19,8 @@ pub(super) static TEXT: Text = Text {
     mend: "Invalidate everything of a process id before another address space gets it.",
     limits: "Tables are compared at doorbells and invalidations. What changed behind the last \
            doorbell may still be under way and is not reported; a page that was only unmapped is \
-           reported from the second doorbell on. 384 lines of the shared TLB and 512 pages of the \
-           clients' own ones are remembered; with larger TLBs some uses are missed.",
+           reported from the second doorbell on. 384 lines of the shared TLB \
+           and 256 of the clients' own ones are remembered; with larger TLBs some uses are missed.",
     level: Level::Warn,
 };
 
