@@ -1,8 +1,10 @@
 //! How one operation treats those who are in its way and busy (D-1, D-17).
 
+use super::cause::{Cause, Step};
 use super::mm::{Context, Mm};
 use super::world::{FenceOf, ReservationOf, World};
 use crate::Error;
+use crate::arena::Id;
 use crate::bo::pool::SmallLock;
 use crate::sync::{Caller, Deadline, LockSet, Locked, Primitives, Usage};
 use alloc::vec::Vec;
@@ -75,6 +77,7 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
     ) -> Result<R, Error> {
         let deadline = self.ctx.deadline;
         loop {
+            self.ctx.cause = None;
             match attempt(set, self) {
                 Err(Error::Busy) if self.learn(set)? => {}
                 Err(Error::Busy) => self.wait(mm, |giver, until| {
@@ -84,6 +87,10 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
                     waited
                 })?,
                 Err(Error::NoSpace) => return Err(Error::NoMemory),
+                Ok(done) => {
+                    self.ctx.cause = None;
+                    return Ok(done);
+                }
                 other => return other,
             }
         }
@@ -128,6 +135,12 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
         let done = work(self);
         self.waits = waits;
         done
+    }
+
+    /// Notes at which step with which buffer an error came, unless there was one before.
+    pub(super) fn blame(&mut self, bo: Id, step: Step, error: Error) -> Error {
+        self.ctx.cause.get_or_insert(Cause { bo, step });
+        error
     }
 
     /// Somebody has pages that are needed, and others have him locked.

@@ -1,6 +1,7 @@
 //! The memory manager: what it is made of, and what it says of a buffer.
 
 use super::budget::{Balance, Budget, OwnerId};
+use super::cause::Cause;
 use super::fault::Ahead;
 use super::lru::PRIORITIES;
 use super::object::{Contents, Info, Object, Parts};
@@ -29,6 +30,9 @@ pub struct Context {
     pub moved_pages: u64,
     /// Buffers that had to leave.
     pub evicted: u64,
+    /// After an error of [`Mm::create`], [`Mm::validate`], [`Mm::make_resident`] or
+    /// [`Mm::evict_all`]: what stood in the way first when it was tried last.
+    pub cause: Option<Cause>,
 }
 
 impl Context {
@@ -40,6 +44,7 @@ impl Context {
             deadline,
             moved_pages: 0,
             evicted: 0,
+            cause: None,
         }
     }
 }

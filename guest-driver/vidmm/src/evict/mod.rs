@@ -7,6 +7,7 @@
 mod accounts;
 mod attempt;
 mod budget;
+mod cause;
 #[cfg(test)]
 pub(crate) mod check;
 mod destroy;
@@ -37,6 +38,7 @@ mod victim;
 mod world;
 
 pub use budget::{Balance, Budget, OwnerId};
+pub use cause::{Cause, Step};
 pub use fault::{Page, Run};
 pub use mm::{Context, Mm};
 pub use object::Info;

@@ -3,6 +3,7 @@
 use super::accounts::Room;
 use super::attempt::Attempt;
 use super::budget::Terms;
+use super::cause::Step;
 use super::ghost::Ghost;
 use super::mm::Mm;
 use super::object::{Contents, Mark, Parts, before};
@@ -99,8 +100,12 @@ impl<W: World + 'static> Mm<W> {
         // Its own fence, and those of what was there before.
         let prepared = held
             .reserve_slots(1 + COPY_RINGS)
+            .map_err(|error| attempt.blame(id, Step::Books, error))
             .and_then(|()| self.unmap_gpu(held, id, attempt))
-            .and_then(|()| Ghost::prepare(self, &mut caller));
+            .and_then(|()| {
+                let ghost = Ghost::prepare(self, &mut caller);
+                ghost.map_err(|error| attempt.blame(id, Step::Books, error))
+            });
         let ghost = match prepared {
             Ok(ghost) => ghost,
             Err(error) => {
@@ -171,8 +176,11 @@ impl<W: World + 'static> Mm<W> {
         if !self.world.is_mapped(id) {
             return Ok(());
         }
-        attempt.idle(self, held, Usage::Bookkeep)?;
-        self.world.unmap_gpu(id)
+        attempt
+            .idle(self, held, Usage::Bookkeep)
+            .map_err(|error| attempt.blame(id, Step::Wait, error))?;
+        let unmapped = self.world.unmap_gpu(id);
+        unmapped.map_err(|error| attempt.blame(id, Step::Unmap, error))
     }
 
     /// Counts a move, and whether it is one back (a thrash).
@@ -234,7 +242,9 @@ impl<W: World + 'static> Mm<W> {
                 // Entries that point at the pages go, once nobody uses them, and so does
                 // local memory whose contents are lost.
                 if has == Has::BoundPages || from.is_some_and(|from| !from.uses_tt()) {
-                    attempt.idle(self, held, Usage::Bookkeep)?;
+                    attempt
+                        .idle(self, held, Usage::Bookkeep)
+                        .map_err(|error| attempt.blame(id, Step::Wait, error))?;
                     self.unbind(parts);
                 }
                 if to.uses_tt() && parts.vector.is_none() {
@@ -252,7 +262,8 @@ impl<W: World + 'static> Mm<W> {
                 if dirty.extents.is_empty() {
                     None
                 } else {
-                    Some(self.world.clear(held.reservation(), &dirty)?)
+                    let cleared = self.world.clear(held.reservation(), &dirty);
+                    Some(cleared.map_err(|error| attempt.blame(id, Step::Clear, error))?)
                 }
             }
             Way::Copy => Some(self.copy(held, id, parts, new, attempt)?),
@@ -286,15 +297,18 @@ impl<W: World + 'static> Mm<W> {
                 Some(reserved) => reserved,
                 None => PageVector::new(parts.info.shape()?, false),
             };
-            self.populate(&mut vector, Some(own), None, attempt)?;
+            self.populate(&mut vector, Some(own), None, attempt)
+                .map_err(|error| attempt.blame(id, Step::Pages, error))?;
             if let Err(error) = self.bind(new, &mut vector) {
                 self.drop_pages(Some(vector));
-                return Err(error);
+                return Err(attempt.blame(id, Step::Bind, error));
             }
             fresh = Some(vector);
         } else if let Some(vector) = &mut parts.vector {
-            self.populate(vector, Some(own), None, attempt)?;
-            self.bind(old, vector)?;
+            self.populate(vector, Some(own), None, attempt)
+                .map_err(|error| attempt.blame(id, Step::Pages, error))?;
+            self.bind(old, vector)
+                .map_err(|error| attempt.blame(id, Step::Bind, error))?;
         }
         let from = Side {
             segment: old.segment(),
@@ -307,6 +321,7 @@ impl<W: World + 'static> Mm<W> {
             pages: fresh.as_ref(),
         };
         let fence = self.world.copy(held.reservation(), &from, &to);
+        let fence = fence.map_err(|error| attempt.blame(id, Step::Copy, error));
         match (fence, fresh) {
             (Ok(fence), fresh) => {
                 if fresh.is_some() {

@@ -3,6 +3,7 @@
 use super::accounts::Room;
 use super::attempt::Attempt;
 use super::budget::Terms;
+use super::cause::Step;
 use super::fault::near;
 use super::hunt::{Wanted, heavier, is_about_room};
 use super::mm::{Context, Mm};
@@ -72,6 +73,7 @@ impl<W: World + 'static> Mm<W> {
         placement: &[Place],
         ctx: &mut Context,
     ) -> Result<(), Error> {
+        ctx.cause = None;
         if placement.is_empty() {
             return self.purge(set, id, &mut Attempt::patient(ctx));
         }
@@ -165,9 +167,10 @@ impl<W: World + 'static> Mm<W> {
         } else {
             Attempt::patient(ctx)
         };
-        attempt.persist(self, set, |set, attempt| {
+        let placed = attempt.persist(self, set, |set, attempt| {
             self.attempt(set, id, placement, attempt)
-        })
+        });
+        placed.map_err(|error| attempt.blame(id, Step::Place, error))
     }
 
     /// The two passes.

@@ -1,6 +1,7 @@
 //! Where a buffer is, for the GPU: pages of RAM come to exist when it needs them.
 
 use super::attempt::Attempt;
+use super::cause::Step;
 use super::mm::{Context, Mm};
 use super::world::{BlockOf, Side, World};
 use crate::Error;
@@ -27,6 +28,7 @@ impl<W: World + 'static> Mm<W> {
         id: Id,
         ctx: &mut Context,
     ) -> Result<(), Error> {
+        ctx.cause = None;
         self.alive()?;
         let reservation = self.reservation(id)?;
         set.get(&reservation).ok_or(Error::Invalid)?;
@@ -39,8 +41,10 @@ impl<W: World + 'static> Mm<W> {
                 }
                 if let Some(vector) = &mut parts.vector {
                     let owner = parts.info.owner;
-                    self.populate(vector, Some(&reservation), owner, attempt)?;
-                    self.bind(at, vector)?;
+                    self.populate(vector, Some(&reservation), owner, attempt)
+                        .map_err(|error| attempt.blame(id, Step::Pages, error))?;
+                    self.bind(at, vector)
+                        .map_err(|error| attempt.blame(id, Step::Bind, error))?;
                 }
                 Ok(())
             })?

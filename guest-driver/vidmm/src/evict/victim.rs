@@ -2,6 +2,7 @@
 
 use super::attempt::Attempt;
 use super::budget::{OwnerId, Prey, Terms};
+use super::cause::Step;
 use super::mm::Mm;
 use super::object::{Eviction, Info, Object};
 use super::state::State;
@@ -53,6 +54,9 @@ impl<W: World + 'static> Mm<W> {
         };
         let lock = set.victim(&reservation, waits);
         attempt.locked_out = matches!(lock, Err(Error::Busy));
+        if attempt.locked_out {
+            attempt.blame(victim, Step::Lock, Error::Busy);
+        }
         // Time has passed in which things may have changed.
         attempt.saw_change |= waits && attempt.locked_out;
         let left = lock.and_then(|mut lock| {

@@ -1,6 +1,7 @@
 //! The memory manager on a small GPU whose rings work only while somebody waits, or
 //! beside threads: contents compared, everything counted.
 
+mod causes;
 mod contended;
 mod ends;
 mod faults;
