@@ -104,6 +104,19 @@ fn each_guest_is_judged_on_its_own_and_its_reports_count_to_the_end() {
 }
 
 #[test]
+fn a_signal_right_behind_the_guest_loses_no_report() {
+    for keep in [&[][..], &["--keep"]] {
+        let options = ["--check", "warn", "--check-report", "reports"];
+        let mut server = Server::start(&[&options, keep].concat());
+        misuse(&server);
+        server.signal(rustix::process::Signal::TERM);
+        assert_eq!(server.wait().code(), Some(3));
+        let written = fs::read_to_string(server.dir.path().join("reports")).unwrap();
+        assert_eq!(written.lines().count(), 1, "{written}");
+    }
+}
+
+#[test]
 fn without_the_checker_nothing_is_judged_and_the_answer_says_how_to_have_it() {
     for off in [&[][..], &["--check", "off"]] {
         let mut server = Server::start(off);

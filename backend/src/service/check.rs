@@ -50,7 +50,7 @@ impl Check {
     /// written down. Whether anything was found.
     pub(crate) fn end(&self, gpu: &SharedGpu, number: usize) -> bool {
         // A lost GPU took its checker along.
-        let _ = gpu.enter().run(|gpu| gpu.set_watch(None));
+        let lost = gpu.enter().run(|gpu| gpu.set_watch(None)).is_err();
         let Some(reports) = self.reports.lock().clone() else {
             return false;
         };
@@ -58,17 +58,23 @@ impl Check {
         for line in summary.to_string().trim_end().lines() {
             tracing::info!("{line}");
         }
-        if let Err(error) = self.write(number, &reports, &summary) {
+        if let Err(error) = self.write(number, lost, &reports, &summary) {
             tracing::error!("the report of the driver checker could not be written: {error}");
         }
         !reports.is_empty()
     }
 
-    fn write(&self, number: usize, reports: &[Report], summary: &Summary) -> io::Result<()> {
+    fn write(
+        &self,
+        number: usize,
+        lost: bool,
+        reports: &[Report],
+        summary: &Summary,
+    ) -> io::Result<()> {
         let Some(file) = &self.options.report else {
             return Ok(());
         };
-        let mut line = json!({ "gpu": number });
+        let mut line = json!({ "gpu": number, "lost": lost });
         if let (Value::Object(line), Value::Object(told)) = (&mut line, told(reports, summary)?) {
             line.extend(told);
         }

@@ -312,7 +312,7 @@ fn serve_gpu(
                 serve_vfio_user(socket, served, counters, *identity)
             }
         };
-        if !served.presence.detach() {
+        if !served.presence.is_attached() {
             // Nobody has come, or somebody who only looked.
             if let Err(error) = outcome {
                 socket::pause(socket.path(), &error);
@@ -325,6 +325,8 @@ fn serve_gpu(
         {
             life.note_reports();
         }
+        // Not before: a signal ends a server that nobody is attached to.
+        served.presence.detach();
         if !keep && !life.is_ending() {
             return outcome;
         }

@@ -1,13 +1,13 @@
 //! Memory that belongs to the kernel and no process may write: tables that are linked,
 //! rings that run, the rings' own fences.
 
-use crate::checker::tlbs::target;
+use crate::checker::tlbs::{leads_to, target};
 use crate::csp::fences::FenceRecord;
 use crate::memory::Target;
 use crate::mmu::access::{Access, EntryAt};
 use crate::mmu::look::Look;
-use e3k_regs::Reg;
 use e3k_regs::pte::{L2Entry, Ttbr};
+use e3k_regs::{GpuVa, Reg};
 use std::collections::BTreeMap;
 
 /// Tables, pages of rings, and fences that are remembered.
@@ -41,8 +41,17 @@ pub(crate) struct Kernel {
     tables: BTreeMap<Address, (EntryAt, u32)>,
     /// By page: the ring.
     rings: BTreeMap<Address, usize>,
-    /// By address: the event.
-    fences: BTreeMap<Address, u64>,
+    /// By address.
+    fences: BTreeMap<Address, Fence>,
+}
+
+/// A fence that was written.
+struct Fence {
+    /// The event.
+    at: u64,
+    ring: usize,
+    process_id: u8,
+    va: GpuVa,
 }
 
 impl Kernel {
@@ -76,7 +85,19 @@ impl Kernel {
         if self.fences.len() >= FENCES {
             self.fences.clear();
         }
-        self.fences.insert(address(fence.target), at);
+        let written = Fence {
+            at,
+            ring: fence.ring.into(),
+            process_id: fence.process_id,
+            va: GpuVa(fence.va),
+        };
+        self.fences.insert(address(fence.target), written);
+    }
+
+    /// A ring has left its memory, and its fences.
+    pub(crate) fn stopped(&mut self, ring: usize) {
+        self.rings.retain(|_, of| *of != ring);
+        self.fences.retain(|_, fence| fence.ring != ring);
     }
 
     /// Nothing is known any more.
@@ -93,11 +114,16 @@ impl Kernel {
     ) -> Option<Kernels> {
         let (local, first) = address(access.target);
         let end = first.saturating_add(access.bytes);
+        // A fence whose page the tables have given up is nobody's.
+        let stands = |(at, fence): &(&Address, &Fence)| {
+            let now = look.entry(fence.process_id, fence.va).and_then(leads_to);
+            now.map(page) == Some((at.0, at.1 >> 12))
+        };
         let mut fences = self
             .fences
             .range((local, first.saturating_sub(7))..(local, end));
-        if let Some((_, at)) = fences.next() {
-            return Some(Kernels::Fence(*at));
+        if let Some((_, fence)) = fences.find(stands) {
+            return Some(Kernels::Fence(fence.at));
         }
         let pages = (local, first >> 12)..=(local, end.saturating_sub(1) >> 12);
         let mut rings = self.rings.range(pages.clone()).map(|(_, ring)| *ring);

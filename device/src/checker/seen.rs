@@ -109,9 +109,9 @@ impl RingSeen {
 pub(crate) struct Seen {
     /// The number of the event.
     pub(crate) at: u64,
-    /// Words of BAR0 that were written since the last reset: their number is bounded
-    /// by that of declared registers.
-    words: BTreeMap<u32, u32>,
+    /// Words of BAR0 that were written since the last reset, and which bits of them: their
+    /// number is bounded by that of declared registers.
+    words: BTreeMap<u32, (u32, u32)>,
     pub(crate) rings: [RingSeen; RINGS],
     /// The last function reset.
     pub(crate) reset: Option<u64>,
@@ -125,14 +125,15 @@ impl Seen {
     /// What a register of four bytes was written last; `None`: nothing since power-on, the
     /// last reset or the checker's beginning.
     pub(crate) fn register(&self, reg: Reg) -> Option<u32> {
-        self.words.get(&reg.offset()).copied()
+        self.words.get(&reg.offset()).map(|(value, _)| *value)
     }
 
     /// The same of one byte.
     pub(crate) fn byte(&self, reg: Reg) -> Option<u8> {
         let offset = reg.offset();
-        let word = self.words.get(&(offset & !3))?;
-        word.to_le_bytes().get((offset % 4) as usize).copied()
+        let shift = 8 * (offset % 4);
+        let (word, written) = self.words.get(&(offset & !3))?;
+        (written >> shift & 0xff != 0).then_some((word >> shift & 0xff) as u8)
     }
 
     /// Whether every client translates; PA mode until somebody says so.
@@ -156,7 +157,7 @@ impl Seen {
     /// The words of a write over the bus, as declared registers.
     pub(crate) fn written(&self, word: u32, value: u32, lanes: u32) -> Vec<Written> {
         let before = self.words.get(&word).copied();
-        let merged = before.unwrap_or(0) & !lanes | value & lanes;
+        let merged = before.map_or(0, |(before, _)| before) & !lanes | value & lanes;
         match Reg::word(word) {
             Word::Register(reg, index) => {
                 let trigger = reg.info().access == Access::Trigger;
@@ -164,7 +165,7 @@ impl Seen {
                     reg,
                     index,
                     value: if trigger { value & lanes } else { merged },
-                    before,
+                    before: before.map(|(before, _)| before),
                 };
                 // A reset takes a ring's registers and no others.
                 if let Some((ring, word)) = written.of_ring() {
@@ -177,11 +178,12 @@ impl Seen {
                 .filter_map(|byte| {
                     let (reg, index) = Reg::find(word + byte)?;
                     let at = |word: u32| word >> (8 * byte) & 0xff;
+                    let known = before.filter(|(_, written)| at(*written) != 0);
                     Some(Written {
                         reg,
                         index,
                         value: at(merged),
-                        before: before.map(at),
+                        before: known.map(|(before, _)| at(before)),
                     })
                 })
                 .collect(),
@@ -194,8 +196,9 @@ impl Seen {
         if Reg::word(word) == Word::Undeclared {
             return;
         }
-        let held = self.words.entry(word).or_insert(0);
+        let (held, written) = self.words.entry(word).or_default();
         *held = *held & !lanes | value & lanes;
+        *written |= lanes;
     }
 
     /// Takes note of a fact that every rule has judged.
@@ -230,10 +233,16 @@ impl Seen {
 
     fn note_register(&mut self, written: &Written) {
         let at = self.at;
-        if let Some((ring, word)) = written.of_ring() {
-            if let Some(ring) = self.rings.get_mut(ring) {
-                ring.write(at, word, written.value);
+        if let Some((n, word)) = written.of_ring() {
+            let Some(ring) = self.rings.get_mut(n) else {
+                return;
+            };
+            // Elsewhere from now on, or nowhere.
+            let moves = ring.word(word) != Some(written.value);
+            if word == RingWord::Address && moves && ring.held.is_none() {
+                self.kernel.stopped(n);
             }
+            ring.write(at, word, written.value);
             return;
         }
         match written.reg {
@@ -242,6 +251,7 @@ impl Seen {
                 let units = EngineReset::from_bits(written.value);
                 for (n, ring) in self.rings.iter_mut().enumerate() {
                     if holds(units, n) {
+                        self.kernel.stopped(n);
                         ring.reset(at);
                         ring.held = Some(at);
                     } else {

@@ -14,10 +14,10 @@ use e3k_regs::pte::{L2Entry, L3Entry, Ttbr};
 use e3k_regs::{BusAddr, GpuVa, VramOffset};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Lines of the shared TLB that are remembered, and lines of which the clients' own ones
-/// have pages.
+/// Lines of the shared TLB that are remembered, and for each client lines of which its own
+/// one has pages: what one client uses much does not push out another's.
 const LINES: usize = 384;
-const PAGES: usize = 256;
+const PAGES: usize = 36;
 const LINE_PAGES: usize = 16;
 /// Bits of a page's number (hardware reference 4.1).
 const PAGE_NUMBERS: u64 = (1 << 28) - 1;
@@ -156,7 +156,12 @@ impl Table {
     fn insert(&mut self, key: Key, line: Box<Line>, most: usize) {
         self.order.push_back((line.since, key));
         self.all.insert(key, line);
-        while self.all.len() > most || self.order.len() > 4 * most {
+        if self.order.len() > 4 * most {
+            let all = &self.all;
+            self.order
+                .retain(|(since, key)| all.get(key).is_some_and(|line| line.since == *since));
+        }
+        while self.all.len() > most {
             let Some((since, key)) = self.order.pop_front() else {
                 return;
             };
@@ -204,7 +209,7 @@ pub(crate) struct Tlbs {
     /// Of the shared TLB.
     lines: Table,
     /// Of the clients' own ones.
-    pages: Table,
+    pages: BTreeMap<FaultClient, Table>,
     /// Some entry is due.
     due: bool,
 }
@@ -236,15 +241,16 @@ impl Tlbs {
             slots: Default::default(),
             since: at,
         });
-        if tlb.is_none() {
+        let Some(client) = tlb else {
             for (slot, entry) in line.slots.iter_mut().skip(n).zip(entries) {
                 *slot = fresh(*entry);
             }
             self.lines.insert((None, process_id, first), line, LINES);
             return;
-        }
+        };
         let key = (tlb, process_id, first);
-        if let Some(held) = self.pages.all.get_mut(&key) {
+        let pages = self.pages.entry(client).or_default();
+        if let Some(held) = pages.all.get_mut(&key) {
             line.slots = std::mem::take(&mut held.slots);
         }
         let slots = line.slots.iter_mut().enumerate().skip(n);
@@ -258,7 +264,7 @@ impl Tlbs {
                 None => fresh(*entry),
             };
         }
-        self.pages.insert(key, line, PAGES);
+        pages.insert(key, line, PAGES);
     }
 
     /// All TLBs are empty.
@@ -267,21 +273,25 @@ impl Tlbs {
     }
 
     fn compare(&mut self, at: u64, look: &Look<'_>) {
-        self.lines.compare(at, look);
-        self.pages.compare(at, look);
+        self.tables().for_each(|table| table.compare(at, look));
+    }
+
+    fn tables(&mut self) -> impl Iterator<Item = &mut Table> {
+        std::iter::once(&mut self.lines).chain(self.pages.values_mut())
     }
 
     /// The driver has rung a doorbell: what is wrong now is due.
     pub(crate) fn doorbell(&mut self, at: u64, look: &Look<'_>) {
         self.compare(at, look);
-        self.due = false;
-        for change in self.lines.changes().chain(self.pages.changes()) {
+        let mut due = false;
+        for change in self.tables().flat_map(Table::changes) {
             // A page that was only unmapped may be used until its memory is given away,
             // which the next submission at the earliest does.
             change.due = change.now.is_some() || change.doorbell.is_some();
             change.doorbell.get_or_insert(at);
-            self.due |= change.due;
+            due |= change.due;
         }
+        self.due = due;
     }
 
     /// An invalidation is done. Says how many entries it drops.
@@ -308,14 +318,15 @@ impl Tlbs {
                 page & what.page_mask & compared & PAGE_NUMBERS == 0,
             )
         };
-        let all = || self.lines.all.iter().chain(&self.pages.all);
-        let slots = all().flat_map(|(key, line)| (0..).zip(&line.slots).map(|slot| (*key, slot)));
+        let pages = self.pages.values().flat_map(|table| &table.all);
+        let all = self.lines.all.iter().chain(pages);
+        let slots = all.flat_map(|(key, line)| (0..).zip(&line.slots).map(|slot| (*key, slot)));
         let changed = |(key, (n, slot)): (Key, (u64, &Slot))| {
             slot.change.is_some() && meets(key, n) == (true, true, true)
         };
         let part = { slots }.any(changed);
         let mut dropped = 0;
-        for (key, line) in self.lines.all.iter_mut().chain(&mut self.pages.all) {
+        for (key, line) in self.tables().flat_map(|table| &mut table.all) {
             for (n, slot) in (0..).zip(&mut line.slots) {
                 // What misses by one thing may have been meant for it.
                 let how = match meets(*key, n) {
@@ -337,8 +348,8 @@ impl Tlbs {
             }
         }
         let held = |line: &Line| line.slots.iter().any(|slot| leads_to(slot.entry).is_some());
-        self.lines.all.retain(|_, line| held(line));
-        self.pages.all.retain(|_, line| held(line));
+        self.tables()
+            .for_each(|table| table.all.retain(|_, line| held(line)));
         dropped
     }
 
@@ -349,7 +360,7 @@ impl Tlbs {
             return None;
         }
         let (table, tlb) = match access.by {
-            Hit::Utlb => (&self.pages, Some(access.client)),
+            Hit::Utlb => (self.pages.get(&access.client)?, Some(access.client)),
             Hit::Dtlb => (&self.lines, None),
             Hit::Walk | Hit::Untranslated => return None,
         };
@@ -381,6 +392,7 @@ impl Line {
             return;
         }
         let level = self.path.differs(now);
+        let mut right = true;
         for (n, slot) in (0..).zip(&mut self.slots) {
             if leads_to(slot.entry).is_none() {
                 continue;
@@ -389,7 +401,10 @@ impl Line {
             if found == Some(slot.entry) {
                 slot.agreed = at;
                 slot.change = None;
-            } else if let Some(change) = &mut slot.change {
+                continue;
+            }
+            right = false;
+            if let Some(change) = &mut slot.change {
                 change.now = found;
             } else {
                 slot.change = Some(Box::new(Change {
@@ -401,6 +416,9 @@ impl Line {
                     missed: [None; MISSED],
                 }));
             }
+        }
+        if right {
+            self.path = now;
         }
     }
 

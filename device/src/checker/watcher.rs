@@ -245,6 +245,11 @@ const UNWATCHED: &[Unwatched] = &[
         why: "it is not known",
     },
     Unwatched {
+        what: "VRAM that is read and was never written, tables that are linked before they are \
+               filled, and sleep (D3) with work in flight",
+        why: "there is no rule for it yet",
+    },
+    Unwatched {
         what: "owners of pages: memory given away while the GPU may still use it",
         why: "the guest's IOMMU does not tell of mappings",
     },

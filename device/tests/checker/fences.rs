@@ -41,6 +41,15 @@ fn a_process_s_own_values_and_a_new_set_up_are_no_going_back() {
 }
 
 #[test]
+fn a_word_that_the_cpu_begins_anew_is_no_going_back() {
+    fires(50001, values(&[6, 1]), |rig| {
+        values(&[5, 6])(rig);
+        rig.put(vram(AT), &[0; 8]);
+        values(&[1, 2])(rig);
+    });
+}
+
+#[test]
 fn a_report_of_one_names_both_fences() {
     let found = finds("", values(&[7, 6]));
     let report = &found[0];

@@ -17,7 +17,8 @@ fn invalidate(address: u32, mask: u32, trigger: u32) -> impl FnOnce(&mut Rig) {
 
 #[test]
 fn one_of_no_tlb() {
-    fires(10020, invalidate(0, 0, 0), invalidate(0, 0, 1 << 5));
+    fires(10020, invalidate(0, 0xFFF0, 0), invalidate(0, 0, 1 << 5));
+    fires(10020, invalidate(0x10, 0, 0), invalidate(0, 0, 0));
     fires(10020, invalidate(0, 0, 3 << 5), invalidate(0, 0, 2 << 5));
 }
 

@@ -85,7 +85,7 @@ fn an_interrupt_that_is_not_looked_at() {
     let blind = |rig: &mut Rig| rig.set(BIU_SHADOW, 0);
     fires(
         70006,
-        |rig| interrupted(rig, 2, blind),
+        |rig| interrupted(rig, 3, blind),
         |rig| {
             interrupted(rig, 2, handle);
             // Closing everything, a driver latches what it does not want to know.
@@ -93,6 +93,18 @@ fn an_interrupt_that_is_not_looked_at() {
             rig.set(BIU_SHADOW, 0);
             rig.set(ADVANCED_ENABLE, 0);
             rig.set(BIU_SHADOW, 0);
+        },
+    );
+    fires(
+        70006,
+        |rig| interrupted(rig, 3, blind),
+        |rig| {
+            // What was pending before is cleared, and its message comes all the same.
+            rig.submit(|w| w.fence(GpuVa(AT), 1, true));
+            rig.set(ADVANCED_ENABLE, FENCE);
+            rig.gpu.write(GATE, Width::B1, 1);
+            rig.set(BIU_SHADOW, 0);
+            handle(rig);
         },
     );
 }

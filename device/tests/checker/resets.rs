@@ -9,12 +9,17 @@ use presil_device::GpuVa;
 
 /// Sets the ring up where it was.
 fn start(rig: &mut Rig) {
+    start_at(rig, 0);
+}
+
+/// The same, empty from this offset on.
+fn start_at(rig: &mut Rig, offset: u32) {
     let page = u32::try_from(RING_AT >> 12).unwrap();
     for (register, value) in [
         (RING_ADDRESS, page),
         (RING_SIZE, RING_BYTES),
-        (HEAD, 0),
-        (TAIL, 0),
+        (HEAD, offset),
+        (TAIL, offset),
         (RING_ADDRESS, page | KICKOFF),
     ] {
         rig.set(register, value);
@@ -50,6 +55,13 @@ fn a_ring() {
         }
     };
     fires(70010, again(false), again(true));
+    // A driver that goes on where it was.
+    fires(70010, again(false), |rig| {
+        rig.set(ENGINE_RESET, 0x3C);
+        rig.set(ENGINE_RESET, 0);
+        start_at(rig, 0x40);
+        rig.set(TAIL, 0x44);
+    });
     // The video cores' reset does not take it.
     fires(70010, again(false), |rig| {
         rig.set(ENGINE_RESET, 0x180);

@@ -248,6 +248,12 @@ fn work_without_a_clock() {
         }
     };
     fires(60013, rings(0x0F), rings(0x10));
+    // Its neighbour says nothing of it.
+    fires(60013, rings(0x0F), |rig| {
+        rig.gpu.write(CLOCK_GATES + 1, Width::B1, 1);
+        rig.submit(|w| w.push(0));
+        rings(0x10)(rig);
+    });
 }
 
 #[test]

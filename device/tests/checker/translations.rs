@@ -356,6 +356,46 @@ fn a_process_that_writes_a_ring_or_a_fence() {
 }
 
 #[test]
+fn memory_that_the_kernel_has_left_may_be_a_process_s() {
+    let fence = |moves: bool| {
+        move |rig: &mut Rig| {
+            rig.enter_va_mode();
+            rig.map(0, BUFFERS_AT, vram(BUFFERS_AT));
+            rig.submit(|w| w.fence(GpuVa(BUFFERS_AT), 1, false));
+            if moves {
+                rig.map(0, BUFFERS_AT, PAGE_B);
+                invalidate(rig, 0, 0, 0xF000_0000, DTLB);
+            }
+            rig.map(1, VA, vram(BUFFERS_AT));
+            write_as(rig, 1, VA, 0);
+        }
+    };
+    fires(40004, fence(false), fence(true));
+}
+
+#[test]
+fn what_other_clients_use_meanwhile_hides_nothing() {
+    // The fence's own TLB keeps its entry, whatever a copy goes through.
+    let fence = |told: bool| {
+        move |rig: &mut Rig| {
+            rig.enter_va_mode();
+            rig.map(0, BUFFERS_AT, PAGE_A);
+            rig.submit(|w| w.fence(GpuVa(BUFFERS_AT), 1, false));
+            for line in 1..=300_u64 {
+                rig.map(1, VA + (line << 16), plus(PAGE_B, line << 12));
+                write_as(rig, 1, VA + (line << 16), 1);
+            }
+            rig.map(0, BUFFERS_AT, plus(PAGE_A, 0x1000));
+            if told {
+                invalidate(rig, 0, 0, 0xF000_0000, DTLB);
+            }
+            rig.submit(|w| w.fence(GpuVa(BUFFERS_AT), 2, false));
+        }
+    };
+    fires(10001, fence(false), fence(true));
+}
+
+#[test]
 fn a_fence_without_memory() {
     let fence = |map: bool| {
         move |rig: &mut Rig| {

@@ -42,14 +42,17 @@ def judge(request: Request, told: list[dict[str, Any]], gpus: int) -> dict[str, 
     """The checker's own check of a run."""
     if len(told) != gpus:
         return verdict(False, "unknown: the server ended before it had written its reports")
+    if any(one["lost"] for one in told):
+        return verdict(False, "unknown: the model failed, and judged nothing from then on")
     reports = [report for one in told for report in one["reports"]]
     if reports:
         first = reports[0]
         more = f", and {len(reports) - 1} more" if len(reports) > 1 else ""
         return verdict(False, f"{first['rule']}: {first['title']}{more}")
-    if not any(one["summary"]["packets"] for one in told):
-        if request.asked:
-            return verdict(False, "no work was seen: the GPU was given no packet")
+    idle_gpus = [one["gpu"] for one in told if not one["summary"]["packets"]]
+    if request.asked and idle_gpus:
+        return verdict(False, f"no work was seen: GPU {idle_gpus[0]} was given no packet")
+    if len(idle_gpus) == len(told):
         return {"name": NAME, "not_run": "no work was seen", "announced": True}
     rules = told[0]["summary"]["rules"]
     idle = sum(1 for rule in rules if not rule["checked"])

@@ -14,7 +14,7 @@ from . import driver_checker
 def told(reports: int = 0, packets: int = 5, checked: int = 3) -> dict[str, Any]:
     """What the server writes of a GPU."""
     return {
-        "gpu": 0,
+        "gpu": 0, "lost": False,
         "reports": [
             {"rule": 60001 + n, "title": "a thing", "text": f"presil[{60001 + n}] a thing"}
             for n in range(reports)
@@ -52,6 +52,8 @@ class DriverCheckerTest(unittest.TestCase):
             self.assertTrue(driver_checker.judge(request, [told()], 1)["ok"])
         idle = [told(packets=0)]
         self.assertFalse(driver_checker.judge(asked, idle, 1)["ok"])
+        self.assertFalse(driver_checker.judge(asked, [told(), *idle], 2)["ok"])
+        self.assertTrue(driver_checker.judge(default, [told(), *idle], 2)["ok"])
         check = driver_checker.judge(default, idle, 1)
         self.assertEqual(session.mark(check), "----")
         self.assertFalse(session.is_bad(check))
@@ -60,6 +62,7 @@ class DriverCheckerTest(unittest.TestCase):
         request = driver_checker.Request()
         self.assertFalse(driver_checker.judge(request, [], 1)["ok"])
         self.assertFalse(driver_checker.judge(request, [told()], 2)["ok"])
+        self.assertFalse(driver_checker.judge(request, [{**told(), "lost": True}], 1)["ok"])
         with tempfile.TemporaryDirectory() as directory:
             reports = Path(directory) / "reports"
             self.assertEqual(driver_checker.read(reports), [])

@@ -9,8 +9,11 @@ use crate::checker::seen::Seen;
 use crate::checker::seen::holds;
 use crate::checker::text::{RuleId, Text};
 use crate::csp::fences::FenceRecord;
+use crate::mmu::access::Access;
+use crate::mmu::look::Look;
 use e3k_regs::Reg;
-use e3k_regs::fields::{EngineReset, RingWord};
+use e3k_regs::fields::{EngineReset, FaultClient, RingWord};
+use e3k_regs::packet::halves;
 use std::collections::BTreeMap;
 
 pub(super) static TEXT: Text = Text {
@@ -25,7 +28,8 @@ pub(super) static TEXT: Text = Text {
            after a reset go on where it was.",
     limits: "Fences in called buffers may be anything a process likes, and fences that or bits are \
            not counters: neither is judged. What was written is forgotten when a ring is stopped \
-           or reset, because a driver may begin anew then.",
+           or reset, because a driver may begin anew then, and when the CPU has written something \
+           else there.",
     level: Level::Warn,
 };
 
@@ -60,10 +64,26 @@ impl Rule for State {
                     self.or = fence.or();
                 }
             }
+            Fact::Access(access, look) if access.client == FaultClient::Fence => {
+                let last = self.last.get(&access.va.0);
+                if last.is_some_and(|(_, value, _)| !holds_value(access, *value, look)) {
+                    self.last.remove(&access.va.0);
+                }
+            }
             Fact::Fence(fence) => self.judge(fence, seen, log),
             _ => {}
         }
     }
+
+    fn hears_accesses(&self) -> bool {
+        true
+    }
+}
+
+/// Whether the word that is about to be written still has this value.
+fn holds_value(access: &Access, value: u64, look: &Look<'_>) -> bool {
+    let word = |at| look.dword(access.target.add(at));
+    [word(0), word(4)] == halves(value).map(Some)
 }
 
 impl State {

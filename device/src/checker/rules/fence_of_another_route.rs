@@ -20,7 +20,8 @@ pub(super) static TEXT: Text = Text {
     mend: "Give fences behind copies and fills route 2.",
     limits: "Everything on a ring of the model is in order, so nothing is seen to break here \
            (docs/model-choices.md). That route 7 covers the colour pipe is a guess in the \
-           driver's favour. A submission is what lies between two Indicators; what a buffer draws \
+           driver's favour. A Wait packet behind the copy is taken for one that waits for it. A \
+           submission is what lies between two Indicators; what a buffer draws \
            counts, wherever it was called from.",
     level: Level::Warn,
 };
@@ -38,7 +39,7 @@ impl Rule for State {
             Fact::Reset => return self.drawn = None,
             _ => return,
         };
-        if command.indicator().is_some() {
+        if command.indicator().is_some() || command.is_wait() {
             self.drawn = None;
         } else if command.draw().is_some() {
             self.drawn = Some((seen.at, command.place()));

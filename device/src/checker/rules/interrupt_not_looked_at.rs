@@ -20,7 +20,8 @@ pub(super) static TEXT: Text = Text {
     mend: "In the handler: write BIU_SHADOW, read BIU_SHADOW and ADVANCED_SHADOW, handle what \
            they say.",
     limits: "A latch while the driver has all sources off, or the gate closed, is part of set-up \
-           and not judged. A kernel that crashes between its write and its reads is blamed when the \
+           and not judged, nor is the first one behind a write to an enable or the gate: what was \
+           pending before is cleared so. A kernel that crashes between its write and its reads is blamed when the \
            next one writes.",
     level: Level::Warn,
 };
@@ -29,6 +30,8 @@ pub(super) static TEXT: Text = Text {
 pub(super) struct State {
     /// The latch whose shadows nobody has read.
     unread: Option<u64>,
+    /// Enables or the gate were written, and nothing latched since.
+    opening: bool,
 }
 
 impl Rule for State {
@@ -49,7 +52,10 @@ impl Rule for State {
                     written.reg,
                     Reg::BiuEnable | Reg::AdvancedEnable | Reg::AdapterControl
                 ) {
-                    self.unread = None;
+                    *self = Self {
+                        unread: None,
+                        opening: true,
+                    };
                 }
             }
             _ => {}
@@ -61,9 +67,10 @@ impl State {
     fn latched(&mut self, seen: &Seen, log: &Log<'_>) {
         log.checked();
         let before = self.unread.take();
+        let opening = std::mem::take(&mut self.opening);
         self.unread = seen
             .risen
-            .filter(|_| seen.gate() == Some(true))
+            .filter(|_| seen.gate() == Some(true) && !opening)
             .map(|_| seen.at);
         let Some(at) = before else {
             return;

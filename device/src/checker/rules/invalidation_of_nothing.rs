@@ -33,6 +33,11 @@ impl Rule for State {
         if written.reg != Reg::PtInvTrig {
             return;
         }
+        // Zeros in all three ask for nothing: registers that are set up.
+        let set = |reg| seen.register(reg).unwrap_or(0) != 0;
+        if written.value == 0 && !set(Reg::PtInvAddr) && !set(Reg::PtInvMask) {
+            return log.checked();
+        }
         log.checked();
         let target = written.value >> 5 & 3;
         if target == 1 || target == 2 {

@@ -13,7 +13,7 @@ pub(super) static TEXT: Text = Text {
     id: RuleId(70010),
     title: "a ring is used that a reset has taken",
     what: "Tail of a ring that ran before an engine or function reset is moved to another value \
-           than 0, and the ring was not started again.",
+           than 0 and Head, and the ring was not started again.",
     why: "The reset took its address, size and Kickoff: nothing is executed, and no fence comes.",
     happened: "i915, \"Reapply ppgtt enabling after engine resets\" (2021-01).",
     mend: "Set the ring up again after every reset of its engine (hardware reference 9.1, 10.1).",
@@ -36,7 +36,9 @@ impl Rule for State {
             return;
         };
         log.checked();
-        let Some(at) = ring.lost.filter(|_| written.value != 0) else {
+        // Where Head is already, nothing is asked for.
+        let empty = ring.position == Some(written.value);
+        let Some(at) = ring.lost.filter(|_| written.value != 0 && !empty) else {
             return;
         };
         log.report(vec![("ring", n.to_string())], || Finding {
