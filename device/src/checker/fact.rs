@@ -75,6 +75,12 @@ impl Command<'_> {
         is_one.then_some(command)
     }
 
+    /// A context that is restored: it brings registers of every block.
+    pub(crate) fn restores(&self) -> bool {
+        let command = CspCommand::from_bits(self.header());
+        self.is_block(block::CSP) && command.kind() == CspCommand::RESTORE
+    }
+
     /// A copy, a fill or another command of the colour pipe.
     pub(crate) fn draw(&self) -> Option<SgCommand> {
         let command = SgCommand::from_bits(self.header());

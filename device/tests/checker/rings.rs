@@ -6,7 +6,7 @@ use crate::rig::{
     RING_AT, RING_SIZE, Rig, TAIL, copy, fill,
 };
 use crate::tables::vram;
-use e3k_regs::packet::Writer;
+use e3k_regs::packet::{CspCommand, Writer, block};
 use presil_device::{GpuVa, Width};
 
 const AT: u64 = 4 << 20;
@@ -222,6 +222,22 @@ fn surfaces_that_another_submission_set() {
             w.indicator(3, 0);
             fill(w, SURFACE, 1, 1, 7);
             fill(w, SURFACE, 1, 1, 8);
+            w.indicator(0, 0);
+        });
+    });
+    // A context that is restored brings them.
+    fires(60011, copies(false), |rig| {
+        copies(true)(rig);
+        let restore = CspCommand::new()
+            .with_block(block::CSP)
+            .with_kind(CspCommand::RESTORE)
+            .with_count(2);
+        rig.submit(|w| {
+            w.indicator(3, 0);
+            w.push(restore.into_bits());
+            w.push(0);
+            w.push(0);
+            w.blit(16, 1);
             w.indicator(0, 0);
         });
     });

@@ -58,6 +58,9 @@ impl Rule for State {
                 since: seen.at,
             };
         }
+        if command.restores() {
+            self.set = [0xf; 2];
+        }
         if let Some((block::FF, words)) = command.sets() {
             for (set, target) in self.set.iter_mut().zip(TARGETS) {
                 for (bit, word) in target.into_iter().enumerate() {
