@@ -142,10 +142,10 @@ struct Line {
     since: u64,
 }
 
-/// Where it is: which TLB, process id, number of its first page.
-type Key = (Tlb, u8, u64);
+/// Where it is: process id, number of its first page.
+type Key = (u8, u64);
 
-/// Those of one kind, by their places, so that lines with one path are neighbours.
+/// Those of one TLB, by their places, so that lines with one path are neighbours.
 #[derive(Default)]
 struct Table {
     all: BTreeMap<Key, Box<Line>>,
@@ -180,7 +180,7 @@ impl Table {
     /// Compares everything with the tables.
     fn compare(&mut self, at: u64, look: &Look<'_>) {
         let mut last = None;
-        for ((_, process_id, page), line) in &mut self.all {
+        for ((process_id, page), line) in &mut self.all {
             let va = GpuVa(page << 12);
             let span = (*process_id, va.0 >> 22);
             let path = match last {
@@ -206,10 +206,7 @@ pub(crate) struct StaleUse {
 /// All of them.
 #[derive(Default)]
 pub(crate) struct Tlbs {
-    /// Of the shared TLB.
-    lines: Table,
-    /// Of the clients' own ones.
-    pages: BTreeMap<FaultClient, Table>,
+    tables: BTreeMap<Tlb, Table>,
     /// Some entry is due.
     due: bool,
 }
@@ -232,27 +229,16 @@ impl Tlbs {
             agreed: at,
             change: None,
         };
+        let key = (process_id, first);
         // A client's comes from the shared TLB, which may have been wrong already, or from
-        // a walk.
-        let shared = self.lines.all.get(&(None, process_id, first));
-        let shared = shared.filter(|_| tlb.is_some());
+        // a walk, and leaves it the line's other pages.
+        let own = tlb.and_then(|_| self.tables.get_mut(&tlb)?.all.remove(&key));
+        let shared = tlb.and_then(|_| self.tables.get(&None)?.all.get(&key));
         let mut line = Box::new(Line {
             path: shared.map_or_else(|| Path::now(look, process_id, va), |shared| shared.path),
-            slots: Default::default(),
+            slots: own.map_or_else(Default::default, |own| own.slots),
             since: at,
         });
-        let Some(client) = tlb else {
-            for (slot, entry) in line.slots.iter_mut().skip(n).zip(entries) {
-                *slot = fresh(*entry);
-            }
-            self.lines.insert((None, process_id, first), line, LINES);
-            return;
-        };
-        let key = (tlb, process_id, first);
-        let pages = self.pages.entry(client).or_default();
-        if let Some(held) = pages.all.get_mut(&key) {
-            line.slots = std::mem::take(&mut held.slots);
-        }
         let slots = line.slots.iter_mut().enumerate().skip(n);
         for ((n, slot), entry) in slots.zip(entries) {
             let known = shared.and_then(|shared| shared.slots.get(n));
@@ -264,7 +250,8 @@ impl Tlbs {
                 None => fresh(*entry),
             };
         }
-        pages.insert(key, line, PAGES);
+        let most = if tlb.is_some() { PAGES } else { LINES };
+        self.tables.entry(tlb).or_default().insert(key, line, most);
     }
 
     /// All TLBs are empty.
@@ -273,18 +260,16 @@ impl Tlbs {
     }
 
     fn compare(&mut self, at: u64, look: &Look<'_>) {
-        self.tables().for_each(|table| table.compare(at, look));
-    }
-
-    fn tables(&mut self) -> impl Iterator<Item = &mut Table> {
-        std::iter::once(&mut self.lines).chain(self.pages.values_mut())
+        for table in self.tables.values_mut() {
+            table.compare(at, look);
+        }
     }
 
     /// The driver has rung a doorbell: what is wrong now is due.
     pub(crate) fn doorbell(&mut self, at: u64, look: &Look<'_>) {
         self.compare(at, look);
         let mut due = false;
-        for change in self.tables().flat_map(Table::changes) {
+        for change in self.tables.values_mut().flat_map(Table::changes) {
             // A page that was only unmapped may be used until its memory is given away,
             // which the next submission at the earliest does.
             change.due = change.now.is_some() || change.doorbell.is_some();
@@ -304,7 +289,7 @@ impl Tlbs {
     ) -> usize {
         self.compare(at, look);
         // Which of its criteria a page meets: TLB, process id, page number.
-        let meets = |(tlb, process_id, first): Key, n: u64| {
+        let meets = |tlb: Tlb, (process_id, first): Key, n: u64| {
             let unit = match tlb {
                 None => target == TlbTarget::Dtlb,
                 Some(_) => target == TlbTarget::Utlb || both,
@@ -318,18 +303,20 @@ impl Tlbs {
                 page & what.page_mask & compared & PAGE_NUMBERS == 0,
             )
         };
-        let pages = self.pages.values().flat_map(|table| &table.all);
-        let all = self.lines.all.iter().chain(pages);
-        let slots = all.flat_map(|(key, line)| (0..).zip(&line.slots).map(|slot| (*key, slot)));
-        let changed = |(key, (n, slot)): (Key, (u64, &Slot))| {
-            slot.change.is_some() && meets(key, n) == (true, true, true)
-        };
-        let part = { slots }.any(changed);
+        let part = self.tables.iter().any(|(tlb, table)| {
+            table.all.iter().any(|(key, line)| {
+                (0..).zip(&line.slots).any(|(n, slot)| {
+                    slot.change.is_some() && meets(*tlb, *key, n) == (true, true, true)
+                })
+            })
+        });
         let mut dropped = 0;
-        for (key, line) in self.tables().flat_map(|table| &mut table.all) {
+        let tables = self.tables.iter_mut();
+        let lines = tables.flat_map(|(tlb, table)| table.all.iter_mut().map(|line| (*tlb, line)));
+        for (tlb, (key, line)) in lines {
             for (n, slot) in (0..).zip(&mut line.slots) {
                 // What misses by one thing may have been meant for it.
-                let how = match meets(*key, n) {
+                let how = match meets(tlb, *key, n) {
                     (true, true, true) => {
                         dropped += usize::from(leads_to(slot.entry).is_some());
                         *slot = Slot::default();
@@ -348,8 +335,9 @@ impl Tlbs {
             }
         }
         let held = |line: &Line| line.slots.iter().any(|slot| leads_to(slot.entry).is_some());
-        self.tables()
-            .for_each(|table| table.all.retain(|_, line| held(line)));
+        for table in self.tables.values_mut() {
+            table.all.retain(|_, line| held(line));
+        }
         dropped
     }
 
@@ -359,14 +347,15 @@ impl Tlbs {
         if !self.due {
             return None;
         }
-        let (table, tlb) = match access.by {
-            Hit::Utlb => (self.pages.get(&access.client)?, Some(access.client)),
-            Hit::Dtlb => (&self.lines, None),
+        let tlb = match access.by {
+            Hit::Utlb => Some(access.client),
+            Hit::Dtlb => None,
             Hit::Walk | Hit::Untranslated => return None,
         };
+        let table = self.tables.get(&tlb)?;
         let pages = access.va.0 >> 12..=access.va.0.wrapping_add(access.bytes.max(1) - 1) >> 12;
         pages.into_iter().find_map(|page| {
-            let held = table.all.get(&(tlb, access.process_id, page & !15))?;
+            let held = table.all.get(&(access.process_id, page & !15))?;
             let slot = held.slots.get(index(page & 15))?;
             let change = slot.change.as_deref().filter(|change| change.due)?;
             let va = GpuVa(page << 12);
