@@ -32,10 +32,12 @@
 //! events, the same reports. What it keeps is bounded (docs/checker.md).
 
 mod fact;
+mod halted;
 mod kernel;
 mod level;
 mod levels;
 mod log;
+mod misused;
 mod report;
 mod rule;
 mod rules;

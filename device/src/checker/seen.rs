@@ -148,6 +148,13 @@ impl Seen {
         Some(AdapterControl::from_bits(control).interrupt_enable())
     }
 
+    /// The ring and the process id of a packet in VA mode that is in a process's buffer.
+    pub(crate) fn of_process(&self, command: &Command<'_>) -> Option<(&RingSeen, u8)> {
+        let ring = self.rings.get(command.ring)?;
+        let id = ring.process_id();
+        (command.in_buffer && id != 0 && self.va_mode()).then_some((ring, id))
+    }
+
     /// What was written to a ring's registers last, in words.
     pub(crate) fn history(&self, ring: usize) -> Vec<String> {
         let ring = self.rings.get(ring);

@@ -1,5 +1,7 @@
 //! What several rules say of a stale use: which of them it is for, and its words.
 
+use crate::checker::fact::Fact;
+use crate::checker::log::Log;
 use crate::checker::report::{Finding, Place};
 use crate::checker::tlbs::{Missed, StaleUse, leads_to};
 use crate::mmu::access::{Access, Hit};
@@ -20,7 +22,7 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub(crate) fn of(used: &StaleUse) -> Self {
+    fn of(used: &StaleUse) -> Self {
         let missed = || used.change.missed.iter().flatten().map(|(_, how)| *how);
         if missed().any(|how| how == Missed::Part) {
             return Self::Part;
@@ -36,7 +38,18 @@ impl Reason {
     }
 }
 
-pub(crate) fn place(access: &Access, used: &StaleUse) -> Place {
+/// Reports a stale use whose entry is stale for this reason.
+pub(crate) fn judge(fact: &Fact<'_>, log: &Log<'_>, reason: Reason) {
+    match fact {
+        Fact::Doorbell => log.checked(),
+        Fact::Stale(access, used) if Reason::of(used) == reason => {
+            log.report(place(access, used), || finding(access, used));
+        }
+        _ => {}
+    }
+}
+
+fn place(access: &Access, used: &StaleUse) -> Place {
     vec![
         ("pid", access.process_id.to_string()),
         ("va", format!("{:#x}", used.va.0)),
@@ -52,7 +65,7 @@ fn leads(entry: Option<u32>) -> String {
     }
 }
 
-pub(crate) fn finding(access: &Access, used: &StaleUse) -> Finding {
+fn finding(access: &Access, used: &StaleUse) -> Finding {
     let change = &used.change;
     let tlb = if access.by == Hit::Utlb {
         "its own TLB"

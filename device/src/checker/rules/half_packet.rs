@@ -1,13 +1,13 @@
 //! 60001: Tail is moved onto half a packet.
 
 use crate::checker::fact::Fact;
+use crate::checker::halted;
 use crate::checker::level::Level;
 use crate::checker::log::Log;
-use crate::checker::report::Finding;
 use crate::checker::rule::Rule;
 use crate::checker::seen::Seen;
 use crate::checker::text::{RuleId, Text};
-use crate::csp::error::CspErrorKind;
+use crate::csp::error::{CspError, CspErrorKind};
 
 pub(super) static TEXT: Text = Text {
     id: RuleId(60001),
@@ -30,24 +30,9 @@ pub(super) struct State;
 
 impl Rule for State {
     fn saw(&mut self, fact: &Fact<'_>, seen: &Seen, log: &Log<'_>) {
-        let error = match fact {
-            Fact::Halted(error) => error,
-            Fact::Packet(_) => return log.checked(),
-            _ => return,
+        let blames = |error: &CspError| {
+            matches!(error.kind, CspErrorKind::Truncated { .. }) && !error.in_buffer
         };
-        log.checked();
-        if !matches!(error.kind, CspErrorKind::Truncated { .. }) || error.in_buffer {
-            return;
-        }
-        let place = vec![
-            ("ring", error.ring.to_string()),
-            ("dword", format!("{:#010x}", error.dword)),
-        ];
-        log.report(place, || Finding {
-            now: error.to_string(),
-            before: None,
-            history: seen.history(error.ring.into()),
-            would_do: "Tail behind the whole packet".into(),
-        });
+        halted::judge(fact, seen, log, blames, "Tail behind the whole packet");
     }
 }

@@ -5,7 +5,7 @@ use crate::checker::level::Level;
 use crate::checker::log::Log;
 use crate::checker::rule::Rule;
 use crate::checker::seen::Seen;
-use crate::checker::stale::{Reason, finding, place};
+use crate::checker::stale::{self, Reason};
 use crate::checker::text::{RuleId, Text};
 
 pub(super) static TEXT: Text = Text {
@@ -31,12 +31,6 @@ pub(super) struct State;
 
 impl Rule for State {
     fn saw(&mut self, fact: &Fact<'_>, _: &Seen, log: &Log<'_>) {
-        match fact {
-            Fact::Doorbell => log.checked(),
-            Fact::Stale(access, used) if Reason::of(used) == Reason::Part => {
-                log.report(place(access, used), || finding(access, used));
-            }
-            _ => {}
-        }
+        stale::judge(fact, log, Reason::Part);
     }
 }

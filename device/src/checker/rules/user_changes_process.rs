@@ -31,13 +31,9 @@ impl Rule for State {
         let Fact::Packet(command) = fact else {
             return;
         };
-        let Some(ring) = seen.rings.get(command.ring) else {
+        let Some((ring, id)) = seen.of_process(command) else {
             return;
         };
-        let id = ring.process_id();
-        if !command.in_buffer || id == 0 || !seen.va_mode() {
-            return;
-        }
         log.checked();
         let Some(indicator) = command.indicator() else {
             return;

@@ -36,13 +36,9 @@ impl Rule for State {
         let Some((to, words)) = command.sets() else {
             return;
         };
-        let Some(ring) = seen.rings.get(command.ring) else {
+        let Some((ring, id)) = seen.of_process(command) else {
             return;
         };
-        let id = ring.process_id();
-        if !command.in_buffer || id == 0 || !seen.va_mode() {
-            return;
-        }
         log.checked();
         let rings = [0x07..0x23, 0x180..0x18C];
         let of_ring = rings

@@ -3,7 +3,7 @@
 use crate::checker::fact::Fact;
 use crate::checker::level::Level;
 use crate::checker::log::Log;
-use crate::checker::report::Finding;
+use crate::checker::misused;
 use crate::checker::rule::Rule;
 use crate::checker::seen::Seen;
 use crate::checker::text::{RuleId, Text};
@@ -27,22 +27,11 @@ pub(super) struct State;
 
 impl Rule for State {
     fn saw(&mut self, fact: &Fact<'_>, _: &Seen, log: &Log<'_>) {
-        let (reg, index, bits) = match fact {
-            Fact::Register(_) => return log.checked(),
-            Fact::Misuse {
-                reg,
-                index,
-                kind: Misuse::Width,
-                bits,
-            } => (reg, *index, bits),
-            _ => return,
-        };
-        let name = reg.info().label(index).to_string();
-        log.report(vec![("register", name.clone())], || Finding {
-            now: format!("{name} is accessed in bits {bits:#x} only"),
-            before: None,
-            history: Vec::new(),
-            would_do: format!("an access of {} bytes", reg.info().width),
+        misused::judge(fact, log, Misuse::Width, |reg, name, bits| {
+            (
+                format!("{name} is accessed in bits {bits:#x} only"),
+                format!("an access of {} bytes", reg.info().width),
+            )
         });
     }
 }
