@@ -19,3 +19,4 @@ pub mod service;
 pub mod shared_gpu;
 mod sigbus;
 mod thread;
+mod told;

@@ -1,22 +1,20 @@
 //! The command line.
 
-use std::fs::{self, File};
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use e3k_regs::Chip;
-use presil_device::checker::{self, Level, Levels, Suppressions};
 use presil_device::{Config, ConfigError, OnWait};
 use presil_values::{number, size};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::command_line::check_args::CheckArgs;
 use crate::command_line::chips;
 use crate::command_line::defects::{self, Asked};
 use crate::command_line::explain;
@@ -27,7 +25,6 @@ use crate::command_line::query;
 use crate::command_line::regs;
 use crate::control::questions;
 use crate::doors::pci::{self, Class, Identity};
-use crate::service::check::CheckOptions;
 use crate::service::life::Verdict;
 use crate::service::log_flood::{self, FloodGate};
 use crate::service::server::{self, ControlOptions, DoorKind, DoorOptions, Options};
@@ -213,25 +210,6 @@ struct ServeArgs {
     print: PrintArgs,
 }
 
-/// Who judges the guest's driver.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "The driver checker")]
-struct CheckArgs {
-    /// Tell what silicon would punish the guest's driver for: off, warn, or fault, which also
-    /// makes the access fault that is to blame; by group or rule too, as in warn,6=off,10001=fault
-    /// (`presil explain` lists the rules). Reports are logged, and the exit code is 3.
-    #[arg(long, value_name = "LEVELS", value_parser = levels)]
-    check: Option<Levels>,
-
-    /// Findings that are known, one a line: RULE [KEY=VALUE ...] # REASON.
-    #[arg(long, value_name = "FILE", requires = "check")]
-    check_suppressions: Option<PathBuf>,
-
-    /// Write the reports there, a line of JSON for each QEMU that has left.
-    #[arg(long, value_name = "FILE", requires = "check")]
-    check_report: Option<PathBuf>,
-}
-
 /// What is printed instead of serving.
 #[derive(Debug, Args)]
 struct PrintArgs {
@@ -365,43 +343,9 @@ fn serve(args: &ServeArgs) -> Result<Verdict, Box<dyn std::error::Error>> {
         },
         keep: args.keep,
         sandboxed: !args.no_sandbox,
-        check: check(&args.check)?,
+        check: args.check.options()?,
     });
     Ok(served?)
-}
-
-/// The driver checker that was asked for; its files are opened before the sandbox is.
-fn check(args: &CheckArgs) -> Result<Option<CheckOptions>, String> {
-    let armed = |levels: &&Levels| {
-        checker::texts().any(|text| levels.of(text.id.0, text.level) != Level::Off)
-    };
-    let Some(levels) = args.check.as_ref().filter(armed) else {
-        return Ok(None);
-    };
-    let cannot = |path: &Path, what, error| format!("cannot {what} {}: {error}", path.display());
-    let suppressions = match &args.check_suppressions {
-        None => Suppressions::default(),
-        Some(path) => fs::read_to_string(path)
-            .map_err(|error| cannot(path, "read", error))?
-            .parse()
-            .map_err(|error| format!("{}: {error}", path.display()))?,
-    };
-    let report = match &args.check_report {
-        None => None,
-        Some(path) => Some(File::create(path).map_err(|error| cannot(path, "write", error))?),
-    };
-    Ok(Some(CheckOptions {
-        rules: checker::Options {
-            levels: levels.clone(),
-            suppressions,
-        },
-        report: report.map(Arc::new),
-    }))
-}
-
-fn levels(text: &str) -> Result<Levels, String> {
-    text.parse()
-        .map_err(|error: checker::LevelsError| error.to_string())
 }
 
 /// Ends the process as clap does for what it sees itself: with exit code 2.

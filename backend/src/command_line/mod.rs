@@ -1,6 +1,7 @@
 //! What is said on the command line, and what the commands that need no server
 //! answer.
 
+pub mod check_args;
 pub mod chips;
 pub mod cli;
 pub mod defects;

@@ -13,7 +13,7 @@ use crate::control::entries;
 use crate::control::questions::{Answer, Refusal, none};
 use crate::control::tlb;
 use crate::service::server::{self, Served};
-use crate::sigbus;
+use crate::told;
 
 /// Most bytes of VRAM in one answer.
 const MAX_VRAM_READ: u64 = 4096;
@@ -106,7 +106,10 @@ pub(crate) fn misuse(served: &Served, words: &[&str]) -> Answer {
 
 pub(crate) fn reports(served: &Served, words: &[&str]) -> Answer {
     none(words)?;
-    Ok(served.reports()?)
+    Ok(match &served.check {
+        Some(check) => check.answer()?,
+        None => json!({ "checker": "off: start the server with --check warn" }),
+    })
 }
 
 pub(crate) fn undeclared(served: &Served, words: &[&str]) -> Answer {
@@ -131,19 +134,9 @@ pub(crate) fn undeclared(served: &Served, words: &[&str]) -> Answer {
 
 /// Records with their fields, and with a sentence as `text`.
 fn told<T: serde::Serialize + Display>(records: &[T]) -> Result<Vec<Value>, Refusal> {
-    debug_assert!(
-        !sigbus::is_in_scope(),
-        "the guest waits for these sentences"
-    );
     records
         .iter()
-        .map(|record| {
-            let mut value = serde_json::to_value(record)?;
-            if let Value::Object(fields) = &mut value {
-                fields.insert("text".to_owned(), record.to_string().into());
-            }
-            Ok(value)
-        })
+        .map(|record| Ok(told::told(record)?))
         .collect()
 }
 

@@ -146,30 +146,13 @@ impl Served {
         life: &Arc<Life>,
         check: Option<&CheckOptions>,
     ) -> io::Result<Self> {
-        let served = Self {
-            gpu: SharedGpu::start(config)?,
+        let gpu = SharedGpu::start(config)?;
+        Ok(Self {
+            check: check.map(|check| Check::begin(check.clone(), &gpu)),
+            gpu,
             presence: Arc::new(Presence::new(Arc::clone(life), door.socket.clone())),
             door: Door::new(door.kind, identity),
-            check: check.cloned().map(Check::new),
-        };
-        served.begin_check();
-        Ok(served)
-    }
-
-    /// Has the guest's driver judged from now on, where that was asked for.
-    fn begin_check(&self) {
-        if let Some(check) = &self.check {
-            // A lost GPU does nothing that could be judged.
-            let _ = check.begin(&self.gpu);
-        }
-    }
-
-    /// What the driver checker has found so far, or that it is off.
-    pub(crate) fn reports(&self) -> serde_json::Result<Value> {
-        match &self.check {
-            Some(check) => check.answer(),
-            None => Ok(json!({ "checker": "off: start the server with --check warn" })),
-        }
+        })
     }
 
     /// What happened since power-on, and where the guest used more than the model has.
@@ -340,7 +323,9 @@ fn serve_gpu(
         while let Err(error) = served.gpu.power_cycle() {
             socket::pause(socket.path(), &ServerError::PowerOn(error));
         }
-        served.begin_check();
+        if let Some(check) = &served.check {
+            check.begin_anew(&served.gpu);
+        }
         tracing::info!("GPU power-cycled; waiting for QEMU on {path}");
     }
 }
