@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .checks import check
+
 NAME = "driver checker"
 """Its check's name."""
 STATUS = 3
@@ -23,48 +25,47 @@ class Request:
     asked: bool = False
     """Whether somebody asked for it, so that a run that shows it nothing fails."""
 
-    def options(self, reports: Path) -> list[str]:
+    def options(self, path: Path) -> list[str]:
         """The server's options."""
         known = ["--check-suppressions", str(self.suppressions)] if self.suppressions else []
-        return ["--check", self.levels, "--check-report", str(reports), *known]
+        return ["--check", self.levels, "--check-report", str(path), *known]
 
 
-def read(reports: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> list[dict[str, Any]]:
     """What the server has written of each GPU, in the order in which its QEMU left it."""
     try:
-        lines = reports.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").splitlines()
         return [json.loads(line) for line in lines]
     except (FileNotFoundError, json.JSONDecodeError):
         return []
 
 
+def reports(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All reports, of whatever GPU."""
+    return [report for one in told for report in one["reports"]]
+
+
 def judge(request: Request, told: list[dict[str, Any]], gpus: int) -> dict[str, Any]:
     """The checker's own check of a run."""
     if len(told) != gpus:
-        return verdict(False, "unknown: the server ended before it had written its reports")
+        return check(NAME, False, "unknown: the server ended before it had written its reports")
     if any(one["lost"] for one in told):
-        return verdict(False, "unknown: the model failed, and judged nothing from then on")
-    reports = [report for one in told for report in one["reports"]]
-    if reports:
-        first = reports[0]
-        more = f", and {len(reports) - 1} more" if len(reports) > 1 else ""
-        return verdict(False, f"{first['rule']}: {first['title']}{more}")
+        return check(NAME, False, "unknown: the model failed, and judged nothing from then on")
+    if found := reports(told):
+        first = found[0]
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        return check(NAME, False, f"{first['rule']}: {first['title']}{more}")
     idle_gpus = [one["gpu"] for one in told if not one["summary"]["packets"]]
     if request.asked and idle_gpus:
-        return verdict(False, f"no work was seen: GPU {idle_gpus[0]} was given no packet")
+        return check(NAME, False, f"no work was seen: GPU {idle_gpus[0]} was given no packet")
     if len(idle_gpus) == len(told):
         return {"name": NAME, "not_run": "no work was seen", "announced": True}
     rules = told[0]["summary"]["rules"]
     idle = sum(1 for rule in rules if not rule["checked"])
     events = sum(one["summary"]["events"] for one in told)
-    return verdict(
-        True, f"no report of {len(rules)} rules, {idle} of them without input; {events} events"
+    return check(
+        NAME, True, f"no report of {len(rules)} rules, {idle} of them without input; {events} events"
     )
-
-
-def verdict(ok: bool, detail: str) -> dict[str, Any]:
-    """A check in the form that the guest's have."""
-    return {"name": NAME, "ok": ok, "detail": detail}
 
 
 def lines(told: list[dict[str, Any]]) -> list[str]:

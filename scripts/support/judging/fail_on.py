@@ -5,8 +5,9 @@ from typing import Any
 
 from ..errors import Refused
 from ..reporting import trouble
-from ..running.session import Outcome, check
+from ..running.session import Outcome
 from . import guest_log
+from .checks import check
 
 KINDS = {
     "faults": "an access of the GPU that did not translate, or that no memory answered",

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..running.console import MARK, Transcript
-from ..running.session import Outcome, check
+from ..running.session import Outcome
 from . import fail_on, guest_log
+from .checks import check
 
 DIED_WITH_SIGNAL = 128
 BOOT = re.compile(rf'{MARK}1 {{"boot"')

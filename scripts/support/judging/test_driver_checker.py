@@ -8,7 +8,7 @@ from typing import Any
 
 from ..running import session
 from ..running.console import Transcript
-from . import driver_checker
+from . import checks, driver_checker
 
 
 def told(reports: int = 0, packets: int = 5, checked: int = 3) -> dict[str, Any]:
@@ -26,10 +26,10 @@ def told(reports: int = 0, packets: int = 5, checked: int = 3) -> dict[str, Any]
     }
 
 
-def outcome(checks: list[dict[str, Any]], status: int | None = None) -> session.Outcome:
+def outcome(made: list[dict[str, Any]], status: int | None = None) -> session.Outcome:
     """A run with these checks, and perhaps a script that ended so."""
     script = None if status is None else {"status": status}
-    return session.Outcome(Transcript(), checks, {}, {}, False, [], [], script)
+    return session.Outcome(Transcript(), made, {}, {}, False, [], [], script)
 
 
 class DriverCheckerTest(unittest.TestCase):
@@ -39,8 +39,8 @@ class DriverCheckerTest(unittest.TestCase):
         request = driver_checker.Request()
         check = driver_checker.judge(request, [told(reports=2)], 1)
         self.assertEqual(check["detail"], "60001: a thing, and 1 more")
-        good = session.check("something", True, "")
-        bad = session.check("something", False, "")
+        good = checks.check("something", True, "")
+        bad = checks.check("something", False, "")
         self.assertEqual(outcome([good, check]).exit_status, 3)
         self.assertEqual(outcome([bad, check]).exit_status, 1)
         self.assertEqual(outcome([good, check], status=7).exit_status, 7)

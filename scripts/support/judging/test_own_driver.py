@@ -9,6 +9,7 @@ from pathlib import Path
 from support.building import modules, own_driver
 from support.errors import Refused
 from support.judging import own_verdict
+from support.judging.checks import check
 from support.running import defects, run_options, session, vm
 from support.running.console import Transcript
 
@@ -147,7 +148,7 @@ def outcome(*lines: str, expired: bool = False) -> session.Outcome:
     transcript = Transcript()
     for line in lines:
         transcript.add(line)
-    checks = [session.check("QEMU ended normally", True, "")]
+    checks = [check("QEMU ended normally", True, "")]
     return session.Outcome(transcript, checks, {}, {}, expired, findings=[], last_lines=[])
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from ..building.setup import SERVER_PACKAGE, Prepared
 from ..errors import Misused, Refused
 from ..judging import driver_checker, guest_log
+from ..judging.checks import check
 from ..progress import Progress
 from . import console, control, model, monitor, patience, scratch
 from .processes import Processes, end_with
@@ -103,7 +104,7 @@ class Outcome:
     @property
     def ok(self) -> bool:
         """Whether there were checks and every one holds, but for those skipped as announced."""
-        return bool(self.checks) and not any(is_bad(check) for check in self.checks)
+        return bool(self.checks) and not any(is_bad(told) for told in self.checks)
 
     @property
     def exit_status(self) -> int:
@@ -116,7 +117,7 @@ class Outcome:
         status = self.script["status"] if self.script else 0
         if status or self.ok:
             return int(status or 0)
-        bad = {check["name"] for check in self.checks if is_bad(check)}
+        bad = {told["name"] for told in self.checks if is_bad(told)}
         return driver_checker.STATUS if bad == {driver_checker.NAME} else 1
 
 
@@ -170,7 +171,7 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
                 status = process.wait()
         server_status = patience.wait(server, ENDING_SECONDS)
         told = driver_checker.read(paths.reports) if guest.checker else []
-    server_ended = server_status == (driver_checker.STATUS if has_reports(told) else 0)
+    server_ended = server_status == (driver_checker.STATUS if driver_checker.reports(told) else 0)
     stopped = guest.boots > 1 or bool(expired) or not server_ended
     ended = {0, 143, -15} if stopped else {0}
     checks = [judged_skip(one, guest) for one in transcript.all("check")]
@@ -273,11 +274,6 @@ def check_board(server: Path, guest: Guest) -> None:
     board_of(server, guest, nowhere)
 
 
-def has_reports(told: list[dict[str, Any]]) -> bool:
-    """Whether the driver checker has reports."""
-    return any(one["reports"] for one in told)
-
-
 def start_server(
     processes: Processes, prepared: Prepared, guest: Guest, paths: "Sockets", logs: Path
 ) -> "subprocess.Popen[str]":
@@ -377,11 +373,6 @@ def judged_skip(told: dict[str, Any], guest: Guest) -> dict[str, Any]:
     if reason and any(reason.startswith(known) for known in guest.skips()):
         return {**told, "announced": True}
     return told
-
-
-def check(name: str, ok: bool, detail: str) -> dict[str, Any]:
-    """A check in the form that the guest's have."""
-    return {"name": name, "ok": ok, "detail": detail}
 
 
 def qemu_ending(status: int, logs: Path) -> str:
