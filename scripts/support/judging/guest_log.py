@@ -24,10 +24,14 @@ SLOW = re.compile(
     r"|perf: interrupt took too long"
     r"|(?:INFO: )?NMI handler .* took too long"
     r"|workqueue: .* hogged CPU"
-    r"|clocksource: |timekeeping watchdog"
+    r"|clocksource: (?!\S+: mask|Switched to)|timekeeping watchdog"
     r"|tsc: Marking TSC unstable|TSC found unstable|sched_clock: Marking unstable"
 )
 """What says only that time ran: the host was busy. A driver cannot cause it in a guest."""
+CLOCKS = re.compile(
+    r"tsc: Refined TSC clocksource calibration|clocksource: (?:\S+: mask|Switched to)"
+)
+"""What any kernel says of its clocks, a second after its beginning: perhaps while a module loads."""
 STUCK = re.compile(r"watchdog: BUG: soft lockup - CPU#\d+ stuck for (\d+)s")
 STUCK_SECONDS_UNDER_TCG = 60
 """A shorter soft lockup of an emulated processor is the host's. One that lasts is told again
@@ -60,6 +64,11 @@ def is_slow_host(words: str, emulated: bool) -> bool:
     if stuck:
         return emulated and int(stuck[1]) < STUCK_SECONDS_UNDER_TCG
     return bool(SLOW.match(words))
+
+
+def is_of_any_module(words: str) -> bool:
+    """Whether the kernel's words come whatever module is loaded, and however that ends."""
+    return any(taint in words for taint in TAINTS) or bool(CLOCKS.match(words))
 
 
 def slow_note(slow: Sequence[str]) -> str:

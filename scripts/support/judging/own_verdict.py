@@ -126,7 +126,7 @@ def reasons(console: list[str]) -> list[str]:
         return [found[0].line]
     words = guest_log.kernel_words(console)
     # insmod asks the kernel in two ways, so most is said twice.
-    said = dict.fromkeys(w for w in words if w and not any(taint in w for taint in guest_log.TAINTS))
+    said = dict.fromkeys(word for word in words if word and not guest_log.is_of_any_module(word))
     return list(said)[-REASONS:]
 
 

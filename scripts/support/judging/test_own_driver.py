@@ -219,6 +219,22 @@ class Verdicts(unittest.TestCase):
             "script t.sh: it was not started",
         ])
 
+    def test_what_the_kernel_says_of_its_clocks_meanwhile_hides_no_reason(self) -> None:
+        clocks = ["tsc: Refined TSC clocksource calibration: 2596.121 MHz",
+                  "clocksource: tsc: mask: 0xffffffffffffffff max_cycles: 0x1, max_idle_ns: 2 ns",
+                  "clocksource: Switched to clocksource tsc"]
+        result = self.judged(
+            *LOADED[:2], "[    1.000000] a: version magic '1' should be '2'",
+            *(f"[    2.000000] {words}" for words in clocks),
+            '@presil {"inserted":{"module":"a.ko","status":1,"said":"insmod: invalid format "}}',
+            DONE,
+        )
+        self.assertEqual(self.failed(result), [
+            "module a.ko loads: insmod: invalid format; a: version magic '1' should be '2'",
+        ])
+        kernel_log = next(one for one in result.checks if one["name"] == "kernel log")
+        self.assertNotIn("the host was slow", kernel_log["detail"])
+
     def test_module_whose_load_never_ends_is_told(self) -> None:
         self.assertEqual(self.failed(self.judged(*LOADED[:2])),
                          ["module a.ko loads: insmod did not come back"])
