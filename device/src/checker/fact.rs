@@ -75,6 +75,12 @@ impl Command<'_> {
         is_one.then_some(command)
     }
 
+    /// A Skip, or an Indicator off: nothing that reaches memory.
+    pub(crate) fn is_padding(&self) -> bool {
+        let off = |indicator: CspCommand| indicator.info() == CspCommand::INFO_OFF;
+        self.fields().opcode() == opcode::SKIP || self.indicator().is_some_and(off)
+    }
+
     /// A context that is restored: it brings registers of every block.
     pub(crate) fn restores(&self) -> bool {
         let command = CspCommand::from_bits(self.header());

@@ -38,6 +38,7 @@ mod level;
 mod levels;
 mod log;
 mod misused;
+mod padding;
 mod report;
 mod rule;
 mod rules;

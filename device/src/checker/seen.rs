@@ -3,7 +3,9 @@
 
 use crate::checker::fact::{Command, Fact, Written};
 use crate::checker::kernel::Kernel;
+use crate::checker::padding::{self, Left};
 use crate::checker::tlbs::Tlbs;
+use crate::mmu::look::Look;
 use e3k_regs::fields::{AdapterControl, EngineReset, MmuMode, RingAddress, RingWord};
 use e3k_regs::packet::CspCommand;
 use e3k_regs::register::Word;
@@ -21,6 +23,10 @@ pub(crate) struct RingSeen {
     words: [Option<u32>; 4],
     /// Where the chip reads next, if that is known.
     pub(crate) position: Option<u32>,
+    /// Nothing but padding was begun since it wrote a fence.
+    settled: bool,
+    /// The same, and nothing else is left, as [`Seen::look_ahead`] has found.
+    padding: bool,
     /// When it halted.
     pub(crate) halted: Option<u64>,
     /// Since when its unit is in reset.
@@ -43,9 +49,11 @@ impl RingSeen {
         Some(RingAddress::from_bits(address).kickoff())
     }
 
-    /// Whether it has packets that it has not begun; `None`: not known.
-    pub(crate) fn has_packets(&self) -> Option<bool> {
-        Some(self.position? != self.word(RingWord::Tail)?)
+    /// From where to where it has packets that it has not begun, but for padding behind
+    /// its last fence; `None`: there are none, or it is not known.
+    pub(crate) fn left(&self) -> Option<(u32, u32)> {
+        let left = self.position.zip(self.word(RingWord::Tail));
+        left.filter(|(head, tail)| head != tail && !self.padding)
     }
 
     /// The process id of its work.
@@ -161,6 +169,22 @@ impl Seen {
         ring.map_or_else(Vec::new, RingSeen::history)
     }
 
+    /// Looks at what rings have left, for those who ask about it next.
+    pub(crate) fn look_ahead(&mut self, look: &Look<'_>) {
+        for (n, ring) in self.rings.iter_mut().enumerate() {
+            let left = || {
+                Some(Left {
+                    ring: n,
+                    page: RingAddress::from_bits(ring.word(RingWord::Address)?).page(),
+                    size: ring.word(RingWord::Size)?,
+                    head: ring.position?,
+                    tail: ring.word(RingWord::Tail)?,
+                })
+            };
+            ring.padding = ring.settled && left().is_some_and(|left| padding::alone(&left, look));
+        }
+    }
+
     /// The words of a write over the bus, as declared registers.
     pub(crate) fn written(&self, word: u32, value: u32, lanes: u32) -> Vec<Written> {
         let before = self.words.get(&word).copied();
@@ -220,7 +244,12 @@ impl Seen {
                     ring.indicator = None;
                 }
             }
-            Fact::Fence(fence) => self.kernel.fenced(self.at, fence),
+            Fact::Fence(fence) => {
+                if let Some(ring) = self.rings.get_mut(usize::from(fence.ring)) {
+                    ring.settled = true;
+                }
+                self.kernel.fenced(self.at, fence);
+            }
             Fact::Interrupt => self.risen = Some(self.at),
             Fact::Latched => self.risen = None,
             Fact::Reset => {
@@ -279,6 +308,7 @@ impl Seen {
             let off = indicator.info() == CspCommand::INFO_OFF;
             ring.indicator = (!off).then_some((at, indicator));
         }
+        ring.settled &= command.is_padding();
         if !command.in_buffer {
             let next = command.offset.wrapping_add(command.len.wrapping_mul(4));
             let size = ring.word(RingWord::Size);

@@ -106,6 +106,10 @@ impl Checker {
                 });
             }
             for written in self.seen.written(word, value, lanes) {
+                let address = matches!(written.of_ring(), Some((_, RingWord::Address)));
+                if address || written.reg == Reg::MmuMode {
+                    self.seen.look_ahead(look);
+                }
                 self.tell(&Fact::Register(written));
                 if let Some((_, RingWord::Tail)) = written.of_ring() {
                     let at = self.seen.at;

@@ -2,8 +2,8 @@
 
 use crate::bench::{finds, fires};
 use crate::rig::{
-    ADVANCED_ENABLE, BIU_SHADOW, BUFFERS_AT, CSP_TIMEOUT, GATE, HEAD, KICKOFF, RING_ADDRESS,
-    RING_AT, RING_SIZE, Rig, TAIL, copy, fill,
+    ADVANCED_ENABLE, BIU_SHADOW, BUFFERS_AT, CSP_TIMEOUT, GATE, HEAD, KICKOFF, MMU_MODE,
+    RING_ADDRESS, RING_AT, RING_SIZE, Rig, TAIL, copy, fill,
 };
 use crate::tables::vram;
 use e3k_regs::packet::{CspCommand, Writer, block};
@@ -139,6 +139,80 @@ fn a_ring_that_is_stopped_with_work_and_started_again() {
         stop(false, Rig::recover)(rig);
         stop(false, |_| {})(rig);
     });
+}
+
+/// Queues a fence, `behind` it, and runs until the fence is there: no further.
+fn until_the_fence(rig: &mut Rig, behind: impl FnOnce(&mut Writer<'_>)) {
+    rig.queue(|w| {
+        w.indicator(3, 0);
+        w.fence(GpuVa(AT), 1, false);
+        behind(w);
+    });
+    while rig.load_u64(vram(AT)) != 1 {
+        rig.gpu.step(1);
+    }
+    assert!(rig.gpu.has_work());
+}
+
+/// What drivers leave behind their last fence.
+fn padding(w: &mut Writer<'_>) {
+    w.indicator(0, 0);
+    crate::rig::push_all(w, &[0, 2, 0xDEAD, 0xBEEF, 0]);
+}
+
+#[test]
+fn padding_behind_the_last_fence_is_no_work() {
+    let page = u32::try_from(RING_AT >> 12).unwrap();
+    let stop = |va_mode: bool, behind: fn(&mut Writer<'_>)| {
+        move |rig: &mut Rig| {
+            if va_mode {
+                rig.map(0, AT, vram(AT));
+                rig.enter_va_mode();
+            }
+            until_the_fence(rig, behind);
+            rig.set(RING_ADDRESS, page);
+            rig.start_ring();
+        }
+    };
+    let works = |w: &mut Writer<'_>| {
+        padding(w);
+        w.dma(GpuVa(BUFFERS_AT), 1);
+    };
+    for va_mode in [false, true] {
+        fires(60007, stop(va_mode, works), stop(va_mode, padding));
+    }
+    let mode = |behind: fn(&mut Writer<'_>)| {
+        move |rig: &mut Rig| {
+            until_the_fence(rig, behind);
+            rig.set(MMU_MODE, 1);
+        }
+    };
+    fires(70013, mode(works), mode(padding));
+}
+
+#[test]
+fn padding_behind_a_copy_says_nothing_of_the_copy() {
+    let page = u32::try_from(RING_AT >> 12).unwrap();
+    let stop = |fence: bool| {
+        move |rig: &mut Rig| {
+            rig.queue(|w| {
+                w.indicator(3, 0);
+                w.fence(GpuVa(AT), 1, false);
+                fill(w, SURFACE, 1024, 1024, 7);
+                if fence {
+                    w.fence(GpuVa(AT), 2, false);
+                }
+                padding(w);
+            });
+            while rig.load(vram(SURFACE)) != 7 || fence && rig.load_u64(vram(AT)) != 2 {
+                rig.gpu.step(1);
+            }
+            assert!(rig.gpu.has_work());
+            rig.set(RING_ADDRESS, page);
+            rig.start_ring();
+        }
+    };
+    fires(60007, stop(false), stop(true));
 }
 
 #[test]

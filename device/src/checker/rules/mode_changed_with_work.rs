@@ -13,7 +13,7 @@ pub(super) static TEXT: Text = Text {
     id: RuleId(70013),
     title: "the translation mode changes while a ring has work",
     what: "MMU_MODE goes from PA to VA mode or back while a running ring has packets that it has \
-           not begun.",
+           not begun. Padding and an Indicator off behind a fence that is written are none.",
     why: "Which mode an access uses is a race: addresses of one mode are taken for those of the \
            other.",
     happened: "i915, \"Be paranoid and reset the GPU before release\" (2020-01), is of this kind.",
@@ -36,7 +36,7 @@ impl Rule for State {
         }
         log.checked();
         let busy = seen.rings.iter().position(|ring| {
-            ring.runs() == Some(true) && ring.halted.is_none() && ring.has_packets() == Some(true)
+            ring.runs() == Some(true) && ring.halted.is_none() && ring.left().is_some()
         });
         let (Some(n), true) = (busy, (written.value & 1 == 1) != seen.va_mode()) else {
             return;

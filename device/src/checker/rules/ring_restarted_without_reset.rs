@@ -13,7 +13,8 @@ pub(super) static TEXT: Text = Text {
     id: RuleId(60007),
     title: "a ring that was stopped with work is started again without a reset",
     what: "Kickoff 0 was written to a ring that had not halted and had packets before Tail, and \
-           Kickoff 1 is written without an engine or function reset in between.",
+           Kickoff 1 is written without an engine or function reset in between. Padding and an \
+           Indicator off behind a fence that is written are no such packets.",
     why: "What was in flight is dropped half way, and on silicon may go on writing for a while: \
           into memory that was given away, over the new work's data. Its fences never come.",
     happened: "i915, \"Be paranoid and reset the GPU before release\" (2020-01), is of this kind.",
@@ -55,8 +56,7 @@ impl State {
         let kick = written.value >> 31 == 1;
         if !kick {
             let works = ring.runs() == Some(true) && ring.halted.is_none() && ring.held.is_none();
-            let known = ring.position.zip(ring.word(RingWord::Tail));
-            if let Some((head, tail)) = known.filter(|(head, tail)| works && head != tail) {
+            if let Some((head, tail)) = ring.left().filter(|_| works) {
                 *stopped = Some((seen.at, head, tail));
             }
             return;
