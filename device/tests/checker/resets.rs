@@ -96,6 +96,20 @@ fn the_enables_of_interrupts() {
         }
     };
     fires(70014, again(false), again(true));
+    // The next reset is as good as the end.
+    fires(
+        70014,
+        |rig| {
+            again(false)(rig);
+            rig.gpu.reset();
+            rig.set(ADVANCED_ENABLE, FENCE);
+        },
+        // It polls its first fence, and enables then.
+        |rig| {
+            again(false)(rig);
+            rig.set(ADVANCED_ENABLE, FENCE);
+        },
+    );
 }
 
 #[test]

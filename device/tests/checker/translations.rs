@@ -317,6 +317,25 @@ fn a_bus_page_with_two_attributes() {
 }
 
 #[test]
+fn what_another_kernel_used_is_forgotten() {
+    // The old tables stand: the new kernel has not come to them.
+    let again = |set_up: bool| {
+        move |rig: &mut Rig| {
+            rig.enter_va_mode();
+            rig.page(snooped(0));
+            rig.map(1, VA, snooped(0));
+            write_as(rig, 1, VA, 1);
+            if set_up {
+                rig.start_ring();
+            }
+            rig.map(2, VA, unsnooped(0));
+            write_as(rig, 2, VA, 1);
+        }
+    };
+    fires(30001, again(false), again(true));
+}
+
+#[test]
 fn a_process_that_writes_tables() {
     // Its own L3 table, mapped where the process sees it; unlinked: its data.
     let write = |process: u8, unlink: bool| {

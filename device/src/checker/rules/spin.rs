@@ -19,7 +19,8 @@ pub(super) static TEXT: Text = Text {
     happened: "No public fix is known; rocjitsu, a simulator of another chip, ends such runs.",
     mend: "Give the poll a limit, and look at what it waits for: a halted ring, a unit in reset, \
            an enable that is missing.",
-    limits: "Waits in memory are not seen. A ring with work that goes on may still change the value: \
+    limits: "Reads are counted and not time: a poll of a microsecond is found after 0.1 s, one that \
+             sleeps a millisecond between its reads after 100 s. Waits in memory are not seen. A ring with work that goes on may still change the value: \
              such reads are not counted.",
     level: Level::Warn,
 };
