@@ -7,7 +7,7 @@ use std::fs;
 use serde_json::Value;
 use support::gpu;
 use support::qemu::Qemu;
-use support::server::{Server, run, stderr};
+use support::server::{Server, run, stderr, stdout};
 
 /// A register that is read-only: the guest's writes of it are misuse.
 const CLOCK: u32 = 0x300A4;
@@ -45,6 +45,12 @@ fn what_a_driver_does_wrong_is_answered_logged_written_down_and_the_exit_code() 
         report["text"].as_str().unwrap().contains("presil[70001]"),
         "{report}"
     );
+    let control = server.control();
+    let people = run(&["query", "--human", control.to_str().unwrap(), "reports"]);
+    let people = stdout(&people);
+    assert!(people.contains("\n  presil[70001] "), "{people}");
+    assert!(people.contains("\n    would do   "), "{people}");
+    assert!(people.contains("\n  driver checker: "), "{people}");
     drop(qemu);
     assert_eq!(server.wait().code(), Some(3));
     let log = server.whole_log();

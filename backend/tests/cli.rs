@@ -4,14 +4,9 @@ mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::process::Output;
 
 use presil_device::{Defect, DefectGroup};
-use support::server::{Server, presil, run, stderr};
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
+use support::server::{Server, presil, run, stderr, stdout};
 
 #[test]
 fn help_teaches_by_examples_and_names_the_exit_codes() {

@@ -117,7 +117,10 @@ struct Page {
 impl Page {
     fn value(&mut self, key: &str, value: &Value, indent: usize) {
         match value {
-            Value::Object(members) => self.members(key, members, indent),
+            Value::Object(members) => match members.get("text").and_then(layout) {
+                Some(text) => self.laid_out(text, indent),
+                None => self.members(key, members, indent),
+            },
             Value::Array(all) => self.array(key, all, indent),
             one => self.line(indent, &scalar(key, one)),
         }
@@ -126,6 +129,14 @@ impl Page {
     fn line(&mut self, indent: usize, line: &str) {
         // Writing to a string cannot fail.
         let _ = writeln!(self.text, "{:indent$}{}", "", line.trim_end());
+    }
+
+    /// Text that has a layout of its own, as the log shows it.
+    fn laid_out(&mut self, text: &str, indent: usize) {
+        for line in text.lines() {
+            let words = line.trim_start();
+            self.wrapped(indent + line.len() - words.len(), 2, words);
+        }
     }
 
     /// First what fits into a line, aligned, then the rest below headings.
@@ -185,7 +196,14 @@ impl Page {
     }
 
     fn array(&mut self, key: &str, all: &[Value], indent: usize) {
-        if let Some(texts) = each(all, |one| one.get("text").and_then(Value::as_str)) {
+        if let Some(texts) = each(all, |one| one.get("text").and_then(layout)) {
+            for (n, text) in texts.into_iter().enumerate() {
+                if n > 0 {
+                    self.text.push('\n');
+                }
+                self.laid_out(text, indent);
+            }
+        } else if let Some(texts) = each(all, |one| one.get("text").and_then(Value::as_str)) {
             for text in texts {
                 self.wrapped(indent, 2, &format!("- {text}"));
             }
@@ -331,6 +349,11 @@ fn widths(rows: &[Vec<String>]) -> Vec<usize> {
 fn each<'a, T>(all: &'a [Value], what: impl Fn(&'a Value) -> Option<T>) -> Option<Vec<T>> {
     let all: Option<Vec<T>> = all.iter().map(what).collect();
     all.filter(|all| !all.is_empty())
+}
+
+/// The text of a record that is more than a sentence.
+fn layout(text: &Value) -> Option<&str> {
+    text.as_str().filter(|text| text.contains('\n'))
 }
 
 fn is_scalar(value: &Value) -> bool {

@@ -39,6 +39,11 @@ pub fn run(args: &[&str]) -> Output {
     child.wait_with_output().expect("output")
 }
 
+/// Standard output as text.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// Standard error as text.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

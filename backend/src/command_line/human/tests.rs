@@ -103,3 +103,31 @@ fn records_with_a_sentence_are_their_sentence() {
     let lines = ["ring errors  none", "", "faults:", "  - a fault"];
     assert_eq!(text(&answer, 80), lines.join("\n") + "\n");
 }
+
+#[test]
+fn records_that_have_a_layout_keep_it() {
+    let report = |n: u32| {
+        let text = format!("presil[{n}] title\n  what happened (event 1)\n  would do   this");
+        json!({ "text": text, "rule": n, "history": [] })
+    };
+    let answer = json!({
+        "reports": [report(60001), report(70001)],
+        "summary": { "text": "driver checker: 2 rules\n  found 2", "rules": [{ "rule": 60001 }] },
+    });
+    let lines = [
+        "reports:",
+        "  presil[60001] title",
+        "    what happened (event 1)",
+        "    would do   this",
+        "",
+        "  presil[70001] title",
+        "    what happened (event 1)",
+        "    would do   this",
+        "",
+        "summary:",
+        "  driver checker: 2 rules",
+        "    found 2",
+    ];
+    assert_eq!(text(&answer, 80), lines.join("\n") + "\n");
+    assert!(text(&answer, 20).contains("    what happened\n      (event 1)\n"));
+}
