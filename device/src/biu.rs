@@ -2,10 +2,10 @@
 
 use crate::defect::Defect;
 use crate::latched::Latched;
+use crate::saved::interrupts::Interrupts;
 use crate::watch::Onlooker;
 use e3k_regs::Reg;
 use e3k_regs::fields::{AdapterControl, AdvancedInterrupts, BiuInterrupts};
-use serde::{Deserialize, Serialize};
 
 /// Who carries the interrupt to the machine.
 pub trait InterruptSink: Send {
@@ -32,7 +32,6 @@ const VSYNCS: u32 = BiuInterrupts::new()
     .with_vsync4(true)
     .into_bits();
 
-#[derive(Serialize, Deserialize)]
 pub(crate) struct Biu {
     raw: BiuInterrupts,
     enable: u32,
@@ -43,18 +42,10 @@ pub(crate) struct Biu {
     /// The line.
     asserted: bool,
     /// The machine does not hear of it, by a defect.
-    #[serde(skip)]
     unheard: bool,
     /// It rises once more with nothing pending, by a defect.
-    #[serde(skip)]
     echo: bool,
-    #[serde(skip, default = "nobody")]
     sink: Box<dyn InterruptSink>,
-}
-
-/// The sink of a block that is being restored.
-fn nobody() -> Box<dyn InterruptSink> {
-    Box::new(NoInterrupts)
 }
 
 impl Biu {
@@ -73,21 +64,47 @@ impl Biu {
         }
     }
 
-    /// Replaces the sink, which hears of the next rise of the line.
-    pub(crate) fn set_sink(&mut self, sink: Box<dyn InterruptSink>) {
-        self.sink = sink;
+    pub(crate) fn save(&self) -> Interrupts {
+        Interrupts {
+            raw: self.raw,
+            enable: self.enable,
+            advanced_raw: self.advanced_raw,
+            advanced_enable: self.advanced_enable,
+            shadow: self.shadow,
+            control: self.control,
+            asserted: self.asserted,
+        }
     }
 
+    /// A line that was up is up, and the sink hears of its next rise.
+    pub(crate) fn restore(saved: Interrupts, sink: Box<dyn InterruptSink>) -> Self {
+        let Interrupts {
+            raw,
+            enable,
+            advanced_raw,
+            advanced_enable,
+            shadow,
+            control,
+            asserted,
+        } = saved;
+        Self {
+            raw,
+            enable,
+            advanced_raw,
+            advanced_enable,
+            shadow,
+            control,
+            asserted,
+            unheard: false,
+            echo: false,
+            sink,
+        }
+    }
+
+    /// Everything but the sink to its reset value.
     pub(crate) fn reset(&mut self) {
-        self.raw = BiuInterrupts::new();
-        self.enable = 0;
-        self.advanced_raw = AdvancedInterrupts::new();
-        self.advanced_enable = 0;
-        self.shadow = Latched::default();
-        self.control = AdapterControl::new();
-        self.asserted = false;
-        self.unheard = false;
-        self.echo = false;
+        let sink = std::mem::replace(&mut self.sink, Box::new(NoInterrupts));
+        *self = Self::new(sink);
     }
 
     pub(crate) fn page_fault(&mut self) {

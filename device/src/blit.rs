@@ -10,12 +10,13 @@ use crate::index::index;
 use crate::mmu::{Mxu, Request, Stop};
 use crate::refused::Refused;
 use crate::run::{COLOUR_BYTES, Colour, Piece, Run};
-use crate::sparse;
+use crate::saved::csp::{Draw, Source};
+use crate::saved::sparse::{self, Sparse};
+use crate::saved::{Damage, ensure};
 use crate::surface::Surface;
 use crate::watch::Onlooker;
 use e3k_regs::packet::{Range, RtMisc, SourceOffset, ff};
 use e3k_regs::{GpuVa, PAGE_SHIFT, PAGE_SIZE};
-use serde::{Deserialize, Serialize};
 
 /// The most that is moved at once: one page.
 const PIECE_BYTES: usize = 1 << PAGE_SHIFT;
@@ -25,7 +26,7 @@ const PIECE_COST: u64 = 64;
 const WHOLE_PIXEL: u8 = 0xf;
 
 /// The rectangle of an operation on its destination, and how far it has come.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 struct Rectangle {
     x: Range,
     y: Range,
@@ -72,7 +73,7 @@ impl Rectangle {
     }
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 enum Kind {
     Clear,
     Blit {
@@ -83,7 +84,7 @@ enum Kind {
 }
 
 /// A blit or clear in flight.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation {
     kind: Kind,
     /// Of both surfaces.
@@ -94,24 +95,84 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
-    /// Whether a restored one keeps what the rest of the model relies on: it stays
-    /// inside its surfaces.
-    pub(crate) fn is_sound(&self) -> bool {
-        let Rectangle { x, y, at_x, at_y } = self.rectangle;
+    pub(crate) fn save(&self) -> Draw {
+        let &Self {
+            kind,
+            pixel,
+            destination,
+            request,
+            rectangle: Rectangle { x, y, at_x, at_y },
+        } = self;
+        Draw {
+            source: match kind {
+                Kind::Clear => None,
+                Kind::Blit {
+                    source,
+                    offset,
+                    request,
+                } => Some(Source {
+                    surface: source.save(),
+                    offset,
+                    request: request.save(),
+                }),
+            },
+            pixel_bytes: 1 << pixel.shift(),
+            destination: destination.save(),
+            request: request.save(),
+            x,
+            y,
+            at_x,
+            at_y,
+        }
+    }
+
+    /// # Errors
+    /// It does not stay inside its surfaces.
+    pub(crate) fn restore(saved: Draw) -> Result<Self, Damage> {
+        let Draw {
+            source,
+            pixel_bytes,
+            destination,
+            request,
+            x,
+            y,
+            at_x,
+            at_y,
+        } = saved;
+        let pixel = Pixel::from_bytes(pixel_bytes)
+            .ok_or_else(|| Damage::new(format!("a pixel of {pixel_bytes} bytes")))?;
+        let destination = Surface::restore(destination)?;
         let last = [x.max(), y.max()].map(u32::from);
-        let source = match self.kind {
-            Kind::Clear => true,
-            Kind::Blit { source, offset, .. } => {
-                let [x, y] = last;
-                source.is_sound()
-                    && source.contains(x + u32::from(offset.x()), y + u32::from(offset.y()))
+        let mut inside = destination.contains(last[0], last[1])
+            && (u32::from(x.min())..=last[0]).contains(&at_x)
+            && (u32::from(y.min())..=last[1]).contains(&at_y);
+        let kind = match source {
+            None => Kind::Clear,
+            Some(Source {
+                surface,
+                offset,
+                request,
+            }) => {
+                let source = Surface::restore(surface)?;
+                let [x, y] = [u32::from(offset.x()), u32::from(offset.y())];
+                inside = inside && source.contains(last[0] + x, last[1] + y);
+                Kind::Blit {
+                    source,
+                    offset,
+                    request: Request::restore(request),
+                }
             }
         };
-        source
-            && self.destination.is_sound()
-            && self.destination.contains(last[0], last[1])
-            && (u32::from(x.min())..=last[0]).contains(&at_x)
-            && (u32::from(y.min())..=last[1]).contains(&at_y)
+        ensure(inside, || {
+            format!("a copy or fill at pixel ({at_x}, {at_y}), outside its rectangle or surfaces")
+        })?;
+        Ok(Self {
+            kind,
+            pixel,
+            destination,
+            request: Request::restore(request),
+            rectangle: Rectangle { x, y, at_x, at_y },
+        })
     }
 
     /// Whether a defect drops it.
@@ -191,17 +252,12 @@ impl Operation {
 }
 
 /// The block's registers and its buffers.
-#[derive(Serialize, Deserialize)]
 pub(crate) struct Ff {
-    #[serde(with = "sparse")]
     words: [u32; ff::WORDS as usize],
     /// Pixels on their way.
-    #[serde(skip, default = "zeros")]
     pixels: Box<[u8; PIECE_BYTES]>,
-    #[serde(skip)]
     colour: Box<Colour>,
     /// What a partly masked piece becomes.
-    #[serde(skip, default = "zeros")]
     merged: Box<[u8; PIECE_BYTES]>,
 }
 
@@ -223,8 +279,30 @@ impl Ff {
         }
     }
 
+    /// The block's registers.
+    pub(crate) fn save(&self) -> Sparse<u32> {
+        sparse::save(&self.words)
+    }
+
+    /// # Errors
+    /// The block has no such register.
+    pub(crate) fn restore(words: Sparse<u32>) -> Result<Self, Damage> {
+        let mut ff = Self::new();
+        sparse::restore(&mut ff.words, words, "word of the surfaces")?;
+        // The registers say it.
+        ff.load_colour(0);
+        Ok(ff)
+    }
+
+    /// The registers to zero; the buffers hold nothing between two pieces.
     pub(crate) fn reset(&mut self) {
-        self.words.fill(0);
+        let Self {
+            words,
+            pixels: _,
+            colour: _,
+            merged: _,
+        } = self;
+        words.fill(0);
     }
 
     /// A register of the block.

@@ -67,8 +67,64 @@ pub(crate) const COUNT_MAX: u64 = 1 << 62;
 impl Counters {
     /// Whether a GPU can have counted so far.
     pub(crate) fn is_sound(&self) -> bool {
-        let all = serde_json::to_value(self).unwrap_or_default();
-        let sound = |count: &serde_json::Value| count.as_u64().is_some_and(|n| n <= COUNT_MAX);
-        all.as_object().is_some_and(|all| all.values().all(sound))
+        let Self {
+            register_reads,
+            register_writes,
+            refused_accesses,
+            undeclared_accesses,
+            read_only_writes,
+            reserved_writes,
+            wrong_widths,
+            packets,
+            without_effect,
+            context_switches,
+            waits,
+            unmet_waits,
+            copies,
+            fills,
+            bytes_copied,
+            bytes_filled,
+            fences,
+            interrupts,
+            utlb_hits,
+            dtlb_hits,
+            walks,
+            invalidations,
+            faults,
+            fault_overflows,
+            bus_errors,
+            ring_errors,
+            resets,
+        } = *self;
+        let all = [
+            register_reads,
+            register_writes,
+            refused_accesses,
+            undeclared_accesses,
+            read_only_writes,
+            reserved_writes,
+            wrong_widths,
+            packets,
+            without_effect,
+            context_switches,
+            waits,
+            unmet_waits,
+            copies,
+            fills,
+            bytes_copied,
+            bytes_filled,
+            fences,
+            interrupts,
+            utlb_hits,
+            dtlb_hits,
+            walks,
+            invalidations,
+            faults,
+            fault_overflows,
+            bus_errors,
+            ring_errors,
+            resets,
+        ];
+        all.into_iter().all(|count| count <= COUNT_MAX)
     }
 }

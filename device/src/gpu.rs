@@ -106,14 +106,22 @@ impl Gpu {
     /// Function reset (FLR, virtio reset): registers, rings, TLB and interrupts
     /// as after power-on. VRAM, fault history and counters stay.
     pub fn reset(&mut self) {
-        self.mxu.counters.resets += 1;
-        let watch = self.watch.as_ref().map(On);
-        watch.saw(&Event::Reset, &self.mxu.look());
-        self.storage.reset();
-        self.biu.reset();
-        self.mxu.reset(watch);
-        self.csp.reset();
-        self.power = Power::default();
+        let Self {
+            storage,
+            biu,
+            mxu,
+            csp,
+            power,
+            watch,
+        } = self;
+        mxu.counters.resets += 1;
+        let watch = watch.as_ref().map(On);
+        watch.saw(&Event::Reset, &mxu.look());
+        storage.reset();
+        biu.reset();
+        mxu.reset(watch);
+        csp.reset();
+        *power = Power::default();
     }
 
     /// Tells the GPU the time, in nanoseconds since any fixed moment. It has no

@@ -1,15 +1,15 @@
 //! The last records of one kind: faults, ring errors, unmet waits.
 
-use crate::counters::COUNT_MAX;
 use crate::log_limit::worth_a_line;
-use serde::{Deserialize, Serialize};
+use crate::saved::history as saved;
+use crate::saved::{Damage, countable, ensure};
 use std::collections::VecDeque;
 use std::fmt;
 
 /// Records kept; older ones are dropped.
 const KEPT: usize = 1024;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct History<T> {
     records: VecDeque<T>,
     /// Those that were dropped as well.
@@ -25,6 +25,29 @@ impl<T> Default for History<T> {
     }
 }
 
+impl<T: Clone> History<T> {
+    pub(crate) fn save(&self) -> saved::History<T> {
+        let Self { records, total } = self;
+        saved::History {
+            records: records.iter().cloned().collect(),
+            total: *total,
+        }
+    }
+
+    /// # Errors
+    /// More records than are kept, or than anybody counts.
+    pub(crate) fn restore(saved: saved::History<T>) -> Result<Self, Damage> {
+        let saved::History { records, total } = saved;
+        ensure(records.len() <= KEPT, || {
+            format!("{} records, expected at most {KEPT}", records.len())
+        })?;
+        Ok(Self {
+            records: records.into(),
+            total: countable("records", total)?,
+        })
+    }
+}
+
 impl<T: fmt::Display> History<T> {
     pub(crate) fn record(&mut self, record: T) {
         self.total += 1;
@@ -35,11 +58,6 @@ impl<T: fmt::Display> History<T> {
             self.records.pop_front();
         }
         self.records.push_back(record);
-    }
-
-    /// Whether a restored one keeps what the rest of the model relies on.
-    pub(crate) fn is_sound(&self) -> bool {
-        self.records.len() <= KEPT && self.total <= COUNT_MAX
     }
 
     pub(crate) fn last(&self) -> Option<&T> {

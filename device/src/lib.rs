@@ -34,7 +34,7 @@ mod mmu;
 mod power;
 mod refused;
 mod run;
-mod sparse;
+mod saved;
 mod state;
 mod storage;
 mod surface;

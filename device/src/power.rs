@@ -3,19 +3,27 @@
 
 use e3k_regs::Reg;
 use e3k_regs::fields::{PowerDoorbell, PowerState};
-use serde::{Deserialize, Serialize};
 
 /// Codes of the states E0 to E5.
 const STATES: [u8; 6] = [0x00, 0x10, 0x12, 0x22, 0x24, 0x44];
 const DONE: u8 = 0x22;
 const FAILED: u8 = 0x33;
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub(crate) struct Power {
     state: PowerState,
 }
 
 impl Power {
+    pub(crate) fn save(&self) -> PowerState {
+        let Self { state } = *self;
+        state
+    }
+
+    pub(crate) fn restore(state: PowerState) -> Self {
+        Self { state }
+    }
+
     pub(crate) fn read_register(&self, reg: Reg) -> Option<u32> {
         match reg {
             Reg::PowerState => Some(self.state.into_bits()),

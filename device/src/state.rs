@@ -1,10 +1,16 @@
 //! Saving a GPU, and making one from what was saved. docs/state-format.md
 //! describes the file.
 
-use crate::biu::InterruptSink;
+use crate::biu::{Biu, InterruptSink};
+use crate::config::Config;
+use crate::csp::Csp;
 use crate::gpu::Gpu;
 use crate::index::index;
 use crate::memory::Vram;
+use crate::mmu::Mxu;
+use crate::power::Power;
+use crate::saved::{self, Damage, ensure};
+use crate::storage::Storage;
 use crc32fast::Hasher;
 use e3k_regs::{PAGE_SIZE, VramOffset};
 use rustix::fs::{SeekFrom, seek};
@@ -13,7 +19,7 @@ use std::io::{self, Read, Write};
 
 const MAGIC: [u8; 8] = *b"e3kstate";
 /// Raised with every change of what is saved.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// More than any state needs; the largest TLBs take 15 MiB.
 const BLOCKS_MAX: u64 = 64 << 20;
 /// VRAM is looked through in pieces of this size, aligned to it.
@@ -53,13 +59,14 @@ pub enum RestoreError {
     #[error("the saved state is damaged: {0}")]
     Blocks(#[from] serde_json::Error),
     /// The blocks say what no GPU can be.
-    #[error(
-        "the saved state is damaged: the values of its {block} contradict each other or the configuration"
-    )]
+    #[error("the saved state is damaged: {what}")]
     Unsound {
-        /// Which of them.
-        block: &'static str,
+        /// What it says, and what could be.
+        what: String,
     },
+    /// No memory, or no address space, for its VRAM.
+    #[error("VRAM could not be made: {0}")]
+    Vram(io::Error),
     /// A piece of VRAM lies where none can.
     #[error(
         "the saved state is damaged: {length:#x} bytes of VRAM at {offset:#x}, expected whole pages \
@@ -103,8 +110,23 @@ impl Gpu {
     /// # Errors
     /// Writing failed, or VRAM could not be read.
     pub fn save(&self, to: &mut impl Write) -> io::Result<()> {
-        let blocks = (&self.storage, &self.biu, &self.mxu, &self.csp, &self.power);
-        let blocks = serde_json::to_vec(&blocks)?;
+        let Self {
+            storage,
+            biu,
+            mxu,
+            csp,
+            power,
+            watch: _,
+        } = self;
+        let blocks = serde_json::to_vec(&saved::Gpu {
+            config: mxu.config().save(),
+            counters: mxu.counters,
+            registers: storage.save(),
+            interrupts: biu.save(),
+            crossbar: mxu.save(),
+            command_processor: csp.save(),
+            power: power.save(),
+        })?;
         let mut to = Summed::new(to);
         to.write_all(&MAGIC)?;
         to.write_all(&VERSION.to_le_bytes())?;
@@ -125,18 +147,8 @@ impl Gpu {
         from: &mut impl Read,
     ) -> Result<Self, RestoreError> {
         let mut from = Summed::new(from);
-        let (storage, biu, mxu, csp, power) = serde_json::from_slice(&blocks(&mut from)?)?;
-        let mut gpu = Self {
-            storage,
-            biu,
-            mxu,
-            csp,
-            power,
-            watch: None,
-        };
-        gpu.check()?;
-        gpu.biu.set_sink(interrupts);
-        gpu.csp.complete();
+        let saved = serde_json::from_slice(&blocks(&mut from)?)?;
+        let gpu = Self::of(saved, interrupts)?;
         restore_vram(gpu.vram(), &mut from)?;
         let computed = from.sum.clone().finalize();
         let stored = u32::from_le_bytes(from.array()?);
@@ -146,16 +158,39 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Refuses what no GPU can be: the rest of the model relies on it.
-    fn check(&self) -> Result<(), RestoreError> {
-        let checks = [
-            ("plain registers", self.storage.is_sound()),
-            ("memory crossbar", self.mxu.is_sound()),
-            ("command processor", self.csp.is_sound()),
-        ];
-        match checks.into_iter().find(|(_, sound)| !sound) {
-            Some((block, _)) => Err(RestoreError::Unsound { block }),
-            None => Ok(()),
+    /// With VRAM of zeros.
+    fn of(saved: saved::Gpu, interrupts: Box<dyn InterruptSink>) -> Result<Self, RestoreError> {
+        let saved::Gpu {
+            config,
+            counters,
+            registers,
+            interrupts: lines,
+            crossbar,
+            command_processor,
+            power,
+        } = saved;
+        let config = Config::restore(config).map_err(|error| Damage::new(error.to_string()))?;
+        ensure(counters.is_sound(), || {
+            "a counter that no GPU reaches".into()
+        })?;
+        let mut mxu = Mxu::new(config, None).map_err(RestoreError::Vram)?;
+        mxu.counters = counters;
+        mxu.restore(crossbar)?;
+        Ok(Self {
+            storage: Storage::restore(registers)?,
+            biu: Biu::restore(lines, interrupts),
+            mxu,
+            csp: Csp::restore(command_processor)?,
+            power: Power::restore(power),
+            watch: None,
+        })
+    }
+}
+
+impl From<Damage> for RestoreError {
+    fn from(damage: Damage) -> Self {
+        Self::Unsound {
+            what: damage.to_string(),
         }
     }
 }

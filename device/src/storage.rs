@@ -1,16 +1,16 @@
 //! BAR0 as plain storage, and the log of misuse: writes to read-only registers
 //! and reserved bits, wrong widths, undeclared offsets.
 
-use crate::counters::COUNT_MAX;
 use crate::log_limit::worth_a_line;
 use crate::misuse::Misuse;
 use crate::mmu::Mxu;
-use crate::sparse;
+use crate::saved::plain::{Registers, Use};
+use crate::saved::{Damage, countable, sparse};
 use crate::watch::{Event, Onlooker};
 use e3k_regs::block::{self, BLOCKS};
 use e3k_regs::register::{BAR0_BYTES, REGISTERS};
 use e3k_regs::{Access, Reg};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// How often a register was misused in one way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -60,30 +60,16 @@ pub struct WordUse {
     pub writes: u32,
 }
 
-/// The counters of one block; its name and offset are in `BLOCKS`.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Use {
-    words: u64,
-    reads: u64,
-    writes: u64,
-}
-
 /// The words behind offsets without behaviour, and what the log has about them.
-#[derive(Serialize, Deserialize)]
 pub(crate) struct Storage {
-    #[serde(with = "sparse")]
     words: Box<[u32]>,
     /// For each word, reads and writes that no declaration covers.
-    #[serde(with = "sparse")]
     used: Box<[[u32; 2]]>,
     /// For each block of BAR0.
-    #[serde(with = "sparse")]
     undeclared: [Use; BLOCKS.len()],
     /// For each register, the kinds of [`Misuse`] that are in the log.
-    #[serde(with = "sparse")]
     said: [u8; REGISTERS.len()],
     /// How often each register of each bank was misused, by [`Misuse::place`].
-    #[serde(with = "sparse")]
     misused: Box<[[u32; Misuse::ALL.len()]]>,
 }
 
@@ -102,32 +88,67 @@ const REGISTER_COUNT: usize = BEFORE[REGISTERS.len()] as usize;
 
 impl Storage {
     pub(crate) fn new() -> Self {
+        let mut storage = Self::unwritten();
+        storage.reset();
+        storage
+    }
+
+    /// All zeros.
+    fn unwritten() -> Self {
         let count = (BAR0_BYTES / 4) as usize;
-        let mut storage = Self {
+        Self {
             words: vec![0; count].into(),
             used: vec![[0; 2]; count].into(),
             undeclared: [Use::default(); BLOCKS.len()],
             said: [0; REGISTERS.len()],
             misused: vec![[0; Misuse::ALL.len()]; REGISTER_COUNT].into(),
-        };
-        storage.reset();
-        storage
+        }
     }
 
-    /// Whether a restored one keeps what the rest of the model relies on.
-    pub(crate) fn is_sound(&self) -> bool {
-        let count = (BAR0_BYTES / 4) as usize;
-        let counts = self.undeclared.iter();
-        self.words.len() == count
-            && self.used.len() == count
-            && self.misused.len() == REGISTER_COUNT
-            && counts
-                .flat_map(|all| [all.words, all.reads, all.writes])
-                .all(|n| n <= COUNT_MAX)
+    pub(crate) fn save(&self) -> Registers {
+        let Self {
+            words,
+            used,
+            undeclared,
+            said,
+            misused,
+        } = self;
+        Registers {
+            words: sparse::save(words),
+            undeclared: sparse::save(used),
+            blocks: sparse::save(undeclared),
+            said: sparse::save(said),
+            misused: sparse::save(misused),
+        }
     }
 
+    /// # Errors
+    /// BAR0 has no such word or register, or nobody counts so far.
+    pub(crate) fn restore(saved: Registers) -> Result<Self, Damage> {
+        let mut storage = Self::unwritten();
+        sparse::restore(&mut storage.words, saved.words, "word")?;
+        sparse::restore(&mut storage.used, saved.undeclared, "undeclared word")?;
+        sparse::restore(&mut storage.undeclared, saved.blocks, "block")?;
+        sparse::restore(&mut storage.said, saved.said, "said register")?;
+        sparse::restore(&mut storage.misused, saved.misused, "misused register")?;
+        for block in &storage.undeclared {
+            countable("words", block.words)?;
+            countable("reads", block.reads)?;
+            countable("writes", block.writes)?;
+        }
+        Ok(storage)
+    }
+
+    /// The words to their reset values; the log stays.
     pub(crate) fn reset(&mut self) {
-        self.words.fill(0);
+        let Self {
+            words,
+            used: _,
+            undeclared: _,
+            said: _,
+            misused: _,
+        } = self;
+        words.fill(0);
         for info in REGISTERS.iter().filter(|info| info.reset != 0) {
             for index in 0..info.count {
                 self.store(info.reg.at(index), info.reset, info.bits());

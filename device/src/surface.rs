@@ -3,14 +3,15 @@
 use crate::config::{Pixel, SurfaceFormats};
 use crate::defect::Defect;
 use crate::refused::Refused;
+use crate::saved::csp as saved;
+use crate::saved::{Damage, ensure};
 use crate::watch::Onlooker;
 use e3k_regs::GpuVa;
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::packet::{RtFormat, RtMisc, RtSize, ff};
-use serde::{Deserialize, Serialize};
 
 /// A render target as its registers describe it.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Surface {
     base: GpuVa,
     /// In pixels; a row follows the one before.
@@ -26,11 +27,42 @@ impl Surface {
         self.base.add(index << pixel.shift())
     }
 
-    /// Whether its registers can say it.
-    pub(crate) fn is_sound(&self) -> bool {
-        self.base.0.is_multiple_of(1 << 8)
-            && self.base.0 >> ADDRESS_BITS == 0
-            && self.width.max(self.height) <= u16::MAX.into()
+    pub(crate) fn save(self) -> saved::Surface {
+        let Self {
+            base,
+            width,
+            height,
+            mask,
+        } = self;
+        saved::Surface {
+            base,
+            width,
+            height,
+            mask,
+        }
+    }
+
+    /// # Errors
+    /// Its registers cannot say it.
+    pub(crate) fn restore(saved: saved::Surface) -> Result<Self, Damage> {
+        let saved::Surface {
+            base,
+            width,
+            height,
+            mask,
+        } = saved;
+        let sayable = base.0.is_multiple_of(1 << 8)
+            && base.0 >> ADDRESS_BITS == 0
+            && width.max(height) <= u16::MAX.into();
+        ensure(sayable, || {
+            format!("a surface of {width} x {height} pixels at {base}, which no registers say")
+        })?;
+        Ok(Self {
+            base,
+            width,
+            height,
+            mask,
+        })
     }
 
     pub(crate) fn contains(&self, x: u32, y: u32) -> bool {

@@ -32,7 +32,7 @@ fn the_corpora_of_all_targets_run() {
 
 #[test]
 fn saved_states_among_the_inputs_are_of_todays_format() {
-    for name in ["fill_in_flight", "short"] {
+    for name in ["copy_and_history", "fill_and_transfer", "flags"] {
         let path = format!(
             "{}/../fuzz/corpus/states/{name}",
             env!("CARGO_MANIFEST_DIR")

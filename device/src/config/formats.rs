@@ -2,8 +2,8 @@
 //! the user knows. Of a format only the bytes of a pixel matter here.
 
 use super::error::ConfigError;
+use crate::saved::config::SurfaceFormat;
 use e3k_regs::packet::RtFormat;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Format codes that the registers can say.
@@ -11,7 +11,7 @@ const CODES: u32 = 1 << 9;
 const B8G8R8A8: u32 = RtFormat::B8G8R8A8 as u32;
 
 /// How many bytes a pixel has: as many as divide a page, and the clear colour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pixel {
     B1,
     B2,
@@ -21,7 +21,7 @@ pub(crate) enum Pixel {
 }
 
 impl Pixel {
-    fn from_bytes(bytes: u32) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: u32) -> Option<Self> {
         let all = [Self::B1, Self::B2, Self::B4, Self::B8, Self::B16];
         all.into_iter()
             .find(|pixel| pixel.bytes() == u64::from(bytes))
@@ -40,7 +40,7 @@ impl Pixel {
 
 /// Which format codes are known, and how many bytes a pixel of each has. 89,
 /// B8G8R8A8, always is and has 4.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SurfaceFormats(BTreeMap<u32, Pixel>);
 
 impl SurfaceFormats {
@@ -66,10 +66,24 @@ impl SurfaceFormats {
         self.0.get(&code).copied()
     }
 
-    /// Whether restored ones can be.
-    pub(crate) fn is_sound(&self) -> bool {
-        let mut codes = self.0.keys();
-        codes.all(|code| *code < CODES && *code != B8G8R8A8)
+    pub(super) fn save(&self) -> Vec<SurfaceFormat> {
+        let known = self.0.iter();
+        known
+            .map(|(&code, pixel)| SurfaceFormat {
+                code,
+                bytes: 1 << pixel.shift(),
+            })
+            .collect()
+    }
+
+    /// # Errors
+    /// As [`Self::add`].
+    pub(super) fn restore(saved: Vec<SurfaceFormat>) -> Result<Self, ConfigError> {
+        let mut formats = Self::default();
+        for SurfaceFormat { code, bytes } in saved {
+            formats.add(code, bytes)?;
+        }
+        Ok(formats)
     }
 }
 

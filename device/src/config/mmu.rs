@@ -9,7 +9,7 @@ const SETS_MAX: u32 = 4096;
 const WAYS_MAX: u32 = 16;
 
 /// Choices about the MMU. The default is what docs/model-choices.md says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MmuOptions {
     /// Entries of each client's UTLB.
     pub utlb: UtlbSize,
@@ -23,17 +23,8 @@ pub struct MmuOptions {
     pub on_fault: OnFault,
 }
 
-impl MmuOptions {
-    /// Whether restored ones can be.
-    pub(crate) fn is_sound(&self) -> bool {
-        let DtlbShape { sets, ways } = self.dtlb;
-        UtlbSize::new(self.utlb.0).is_ok()
-            && (self.dtlb == DtlbShape::OFF || DtlbShape::new(sets, ways).is_ok())
-    }
-}
-
 /// Entries of a UTLB, of one page each: 0 or a power of two up to 1024.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UtlbSize(u32);
 
 impl UtlbSize {
@@ -64,7 +55,7 @@ impl Default for UtlbSize {
 
 /// Shape of the shared TLB, whose lines hold 16 PTEs, 64 KiB of address space
 /// (hardware reference 5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DtlbShape {
     sets: u32,
     ways: u32,

@@ -2,17 +2,19 @@
 
 mod error;
 mod formats;
-mod mmu;
+pub(crate) mod mmu;
+pub(crate) mod on_wait;
 
 pub use error::ConfigError;
 pub(crate) use formats::Pixel;
 pub use formats::SurfaceFormats;
 pub use mmu::{DtlbShape, LargePage, MmuOptions, OnFault, UtlbSize};
+pub use on_wait::OnWait;
 
 use crate::defect::Defects;
+use crate::saved::config as saved;
 use e3k_regs::Chip;
 use e3k_regs::chip::MemoryChannels;
-use serde::{Deserialize, Serialize};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -22,18 +24,8 @@ const VRAM_MAX: u64 = 64 * GIB;
 const VISIBLE_MAX: u64 = 4 * GIB;
 const VISIBLE_MIN: u64 = MIB;
 
-/// What a Wait does that no earlier fence has satisfied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OnWait {
-    /// It is recorded and passed.
-    #[default]
-    Pass,
-    /// It halts its ring.
-    Halt,
-}
-
 /// One GPU. Made by [`Config::new`], which refuses what cannot be.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Which chip it says it is.
     pub chip: Chip,
@@ -54,9 +46,7 @@ pub struct Config {
     /// Displays count frames and raise vertical blanks at 60 Hz, which is all that
     /// is modelled of them.
     pub vsync: bool,
-    /// What is broken about it. A saved state is of a whole GPU, and has the words of a
-    /// format that knew four defects.
-    #[serde(with = "whole")]
+    /// What is broken about it; a saved state is of a whole GPU.
     pub defects: Defects,
 }
 
@@ -100,33 +90,79 @@ impl Config {
         })
     }
 
-    /// Whether a restored one can be.
-    pub(crate) fn is_sound(&self) -> bool {
-        Self::new(self.chip, self.vram_bytes, self.visible_bytes, true)
-            .is_ok_and(|legal| legal.channels == self.channels)
-            && self.mmu.is_sound()
-            && self.surface_formats.is_sound()
+    pub(crate) fn save(&self) -> saved::Config {
+        let Self {
+            chip,
+            vram_bytes,
+            visible_bytes,
+            channels: _,
+            vram_seed,
+            mmu,
+            on_wait,
+            surface_formats,
+            vsync,
+            defects: _,
+        } = self;
+        let &MmuOptions {
+            utlb,
+            strict_utlb,
+            dtlb,
+            large_page,
+            on_fault,
+        } = mmu;
+        saved::Config {
+            chip: *chip,
+            vram_bytes: *vram_bytes,
+            visible_bytes: *visible_bytes,
+            vram_seed: *vram_seed,
+            utlb_entries: utlb.entries(),
+            strict_utlb,
+            dtlb_sets: dtlb.sets(),
+            dtlb_ways: dtlb.ways(),
+            large_page,
+            on_fault,
+            on_wait: *on_wait,
+            surface_formats: surface_formats.save(),
+            vsync: *vsync,
+        }
     }
-}
 
-/// How a saved state says that nothing is broken.
-mod whole {
-    use crate::defect::Defects;
-    use serde::de::IgnoredAny;
-    use serde::ser::SerializeStruct;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(_: &Defects, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut words = serializer.serialize_struct("Defects", 4)?;
-        words.serialize_field("ignore_copies", &false)?;
-        words.serialize_field("ignore_fills", &false)?;
-        words.serialize_field("ignore_segments", &false)?;
-        words.serialize_field("ignore_invalidations", &false)?;
-        words.end()
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Defects, D::Error> {
-        IgnoredAny::deserialize(from).map(|_| Defects::default())
+    /// # Errors
+    /// No GPU can be made so.
+    pub(crate) fn restore(saved: saved::Config) -> Result<Self, ConfigError> {
+        let saved::Config {
+            chip,
+            vram_bytes,
+            visible_bytes,
+            vram_seed,
+            utlb_entries,
+            strict_utlb,
+            dtlb_sets,
+            dtlb_ways,
+            large_page,
+            on_fault,
+            on_wait,
+            surface_formats,
+            vsync,
+        } = saved;
+        let dtlb = match (dtlb_sets, dtlb_ways) {
+            (0, 0) => DtlbShape::OFF,
+            (sets, ways) => DtlbShape::new(sets, ways)?,
+        };
+        Ok(Self {
+            vram_seed,
+            mmu: MmuOptions {
+                utlb: UtlbSize::new(utlb_entries)?,
+                strict_utlb,
+                dtlb,
+                large_page,
+                on_fault,
+            },
+            on_wait,
+            surface_formats: SurfaceFormats::restore(surface_formats)?,
+            vsync,
+            ..Self::new(chip, vram_bytes, visible_bytes, true)?
+        })
     }
 }
 

@@ -1,7 +1,5 @@
 //! The rings that the chip has, and which packets each takes.
 
-use serde::{Deserialize, Serialize};
-
 /// Rings that the chip has; video core 0's is the first of the video rings.
 pub(super) const RINGS: usize = 10;
 pub(super) const VCP0: usize = 7;
@@ -9,7 +7,7 @@ pub(super) const VCP1: usize = 8;
 pub(super) const VPP: usize = 9;
 
 /// Which packets a ring takes (hardware reference 10.1, 10.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
     /// Ring 0: all of 10.2.
     Graphics,

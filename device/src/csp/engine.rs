@@ -14,7 +14,6 @@ use crate::watch::Onlooker;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{FaultClient, RingWord};
 use e3k_regs::packet::{self, opcode};
-use serde::{Deserialize, Serialize};
 
 /// Buffers may call buffers this deep: the chip shows an L1 and an L2 DMA
 /// address (hardware reference 9.4).
@@ -23,7 +22,7 @@ pub(super) const CALL_DEPTH: usize = 2;
 const FENCE_SLOTS: usize = 32;
 
 /// A called buffer: what is left of it.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Call {
     pub(super) at: GpuVa,
     pub(super) dwords: u32,
@@ -32,13 +31,18 @@ pub(super) struct Call {
 }
 
 /// Where the next packet comes from.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Calls {
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Calls {
     stack: [Call; CALL_DEPTH],
     depth: usize,
 }
 
 impl Calls {
+    /// The outer one first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Call> {
+        self.stack[..self.depth].iter()
+    }
+
     fn last(&self) -> Option<&Call> {
         self.stack[..self.depth].last()
     }
@@ -48,7 +52,7 @@ impl Calls {
     }
 
     /// `false` if there is no room.
-    fn push(&mut self, call: Call) -> bool {
+    pub(super) fn push(&mut self, call: Call) -> bool {
         let Some(free) = self.stack.get_mut(self.depth) else {
             return false;
         };
@@ -59,7 +63,7 @@ impl Calls {
 }
 
 /// Work that takes more than one piece.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Operation {
     Draw(blit::Operation),
     Transfer(Transfer),
@@ -73,22 +77,22 @@ pub(super) struct Cursor {
     calls: Calls,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub(super) struct Engine {
     pub(super) dialect: Dialect,
-    ring: Ring,
-    calls: Calls,
+    pub(super) ring: Ring,
+    pub(super) calls: Calls,
     pub(super) process_id: u8,
     pub(super) slots: [u16; FENCE_SLOTS],
     pub(super) operation: Option<Operation>,
-    halted: bool,
+    pub(super) halted: bool,
     /// Stopped by a page fault until software has cleared `MXU_INT_STATUS`.
-    stands: bool,
-    in_reset: bool,
+    pub(super) stands: bool,
+    pub(super) in_reset: bool,
     /// Header of the last packet from the ring.
-    command: u32,
+    pub(super) command: u32,
     /// Offset of the last packet from the ring.
-    position: u32,
+    pub(super) position: u32,
 }
 
 impl Engine {
@@ -106,20 +110,6 @@ impl Engine {
             command: 0,
             position: 0,
         }
-    }
-
-    /// Whether a restored one keeps what the rest of the model relies on.
-    pub(super) fn is_sound(&self, dialect: Dialect) -> bool {
-        let Calls { stack, depth } = &self.calls;
-        let operation = match &self.operation {
-            None => true,
-            Some(Operation::Draw(draw)) => draw.is_sound(),
-            Some(Operation::Transfer(transfer)) => transfer.is_sound(),
-            Some(Operation::Flags(clear)) => clear.is_sound(),
-        };
-        let called = stack.get(..*depth);
-        let calls = called.is_some_and(|calls| calls.iter().all(|call| call.dwords > 0));
-        operation && calls && self.dialect == dialect
     }
 
     /// Everything to its reset value.

@@ -3,14 +3,15 @@
 
 use crate::index::index;
 use crate::memory::Vram;
+use crate::saved::csp as saved;
+use crate::saved::{Damage, ensure};
 use e3k_regs::addr::ADDRESS_BITS;
 use e3k_regs::fields::BlSize;
 use e3k_regs::packet::{ClearFlags, FlagValues};
 use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
-use serde::{Deserialize, Serialize};
 
 /// A clear of flags, as far as it has not been done.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct FlagClear {
     at: u64,
     end: u64,
@@ -41,11 +42,40 @@ impl FlagClear {
         }
     }
 
-    /// Whether a restored one keeps what the rest of the model relies on: its range
-    /// ends where addresses end, and is no longer than a packet can say.
-    pub(super) fn is_sound(&self) -> bool {
-        self.at.max(self.end) >> (ADDRESS_BITS + 1) == 0
-            && self.end.saturating_sub(self.at) < 1 << 17
+    pub(super) fn save(self) -> saved::FlagClear {
+        let Self {
+            at,
+            end,
+            value,
+            mask,
+        } = self;
+        saved::FlagClear {
+            at,
+            end,
+            value,
+            mask,
+        }
+    }
+
+    /// # Errors
+    /// Its range ends behind all addresses, or is longer than a packet can say.
+    pub(super) fn restore(saved: saved::FlagClear) -> Result<Self, Damage> {
+        let saved::FlagClear {
+            at,
+            end,
+            value,
+            mask,
+        } = saved;
+        let in_range = at.max(end) >> (ADDRESS_BITS + 1) == 0 && end.saturating_sub(at) < 1 << 17;
+        ensure(in_range, || {
+            format!("a clear of flags from {at:#x} to {end:#x}, which no packet says")
+        })?;
+        Ok(Self {
+            at,
+            end,
+            value,
+            mask,
+        })
     }
 
     /// Where the next piece is, which lies in one page, and its bytes.

@@ -12,6 +12,7 @@ mod flags;
 mod packet;
 mod registers;
 mod ring;
+mod saved;
 mod status;
 mod transfer;
 
@@ -25,6 +26,8 @@ use crate::budget::{Allowance, PACKET_COST, TURN};
 use crate::defect::Defect;
 use crate::history::History;
 use crate::mmu::Stop;
+use crate::saved::csp::CommandProcessor;
+use crate::saved::{Damage, ensure};
 use crate::watch::{Event, Onlooker};
 use dialect::{Dialect, RINGS, VCP0, VCP1, VPP};
 use e3k_regs::fields::{BlSize, EngineReset, RingWord, TopBusy, VideoBusy};
@@ -34,7 +37,6 @@ use engine::{Engine, Operation};
 use error::Trouble;
 use fences::Fences;
 use packet::Packet;
-use serde::{Deserialize, Serialize};
 
 /// Whether the engines have something left to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,6 @@ pub enum Progress {
     Pending,
 }
 
-#[derive(Serialize, Deserialize)]
 pub(crate) struct Csp {
     engines: [Engine; RINGS],
     /// The ring whose turn it is, and what is left of it.
@@ -60,7 +61,6 @@ pub(crate) struct Csp {
     clock: u64,
     errors: History<CspError>,
     waits: History<UnmetWait>,
-    #[serde(skip)]
     fences: Fences,
 }
 
@@ -80,30 +80,83 @@ impl Csp {
         }
     }
 
-    /// Whether a restored one keeps what the rest of the model relies on.
-    pub(crate) fn is_sound(&self) -> bool {
-        let mut engines = (0..).map(Dialect::of).zip(&self.engines);
-        engines.all(|(dialect, engine)| engine.is_sound(dialect))
-            && self.current < RINGS
-            && self.turn <= TURN
-            && self.errors.is_sound()
-            && self.waits.is_sound()
+    /// Without the last fences.
+    pub(crate) fn save(&self) -> CommandProcessor {
+        CommandProcessor {
+            rings: self.engines.iter().map(Engine::save).collect(),
+            current: self.current,
+            turn: self.turn,
+            surfaces: self.ff.save(),
+            flag_buffer: self.flag_buffer,
+            commands: self.commands,
+            clock: self.clock,
+            errors: self.errors.save(),
+            waits: self.waits.save(),
+        }
     }
 
-    /// Brings back what is not saved because the rest says it.
-    pub(crate) fn complete(&mut self) {
-        self.ff.load_colour(0);
+    /// # Errors
+    /// No GPU can have come there.
+    pub(crate) fn restore(saved: CommandProcessor) -> Result<Self, Damage> {
+        let CommandProcessor {
+            rings,
+            current,
+            turn,
+            surfaces,
+            flag_buffer,
+            commands,
+            clock,
+            errors,
+            waits,
+        } = saved;
+        ensure(rings.len() == RINGS && current < RINGS, || {
+            format!(
+                "{} rings of which {current} runs, expected {RINGS}",
+                rings.len()
+            )
+        })?;
+        ensure(turn <= TURN, || {
+            format!("a turn of {turn}, expected at most {TURN}")
+        })?;
+        let mut csp = Self::new();
+        for (number, (engine, ring)) in csp.engines.iter_mut().zip(rings).enumerate() {
+            let restored = Engine::restore(Dialect::of(number), ring);
+            *engine = restored.map_err(|damage| damage.of(format_args!("ring {number}")))?;
+        }
+        Ok(Self {
+            current,
+            turn,
+            ff: Ff::restore(surfaces)?,
+            flag_buffer,
+            commands,
+            clock,
+            errors: History::restore(errors)?,
+            waits: History::restore(waits)?,
+            ..csp
+        })
     }
 
     /// Everything to its reset value; the clock and the histories stay.
     pub(crate) fn reset(&mut self) {
-        for engine in &mut self.engines {
+        let Self {
+            engines,
+            current,
+            turn,
+            ff,
+            flag_buffer,
+            commands,
+            clock: _,
+            errors: _,
+            waits: _,
+            fences: _,
+        } = self;
+        for engine in engines {
             engine.reset();
         }
-        (self.current, self.turn) = (0, 0);
-        self.ff.reset();
-        self.flag_buffer = BlSize::new();
-        self.commands = [0; 2];
+        (*current, *turn) = (0, 0);
+        ff.reset();
+        *flag_buffer = BlSize::new();
+        *commands = [0; 2];
     }
 
     /// Engine reset (hardware reference 9.1): the rings of units with a one are

@@ -5,14 +5,13 @@ use crate::defect::Defect;
 use crate::watch::Onlooker;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{RingAddress, RingWord};
-use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub(super) struct Ring {
-    address: RingAddress,
-    size: u32,
-    head: u32,
-    tail: u32,
+    pub(super) address: RingAddress,
+    pub(super) size: u32,
+    pub(super) head: u32,
+    pub(super) tail: u32,
 }
 
 impl Ring {

@@ -1,11 +1,12 @@
 //! Registers on their way from or to memory.
 
 use crate::mmu::Request;
+use crate::saved::csp as saved;
+use crate::saved::{Damage, ensure};
 use e3k_regs::GpuVa;
-use serde::{Deserialize, Serialize};
 
 /// Registers on their way from or to memory.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Transfer {
     pub(super) load: bool,
     pub(super) block: u8,
@@ -16,10 +17,47 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    /// Whether a restored one keeps what the rest of the model relies on: a packet
-    /// can have asked for it.
-    pub(super) fn is_sound(&self) -> bool {
-        let in_range = self.word.max(self.left) <= u16::MAX.into();
-        in_range && self.left > 0 && self.at.0.is_multiple_of(4)
+    pub(super) fn save(self) -> saved::Transfer {
+        let Self {
+            load,
+            block,
+            word,
+            at,
+            left,
+            request,
+        } = self;
+        saved::Transfer {
+            load,
+            block,
+            word,
+            at,
+            left,
+            request: request.save(),
+        }
+    }
+
+    /// # Errors
+    /// No packet can have asked for it.
+    pub(super) fn restore(saved: saved::Transfer) -> Result<Self, Damage> {
+        let saved::Transfer {
+            load,
+            block,
+            word,
+            at,
+            left,
+            request,
+        } = saved;
+        let in_range = word.max(left) <= u16::MAX.into();
+        ensure(in_range && left > 0 && at.0.is_multiple_of(4), || {
+            format!("{left} registers from word {word} on their way at {at}, which no packet says")
+        })?;
+        Ok(Self {
+            load,
+            block,
+            word,
+            at,
+            left,
+            request: Request::restore(request),
+        })
     }
 }

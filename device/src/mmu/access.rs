@@ -1,16 +1,44 @@
 //! What a client asks of the crossbar, and what becomes of it.
 
 use crate::memory::{Origin, Target};
+use crate::saved::csp as saved;
 use e3k_regs::GpuVa;
 use e3k_regs::fields::FaultClient;
-use serde::{Deserialize, Serialize};
 
 /// One client access: who, for which process, and whether it writes.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) client: FaultClient,
     pub(crate) process_id: u8,
     pub(crate) write: bool,
+}
+
+impl Request {
+    pub(crate) fn save(self) -> saved::Request {
+        let Self {
+            client,
+            process_id,
+            write,
+        } = self;
+        saved::Request {
+            client,
+            process_id,
+            write,
+        }
+    }
+
+    pub(crate) fn restore(saved: saved::Request) -> Self {
+        let saved::Request {
+            client,
+            process_id,
+            write,
+        } = saved;
+        Self {
+            client,
+            process_id,
+            write,
+        }
+    }
 }
 
 /// What became of an access that could not be done; the fault is on record.

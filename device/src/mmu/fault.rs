@@ -7,10 +7,11 @@ use crate::config::OnFault;
 use crate::defect::Defect;
 use crate::history::History;
 use crate::memory::Target;
+use crate::saved::Damage;
+use crate::saved::mxu::Faults;
 use crate::watch::Onlooker;
 use e3k_regs::fields::FaultStatus0;
 use e3k_regs::{GpuVa, Reg};
-use serde::{Deserialize, Serialize};
 
 /// How far the walk came.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,7 +60,7 @@ impl FaultPlace {
 pub(super) type Failure = (FaultCause, FaultPlace);
 
 /// The fault registers and the history.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub(crate) struct FaultLog {
     history: History<FaultRecord>,
     status: u32,
@@ -82,9 +83,57 @@ pub(crate) struct FaultLog {
 }
 
 impl FaultLog {
-    /// Whether a restored one keeps what the rest of the model relies on.
-    pub(super) fn is_sound(&self) -> bool {
-        self.history.is_sound()
+    pub(super) fn save(&self) -> Faults {
+        Faults {
+            history: self.history.save(),
+            status: self.status,
+            status0: self.status0,
+            status1: self.status1,
+            level1_at: self.level1_at,
+            level2_at: self.level2_at,
+            level: self.level,
+            mask: self.mask,
+            ring: self.ring,
+            ring_offset: self.ring_offset,
+            translation: self.translation,
+            bus: self.bus,
+            stand: self.stand,
+        }
+    }
+
+    /// # Errors
+    /// A history that is too long.
+    pub(super) fn restore(saved: Faults) -> Result<Self, Damage> {
+        let Faults {
+            history,
+            status,
+            status0,
+            status1,
+            level1_at,
+            level2_at,
+            level,
+            mask,
+            ring,
+            ring_offset,
+            translation,
+            bus,
+            stand,
+        } = saved;
+        Ok(Self {
+            history: History::restore(history)?,
+            status,
+            status0,
+            status1,
+            level1_at,
+            level2_at,
+            level,
+            mask,
+            ring,
+            ring_offset,
+            translation,
+            bus,
+            stand,
+        })
     }
 
     pub(crate) fn history(&self) -> impl Iterator<Item = &FaultRecord> {

@@ -23,14 +23,14 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::defect::Defect;
 use crate::memory::{BusError, Memory, Target};
-use crate::sparse;
+use crate::saved::mxu::Crossbar;
+use crate::saved::{Damage, sparse};
 use crate::watch::{Event, Onlooker};
 use e3k_regs::fields::{FaultClient, InvalidateAddress, InvalidateTrigger, MmuMode, TlbTarget};
 use e3k_regs::pte::L3Entry;
 use e3k_regs::register::{L1_PER_PROCESS, PROCESS_IDS};
 use e3k_regs::{GpuVa, PAGE_SIZE, Reg};
 use fault::{FaultLog, FaultPlace};
-use serde::{Deserialize, Serialize};
 use std::io;
 use tlb::Dtlb;
 use utlb::Utlb;
@@ -39,72 +39,18 @@ use utlb::Utlb;
 pub(crate) const L1_REGISTERS: usize = (PROCESS_IDS * L1_PER_PROCESS) as usize;
 
 /// The crossbar with all memory behind it.
-#[derive(Serialize, Deserialize)]
-#[serde(try_from = "Saved")]
 pub(crate) struct Mxu {
-    /// Of the whole GPU. In a saved state it stands for the memory that is made from it.
-    #[serde(rename = "memory")]
+    /// Of the whole GPU.
     config: Config,
-    #[serde(skip)]
     pub(crate) memory: Memory,
     pub(crate) counters: Counters,
     pub(crate) faults: FaultLog,
-    #[serde(with = "sparse")]
     ttbr: Box<[u32]>,
     mode: MmuMode,
     invalidate_page: InvalidateAddress,
     invalidate_mask: InvalidateAddress,
     utlb: Utlb,
     dtlb: Dtlb,
-}
-
-/// An [`Mxu`] as it is saved: what it does not have is VRAM, and system memory.
-#[derive(Deserialize)]
-struct Saved {
-    memory: Config,
-    counters: Counters,
-    faults: FaultLog,
-    #[serde(with = "sparse")]
-    ttbr: Box<[u32]>,
-    mode: MmuMode,
-    invalidate_page: InvalidateAddress,
-    invalidate_mask: InvalidateAddress,
-    utlb: Utlb,
-    dtlb: Dtlb,
-}
-
-/// With VRAM of zeros.
-impl TryFrom<Saved> for Mxu {
-    type Error = String;
-
-    fn try_from(saved: Saved) -> Result<Self, String> {
-        let Saved {
-            memory: config,
-            counters,
-            faults,
-            ttbr,
-            mode,
-            invalidate_page,
-            invalidate_mask,
-            utlb,
-            dtlb,
-        } = saved;
-        if !config.is_sound() {
-            return Err(format!("no GPU has this configuration: {config:?}"));
-        }
-        let new = Self::new(config, None).map_err(|error| error.to_string())?;
-        Ok(Self {
-            counters,
-            faults,
-            ttbr,
-            mode,
-            invalidate_page,
-            invalidate_mask,
-            utlb,
-            dtlb,
-            ..new
-        })
-    }
 }
 
 impl Mxu {
@@ -129,14 +75,42 @@ impl Mxu {
         })
     }
 
-    /// Whether a restored one keeps what the rest of the model relies on.
-    pub(crate) fn is_sound(&self) -> bool {
-        let options = self.config().mmu;
-        self.counters.is_sound()
-            && self.faults.is_sound()
-            && self.ttbr.len() == L1_REGISTERS
-            && self.utlb.is_sound(options.utlb)
-            && self.dtlb.is_sound(options.dtlb)
+    /// Without what the whole GPU was made from, the counters, and memory.
+    pub(crate) fn save(&self) -> Crossbar {
+        Crossbar {
+            ttbr: sparse::save(&self.ttbr),
+            mode: self.mode,
+            invalidate_page: self.invalidate_page,
+            invalidate_mask: self.invalidate_mask,
+            utlb: self.utlb.save(),
+            dtlb: self.dtlb.save(),
+            faults: self.faults.save(),
+        }
+    }
+
+    /// Into a new one.
+    ///
+    /// # Errors
+    /// It cannot have been one of the same configuration.
+    pub(crate) fn restore(&mut self, saved: Crossbar) -> Result<(), Damage> {
+        let Crossbar {
+            ttbr,
+            mode,
+            invalidate_page,
+            invalidate_mask,
+            utlb,
+            dtlb,
+            faults,
+        } = saved;
+        let options = self.config.mmu;
+        sparse::restore(&mut self.ttbr, ttbr, "L1 register")?;
+        self.mode = mode;
+        self.invalidate_page = invalidate_page;
+        self.invalidate_mask = invalidate_mask;
+        self.utlb = Utlb::restore(options.utlb, utlb)?;
+        self.dtlb = Dtlb::restore(options.dtlb, dtlb)?;
+        self.faults = FaultLog::restore(faults)?;
+        Ok(())
     }
 
     /// What the whole GPU was made from.
@@ -146,18 +120,30 @@ impl Mxu {
 
     /// Registers and TLBs to their reset values; memory and the fault history stay.
     pub(crate) fn reset(&mut self, watch: impl Onlooker) {
+        let Self {
+            config: _,
+            memory: _,
+            counters: _,
+            faults,
+            ttbr,
+            mode,
+            invalidate_page,
+            invalidate_mask,
+            utlb,
+            dtlb,
+        } = self;
         if !watch.bends(Defect::ResetKeepsL1) {
-            self.ttbr.fill(0);
+            ttbr.fill(0);
         }
-        self.mode = MmuMode::new();
-        self.invalidate_page = InvalidateAddress::new();
-        self.invalidate_mask = InvalidateAddress::new();
+        *mode = MmuMode::new();
+        *invalidate_page = InvalidateAddress::new();
+        *invalidate_mask = InvalidateAddress::new();
         if !watch.bends(Defect::ResetKeepsTlbs) {
-            self.utlb.clear();
-            self.dtlb.clear();
+            utlb.clear();
+            dtlb.clear();
         }
         if !watch.bends(Defect::ResetKeepsFaults) {
-            self.faults.reset_registers();
+            faults.reset_registers();
         }
     }
 

@@ -10,10 +10,10 @@
 use super::access::Invalidation;
 use crate::config::DtlbShape;
 use crate::index::index;
-use crate::sparse;
+use crate::saved::mxu as saved;
+use crate::saved::{Damage, ensure, sparse};
 use e3k_regs::GpuVa;
 use e3k_regs::pte::L3Entry;
-use serde::{Deserialize, Serialize};
 
 /// PTEs in a line (hardware reference 5).
 pub(super) const LINE_ENTRIES: usize = 16;
@@ -40,11 +40,9 @@ pub(super) struct Spot {
     pub(super) line: usize,
 }
 
-#[derive(Serialize, Deserialize)]
 pub(super) struct Dtlb {
     /// The ways of set 0, then those of set 1, ...: process id and `va >> 16`.
     tags: Box<[u32]>,
-    #[serde(with = "sparse")]
     lines: Box<[Line]>,
     /// For each set the way that the next line replaces.
     next: Box<[u32]>,
@@ -62,13 +60,53 @@ impl Dtlb {
         }
     }
 
-    /// Whether a restored one has this shape.
-    pub(super) fn is_sound(&self, shape: DtlbShape) -> bool {
-        let [sets, ways] = [shape.sets(), shape.ways()].map(|n| index(n.into()));
-        let all = sets * ways;
-        (self.ways, self.next.len()) == (ways, sets)
-            && (self.tags.len(), self.lines.len()) == (all, all)
-            && self.next.iter().all(|next| index((*next).into()) < ways)
+    pub(super) fn save(&self) -> saved::Dtlb {
+        let Self {
+            tags,
+            lines,
+            next,
+            ways,
+        } = self;
+        let all = tags.iter().zip(lines).zip((0..*ways).cycle());
+        let held = all.filter(|((tag, _), _)| **tag != EMPTY);
+        saved::Dtlb {
+            lines: held
+                .map(|((tag, entries), way)| saved::DtlbLine {
+                    process_id: (tag >> NUMBER_BITS).to_le_bytes()[0],
+                    va: GpuVa((u64::from(*tag) & NUMBER_MASK) << LINE_SHIFT),
+                    way,
+                    entries: *entries,
+                })
+                .collect(),
+            next: sparse::save(next),
+        }
+    }
+
+    /// # Errors
+    /// A TLB of this shape has no such set or way.
+    pub(super) fn restore(shape: DtlbShape, saved: saved::Dtlb) -> Result<Self, Damage> {
+        let mut tlb = Self::new(shape);
+        let ways = tlb.ways;
+        sparse::restore(&mut tlb.next, saved.next, "shared TLB's set")?;
+        let ways_are = |way: usize| {
+            ensure(way < ways, || {
+                format!("way {way} of the shared TLB, expected one below {ways}")
+            })
+        };
+        for next in &tlb.next {
+            ways_are(index((*next).into()))?;
+        }
+        for line in saved.lines {
+            ways_are(line.way)?;
+            let spot = tlb.find(line.process_id, line.va);
+            let line_at = spot.set * ways + line.way;
+            let spot = Spot {
+                line: line_at,
+                ..spot
+            };
+            tlb.insert(spot, &line.entries);
+        }
+        Ok(tlb)
     }
 
     /// As after power-on.

@@ -10,11 +10,11 @@
 use super::access::Invalidation;
 use crate::config::UtlbSize;
 use crate::index::index;
-use crate::sparse;
-use e3k_regs::GpuVa;
+use crate::saved::mxu::UtlbEntry;
+use crate::saved::{Damage, ensure};
 use e3k_regs::fields::FaultClient;
 use e3k_regs::pte::L3Entry;
-use serde::{Deserialize, Serialize};
+use e3k_regs::{GpuVa, PAGE_SIZE};
 
 const PAGE_BITS: u32 = 28;
 const PAGE_MASK: u64 = (1 << PAGE_BITS) - 1;
@@ -28,7 +28,7 @@ pub(super) fn behind(entry: u32, pages: u32) -> u32 {
 }
 
 /// Empty while its entry is not valid.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Slot {
     key: u32,
     entry: L3Entry,
@@ -47,10 +47,8 @@ impl Key {
     }
 }
 
-#[derive(Serialize, Deserialize)]
 pub(super) struct Utlb {
     /// `entries` slots of client 0, then those of client 1, ...
-    #[serde(with = "sparse")]
     slots: Box<[Slot]>,
     entries: usize,
 }
@@ -64,10 +62,34 @@ impl Utlb {
         }
     }
 
-    /// Whether a restored one has this size.
-    pub(super) fn is_sound(&self, size: UtlbSize) -> bool {
-        self.entries == index(size.entries().into())
-            && self.slots.len() == self.entries * FaultClient::COUNT
+    pub(super) fn save(&self) -> Vec<UtlbEntry> {
+        let held = self.held();
+        held.map(|(client, process_id, page, entry)| UtlbEntry {
+            client,
+            process_id,
+            va: GpuVa(page * PAGE_SIZE),
+            entry,
+        })
+        .collect()
+    }
+
+    /// # Errors
+    /// An entry that is not valid.
+    pub(super) fn restore(size: UtlbSize, saved: Vec<UtlbEntry>) -> Result<Self, Damage> {
+        let mut utlb = Self::new(size);
+        for UtlbEntry {
+            client,
+            process_id,
+            va,
+            entry,
+        } in saved
+        {
+            ensure(entry.valid(), || {
+                format!("a UTLB has an entry for {va} that is not valid")
+            })?;
+            utlb.insert(utlb.key(client, process_id, va), entry);
+        }
+        Ok(utlb)
     }
 
     /// As after power-on.

@@ -136,13 +136,18 @@ fn forge(state: &mut Vec<u8>, range: Range<usize>, by: &str) {
     seal(state);
 }
 
+/// Where a text is for the first time.
+fn found(state: &[u8], text: &str) -> Range<usize> {
+    let mut parts = state.windows(text.len());
+    let start = parts.position(|part| part == text.as_bytes());
+    let start = start.unwrap_or_else(|| panic!("no {text}"));
+    start..start + text.len()
+}
+
 /// Where the number of a member of the blocks is.
 fn member(state: &[u8], name: &str) -> Range<usize> {
     let name = format!("\"{name}\":");
-    let found = state
-        .windows(name.len())
-        .position(|part| part == name.as_bytes());
-    let start = found.expect(&name) + name.len();
+    let start = found(state, &name).end;
     let numbers = numbers(state);
     numbers
         .into_iter()
@@ -297,8 +302,8 @@ fn a_foreign_or_newer_file_is_named_as_such() {
     };
     assert!(refused(0, b"QEVM").starts_with("this is no saved GPU"));
     assert_eq!(
-        refused(8, &[6]),
-        "the saved state has format 6; this presil reads only format 5"
+        refused(8, &[7]),
+        "the saved state has format 7; this presil reads only format 6"
     );
 }
 
@@ -328,35 +333,83 @@ fn what_the_model_relies_on_is_checked() {
     let state = saved(&rig.gpu);
     let max = u32::MAX.into();
     let cases = [
-        ("vram_bytes", 1),
-        ("visible_bytes", 3),
-        ("reads", u64::MAX),
-        ("packets", u64::MAX),
-        ("total", u64::MAX),
-        ("entries", 64),
-        ("ways", 4),
-        ("depth", 1),
-        ("depth", 3),
-        ("current", 10),
-        ("turn", u64::MAX),
-        ("base", 1),
-        ("base", 1 << 40),
-        ("width", max),
-        ("height", 1),
-        ("at_x", max),
-        ("at_y", 8),
+        ("vram_bytes", 1, "VRAM"),
+        ("visible_bytes", 3, "power of two"),
+        ("utlb_entries", 3, "power of two"),
+        ("dtlb_sets", 3, "power of two"),
+        ("dtlb_ways", 17, "ways"),
+        ("reads", u64::MAX, "reads, expected at most"),
+        ("packets", u64::MAX, "counter"),
+        ("total", u64::MAX, "records, expected at most"),
+        ("current", 10, "expected 10"),
+        ("turn", u64::MAX, "a turn of"),
+        ("pixel_bytes", 3, "a pixel of 3 bytes"),
+        ("base", 1, "no registers say"),
+        ("base", 1 << 40, "no registers say"),
+        ("width", max, "no registers say"),
+        ("height", 1, "outside its rectangle or surfaces"),
+        ("at_x", max, "outside its rectangle or surfaces"),
+        ("at_y", 8, "outside its rectangle or surfaces"),
     ];
-    for (name, value) in cases {
+    for (name, value, told) in cases {
         let mut forged = state.clone();
         let place = member(&forged, name);
         forge(&mut forged, place, &value.to_string());
         let error = rig.restored(&forged).err();
         assert!(
-            matches!(
-                error,
-                Some(RestoreError::Unsound { .. } | RestoreError::Blocks(_))
-            ),
+            matches!(&error, Some(RestoreError::Unsound { what }) if what.contains(told)),
             "{name} = {value}: {error:?}"
+        );
+    }
+    let lists = [
+        (r#""words":["#, "[262144,1],", "word 262144, expected"),
+        (r#""ttbr":["#, "[4096,1],", "L1 register 4096, expected"),
+        (r#""next":["#, "[1,1]", "set 1, expected"),
+        (r#""next":["#, "[0,3]", "way 3 of the shared TLB"),
+        (
+            r#""lines":["#,
+            &format!(
+                r#"{{"process_id":0,"va":0,"way":3,"entries":{:?}}}"#,
+                [0; 16]
+            ),
+            "way 3 of the shared TLB",
+        ),
+        (
+            r#""utlb":["#,
+            r#"{"client":"Fence","process_id":0,"va":0,"entry":0}"#,
+            "that is not valid",
+        ),
+        (
+            r#""calls":["#,
+            r#"{"at":0,"dwords":0,"context":null}"#,
+            "ring 0: an empty buffer",
+        ),
+        (
+            r#""calls":["#,
+            &[r#"{"at":0,"dwords":1,"context":null}"#; 3].join(","),
+            "ring 0: 3 buffers call each other",
+        ),
+        (r#""slots":["#, "[32,1]", "ring 0: fence slot 32"),
+        (r#""rings":["#, "", "9 rings"),
+        (r#""power":"#, r#"0,"more":"#, "unknown field `more`"),
+    ];
+    for (place, by, told) in lists {
+        let mut forged = state.clone();
+        let start = found(&forged, place).end;
+        if by.is_empty() {
+            let second = found(&forged[start..], r#"{"address""#);
+            let end = start + 1 + found(&forged[start + 1..], r#"{"address""#).start;
+            assert_eq!(second.start, 0);
+            forge(&mut forged, start..end, by);
+        } else {
+            let ends = forged[start] == b']';
+            let by = by.trim_end_matches(if ends { ',' } else { ' ' });
+            forge(&mut forged, start..start, by);
+        }
+        let error = rig.restored(&forged).err().map(|error| error.to_string());
+        assert!(
+            error.as_ref().is_some_and(|error| error.contains(told)),
+            "{place} with {by}: {error:?}"
         );
     }
 }

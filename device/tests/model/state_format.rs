@@ -8,7 +8,8 @@ use crate::rig::{
 };
 use crate::tables::vram;
 use presil_device::{Chip, Config, DtlbShape, GpuVa, MmuOptions, OnFault, UtlbSize};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 const COPY_BYTES: usize = 0x2800;
 const POST_RING: u32 = 0x30620;
@@ -140,13 +141,13 @@ fn flags_are_clear(rig: &mut Rig) {
     assert_eq!(rig.get(vram(SURFACES_AT + 0x2ffe), 2), [0, 1]);
 }
 
-type Case = (fn() -> Rig, fn(&mut Rig));
+type Case = (&'static str, fn() -> Rig, fn(&mut Rig));
 
 /// What is in the file: how each state was made, and what comes of it.
 const STATES: [Case; 3] = [
-    (copy_and_history, copy_has_ended),
-    (fill_and_transfer, fill_has_ended),
-    (flags, flags_are_clear),
+    ("copy_and_history", copy_and_history, copy_has_ended),
+    ("fill_and_transfer", fill_and_transfer, fill_has_ended),
+    ("flags", flags, flags_are_clear),
 ];
 
 fn saved(rig: &Rig) -> Vec<u8> {
@@ -158,10 +159,7 @@ fn saved(rig: &Rig) -> Vec<u8> {
 /// The file of the format that states are saved in now.
 fn file() -> PathBuf {
     let number = saved(&Rig::new())[8];
-    PathBuf::from(format!(
-        "{}/tests/states/format-{number}",
-        env!("CARGO_MANIFEST_DIR")
-    ))
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/states/format-{number}"))
 }
 
 #[test]
@@ -170,7 +168,7 @@ fn states_of_this_format_are_read_and_written_as_they_were_and_go_on_as_they_did
     let whole = std::fs::read(&file)
         .unwrap_or_else(|error| panic!("{}: {error}; see docs/state-format.md", file.display()));
     let mut rest = &*whole;
-    for (_, check) in STATES {
+    for (_, _, check) in STATES {
         let mut rig = Rig::new().restored(rest).unwrap();
         let again = saved(&rig);
         assert!(
@@ -187,8 +185,14 @@ fn states_of_this_format_are_read_and_written_as_they_were_and_go_on_as_they_did
 #[test]
 #[ignore = "writes the states of a new format"]
 fn write_the_states_of_a_new_format() {
-    let states: Vec<u8> = STATES.iter().flat_map(|(make, _)| saved(&make())).collect();
     let file = std::fs::File::create_new(file());
     let mut file = file.expect("the format has its states: raise VERSION in src/state.rs");
-    std::io::Write::write_all(&mut file, &states).unwrap();
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/states");
+    for (name, make, _) in STATES {
+        let state = saved(&make());
+        file.write_all(&state).unwrap();
+        // The fuzzer's inputs have no checksum.
+        let (input, _) = state.split_last_chunk::<4>().unwrap();
+        std::fs::write(corpus.join(name), input).unwrap();
+    }
 }
