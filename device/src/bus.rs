@@ -11,7 +11,7 @@ use crate::watch::{Event, Off, On, Onlooker};
 use crate::width::Width;
 use e3k_regs::chip::MemoryChannels;
 use e3k_regs::fields::EngineReset;
-use e3k_regs::register::{BAR0_BYTES, MEM_READY, Word};
+use e3k_regs::register::{BAR0_BYTES, MEM_READY, Unit, Word};
 use e3k_regs::{Access, Reg};
 
 impl Gpu {
@@ -234,7 +234,7 @@ impl Gpu {
 
     /// What a register reads that is more than storage.
     fn behaviour<W: Onlooker>(&self, watch: W, reg: Reg, index: u32) -> Option<u32> {
-        match Unit::of(reg)? {
+        match reg.info().unit? {
             Unit::Biu => self.biu.read_register(reg),
             Unit::Csp => self
                 .csp
@@ -343,7 +343,8 @@ impl Gpu {
         if !self.storage.admits(reg, index, written, mxu, watch) {
             return;
         }
-        let behaves = Unit::of(reg).is_some_and(|unit| self.act(watch, unit, reg, index, value));
+        let unit = reg.info().unit;
+        let behaves = unit.is_some_and(|unit| self.act(watch, unit, reg, index, value));
         if !behaves {
             self.storage.store(reg.at(index), value, reg.info().bits());
         }
@@ -370,69 +371,6 @@ impl Gpu {
             self.settle(watch, false);
         }
         taken
-    }
-}
-
-/// Who gives a register its behaviour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unit {
-    Biu,
-    Csp,
-    Mxu,
-    Power,
-    Display,
-    /// The GPU as a whole.
-    Whole,
-}
-
-impl Unit {
-    /// `None` for plain storage.
-    fn of(reg: Reg) -> Option<Self> {
-        Some(match reg {
-            Reg::BiuRaw
-            | Reg::BiuEnable
-            | Reg::AdvancedRaw
-            | Reg::AdvancedEnable
-            | Reg::BiuShadow
-            | Reg::AdvancedShadow
-            | Reg::AdapterControl => Self::Biu,
-            Reg::LowRings
-            | Reg::VideoRings
-            | Reg::TopBusy
-            | Reg::VideoBusy
-            | Reg::BlSize
-            | Reg::L1Dma
-            | Reg::L2Dma
-            | Reg::RingCommand
-            | Reg::CspTimestamp
-            | Reg::CspTimestamp1020 => Self::Csp,
-            Reg::Ttbr
-            | Reg::MmuMode
-            | Reg::PtInvAddr
-            | Reg::PtInvMask
-            | Reg::PtInvTrig
-            | Reg::MxuIntStatus
-            | Reg::MxuIntMask
-            | Reg::FaultStatus0
-            | Reg::FaultStatus1
-            | Reg::FaultMemAddr
-            | Reg::FaultLevel1Addr
-            | Reg::FaultLevel2Addr
-            | Reg::FaultLevel => Self::Mxu,
-            Reg::PowerState | Reg::PowerDoorbell => Self::Power,
-            Reg::Display1
-            | Reg::Display2
-            | Reg::Display3
-            | Reg::Display4
-            | Reg::Display1Blank
-            | Reg::Display2Blank
-            | Reg::SerialPort1
-            | Reg::SerialPort2
-            | Reg::SerialPort3
-            | Reg::SerialPort5 => Self::Display,
-            Reg::MemReady | Reg::MemChannels | Reg::EngineReset => Self::Whole,
-            _ => return None,
-        })
     }
 }
 
@@ -463,21 +401,31 @@ mod tests {
     use e3k_regs::register::REGISTERS;
 
     #[test]
-    fn every_unit_is_asked_for_its_registers() {
+    fn every_unit_is_asked_for_its_registers_and_no_other() {
         for chip in [Chip::Arise10c0, Chip::E3k] {
             let config = Config::new(chip, 1 << 30, 1 << 30, true).unwrap();
-            let gpu = Gpu::new(&config, Box::new(NoInterrupts)).unwrap();
-            for reg in REGISTERS.iter().map(|info| info.reg) {
+            let mut gpu = Gpu::new(&config, Box::new(NoInterrupts)).unwrap();
+            for (reg, unit) in REGISTERS.iter().map(|info| (info.reg, info.unit)) {
                 let answers = [
-                    (Unit::Biu, gpu.biu.read_register(reg)),
-                    (Unit::Csp, gpu.csp.read_register(Off, reg, 0, chip)),
-                    (Unit::Mxu, gpu.mxu.read_register(reg, 0)),
-                    (Unit::Power, gpu.power.read_register(reg)),
-                    (Unit::Display, gpu.read_display(Off, reg, 0)),
-                    (Unit::Whole, gpu.read_whole(reg)),
+                    (Unit::Biu, gpu.biu.read_register(reg).is_some()),
+                    (
+                        Unit::Csp,
+                        gpu.csp.read_register(Off, reg, 0, chip).is_some(),
+                    ),
+                    (Unit::Mxu, gpu.mxu.read_register(reg, 0).is_some()),
+                    (Unit::Power, gpu.power.read_register(reg).is_some()),
+                    (Unit::Display, gpu.read_display(Off, reg, 0).is_some()),
+                    (Unit::Whole, gpu.read_whole(reg).is_some()),
                 ];
-                for (unit, _) in answers.iter().filter(|(_, value)| value.is_some()) {
-                    assert_eq!(Unit::of(reg), Some(*unit), "{reg:?}");
+                let taken = [
+                    (Unit::Biu, gpu.biu.write_register(Off, reg, 0)),
+                    (Unit::Csp, gpu.csp.write_register(Off, reg, 0, 0)),
+                    (Unit::Mxu, gpu.mxu.write_register(Off, reg, 0, 0)),
+                    (Unit::Power, gpu.power.write_register(reg, 0)),
+                ];
+                let known = answers.into_iter().chain(taken);
+                for (other, _) in known.filter(|(_, known)| *known) {
+                    assert_eq!(unit, Some(other), "{reg:?}");
                 }
             }
         }

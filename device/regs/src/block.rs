@@ -11,8 +11,15 @@ pub struct Block {
     pub name: &'static str,
 }
 
+/// Where the command processor's registers begin.
+pub const CSP: u32 = 0x30000;
+/// Where the memory crossbar's registers begin.
+pub const MXU: u32 = 0x49000;
+/// Where the bank of L1 registers begins.
+pub const MMU: u32 = 0x50000;
+
 macro_rules! blocks {
-    ($($start:literal $name:literal,)*) => {
+    ($($start:tt $name:literal,)*) => {
         /// All blocks, in the order of their offsets; the first begins at 0.
         pub const BLOCKS: &[Block] = &[$(Block { start: $start, name: $name },)*];
     };
@@ -39,13 +46,13 @@ blocks! {
     0x0B000 "VPP",
     0x0D300 "MIU ranges",
     0x10000 "BCI",
-    0x30000 "CSP",
+    CSP "CSP",
     0x33000 "display, from 0x33000",
     0x35000 "unknown, from 0x35000",
-    0x49000 "MXU",
+    MXU "MXU",
     0x4A000 "video core 1",
     0x4C000 "video core 0",
-    0x50000 "MMU",
+    MMU "MMU",
     0x54000 "unknown, from 0x54000",
     0x70000 "PMP",
     0x7CE00 "ROM shadow",

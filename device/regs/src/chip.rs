@@ -125,7 +125,6 @@ impl fmt::Display for Chip {
 
 /// Memory channels and their size: the low byte of 0xD374 (hardware reference 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MemoryChannels {
     /// 1 to 3.
     pub channels: u8,

@@ -1,5 +1,5 @@
 //! The register table of BAR0: one line per register or bank, in the order of
-//! offsets. Their bits are in [`crate::fields`] and [`crate::pte`].
+//! offsets; `by` says which unit gives it its behaviour. Their bits are in [`crate::fields`] and [`crate::pte`].
 
 use crate::layout::Layout;
 use crate::{fields, pte};
@@ -55,6 +55,23 @@ impl Mark {
     }
 }
 
+/// A unit of the chip that a register belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bus interface: interrupts.
+    Biu,
+    /// Command processor: rings.
+    Csp,
+    /// Memory crossbar: MMU, TLBs, faults.
+    Mxu,
+    /// Power management.
+    Power,
+    /// Displays, as far as there are any.
+    Display,
+    /// The GPU as a whole.
+    Whole,
+}
+
 /// The declaration of one register, or of a bank of equally wide ones.
 #[derive(Clone, Copy, Debug)]
 pub struct RegInfo {
@@ -79,6 +96,8 @@ pub struct RegInfo {
     pub section: &'static str,
     /// Trust in it.
     pub mark: Mark,
+    /// Who gives it its behaviour; `None`: it is plain storage.
+    pub unit: Option<Unit>,
     /// Its bits. A bank of different registers has one layout for each kind;
     /// they alternate.
     pub layouts: &'static [Layout],
@@ -147,6 +166,15 @@ macro_rules! fields_of {
     };
 }
 
+macro_rules! unit {
+    () => {
+        None
+    };
+    ($unit:ident) => {
+        Some(Unit::$unit)
+    };
+}
+
 macro_rules! layouts {
     () => { &[Layout::new("", &[])] };
     (: $layout:ty) => { &[Layout::new("", fields_of!($layout))] };
@@ -159,7 +187,7 @@ macro_rules! registers {
     ($(
         $(#[doc = $doc:literal])*
         $name:ident ($text:literal) = $offset:literal, $width:literal $(or $narrow:literal)?, $access:ident, $reset:literal, $section:literal, $mark:ident
-            $(: $layout:ty)? $([$count:literal])? $({$($kinds:tt)*})?;
+            $(by $unit:ident)? $(: $layout:ty)? $([$count:literal])? $({$($kinds:tt)*})?;
     )*) => {
         /// A register of BAR0, or a bank of them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -181,6 +209,7 @@ macro_rules! registers {
             reset: $reset,
             section: $section,
             mark: Mark::$mark,
+            unit: unit!($($unit)?),
             layouts: layouts!($(: $layout)? $($($kinds)*)?),
             doc: concat!($($doc),*),
         },)*];
@@ -193,41 +222,41 @@ registers! {
     /// Mirror of the MSI address's low word; 0 tells software to leave the mirror alone.
     MsiAddress ("MSI_ADDRESS") = 0x804C, 4, ReadOnly, 0, "7.3", Inferred;
     /// Display 1: frame counter and place of the beam.
-    Display1 ("DISPLAY1") = 0x8220, 4, ReadOnly, 0, "7.4", Defined [2] {FRAME: fields::DisplayFrame, POSITION: fields::DisplayPosition};
+    Display1 ("DISPLAY1") = 0x8220, 4, ReadOnly, 0, "7.4", Defined by Display [2] {FRAME: fields::DisplayFrame, POSITION: fields::DisplayPosition};
     /// Display 2, as display 1.
-    Display2 ("DISPLAY2") = 0x8230, 4, ReadOnly, 0, "7.4", Defined [2] {FRAME: fields::DisplayFrame, POSITION: fields::DisplayPosition};
+    Display2 ("DISPLAY2") = 0x8230, 4, ReadOnly, 0, "7.4", Defined by Display [2] {FRAME: fields::DisplayFrame, POSITION: fields::DisplayPosition};
     /// Legacy VGA ports 0x3C0 to 0x3DF.
     VgaPort ("VGA_PORT") = 0x83C0, 1, ReadWrite, 0, "3", Header [32];
     /// Sources that have fired and are not latched yet.
-    BiuRaw ("BIU_RAW") = 0x8504, 4, ReadOnly, 0, "7.1", Defined: fields::BiuInterrupts;
+    BiuRaw ("BIU_RAW") = 0x8504, 4, ReadOnly, 0, "7.1", Defined by Biu: fields::BiuInterrupts;
     /// Enabled sources; reads back what was written.
-    BiuEnable ("BIU_ENABLE") = 0x8508, 4, ReadWrite, 0, "7.1", Defined: fields::BiuInterrupts;
+    BiuEnable ("BIU_ENABLE") = 0x8508, 4, ReadWrite, 0, "7.1", Defined by Biu: fields::BiuInterrupts;
     /// Units that are held in reset.
-    EngineReset ("ENGINE_RESET") = 0x8524, 4, ReadWrite, 0, "9.1", Defined: fields::EngineReset;
+    EngineReset ("ENGINE_RESET") = 0x8524, 4, ReadWrite, 0, "9.1", Defined by Whole: fields::EngineReset;
     /// The second word of sources that have fired.
-    AdvancedRaw ("ADVANCED_RAW") = 0x8548, 4, ReadOnly, 0, "7.1", Defined: fields::AdvancedInterrupts;
+    AdvancedRaw ("ADVANCED_RAW") = 0x8548, 4, ReadOnly, 0, "7.1", Defined by Biu: fields::AdvancedInterrupts;
     /// Enabled sources of the second word.
-    AdvancedEnable ("ADVANCED_ENABLE") = 0x854C, 4, ReadWrite, 0, "7.1", Defined: fields::AdvancedInterrupts;
+    AdvancedEnable ("ADVANCED_ENABLE") = 0x854C, 4, ReadWrite, 0, "7.1", Defined by Biu: fields::AdvancedInterrupts;
     /// Any write latches both raw words into the shadows and clears them.
-    BiuShadow ("BIU_SHADOW") = 0x8574, 4, Trigger, 0, "7.1", Defined: fields::BiuInterrupts;
+    BiuShadow ("BIU_SHADOW") = 0x8574, 4, Trigger, 0, "7.1", Defined by Biu: fields::BiuInterrupts;
     /// Latched second word.
-    AdvancedShadow ("ADVANCED_SHADOW") = 0x8578, 4, ReadOnly, 0, "7.1", Defined: fields::AdvancedInterrupts;
+    AdvancedShadow ("ADVANCED_SHADOW") = 0x8578, 4, ReadOnly, 0, "7.1", Defined by Biu: fields::AdvancedInterrupts;
     /// Engine reset bits 32 to 63; stored, without effect.
     EngineResetHigh ("ENGINE_RESET_HIGH") = 0x85B4, 4, ReadWrite, 0, "9.1", Header;
     /// Display 1: all ones while its vertical blank lasts, else 0. Which bit says so is unknown.
-    Display1Blank ("DISPLAY1_BLANK") = 0x8834, 1, ReadOnly, 0xFF, "7.4", Unknown;
+    Display1Blank ("DISPLAY1_BLANK") = 0x8834, 1, ReadOnly, 0xFF, "7.4", Unknown by Display;
     /// 0x0A: firmware has initialised the chip.
     Posted ("POSTED") = 0x8852, 1, ReadWrite, 0x0A, "2", Defined;
     /// Serial port 1: the clock and data lines to a monitor.
-    SerialPort1 ("SERIAL_PORT1") = 0x88A0, 1, ReadWrite, 0x0C, "7.5", Inferred: fields::SerialPort;
+    SerialPort1 ("SERIAL_PORT1") = 0x88A0, 1, ReadWrite, 0x0C, "7.5", Inferred by Display: fields::SerialPort;
     /// Serial port 2, as port 1.
-    SerialPort2 ("SERIAL_PORT2") = 0x88AA, 1, ReadWrite, 0x0C, "7.5", Inferred: fields::SerialPort;
+    SerialPort2 ("SERIAL_PORT2") = 0x88AA, 1, ReadWrite, 0x0C, "7.5", Inferred by Display: fields::SerialPort;
     /// Display 2, as display 1.
-    Display2Blank ("DISPLAY2_BLANK") = 0x8934, 1, ReadOnly, 0xFF, "7.4", Unknown;
+    Display2Blank ("DISPLAY2_BLANK") = 0x8934, 1, ReadOnly, 0xFF, "7.4", Unknown by Display;
     /// Serial ports 3 and 4, as port 1.
-    SerialPort3 ("SERIAL_PORT3") = 0x89C5, 1, ReadWrite, 0x0C, "7.5", Inferred: fields::SerialPort [2];
+    SerialPort3 ("SERIAL_PORT3") = 0x89C5, 1, ReadWrite, 0x0C, "7.5", Inferred by Display: fields::SerialPort [2];
     /// Serial port 5, as port 1.
-    SerialPort5 ("SERIAL_PORT5") = 0x89F8, 1, ReadWrite, 0x0C, "7.5", Inferred: fields::SerialPort;
+    SerialPort5 ("SERIAL_PORT5") = 0x89F8, 1, ReadWrite, 0x0C, "7.5", Inferred by Display: fields::SerialPort;
     /// Clocks of the engines.
     ClockGates ("CLOCK_GATES") = 0x8A01, 1, ReadWrite, 0, "9.3", Defined: fields::ClockGates;
     /// Second word of the direct path to memory (0, 0x10000000 or 0x20000000 by host architecture).
@@ -237,16 +266,16 @@ registers! {
     /// Device and revision id bytes; software only reports them.
     DeviceByte ("DEVICE_BYTE") = 0x8A80, 1, ReadOnly, 0, "3", Unknown [4];
     /// The adapter's interrupt gate.
-    AdapterControl ("ADAPTER_CONTROL") = 0x8AA0, 1, ReadWrite, 0, "7.1", Defined: fields::AdapterControl;
+    AdapterControl ("ADAPTER_CONTROL") = 0x8AA0, 1, ReadWrite, 0, "7.1", Defined by Biu: fields::AdapterControl;
     /// The bytes that `ENGINE_RESET` is a shadow of; stored, without effect.
     EngineResetByte ("ENGINE_RESET_BYTE") = 0x8AA3, 1, ReadWrite, 0, "9.1", Unknown [4];
 
     /// Channel 0: scramble pattern. How many of the words carry it is unknown.
     Miu0ScramblePattern ("MIU0_SCRAMBLE_PATTERN") = 0xD300, 4, ReadWrite, 0, "8.4", Unknown [28];
     /// Firmware's word that VRAM works; software polls it for 0xDEADBEAF.
-    MemReady ("MEM_READY") = 0xD370, 4, ReadOnly, 0xDEAD_BEAF, "2", Defined;
+    MemReady ("MEM_READY") = 0xD370, 4, ReadOnly, 0xDEAD_BEAF, "2", Defined by Whole;
     /// Memory channels and GiB per channel; set by the model's configuration.
-    MemChannels ("MEM_CHANNELS") = 0xD374, 4, ReadOnly, 0, "2", Defined: fields::MemChannels;
+    MemChannels ("MEM_CHANNELS") = 0xD374, 4, ReadOnly, 0, "2", Defined by Whole: fields::MemChannels;
     /// Channel 0: secure ranges. Range 0 is the BL buffer; how many there are is unknown.
     Miu0Range ("MIU0_RANGE") = 0xD390, 4, ReadWrite, 0, "8.4", Defined [24] {START: fields::MiuRangeAddress, END: fields::MiuRangeAddress};
     /// Channel 0: scramble enable.
@@ -265,21 +294,21 @@ registers! {
     Miu2ScrambleEnable ("MIU2_SCRAMBLE_ENABLE") = 0xF3F0, 4, ReadWrite, 0, "8.4", Unknown;
 
     /// Busy bits of the chip's top level; 0 is idle.
-    TopBusy ("TOP_BUSY") = 0x30000, 4, ReadOnly, 0, "9.2", Defined: fields::TopBusy;
+    TopBusy ("TOP_BUSY") = 0x30000, 4, ReadOnly, 0, "9.2", Defined by Csp: fields::TopBusy;
     /// Busy bits of the three GPCs, two words each.
     GpcBusy ("GPC_BUSY") = 0x30004, 4, ReadOnly, 0, "9.2", Defined [6] {WORD0: fields::GpcBusy0, WORD1: fields::GpcBusy1};
     /// Rings 0 to 6. Address: page number and kick-off. Size, head (the chip's read pointer) and tail (the doorbell): in bytes.
-    LowRings ("RING") = 0x3001C, 4, ReadWrite, 0, "10.1", Defined [28] {ADDRESS: fields::RingAddress, SIZE, HEAD, TAIL};
+    LowRings ("RING") = 0x3001C, 4, ReadWrite, 0, "10.1", Defined by Csp [28] {ADDRESS: fields::RingAddress, SIZE, HEAD, TAIL};
     /// GPU timestamp of chips below 1020.
-    CspTimestamp ("CSP_TIMESTAMP") = 0x300A4, 4, ReadOnly, 0, "9.4", Defined [2] {LOW, HIGH};
+    CspTimestamp ("CSP_TIMESTAMP") = 0x300A4, 4, ReadOnly, 0, "9.4", Defined by Csp [2] {LOW, HIGH};
     /// GPU timestamp of chips from 1020 on.
-    CspTimestamp1020 ("CSP_TIMESTAMP_1020") = 0x300B4, 4, ReadOnly, 0, "9.4", Defined [2] {LOW, HIGH};
+    CspTimestamp1020 ("CSP_TIMESTAMP_1020") = 0x300B4, 4, ReadOnly, 0, "9.4", Defined by Csp [2] {LOW, HIGH};
     /// Current command of a called buffer.
-    L1Dma ("L1_DMA") = 0x303B8, 4, ReadOnly, 0, "9.4", Defined;
+    L1Dma ("L1_DMA") = 0x303B8, 4, ReadOnly, 0, "9.4", Defined by Csp;
     /// Current command of a buffer called from a called buffer.
-    L2Dma ("L2_DMA") = 0x303BC, 4, ReadOnly, 0, "9.4", Defined;
+    L2Dma ("L2_DMA") = 0x303BC, 4, ReadOnly, 0, "9.4", Defined by Csp;
     /// Current command of each ring.
-    RingCommand ("RING_COMMAND") = 0x303C0, 4, ReadOnly, 0, "9.4", Defined [10];
+    RingCommand ("RING_COMMAND") = 0x303C0, 4, ReadOnly, 0, "9.4", Defined by Csp [10];
     /// Units with automatic clock gating; chips from 2030 on.
     PowerManagerConfig ("PWR_MGR_CFG_EN") = 0x303F4, 4, ReadWrite, 0, "9.3", Defined: fields::PowerManagerConfig;
     /// How long a unit idles before it is gated; software writes 0x08202020.
@@ -287,51 +316,51 @@ registers! {
     /// State of the automatic gating.
     PowerManagerStatus ("PWR_MGR_STATUS0") = 0x303FC, 4, ReadOnly, 0, "9.3", Header;
     /// Rings 7 to 9 (video cores and VPP), as rings 0 to 6.
-    VideoRings ("VIDEO_RING") = 0x30600, 4, ReadWrite, 0, "10.1", Defined [12] {ADDRESS: fields::RingAddress, SIZE, HEAD, TAIL};
+    VideoRings ("VIDEO_RING") = 0x30600, 4, ReadWrite, 0, "10.1", Defined by Csp [12] {ADDRESS: fields::RingAddress, SIZE, HEAD, TAIL};
     /// Busy bits of the video cores and VPP.
-    VideoBusy ("VIDEO_BUSY") = 0x30630, 4, ReadOnly, 0, "9.2", Defined: fields::VideoBusy;
+    VideoBusy ("VIDEO_BUSY") = 0x30630, 4, ReadOnly, 0, "9.2", Defined by Csp: fields::VideoBusy;
 
     /// Display 3, as display 1.
-    Display3 ("DISPLAY3") = 0x34014, 4, ReadOnly, 0, "7.4", Defined [2] {FRAME: fields::DisplayFrame, POSITION: fields::DisplayPosition};
+    Display3 ("DISPLAY3") = 0x34014, 4, ReadOnly, 0, "7.4", Defined by Display [2] {FRAME: fields::DisplayFrame, POSITION: fields::DisplayPosition};
     /// Display 4, as display 1.
-    Display4 ("DISPLAY4") = 0x34714, 4, ReadOnly, 0, "7.4", Defined [2] {FRAME: fields::DisplayFrame, POSITION: fields::DisplayPosition};
+    Display4 ("DISPLAY4") = 0x34714, 4, ReadOnly, 0, "7.4", Defined by Display [2] {FRAME: fields::DisplayFrame, POSITION: fields::DisplayPosition};
 
     /// Translation mode.
-    MmuMode ("MMU_MODE") = 0x49004, 4, ReadWrite, 0, "4.6", Defined: fields::MmuMode;
+    MmuMode ("MMU_MODE") = 0x49004, 4, ReadWrite, 0, "4.6", Defined by Mxu: fields::MmuMode;
     /// Place and size of the buffer of compression flags.
-    BlSize ("BL_SIZE") = 0x4900C, 4, ReadWrite, 0, "8.4", Defined: fields::BlSize;
+    BlSize ("BL_SIZE") = 0x4900C, 4, ReadWrite, 0, "8.4", Defined by Csp: fields::BlSize;
     /// Which process ids are secure; written from a ring only.
     ProcSec ("PROC_SEC") = 0x49014, 4, ReadWrite, 0, "8.4", Defined: fields::ProcSec;
     /// TLB invalidation: page number and process id.
-    PtInvAddr ("PT_INV_ADDR") = 0x49018, 4, ReadWrite, 0, "5", Defined: fields::InvalidateAddress;
+    PtInvAddr ("PT_INV_ADDR") = 0x49018, 4, ReadWrite, 0, "5", Defined by Mxu: fields::InvalidateAddress;
     /// TLB invalidation: which bits of the address register are compared.
-    PtInvMask ("PT_INV_MASK") = 0x4901C, 4, ReadWrite, 0, "5", Defined: fields::InvalidateAddress;
+    PtInvMask ("PT_INV_MASK") = 0x4901C, 4, ReadWrite, 0, "5", Defined by Mxu: fields::InvalidateAddress;
     /// TLB invalidation: target and go.
-    PtInvTrig ("PT_INV_TRIG") = 0x49020, 4, Trigger, 0, "5", Defined: fields::InvalidateTrigger;
+    PtInvTrig ("PT_INV_TRIG") = 0x49020, 4, Trigger, 0, "5", Defined by Mxu: fields::InvalidateTrigger;
     /// Which memory channels are used, and how they interleave.
     ChannelControl ("CHANNEL_CONTROL") = 0x49024, 4, ReadWrite, 0, "8.4", Defined: fields::ChannelControl;
     /// Anti-lock; software writes 8.
     DecControl ("DEC_CTRL") = 0x49028, 4, ReadWrite, 0, "8.4", Defined: fields::DecControl;
     /// One page-fault bit per client.
-    MxuIntStatus ("MXU_INT_STATUS") = 0x49038, 4, WriteOneClear, 0, "6", Header: fields::MxuIntStatus;
+    MxuIntStatus ("MXU_INT_STATUS") = 0x49038, 4, WriteOneClear, 0, "6", Header by Mxu: fields::MxuIntStatus;
     /// Declared by the chip, every bit reserved.
-    MxuIntMask ("MXU_INT_MASK") = 0x4903C, 4, ReadWrite, 0, "6", Header: fields::MxuIntMask;
+    MxuIntMask ("MXU_INT_MASK") = 0x4903C, 4, ReadWrite, 0, "6", Header by Mxu: fields::MxuIntMask;
     /// Level, process id and `VA[39:32]` of the first fault.
-    FaultStatus0 ("PAGE_FAULT_STATUS0") = 0x49040, 4, ReadOnly, 0, "6", Header: fields::FaultStatus0;
+    FaultStatus0 ("PAGE_FAULT_STATUS0") = 0x49040, 4, ReadOnly, 0, "6", Header by Mxu: fields::FaultStatus0;
     /// `VA[31:0]` of the first fault.
-    FaultStatus1 ("PAGE_FAULT_STATUS1") = 0x49044, 4, ReadOnly, 0, "6", Header;
+    FaultStatus1 ("PAGE_FAULT_STATUS1") = 0x49044, 4, ReadOnly, 0, "6", Header by Mxu;
     /// Bits 31:2 of the faulting address.
-    FaultMemAddr ("MEM_ADDR_FOR_PAGE_FAULT") = 0x49048, 4, ReadOnly, 0, "6", Header: fields::FaultAddress;
+    FaultMemAddr ("MEM_ADDR_FOR_PAGE_FAULT") = 0x49048, 4, ReadOnly, 0, "6", Header by Mxu: fields::FaultAddress;
     /// Where the L1 entry of the first fault is.
-    FaultLevel1Addr ("LEVEL_1_FAULT_PAGE_ADDR") = 0x4904C, 4, ReadOnly, 0, "6", Header: fields::FaultAddress;
+    FaultLevel1Addr ("LEVEL_1_FAULT_PAGE_ADDR") = 0x4904C, 4, ReadOnly, 0, "6", Header by Mxu: fields::FaultAddress;
     /// Where the L2 entry of the first fault is.
-    FaultLevel2Addr ("LEVEL_2_FAULT_PAGE_ADDR") = 0x49050, 4, ReadOnly, 0, "6", Header: fields::FaultAddress;
+    FaultLevel2Addr ("LEVEL_2_FAULT_PAGE_ADDR") = 0x49050, 4, ReadOnly, 0, "6", Header by Mxu: fields::FaultAddress;
     /// The buffers Rb0 to Rb2.
     RbFl2 ("RB_FL2") = 0x49054, 4, ReadWrite, 0, "8.4", Defined: fields::Fl2 [3];
     /// The argument buffer.
     ArgumentFl2 ("ARGUMENT_FL2") = 0x49060, 4, ReadWrite, 0, "8.4", Defined: fields::Fl2;
     /// Which level was invalid.
-    FaultLevel ("PAGE_FAULT_LEVEL") = 0x49068, 4, ReadOnly, 0, "6", Header: fields::FaultLevel;
+    FaultLevel ("PAGE_FAULT_LEVEL") = 0x49068, 4, ReadOnly, 0, "6", Header by Mxu: fields::FaultLevel;
     /// Pending buffers; software writes 0x4 on chips below 1020, else 0x40.
     PendingBufCtrl0 ("PENDING_BUF_CTRL_0") = 0x4906C, 4, ReadWrite, 0, "8.4", Defined;
     /// Reserves by memory channels; software writes 0x1200003, 0x1300003 or 0x1360003 for 1, 2 or 3.
@@ -343,7 +372,7 @@ registers! {
     /// Decouples video core 0; software writes 1 on chips from 1020 on, except 2030.
     Vcp0Decouple ("VCP0_DECOUPLE") = 0x4C910, 4, ReadWrite, 0, "8.4", Defined;
     /// The first page-table level: 16 process ids x 256 entries.
-    Ttbr ("TTBR") = 0x50000, 4, ReadWrite, 0, "4.2", Defined: pte::Ttbr [4096];
+    Ttbr ("TTBR") = 0x50000, 4, ReadWrite, 0, "4.2", Defined by Mxu: pte::Ttbr [4096];
 
     /// "pmp\0" when that firmware runs; the model has none.
     PmpTag ("PMP_TAG") = 0x70020, 4 or 1, ReadOnly, 0, "3", Defined;
@@ -352,9 +381,9 @@ registers! {
     /// A ROM image of 512 bytes, 0xAA55 first; the model has none.
     RomShadow ("ROM_SHADOW") = 0x7CE00, 4 or 2, ReadOnly, 0, "1.4", Defined [128];
     /// Power state and the handshake about it.
-    PowerState ("POWER_STATE") = 0x8E000, 4, ReadWrite, 0, "9.3", Defined: fields::PowerState;
+    PowerState ("POWER_STATE") = 0x8E000, 4, ReadWrite, 0, "9.3", Defined by Power: fields::PowerState;
     /// Writing 1 asks for the state that `POWER_STATE` requests.
-    PowerDoorbell ("POWER_DOORBELL") = 0x8E080, 4, Trigger, 0, "9.3", Defined: fields::PowerDoorbell;
+    PowerDoorbell ("POWER_DOORBELL") = 0x8E080, 4, Trigger, 0, "9.3", Defined by Power: fields::PowerDoorbell;
     /// Temperature sensor.
     Temperature ("TEMPERATURE") = 0x8F000, 4, ReadOnly, 0, "1.2", Unknown [10];
 }

@@ -20,13 +20,14 @@ use e3k_regs::{Access, PAGE_SIZE, Reg};
 const PIECE_WORDS: u64 = 64;
 /// The price of a register.
 const WORD_COST: u64 = 64;
+
 /// The register that is word `word` of a block in BAR0, and its index in the
 /// bank; `None` where nothing is declared.
 fn declared(block: u8, word: u32) -> Option<(Reg, u32)> {
     let (base, words) = match block {
-        block::CSP => (0x3_0000, 0x400),
-        block::MXU => (0x4_9000, 0x400),
-        block::MMU => (0x5_0000, 0x1000),
+        block::CSP => (e3k_regs::block::CSP, 0x400),
+        block::MXU => (e3k_regs::block::MXU, 0x400),
+        block::MMU => (e3k_regs::block::MMU, 0x1000),
         _ => return None,
     };
     (word < words).then(|| Reg::find(base + word * 4))?
