@@ -4,8 +4,9 @@
 //! [`Gpu`] takes register accesses and calls to [`Gpu::step`]; it reads and
 //! writes VRAM and, through [`SystemMemory`], the machine's memory; it answers
 //! by register values, memory contents and [`InterruptSink::raise`], and tells
-//! a [`Watch`] what it does. Nothing else goes in or out: the same inputs in the same
-//! order give the same outputs.
+//! a [`Watch`] what it does. Nothing else goes in or out but lines of a log (`tracing`): the
+//! same inputs in the same order give the same outputs. VRAM is a memory file (memfd), so
+//! that whoever attaches the GPU can lend it to a guest.
 //!
 //! Not modelled: drawing, compute, video, tiled and compressed surfaces. Their
 //! packets are passed and counted, or halt their ring with a recorded error.
