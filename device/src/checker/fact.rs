@@ -1,6 +1,8 @@
 //! What rules are told of: the model's events, decoded.
 
+use crate::checker::cache_lines::OldLoad;
 use crate::checker::tlbs::StaleUse;
+use crate::checker::unsnooped::Unsnooped;
 use crate::csp::error::{CspError, UnmetWait};
 use crate::csp::fences::FenceRecord;
 use crate::misuse::Misuse;
@@ -190,6 +192,10 @@ pub(crate) enum Fact<'a> {
     Access(&'a Access, &'a Look<'a>),
     /// It is answered by an entry that was due.
     Stale(&'a Access, &'a StaleUse),
+    /// One, or a walk's, that passes caches whose lines are followed.
+    Unsnooped(&'a Unsnooped),
+    /// The CPU has loaded what was old.
+    OldLoad(OldLoad),
     /// One was not made.
     Fault(&'a FaultRecord),
     /// Nobody looks any more.

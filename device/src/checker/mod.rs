@@ -31,6 +31,9 @@
 //! [`Text::page`] its page of documentation. The checker is deterministic: the same
 //! events, the same reports. What it keeps is bounded (docs/checker.md).
 
+mod cache_lines;
+mod caches;
+mod dirty;
 mod fact;
 mod halted;
 mod kernel;
@@ -48,8 +51,10 @@ mod suppression;
 mod suppressions;
 mod text;
 mod tlbs;
+mod unsnooped;
 mod watcher;
 
+pub use cache_lines::{CacheLines, LINE_BYTES, OldLoad};
 pub use level::Level;
 pub use levels::{Levels, LevelsError};
 pub use log::Reports;

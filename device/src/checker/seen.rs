@@ -1,6 +1,7 @@
 //! What the driver has done so far, as several rules need it. What happened before the
 //! checker began to look is not known, and no rule judges by it.
 
+use crate::checker::caches::Caches;
 use crate::checker::fact::{Command, Fact, Written};
 use crate::checker::kernel::Kernel;
 use crate::checker::padding::{self, Left};
@@ -127,9 +128,18 @@ pub(crate) struct Seen {
     pub(crate) risen: Option<u64>,
     pub(crate) tlbs: Tlbs,
     pub(crate) kernel: Kernel,
+    pub(crate) caches: Caches,
 }
 
 impl Seen {
+    /// Nothing but these caches.
+    pub(crate) fn with(caches: Caches) -> Self {
+        Self {
+            caches,
+            ..Self::default()
+        }
+    }
+
     /// What a register of four bytes was written last; `None`: nothing since power-on, the
     /// last reset or the checker's beginning.
     pub(crate) fn register(&self, reg: Reg) -> Option<u32> {

@@ -1,5 +1,7 @@
 //! The checker itself: tells each rule what it is to judge.
 
+use crate::checker::cache_lines::CacheLines;
+use crate::checker::caches::Caches;
 use crate::checker::fact::{Command, Fact};
 use crate::checker::level::Level;
 use crate::checker::levels::Levels;
@@ -42,6 +44,15 @@ pub struct Checker {
 impl Checker {
     /// Arms every rule whose level is not off. Nothing is known of what happened before.
     pub fn new(options: &Options) -> Self {
+        Self::looking(options, None)
+    }
+
+    /// The same, with the caches of the machine's CPUs in view.
+    pub fn with_caches(options: &Options, lines: Box<dyn CacheLines>) -> Self {
+        Self::looking(options, Some(lines))
+    }
+
+    fn looking(options: &Options, lines: Option<Box<dyn CacheLines>>) -> Self {
         let (mut armed, mut off) = (Vec::new(), Vec::new());
         let mut rules: Vec<Box<dyn Rule>> = Vec::new();
         for (text, make) in rules::ALL {
@@ -55,11 +66,12 @@ impl Checker {
         }
         let known = options.suppressions.0.clone();
         let hear = (0..).zip(&rules).filter(|(_, rule)| rule.hears_accesses());
+        let unwatched = unwatched(lines.as_deref());
         Self {
-            shared: Arc::new(Shared::new(armed, off, known, UNWATCHED.to_vec())),
+            shared: Arc::new(Shared::new(armed, off, known, unwatched)),
             hear_accesses: hear.map(|(n, _)| n).collect(),
             rules,
-            seen: Seen::default(),
+            seen: Seen::with(lines.map(Caches::of).unwrap_or_default()),
         }
     }
 
@@ -136,13 +148,28 @@ impl Checker {
         };
     }
 
+    /// What the CPU has done since the last event.
+    fn hear_cpu(&mut self, limit: usize) {
+        for _ in 0..limit {
+            let Some(load) = self.seen.caches.next_load() else {
+                return;
+            };
+            self.tell(&Fact::OldLoad(load));
+        }
+    }
+
     /// What the MMU does.
     fn translation(&mut self, event: &Event<'_>, look: &Look<'_>) {
         let at = self.seen.at;
         match *event {
             Event::Walked {
                 level, at, entries, ..
-            } => self.seen.kernel.walked(level, at, entries),
+            } => {
+                self.seen.kernel.walked(level, at, entries);
+                if let Some(met) = self.seen.caches.walk(event) {
+                    self.tell(&Fact::Unsnooped(&met));
+                }
+            }
             Event::Filled {
                 client,
                 process_id,
@@ -166,6 +193,7 @@ impl Checker {
 impl Watch for Checker {
     fn saw(&mut self, event: &Event<'_>, look: &Look<'_>) {
         self.seen.at = self.shared.event();
+        self.hear_cpu(LOADS);
         let fact = match *event {
             Event::Write {
                 offset,
@@ -230,19 +258,48 @@ impl Watch for Checker {
             self.tell_one(self.hear_accesses[n], &Fact::Access(access, look), &refuse);
         }
         let stale = self.seen.tlbs.stale(access, look);
-        let refused = stale.is_some_and(|used| self.tell(&Fact::Stale(access, &used)));
-        !(refused || refuse.get())
+        let mut refused = stale.is_some_and(|used| self.tell(&Fact::Stale(access, &used)));
+        if let Some(met) = self.seen.caches.meet(access) {
+            refused |= self.tell(&Fact::Unsnooped(&met));
+        }
+        let admitted = !(refused || refuse.get());
+        if admitted {
+            self.seen.caches.made(self.seen.at, access);
+        }
+        admitted
     }
 }
 
 impl Drop for Checker {
     fn drop(&mut self) {
         self.seen.at = self.shared.event();
+        self.hear_cpu(LAST_LOADS);
         self.tell(&Fact::End);
     }
 }
 
+/// Loads of the CPU's that are judged at one event; further ones are at the next.
+const LOADS: usize = 256;
+/// The same at the end.
+const LAST_LOADS: usize = 4096;
+
 /// What no rule has the knowledge for.
+fn unwatched(lines: Option<&dyn CacheLines>) -> Vec<Unwatched> {
+    let caches = match lines {
+        None => Some(Unwatched {
+            what: "CPU caches of unsnooped memory",
+            why: "the model does not see the CPU's accesses",
+        }),
+        Some(lines) if !lines.follows_loads() => Some(Unwatched {
+            what: "what the CPU reads from its caches of unsnooped memory",
+            why: "its stores and flushes are followed, its loads are not",
+        }),
+        Some(_) => None,
+    };
+    UNWATCHED.iter().cloned().chain(caches).collect()
+}
+
+/// The same in every run.
 const UNWATCHED: &[Unwatched] = &[
     Unwatched {
         what: "what the driver did before the checker began to look",
@@ -256,9 +313,5 @@ const UNWATCHED: &[Unwatched] = &[
     Unwatched {
         what: "owners of pages: memory given away while the GPU may still use it",
         why: "the guest's IOMMU does not tell of mappings",
-    },
-    Unwatched {
-        what: "CPU caches of unsnooped memory",
-        why: "the model does not see the CPU's accesses",
     },
 ];

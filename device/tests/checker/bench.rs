@@ -1,16 +1,27 @@
 //! A driver on the bench: what the checker finds in what it does.
 
 use crate::rig::Rig;
-use presil_device::checker::{Checker, Options, Report, Reports};
+use presil_device::checker::{CacheLines, Checker, Options, Report, Reports};
 
 /// A checker that looks at a GPU from its function reset on, with the rig's ring set up.
 pub(crate) fn watched(levels: &str) -> (Rig, Reports) {
-    let mut rig = Rig::new();
-    let options = Options {
+    looked_at(Checker::new(&options(levels)))
+}
+
+/// The same, with a CPU's caches in view.
+pub(crate) fn watched_with(levels: &str, lines: Box<dyn CacheLines>) -> (Rig, Reports) {
+    looked_at(Checker::with_caches(&options(levels), lines))
+}
+
+fn options(levels: &str) -> Options {
+    Options {
         levels: levels.parse().unwrap(),
         ..Options::default()
-    };
-    let checker = Checker::new(&options);
+    }
+}
+
+fn looked_at(checker: Checker) -> (Rig, Reports) {
+    let mut rig = Rig::new();
     let reports = checker.reports();
     rig.gpu.set_watch(Some(Box::new(checker)));
     rig.gpu.reset();

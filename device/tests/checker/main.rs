@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod caches;
 mod fences;
 mod flood;
 mod frame;

@@ -5,6 +5,8 @@ mod bus_master_off;
 mod bus_page_snooped_and_not;
 mod call_of_nothing;
 mod copy_not_flushed;
+mod dirty_lines_overwritten;
+mod dirty_lines_read;
 mod doorbell_of_a_halted_ring;
 mod doorbell_of_a_stopped_ring;
 mod doorbell_without_clock;
@@ -29,6 +31,8 @@ mod mode_changed_with_work;
 mod mode_lost_by_reset;
 mod no_such_packet;
 mod no_such_power_state;
+mod old_lines_loaded;
+mod page_cached_and_combined;
 mod process_id_reused;
 mod process_writes_kernel_memory;
 mod read_only_register;
@@ -75,6 +79,10 @@ rules! {
     invalidation_ids_disagree,
     invalidation_inside_a_line,
     bus_page_snooped_and_not,
+    dirty_lines_read,
+    old_lines_loaded,
+    dirty_lines_overwritten,
+    page_cached_and_combined,
     user_sets_registers,
     user_changes_process,
     work_without_indicator,
