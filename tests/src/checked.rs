@@ -1,14 +1,15 @@
 //! Every GPU of these tests is watched by the driver checker: what it finds is a bug, of
 //! the driver or of the checker.
 
+use crate::ram::Ram;
 use presil_device::checker::{Checker, Options, Report, Reports};
 use presil_device::{Defects, Gpu};
 use std::thread;
 
-/// Lets a checker look at a GPU from now on. Of a model with a defect it says nothing: what
+/// Lets a checker look at a GPU and the caches of its machine's CPU from now on. Of a model with a defect it says nothing: what
 /// a driver does then is the defect's fault.
-pub(crate) fn watch(gpu: &mut Gpu) -> Reports {
-    let checker = Checker::new(&Options::default());
+pub(crate) fn watch(gpu: &mut Gpu, ram: &Ram) -> Reports {
+    let checker = Checker::with_caches(&Options::default(), Box::new(ram.clone()));
     let reports = checker.reports();
     if gpu.config().defects == Defects::default() {
         gpu.set_watch(Some(Box::new(checker)));
@@ -36,7 +37,7 @@ mod tests {
     fn misused() -> (Gpu, Reports) {
         let config = Config::new(Chip::Arise10c0, 256 << 20, 256 << 20, true);
         let mut gpu = Gpu::new(&config.unwrap(), Box::new(NoInterrupts)).unwrap();
-        let reports = watch(&mut gpu);
+        let reports = watch(&mut gpu, &Ram::new());
         gpu.write(0x30000, Width::B4, 1);
         (gpu, reports)
     }

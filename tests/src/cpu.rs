@@ -61,6 +61,18 @@ impl Caches {
         self.lines[page]
     }
 
+    /// The bytes of the line at `at` that memory, all of it, does not have: bit n is the
+    /// n-th.
+    pub(crate) fn ahead(&self, page: usize, at: usize, memory: &[u8]) -> u64 {
+        if self.lines[page].dirty & lines_of(at, 1) == 0 {
+            return 0;
+        }
+        let line = page * PAGE + at - at % LINE;
+        let pairs = self.bytes[line..].iter().zip(&memory[line..]);
+        let differ = (0..LINE).zip(pairs).filter(|(_, (held, has))| held != has);
+        differ.fold(0, |mask, (n, _)| mask | 1 << n)
+    }
+
     fn page(&mut self, page: usize) -> (&mut [u8], &mut Lines) {
         let bytes = &mut self.bytes[page * PAGE..][..PAGE];
         (bytes, &mut self.lines[page])

@@ -120,7 +120,7 @@ impl Machine {
         let mut gpu = Gpu::new(config, Box::new(Line(Arc::clone(&line))))?;
         let ram = Ram::new();
         gpu.set_memory(Box::new(ram.clone()));
-        let reports = checked::watch(&mut gpu);
+        let reports = checked::watch(&mut gpu, &ram);
         Ok(Self(Arc::new(State {
             vram: Arc::clone(gpu.vram()),
             gpu: Mutex::new(gpu),
@@ -164,6 +164,15 @@ impl Machine {
     /// The test breaks a rule of the driver checker on purpose.
     pub fn expect_reports_of(&self, rule: u32) {
         lock(&self.0.expected).push(rule);
+    }
+
+    /// The rules of the driver checker that have found something so far, in order.
+    pub fn reported(&self) -> Vec<u32> {
+        let found = self.0.reports.list().into_iter();
+        let mut rules: Vec<_> = found.map(|report| report.rule.0).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        rules
     }
 
     /// Where interrupts go from now on.

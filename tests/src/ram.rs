@@ -8,6 +8,7 @@
 mod tests;
 
 use crate::cpu::{Caches, Lines, PAGE, Random, WriteBuffer, lines_of, mix};
+use presil_device::checker::{CacheLines, OldLoad};
 use presil_device::{BusAddr, BusError, DmaAccess, Snoop, SystemMemory};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -38,6 +39,10 @@ struct Frames {
     recent: [usize; RECENT],
     random: Random,
     violations: Vec<String>,
+    /// The CPU's loads of lines that were stale, for who follows them.
+    stale_loads: VecDeque<OldLoad>,
+    /// Whether lines stay in the caches when a page's caching mode changes.
+    lines_stay: bool,
 }
 
 /// RAM; clones are the same RAM.
@@ -93,6 +98,8 @@ impl Ram {
             recent: [0; RECENT],
             random: Random(0),
             violations: Vec::new(),
+            stale_loads: VecDeque::new(),
+            lines_stay: false,
         })))
     }
 
@@ -171,12 +178,19 @@ impl Ram {
     /// The owner of a frame, and the kernel, map it so from now on: what was stored
     /// through the old mapping is in memory, and no line is held.
     pub(crate) fn set_caching(&self, at: u64, caching: Caching) {
-        self.flush(at);
-        self.invalidate(at);
+        if !self.lock().lines_stay {
+            self.flush(at);
+            self.invalidate(at);
+        }
         let mut ram = self.lock();
         if let Some(owned) = frame_at(at).and_then(|frame| ram.owned.get_mut(&frame)) {
             *owned = caching;
         }
+    }
+
+    /// From now on nobody flushes when a page's caching mode changes.
+    pub fn forget_to_flush(&self) {
+        self.lock().lines_stay = true;
     }
 
     /// Writes all to memory that was stored to a frame.
@@ -302,6 +316,10 @@ impl Frames {
                     "the CPU reads at {at:#x} what its caches held before the GPU wrote there \
                      unsnooped: invalidate first"
                 ));
+                if self.stale_loads.len() < COMPLAINTS {
+                    let (at, bytes) = (BusAddr(at), buf.len() as u64);
+                    self.stale_loads.push_back(OldLoad { at, bytes });
+                }
             }
             self.used(frame);
         }
@@ -447,5 +465,30 @@ impl SystemMemory for Ram {
 
     fn store_u64(&self, at: BusAddr, value: u64, access: DmaAccess) -> Result<(), BusError> {
         self.write(at, &value.to_le_bytes(), access)
+    }
+}
+
+/// For the driver checker. Bytes that are dirty and equal what memory has are not: nobody
+/// can tell.
+impl CacheLines for Ram {
+    fn follows_loads(&self) -> bool {
+        true
+    }
+
+    fn dirty(&self, line: BusAddr) -> u64 {
+        let ram = self.lock();
+        place(line.0).map_or(0, |(frame, at)| ram.caches.ahead(frame, at, &ram.bytes))
+    }
+
+    /// Every frame has one mapping.
+    fn mixed(&self, _: BusAddr) -> bool {
+        false
+    }
+
+    /// The access itself tells.
+    fn written(&mut self, _: BusAddr, _: u64, _: Snoop) {}
+
+    fn next_load(&mut self) -> Option<OldLoad> {
+        self.lock().stale_loads.pop_front()
     }
 }

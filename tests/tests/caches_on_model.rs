@@ -76,6 +76,30 @@ fn fresh_unsnooped_pages_are_zero_to_the_gpu() {
     assert_nothing_was_early(&guest.machine);
 }
 
+/// The rules that find something when the platform forgets what `set_pages_array_wc` does:
+/// zeros of fresh pages stay in the caches.
+fn reported_without_flushes(rule: u32, used: impl Fn(&mut Guest, BoId)) -> Vec<u32> {
+    let mut guest = guest();
+    guest.machine.expect_reports_of(rule);
+    guest.machine.ram().forget_to_flush();
+    let bo = guest.create(PAGES * PAGE, CreateFlags::UPLOAD).unwrap();
+    used(&mut guest, bo);
+    guest.machine.reported()
+}
+
+#[test]
+fn the_checker_names_pages_that_were_not_flushed_for_the_gpu() {
+    let reads = reported_without_flushes(30020, |guest, bo| {
+        as_the_gpu_sees(guest, bo, PAGES * PAGE);
+    });
+    assert_eq!(reads, [30020]);
+    let writes = reported_without_flushes(30022, |guest, bo| {
+        let fence = guest.adapter.fill(bo, 0, PAGES * PAGE, 7).unwrap();
+        guest.wait(fence).unwrap();
+    });
+    assert_eq!(writes, [30022]);
+}
+
 #[test]
 fn pages_of_an_unsnooped_buffer_go_back_as_others_map_them() {
     let mut guest = guest();

@@ -42,7 +42,7 @@ impl Board {
             Gpu::new(config, Box::new(Line(Arc::clone(&line)))).map_err(|e| e.to_string())?;
         let ram = Ram::new();
         gpu.set_memory(Box::new(ram.clone()));
-        let reports = checked::watch(&mut gpu);
+        let reports = checked::watch(&mut gpu, &ram);
         let mut board = Self {
             gpu,
             reports,
