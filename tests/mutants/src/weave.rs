@@ -300,9 +300,13 @@ impl<'a> Visit<'a> for Search<'_> {
     }
 
     fn visit_expr_match(&mut self, whole: &'a syn::ExprMatch) {
-        let rest = |arm: &syn::Arm| {
-            arm.guard.is_none() && matches!(arm.pat, syn::Pat::Wild(_) | syn::Pat::Ident(_))
+        let takes_all = |pat: &syn::Pat| match pat {
+            syn::Pat::Wild(_) => true,
+            // A variant or a constant, `None`, is a name, too.
+            syn::Pat::Ident(name) => name.ident.to_string().starts_with(char::is_lowercase),
+            _ => false,
         };
+        let rest = |arm: &syn::Arm| arm.guard.is_none() && takes_all(&arm.pat);
         // An arm that may be off covers nothing.
         let outer = std::mem::replace(&mut self.rest, whole.arms.iter().any(rest));
         visit::visit_expr_match(self, whole);
@@ -447,6 +451,11 @@ mod tests {
                 "fn f() { match a { 1 if b => 2, 3 => 4 } }",
                 "MatchArm",
                 "3 => 4",
+            ),
+            (
+                "fn f() { match a { _ if b => 1, Some(c) => 2, None => 3 } }",
+                "MatchArm",
+                "Some(c) => 2",
             ),
             ("fn f() -> impl A { g() }", "FnValue", "g()"),
         ] {
