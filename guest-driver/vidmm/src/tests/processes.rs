@@ -619,6 +619,44 @@ fn tables_go_from_who_does_not_use_them_to_who_needs_them_r_19_13() {
     test.end();
 }
 
+/// Of those who have a job on their way the one that hangs is first, and not waited for
+/// while others may have tables to give.
+#[test]
+fn tables_come_from_another_while_the_first_process_that_has_some_hangs_r_19_13() {
+    let mut test = Test::new(SIZES);
+    test.tables.set(6);
+    let all = [(); 4].map(|()| {
+        let process = test.start();
+        let bo = test.create(None, 4, SegmentId::LocalVisible).unwrap();
+        test.mm.world().work(usize::MAX);
+        test.map(process, 8, bo, 0, 4).unwrap();
+        process
+    });
+    let hang = |test: &Test, hung| test.mm.world().gpu.hung.set(hung);
+    hang(&test, [true, false]);
+    for (process, ring) in [(0, 0), (1, 1), (2, 0)] {
+        test.mm.world().ring.set(Some(ring));
+        test.job(process, 1).unwrap();
+    }
+    test.mm.world().ring.set(Some(1));
+    test.job(3, 2).unwrap();
+    let reaches = all.map(|n| test.processes[n].gpu.place(page(48)).is_some());
+    assert_eq!(reaches, [true, false, true, true]);
+    let now = test.mm.world().sync.host().now_ns();
+    assert!(now < 20_000_000, "it looked soon: {now}");
+    // Where all of them hang, that is said in the end.
+    hang(&test, [true; 2]);
+    let until = test.mm.world().after(50_000_000);
+    let mut context = Context::until(until, Patience::Patient);
+    assert_eq!(test.job_in(1, 3, &mut context), Err(Error::Busy));
+    assert!(
+        test.mm.world().after(0) >= until,
+        "not before its time was over"
+    );
+    hang(&test, [false; 2]);
+    test.end();
+}
+
 #[test]
 fn a_job_that_needs_more_tables_than_there_are_is_refused_and_its_process_goes_on() {
     let mut test = Test::new(SIZES);
