@@ -184,11 +184,16 @@ impl Crew {
     /// Finds a page as the CPU does.
     fn touch(&self, bo: BoId, page: u64, access: impl FnOnce(u64)) -> Result<(), Error> {
         let mut caller = Caller::enter(self.mm.world().host().sync());
-        self.mm
-            .fault(&mut caller, bo, page, &Managed::ctx(), |page| match page {
+        self.mm.fault(
+            &mut caller,
+            bo,
+            page,
+            &mut Managed::ctx(),
+            |page| match page {
                 Page::Local(_, page) => access(WINDOW_AT + page * PAGE),
                 Page::Ram(frame, _) => access(frame.at),
-            })
+            },
+        )
     }
 
     /// Ends the manager; the machine is left.

@@ -88,7 +88,7 @@ type Meanwhile = Rc<Cell<Option<Box<dyn FnOnce()>>>>;
 /// // The CPU's first touch of page 3.
 /// let mut caller = Caller::enter(world.host().sync());
 /// let mut first = 0;
-/// mm.fault(&mut caller, buffer, 3, &Managed::ctx(), |page| {
+/// mm.fault(&mut caller, buffer, 3, &mut Managed::ctx(), |page| {
 ///     assert!(matches!(page, Page::Ram(..)));
 ///     gpu.cpu(&page, |bytes| first = bytes[0]);
 /// })?;
@@ -310,9 +310,10 @@ impl Managed {
         }
         let caching = self.mm.info(bo)?.caching;
         let mut caller = Caller::enter(self.mm.world().host().sync());
-        self.mm.fault(&mut caller, bo, page, &Self::ctx(), |at| {
-            self.program().map(bo, page, address(&at), caching);
-        })?;
+        self.mm
+            .fault(&mut caller, bo, page, &mut Self::ctx(), |at| {
+                self.program().map(bo, page, address(&at), caching);
+            })?;
         self.program().store(bo, page, LAST_WORD, &word);
         Ok(())
     }
@@ -365,7 +366,7 @@ impl Managed {
         }
         let mut caller = Caller::enter(mm.world().host().sync());
         let mut read = |page| {
-            mm.fault(&mut caller, bo, page, &Self::ctx(), |at| {
+            mm.fault(&mut caller, bo, page, &mut Self::ctx(), |at| {
                 let mut found = 0;
                 self.cpu(&at, |bytes| found = word(&bytes[PAGE - 4..]));
                 found

@@ -1,6 +1,6 @@
 //! How one operation treats those who are in its way and busy (D-1, D-17).
 
-use super::cause::{Cause, Step};
+use super::cause::Step;
 use super::mm::{Context, Mm};
 use super::world::{FenceOf, ReservationOf, World};
 use crate::Error;
@@ -139,7 +139,7 @@ impl<'c, W: World + 'static> Attempt<'c, W> {
 
     /// Notes at which step with which buffer an error came, unless there was one before.
     pub(super) fn blame(&mut self, bo: Id, step: Step, error: Error) -> Error {
-        self.ctx.cause.get_or_insert(Cause { bo, step });
+        self.ctx.blame(bo, step);
         error
     }
 

@@ -33,6 +33,8 @@ pub enum Step {
     Unmap,
     /// Its pages of RAM come to exist, or come back from the store.
     Pages,
+    /// Its pages are written to the store.
+    Store,
     /// The GART is to point at them.
     Bind,
     /// Its contents are copied.
@@ -51,6 +53,7 @@ impl fmt::Display for Cause {
             Step::Wait => "waiting for the GPU",
             Step::Unmap => "unmapping it for the GPU",
             Step::Pages => "getting its pages of RAM",
+            Step::Store => "storing its contents",
             Step::Bind => "binding its pages",
             Step::Copy => "copying its contents",
             Step::Clear => "clearing its memory",

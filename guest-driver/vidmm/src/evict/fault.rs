@@ -2,6 +2,7 @@
 //! (15.5).
 
 use super::attempt::Attempt;
+use super::cause::Step;
 use super::mm::{Context, Mm};
 use super::object::Parts;
 use super::world::{BlockOf, ReservationOf, World};
@@ -81,7 +82,7 @@ impl<W: World + 'static> Mm<W> {
         caller: &mut Caller<'_, W::Sync>,
         id: Id,
         page: u64,
-        ctx: &Context,
+        ctx: &mut Context,
         install: impl FnOnce(Page<'_, BlockOf<W>>) -> R,
     ) -> Result<R, Error> {
         let shown = self.show(caller, id, page, ctx, |parts| {
@@ -103,7 +104,7 @@ impl<W: World + 'static> Mm<W> {
         caller: &mut Caller<'_, W::Sync>,
         id: Id,
         page: u64,
-        ctx: &Context,
+        ctx: &mut Context,
         mut install: impl FnMut(Run<'_, BlockOf<W>>) -> bool,
     ) -> Result<u64, Error> {
         let ahead = self
@@ -132,7 +133,7 @@ impl<W: World + 'static> Mm<W> {
         &self,
         caller: &mut Caller<'_, W::Sync>,
         id: Id,
-        ctx: &Context,
+        ctx: &mut Context,
         mut install: impl FnMut(Run<'_, BlockOf<W>>) -> bool,
     ) -> Result<u64, Error> {
         let pages = self.show(caller, id, 0, ctx, |parts| {
@@ -156,20 +157,27 @@ impl<W: World + 'static> Mm<W> {
         caller: &mut Caller<'_, W::Sync>,
         id: Id,
         page: u64,
-        ctx: &Context,
+        ctx: &mut Context,
         look: impl FnOnce(&Parts<W>) -> Result<R, Error>,
     ) -> Result<R, Error> {
         self.alive()?;
         let mut tries = 0;
-        let mut own = ctx.clone();
-        let mut attempt = Attempt::passing_by(&mut own);
+        let mut attempt = Attempt::passing_by(ctx);
         loop {
+            attempt.ctx.cause = None;
             let reservation = self.reservation(id)?;
-            let held = if ctx.no_wait {
-                caller.try_lock(&reservation)?
+            let Context {
+                no_wait,
+                patience,
+                deadline,
+                ..
+            } = *attempt.ctx;
+            let held = if no_wait {
+                caller.try_lock(&reservation)
             } else {
-                caller.lock_until(&reservation, ctx.patience, ctx.deadline)?
+                caller.lock_until(&reservation, patience, deadline)
             };
+            let held = held.map_err(|error| attempt.blame(id, Step::Lock, error))?;
             if page >= self.info(id)?.pages {
                 return Err(Error::Fault);
             }
@@ -177,10 +185,11 @@ impl<W: World + 'static> Mm<W> {
             if far && self.options.cpu_use && tries < TRIES {
                 drop(held);
                 tries += 1;
-                self.bring_near(caller, id, ctx)?;
+                self.bring_near(caller, id, attempt.ctx)?;
                 continue;
             }
-            self.idle(&held, Usage::Kernel, ctx)?;
+            self.idle(&held, Usage::Kernel, attempt.ctx)
+                .map_err(|error| attempt.blame(id, Step::Wait, error))?;
             self.contents(id)?;
             if self.options.cpu_use {
                 self.state.with(|state| {
@@ -190,7 +199,7 @@ impl<W: World + 'static> Mm<W> {
                 })?;
             }
             let made = self.with_vector(id, |parts| {
-                self.make_pages(parts, &reservation, &mut attempt)
+                self.make_pages(id, parts, &reservation, &mut attempt)
             })?;
             match made {
                 // Who has the pages may wait for this buffer: nothing is held meanwhile.
@@ -200,6 +209,7 @@ impl<W: World + 'static> Mm<W> {
                 }
                 made => {
                     made?;
+                    attempt.ctx.cause = None;
                     return self.with_vector(id, |parts| look(parts))?;
                 }
             }
@@ -209,6 +219,7 @@ impl<W: World + 'static> Mm<W> {
     /// Makes the pages of RAM exist behind which a buffer is.
     pub(super) fn make_pages(
         &self,
+        id: Id,
         parts: &mut Parts<W>,
         own: &ReservationOf<W>,
         attempt: &mut Attempt<'_, W>,
@@ -220,11 +231,13 @@ impl<W: World + 'static> Mm<W> {
         if !vector.may_fault() || vector.has() == Has::External {
             return Err(Error::Fault);
         }
-        self.populate(vector, Some(own), parts.info.owner, attempt)?;
+        self.populate(vector, Some(own), parts.info.owner, attempt)
+            .map_err(|error| attempt.blame(id, Step::Pages, error))?;
         if at.segment() == SegmentId::System {
             return Ok(());
         }
         self.bind(at, vector)
+            .map_err(|error| attempt.blame(id, Step::Bind, error))
     }
 
     /// Moves a buffer to where the CPU reaches it, local memory first (D-16).
@@ -235,20 +248,20 @@ impl<W: World + 'static> Mm<W> {
         &self,
         caller: &mut Caller<'_, W::Sync>,
         id: Id,
-        ctx: &Context,
+        ctx: &mut Context,
     ) -> Result<(), Error> {
         if ctx.no_wait {
+            ctx.blame(id, Step::Place);
             return Err(Error::Busy);
         }
         let (info, reservation) = (self.info(id)?, self.reservation(id)?);
         let near = [SegmentId::LocalVisible, info.pcie()];
         let near = near.map(|segment| Place::anywhere(segment, Flags::NONE));
-        let mut ctx = ctx.clone();
         let mut set = caller.transaction(ctx.patience)?;
         set.until(ctx.deadline);
         let moved = set.run(|set| {
             set.lock(&reservation, 1)?;
-            self.place_at(set, id, &near, &mut ctx)
+            self.place_at(set, id, &near, ctx)
         });
         match moved {
             Err(Error::NoMemory | Error::Invalid | Error::Limit { .. }) => Err(Error::Fault),

@@ -2,6 +2,7 @@
 
 use super::attempt::Attempt;
 use super::budget::{OwnerId, Prey, Terms};
+use super::cause::Step;
 use super::mm::{Context, Mm};
 use super::object::Object;
 use super::state::{Claim, State};
@@ -204,7 +205,9 @@ impl<W: World + 'static> Mm<W> {
         attempt: &mut Attempt<'_, W>,
     ) -> Result<usize, Error> {
         self.park(held, id, attempt)?;
-        attempt.idle(self, held, Usage::Bookkeep)?;
+        attempt
+            .idle(self, held, Usage::Bookkeep)
+            .map_err(|error| attempt.blame(id, Step::Wait, error))?;
         // What was lost with the GPU is of no use to anybody.
         let lost = self.contents(id) == Err(Error::Lost);
         self.world.unmap_user(id);
@@ -275,6 +278,7 @@ impl<W: World + 'static> Mm<W> {
         id: Id,
         ctx: &mut Context,
     ) -> Result<usize, Error> {
+        ctx.cause = None;
         self.alive()?;
         let reservation = self.reservation(id)?;
         let gives = |state: &mut State<W>| {
@@ -286,8 +290,9 @@ impl<W: World + 'static> Mm<W> {
         }
         self.contents(id)?;
         let held = set.get(&reservation).ok_or(Error::Invalid)?;
-        let stored = self.store(held, id, How::Swap, usize::MAX, &mut Attempt::patient(ctx));
-        stored.map_err(|error| match error {
+        let mut attempt = Attempt::patient(ctx);
+        let stored = self.store(held, id, How::Swap, usize::MAX, &mut attempt);
+        stored.map_err(|error| match attempt.blame(id, Step::Store, error) {
             Error::NoSpace => Error::Busy,
             other => other,
         })

@@ -1,6 +1,7 @@
 //! Mappings: those of the kernel (15.3), and where clients find a buffer (15.2).
 
 use super::attempt::Attempt;
+use super::cause::Step;
 use super::fault::{Run, install_runs};
 use super::mm::{Context, Mm};
 use super::world::{BlockOf, World};
@@ -34,16 +35,20 @@ impl<W: World + 'static> Mm<W> {
         ctx: &mut Context,
         mut map: impl FnMut(Run<'_, BlockOf<W>>) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        ctx.cause = None;
         self.alive()?;
         let reservation = self.reservation(id)?;
         let held = set.get(&reservation).ok_or(Error::Invalid)?;
         if pages.is_empty() || pages.end > self.info(id)?.pages {
             return Err(Error::Invalid);
         }
-        self.idle(held, Usage::Kernel, ctx)?;
+        self.idle(held, Usage::Kernel, ctx)
+            .inspect_err(|_| ctx.blame(id, Step::Wait))?;
         self.contents(id)?;
         Attempt::passing_by(ctx).persist(self, set, |_, attempt| {
-            self.with_vector(id, |parts| self.make_pages(parts, &reservation, attempt))?
+            self.with_vector(id, |parts| {
+                self.make_pages(id, parts, &reservation, attempt)
+            })?
         })?;
         self.with_vector(id, |parts| {
             let mut mapped = Ok(());

@@ -1,7 +1,7 @@
 //! The memory manager: what it is made of, and what it says of a buffer.
 
 use super::budget::{Balance, Budget, OwnerId};
-use super::cause::Cause;
+use super::cause::{Cause, Step};
 use super::fault::Ahead;
 use super::lru::PRIORITIES;
 use super::object::{Contents, Info, Object, Parts};
@@ -30,8 +30,10 @@ pub struct Context {
     pub moved_pages: u64,
     /// Buffers that had to leave.
     pub evicted: u64,
-    /// After an error of [`Mm::create`], [`Mm::validate`], [`Mm::make_resident`] or
-    /// [`Mm::evict_all`]: what stood in the way first when it was tried last.
+    /// After an error of [`Mm::create`], [`Mm::validate`], [`Mm::make_resident`],
+    /// [`Mm::evict_all`], [`Mm::swap_out`], [`Mm::map_kernel`], or [`Mm::fault`] and its
+    /// like: what stood in the way first when it was tried last. `None` where nothing did,
+    /// but the call was wrong or the contents were lost.
     pub cause: Option<Cause>,
 }
 
@@ -46,6 +48,11 @@ impl Context {
             evicted: 0,
             cause: None,
         }
+    }
+
+    /// Notes at which step with which buffer an error came, unless there was one before.
+    pub(super) fn blame(&mut self, bo: Id, step: Step) {
+        self.cause.get_or_insert(Cause { bo, step });
     }
 }
 

@@ -23,6 +23,10 @@ impl<W: World + 'static> Mm<W> {
     /// caller's set must hold, is held by the set afterwards; one reference is the
     /// caller's. Without places it has no memory yet.
     ///
+    /// Local memory is cleared for it by the GPU, which is the manager's own work and counts
+    /// for nobody. A driver whose clients share the GPU calls what counts it for one of them,
+    /// as [`OnChip::create`](crate::OnChip::create) does.
+    ///
     /// # Errors
     /// As [`Self::validate`]; the buffer is gone then.
     pub fn create(

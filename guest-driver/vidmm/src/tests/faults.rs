@@ -74,11 +74,11 @@ fn an_access_faults_only_if_there_is_no_place_that_the_cpu_reaches_d_16() {
     let mm = manager(SIZES);
     let bo = create(&mm, &info(8), &[anywhere(INVISIBLE)]).unwrap();
     let mut caller = Caller::enter(mm.world().sync.as_ref());
-    let no_wait = Context {
+    let mut no_wait = Context {
         no_wait: true,
         ..ctx()
     };
-    let busy = mm.fault(&mut caller, bo, 0, &no_wait, |_| ());
+    let busy = mm.fault(&mut caller, bo, 0, &mut no_wait, |_| ());
     assert_eq!(busy, Err(Error::Busy), "to be tried again");
     pinned(&mm, 32, VISIBLE);
     pinned(&mm, 48, PCIE);
@@ -94,7 +94,7 @@ fn an_access_faults_only_if_there_is_no_place_that_the_cpu_reaches_d_16() {
 fn around(mm: &Mm<Machine>, bo: Id, page: u64) -> (u64, usize) {
     let mut caller = Caller::enter(mm.world().sync.as_ref());
     let (mut pieces, mut next) = (0, page);
-    let mapped = mm.fault_around(&mut caller, bo, page, &ctx(), |run| {
+    let mapped = mm.fault_around(&mut caller, bo, page, &mut ctx(), |run| {
         assert_eq!(run.page, next, "no page is left out");
         next += run.pages;
         pieces += 1;
@@ -133,7 +133,7 @@ fn accesses_that_follow_each_other_map_more_and_more_d_15() {
                 &mut Caller::enter(&*mm.world().sync),
                 bo,
                 2000,
-                &ctx(),
+                &mut ctx(),
                 |_| true
             ),
             Err(Error::Fault)
@@ -160,7 +160,7 @@ fn a_fault_maps_each_run_of_pages_at_once_d_15() {
     // What is mapped is where the page is.
     let mut caller = Caller::enter(mm.world().sync.as_ref());
     let mut at = Vec::new();
-    let mapped = mm.fault_around(&mut caller, bo, 6, &ctx(), |run| {
+    let mapped = mm.fault_around(&mut caller, bo, 6, &mut ctx(), |run| {
         match run.at {
             Page::Local(segment, first) => at.push((segment, first, run.pages)),
             Page::Ram(..) => panic!("in local memory"),

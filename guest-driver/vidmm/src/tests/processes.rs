@@ -857,13 +857,15 @@ impl Test {
                 machine.work(usize::MAX);
                 let mut caller = Caller::enter(machine.sync());
                 let system = &machine.ram.system;
-                let written = self.mm.fault(&mut caller, id, page, &ctx(), |at| match at {
-                    Page::Ram(block, page) => {
-                        let mut words = system.words.borrow();
-                        words.insert(block.page + page as u64, word);
-                    }
-                    Page::Local(segment, page) => machine.gpu.write((segment, page), word),
-                });
+                let written = self
+                    .mm
+                    .fault(&mut caller, id, page, &mut ctx(), |at| match at {
+                        Page::Ram(block, page) => {
+                            let mut words = system.words.borrow();
+                            words.insert(block.page + page as u64, word);
+                        }
+                        Page::Local(segment, page) => machine.gpu.write((segment, page), word),
+                    });
                 if written.is_ok() {
                     self.bos[bo].words[usize::try_from(page).unwrap()] = word;
                 }

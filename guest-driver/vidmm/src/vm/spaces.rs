@@ -63,7 +63,8 @@ impl<W: World + 'static, M: SpaceMemory> Spaces<W, M> {
 
     /// A new buffer of a space's own, as [`Mm::create`] makes it: it has the space's
     /// reservation, which the set holds afterwards, and counts as used with each of its
-    /// jobs. No other space can map it, not even when this one is gone.
+    /// jobs. No other space can map it, not even when this one is gone. As there, what is
+    /// cleared for it counts for nobody.
     ///
     /// # Errors
     /// [`Error::NotFound`]; those of [`Mm::create`].

@@ -1,7 +1,9 @@
 //! An error says which buffer stood in the way, and at which step.
 
 use super::machine::Site;
-use super::{SIZES, anywhere, at_once, create, create_in, ctx, info, job, manager, validate, with};
+use super::{
+    SIZES, anywhere, at_once, create, create_in, ctx, info, job, manager, touch, validate, with,
+};
 use crate::Error;
 use crate::arena::Id;
 use crate::evict::{Cause, Context, Mm, Step, World};
@@ -110,4 +112,70 @@ fn an_error_says_who_was_in_the_way() {
     let mut context = ctx();
     create_in(&mm, &info(48), &[anywhere(PCIE)], &mut context).unwrap();
     assert_eq!(context.cause, None);
+}
+
+type Call = fn(&Mm<Machine>, Id, &mut Context) -> Result<(), Error>;
+
+const FAULT: Call = |mm, bo, ctx| touch(mm, bo, 0, ctx).map(drop);
+const SWAP: Call = |mm, bo, ctx| with(mm, bo, |set| mm.swap_out(set, bo, ctx)).map(drop);
+const KERNEL: Call =
+    |mm, bo, ctx| with(mm, bo, |set| mm.map_kernel(set, bo, 0..8, ctx, |_| Ok(())));
+
+#[test]
+fn a_fault_and_a_swap_say_at_which_step_they_ended() {
+    for call in [FAULT, KERNEL] {
+        for (site, error, step) in [
+            (Site::Pages, Error::NoMemory, Step::Pages),
+            (Site::Map, Error::Fault, Step::Pages),
+            (Site::Bind, Error::Fault, Step::Bind),
+        ] {
+            let mm = manager(SIZES);
+            let bo = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
+            site.of(mm.world()).set(0);
+            let ended = told(&mm, bo, |ctx| call(&mm, bo, ctx));
+            assert_eq!(ended, (error, Some((true, step))), "{site:?}");
+            let mut context = at_once();
+            call(&mm, bo, &mut context).unwrap();
+            assert_eq!(context.cause, None);
+        }
+        let mm = manager(SIZES);
+        let bo = create(&mm, &info(8), &[anywhere(VISIBLE)]).unwrap();
+        let ended = told(&mm, bo, |ctx| call(&mm, bo, ctx));
+        assert_eq!(ended, (Error::Busy, Some((true, Step::Wait))), "its clear");
+    }
+    let mm = manager(SIZES);
+    let bo = filled(&mm, 8, PCIE);
+    let locked = mm.reservation(bo).unwrap();
+    assert!(mm.world().sync().try_lock(&locked, None));
+    let ended = told(&mm, bo, |ctx| FAULT(&mm, bo, ctx));
+    assert_eq!(ended, (Error::Busy, Some((true, Step::Lock))));
+    mm.world().sync().unlock(&locked, None);
+    Site::Put.of(mm.world()).set(0);
+    let ended = told(&mm, bo, |ctx| SWAP(&mm, bo, ctx));
+    assert_eq!(ended, (Error::Busy, Some((true, Step::Store))));
+    validate(&mm, bo, PCIE).unwrap();
+    job(&mm, bo, 3, 72, Ok(())).unwrap();
+    let ended = told(&mm, bo, |ctx| SWAP(&mm, bo, ctx));
+    assert_eq!(ended, (Error::Busy, Some((true, Step::Wait))));
+    mm.world().work(usize::MAX);
+    let mut context = at_once();
+    SWAP(&mm, bo, &mut context).unwrap();
+    assert_eq!(context.cause, None);
+}
+
+#[test]
+fn a_fault_says_who_has_the_pages_or_the_place_that_it_needs() {
+    // Where the CPU does not reach, it comes near: a place is looked for.
+    let mm = manager(SIZES);
+    let far = filled(&mm, 8, SegmentId::LocalInvisible);
+    let ended = told(&mm, far, |ctx| FAULT(&mm, far, ctx));
+    assert_eq!(ended, (Error::Busy, Some((true, Step::Place))));
+    // Others have the pages, and their contents cannot be stored.
+    let mm = manager(SIZES);
+    let giver = filled(&mm, 8, PCIE);
+    let needy = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
+    mm.limit_ram(8);
+    job(&mm, giver, 3, 72, Ok(())).unwrap();
+    let ended = told(&mm, giver, |ctx| FAULT(&mm, needy, ctx));
+    assert_eq!(ended, (Error::Busy, Some((true, Step::Wait))), "the giver");
 }

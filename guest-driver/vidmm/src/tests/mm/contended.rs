@@ -70,7 +70,7 @@ impl Scene {
                 let bo = create(mm, &info(some_pages()), &[anywhere(to)])?;
                 mm.release(bo)
             }
-            6 => match touch(mm, self.bos[choose(BOS)], 0, &ctx()) {
+            6 => match touch(mm, self.bos[choose(BOS)], 0, &mut ctx()) {
                 // It is nowhere.
                 Err(Error::Fault) => Ok(()),
                 other => other.map(drop),

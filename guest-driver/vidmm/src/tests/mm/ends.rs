@@ -20,7 +20,10 @@ fn a_buffer_outlives_what_needs_its_memory_r_2_3() {
     let bo = create(&mm, &info(8), &[anywhere(SegmentId::PcieUnsnoop)]).unwrap();
     mm.hold(bo).unwrap();
     mm.release(bo).unwrap();
-    assert!(touch(&mm, bo, 0, &ctx()).is_ok(), "one reference is left");
+    assert!(
+        touch(&mm, bo, 0, &mut ctx()).is_ok(),
+        "one reference is left"
+    );
     job(&mm, bo, 3, 77, Ok(())).unwrap();
     mm.release(bo).unwrap();
     mm.reap();
@@ -50,7 +53,7 @@ fn a_buffer_is_destroyed_once_and_not_under_the_lock_r_17_2_r_2_4() {
     let mm = manager(SIZES);
     for to in [VISIBLE, SegmentId::PcieUnsnoop, SegmentId::System] {
         let bo = create(&mm, &info(8), &[anywhere(to)]).unwrap();
-        _ = touch(&mm, bo, 0, &ctx());
+        _ = touch(&mm, bo, 0, &mut ctx());
         mm.release(bo).unwrap();
         assert_eq!(mm.release(bo), Err(Error::NotFound), "{to:?}");
         assert_eq!(

@@ -88,7 +88,7 @@ const ACTS: [(&str, Act); 19] = [
         };
         let place = Place::anywhere(SegmentId::PcieSnoop, Flags::CONTIGUOUS);
         let bo = create_in(&test.mm, &info, &[place], &mut soon(test))?;
-        let touched = touch(&test.mm, bo, 39, &soon(test)).map(drop);
+        let touched = touch(&test.mm, bo, 39, &mut soon(test)).map(drop);
         test.mm.release(bo)?;
         touched
     }),
@@ -101,7 +101,7 @@ const ACTS: [(&str, Act); 19] = [
         to(test, SWAPPED, VISIBLE)
     }),
     ("a fault that brings contents back", |test| {
-        touch(&test.mm, test.bos[SWAPPED].id, 1, &soon(test)).map(drop)
+        touch(&test.mm, test.bos[SWAPPED].id, 1, &mut soon(test)).map(drop)
     }),
     ("contents back for the GPU", |test| {
         to(test, SWAPPED, PCIE)?;
@@ -147,7 +147,9 @@ const ACTS: [(&str, Act); 19] = [
     ("a mapping of all of it", |test| {
         let mut caller = Caller::enter(&*test.mm.world().sync);
         let id = test.bos[SWAPPED].id;
-        let mapped = test.mm.map_whole(&mut caller, id, &soon(test), |_| true);
+        let mapped = test
+            .mm
+            .map_whole(&mut caller, id, &mut soon(test), |_| true);
         mapped.map(drop)
     }),
     ("swap by a limit of pages", |test| {

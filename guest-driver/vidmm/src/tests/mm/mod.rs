@@ -131,7 +131,12 @@ fn validate<K: Threads>(mm: &Mm<Machine<K>>, id: Id, to: SegmentId) -> Result<Co
 }
 
 /// A page, where the CPU finds it by a fault; it stays mapped.
-fn touch<K: Threads>(mm: &Mm<Machine<K>>, id: Id, page: u64, ctx: &Context) -> Result<Spot, Error> {
+fn touch<K: Threads>(
+    mm: &Mm<Machine<K>>,
+    id: Id,
+    page: u64,
+    ctx: &mut Context,
+) -> Result<Spot, Error> {
     let gpu = &mm.world().gpu;
     let mut caller = Caller::enter(mm.world().sync());
     mm.fault(&mut caller, id, page, ctx, |page| {
@@ -146,7 +151,7 @@ fn touch<K: Threads>(mm: &Mm<Machine<K>>, id: Id, page: u64, ctx: &Context) -> R
 
 /// One word of a page, as the CPU sees it.
 pub(super) fn word<K: Threads>(mm: &Mm<Machine<K>>, id: Id, page: u64) -> Result<u64, Error> {
-    let spot = touch(mm, id, page, &ctx())?;
+    let spot = touch(mm, id, page, &mut ctx())?;
     Ok(mm.world().gpu.peek(spot))
 }
 

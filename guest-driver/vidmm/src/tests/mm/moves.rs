@@ -109,16 +109,16 @@ fn a_move_takes_every_cpu_mapping_away_r_15_6() {
     let bo = create(&mm, &info(8), &[anywhere(VISIBLE)]).unwrap();
     let gpu = &mm.world().gpu;
     for to in [PCIE, SegmentId::System, PCIE, VISIBLE, PCIE] {
-        touch(&mm, bo, 2, &ctx()).unwrap();
-        touch(&mm, bo, 5, &ctx()).unwrap();
+        touch(&mm, bo, 2, &mut ctx()).unwrap();
+        touch(&mm, bo, 5, &mut ctx()).unwrap();
         assert_eq!(gpu.mapped.borrow()[&bo].len(), 2);
         validate(&mm, bo, to).unwrap();
         assert!(gpu.mapped.borrow().is_empty(), "{to:?}");
     }
-    touch(&mm, bo, 2, &ctx()).unwrap();
+    touch(&mm, bo, 2, &mut ctx()).unwrap();
     with(&mm, bo, |set| mm.swap_out(set, bo, &mut ctx())).unwrap();
     assert!(gpu.mapped.borrow().is_empty(), "by a swap");
-    touch(&mm, bo, 2, &ctx()).unwrap();
+    touch(&mm, bo, 2, &mut ctx()).unwrap();
     mm.release(bo).unwrap();
     assert!(gpu.mapped.borrow().is_empty(), "at the end");
 }
@@ -127,12 +127,12 @@ fn a_move_takes_every_cpu_mapping_away_r_15_6() {
 fn between_the_gart_and_system_pages_stay_what_they_are_r_16_3_r_16_5() {
     let mm = manager(SIZES);
     let bo = create(&mm, &info(8), &[anywhere(PCIE)]).unwrap();
-    let page = touch(&mm, bo, 4, &ctx()).unwrap();
+    let page = touch(&mm, bo, 4, &mut ctx()).unwrap();
     let gpu = &mm.world().gpu;
     assert_eq!(gpu.gart.borrow().len(), 8);
     for (to, entries) in [(SegmentId::System, 0), (PCIE, 8)] {
         validate(&mm, bo, to).unwrap();
-        assert_eq!(touch(&mm, bo, 4, &ctx()), Ok(page), "{to:?}");
+        assert_eq!(touch(&mm, bo, 4, &mut ctx()), Ok(page), "{to:?}");
         assert_eq!(gpu.gart.borrow().len(), entries, "{to:?}");
     }
     assert_eq!(
@@ -164,8 +164,8 @@ fn a_fault_during_a_move_waits_and_sees_the_new_place_r_15_4() {
     let bo = create(&mm, &info(8), &[anywhere(VISIBLE)]).unwrap();
     job(&mm, bo, 3, 77, Ok(())).unwrap();
     validate(&mm, bo, PCIE).unwrap();
-    assert_eq!(touch(&mm, bo, 3, &at_once()), Err(Error::Busy));
-    let spot = touch(&mm, bo, 3, &ctx()).unwrap();
+    assert_eq!(touch(&mm, bo, 3, &mut at_once()), Err(Error::Busy));
+    let spot = touch(&mm, bo, 3, &mut ctx()).unwrap();
     assert!(matches!(spot, Spot::Ram(_)));
     assert_eq!(mm.world().gpu.peek(spot), 77);
 }
@@ -242,7 +242,7 @@ fn what_a_lost_gpu_did_not_bring_is_shown_to_nobody_r_7_8() {
     let fresh = create(&mm, &info(8), &[anywhere(VISIBLE)]).unwrap();
     machine.gpu.lose();
     for lost in [moving, fresh] {
-        assert_eq!(touch(&mm, lost, 3, &ctx()), Err(Error::Lost));
+        assert_eq!(touch(&mm, lost, 3, &mut ctx()), Err(Error::Lost));
         assert_eq!(validate(&mm, lost, VISIBLE).err(), Some(Error::Lost));
         let resident = with(&mm, lost, |set| mm.make_resident(set, lost, &mut ctx()));
         assert_eq!(resident, Err(Error::Lost));
@@ -258,7 +258,7 @@ fn what_a_lost_gpu_did_not_bring_is_shown_to_nobody_r_7_8() {
     machine.work(usize::MAX);
     assert_eq!(machine.gpu.copied.get() - copied, 8, "the safe one alone");
     assert_ne!(mm.segment(fresh), Ok(Some(VISIBLE)));
-    assert_eq!(touch(&mm, fresh, 3, &ctx()).err(), Some(Error::Lost));
+    assert_eq!(touch(&mm, fresh, 3, &mut ctx()).err(), Some(Error::Lost));
     mm.check();
     for bo in [moving, safe, fresh, all] {
         mm.release(bo).unwrap();
@@ -292,12 +292,12 @@ fn a_range_waits_for_the_copies_of_every_ring() {
     let next = create(&mm, &kernel(32), &[anywhere(VISIBLE)]).unwrap();
     machine.work(usize::MAX);
     assert_eq!(
-        touch(&mm, next, 3, &at_once()),
+        touch(&mm, next, 3, &mut at_once()),
         Err(Error::Busy),
         "one has not ended"
     );
     machine.gpu.hung.set([false; 2]);
-    let first = touch(&mm, next, 3, &ctx()).unwrap();
+    let first = touch(&mm, next, 3, &mut ctx()).unwrap();
     machine.gpu.poke(first, 1);
     for (n, bo) in (0..).zip(bos) {
         assert_eq!(

@@ -30,14 +30,14 @@ fn without_a_place_the_memory_goes_and_the_buffer_stays_r_5_9() {
         job(&mm, bo, 3, 77, Ok(())).unwrap();
         validate(&mm, bo, to).unwrap();
         mm.world().work(usize::MAX);
-        touch(&mm, bo, 3, &ctx()).unwrap();
+        touch(&mm, bo, 3, &mut ctx()).unwrap();
         let mut context = ctx();
         purge(&mm, bo, &mut context).unwrap();
         assert_eq!((mm.segment(bo), mm.usage(to)), (Ok(None), 0), "{to:?}");
         assert_eq!((mm.held_pages(), mm.len()), (0, 1));
         assert!(mm.world().gpu.mapped.borrow().is_empty());
         assert_eq!(context.moved_pages, 0, "R-8.8: nothing moved");
-        assert_eq!(touch(&mm, bo, 3, &ctx()), Err(Error::Fault));
+        assert_eq!(touch(&mm, bo, 3, &mut ctx()), Err(Error::Fault));
         mm.check();
         purge(&mm, bo, &mut ctx()).unwrap();
         // As new.
@@ -210,7 +210,7 @@ fn a_mapping_is_lazy_or_all_of_it_at_once_r_1_6() {
         let mut caller = Caller::enter(&*mm.world().sync);
         let mut last = None;
         let mut next = 0;
-        let mapped = mm.map_whole(&mut caller, bo, &ctx(), |run| {
+        let mapped = mm.map_whole(&mut caller, bo, &mut ctx(), |run| {
             assert_eq!(run.page, next, "page after page");
             next += run.pages;
             last = Some(match run.at {
@@ -224,13 +224,13 @@ fn a_mapping_is_lazy_or_all_of_it_at_once_r_1_6() {
         assert_eq!((mapped, next), (Ok(24), 24));
         assert_eq!(mm.world().gpu.peek(last.unwrap()), 77);
         // A fault maps less.
-        let around = mm.fault_around(&mut caller, bo, 0, &ctx(), |_| true);
+        let around = mm.fault_around(&mut caller, bo, 0, &mut ctx(), |_| true);
         assert_eq!(around, Ok(16));
-        let stopped = mm.map_whole(&mut caller, bo, &ctx(), |_| false);
+        let stopped = mm.map_whole(&mut caller, bo, &mut ctx(), |_| false);
         assert_eq!(stopped, Ok(0));
     }
     let nowhere = create(&mm, &info(8), &[]).unwrap();
     let mut caller = Caller::enter(&*mm.world().sync);
-    let mapped = mm.map_whole(&mut caller, nowhere, &ctx(), |_| true);
+    let mapped = mm.map_whole(&mut caller, nowhere, &mut ctx(), |_| true);
     assert_eq!(mapped, Err(Error::Fault));
 }

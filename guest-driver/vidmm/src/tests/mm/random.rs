@@ -355,7 +355,7 @@ impl Test {
             (Op::Cpu(_, page, low), Some(id)) => self.cpu_writes(at, id, page, low),
             (Op::Touch(_, page), Some(id)) => {
                 let page = page % self.mm.info(id).unwrap().pages;
-                _ = touch(&self.mm, id, page, &at_once());
+                _ = touch(&self.mm, id, page, &mut at_once());
             }
             (Op::Pin(_), Some(id)) => self.pin(at, id),
             (Op::Unpin(_), Some(id)) => self.unpin(at, id),
@@ -507,7 +507,7 @@ impl Test {
         let sync = &machine.sync;
         sync.wait_idle(&reservation, Usage::Bookkeep, Patience::Patient, deadline)
             .unwrap();
-        match touch(mm, id, page, &soon(mm)) {
+        match touch(mm, id, page, &mut soon(mm)) {
             Ok(spot) => {
                 machine.gpu.poke(spot, word);
                 self.bos[at].words[usize::try_from(page).unwrap()] = Some(word);

@@ -303,7 +303,7 @@ impl World {
             5..=6 => self.job(&[id]),
             7 => self.job(&[id, other]),
             8..=9 => self.look(id),
-            10 => match touch(mm, id, 0, &ctx()) {
+            10 => match touch(mm, id, 0, &mut ctx()) {
                 // Where the CPU does not reach.
                 Err(Error::Fault) => Ok(()),
                 touched => touched.map(drop),
@@ -403,7 +403,7 @@ fn two_threads_work_on_their_buffers_while_a_third_waits_for_a_fence_that_never_
     let waiter = std::thread::spawn({
         let mm = Arc::clone(&mm);
         let until = Context::until(Deadline(TEN_SECONDS), Patience::UntilSignal);
-        move || touch(&mm, hung, 0, &until)
+        move || touch(&mm, hung, 0, &mut until.clone())
     });
     let reservation = mm.reservation(hung).unwrap();
     while machine.sync.try_lock(&reservation, None) {

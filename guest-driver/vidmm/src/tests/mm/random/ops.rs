@@ -159,10 +159,12 @@ impl Test {
         let machine = self.mm.world();
         let known = &self.bos[at];
         let mut caller = Caller::enter(machine.sync());
-        let _ = self.mm.map_whole(&mut caller, id, &soon(&self.mm), |run| {
-            self.look(known, &run);
-            true
-        });
+        let _ = self
+            .mm
+            .map_whole(&mut caller, id, &mut soon(&self.mm), |run| {
+                self.look(known, &run);
+                true
+            });
     }
 
     /// The kernel sees all that it asks for, or is told why not.
@@ -222,7 +224,7 @@ impl Test {
         let mut caller = Caller::enter(machine.sync());
         let _ = self
             .mm
-            .fault_around(&mut caller, known.id, page, &soon(&self.mm), |run| {
+            .fault_around(&mut caller, known.id, page, &mut soon(&self.mm), |run| {
                 self.look(known, &run);
                 true
             });
