@@ -1,6 +1,7 @@
 //! The memory manager on an e3k: contents are moved by ring 0, the GART's entries and
 //! the tables of processes are in its VRAM.
 
+mod blit;
 mod end;
 mod hang;
 mod line;
@@ -8,9 +9,9 @@ pub(crate) mod process_tables;
 mod processes;
 mod sleep;
 
+pub use blit::Blit;
 pub use end::Left;
 pub use hang::{Cause, Hang};
-pub use line::Blit;
 pub use process_tables::{ProcessTables, Share, TablePages};
 pub use sleep::LocalMemory;
 
@@ -23,7 +24,8 @@ use crate::bo::page_vector::{PageVector, Ram};
 use crate::bo::pool::SmallLock;
 use crate::chip::pagetable::store_entries;
 use crate::evict::{BlockOf, Context, FenceOf, Info, Mm, Options, ReservationOf, Side, World};
-use crate::on_chip::line::{Line, MOVE_BYTES};
+use crate::on_chip::blit::MOVE_BYTES;
+use crate::on_chip::line::Line;
 use crate::on_chip::process_tables::Common;
 use crate::placement::{Extent, Place, SegmentId, Window};
 use crate::platform::{Caching, Os, Patience};

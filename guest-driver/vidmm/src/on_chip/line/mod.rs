@@ -2,170 +2,28 @@
 //! in the order in which it was given. Whoever waits for a fence of it waits for
 //! everything before.
 
+mod item;
+mod recovery;
+
 use crate::Error;
 use crate::adapter::Adapter;
 use crate::engine::ring0::Attended;
-use crate::engine::submit;
+use crate::on_chip::blit::Blit;
 use crate::on_chip::hang::{Cause, Hang};
-use crate::platform::{LogLevel, Os};
+use crate::platform::Os;
 use crate::sync::{FenceContext, FenceError, Primitives};
 use crate::vm::SpaceId;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
-use e3k_regs::addr::ADDRESS_BITS;
-use e3k_regs::packet::Writer;
-use e3k_regs::{GpuVa, PAGE_SIZE};
+use item::{Item, Owner};
 
-/// So many blits go on the ring behind one fence.
-const PIECE: usize = 64;
-/// A piece has no more bytes, but for one blit: it ends long before a hang is assumed.
-const PIECE_BYTES: u64 = 256 << 20;
-/// The most that a blit of the manager's own is.
-pub(crate) const MOVE_BYTES: u64 = 64 << 20;
-/// The most that one blit may be.
-const BLIT_BYTES: u64 = 1 << 30;
 /// The most that a process may have in line, and that a job of it may be: one that wants
 /// more waits until some of it has ended, so that nobody waits for more of each other's.
 pub(crate) const PROCESS_BYTES: u64 = 64 << 20;
 /// The same, in jobs.
 const PROCESS_JOBS: usize = 64;
-
-/// A copy or a fill, by GPU addresses of whoever's job it is. Addresses are multiples
-/// of 256, sizes of 4, and not 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blit {
-    /// Writes a pattern to every four bytes.
-    Fill {
-        /// Where.
-        at: GpuVa,
-        /// How many, at most 1 GiB.
-        bytes: u64,
-        /// What.
-        pattern: u32,
-    },
-    /// Copies bytes; the ranges do not overlap.
-    Copy {
-        /// Where they go.
-        to: GpuVa,
-        /// Where they are.
-        from: GpuVa,
-        /// How many, at most 1 GiB.
-        bytes: u64,
-    },
-}
-
-impl Blit {
-    pub(crate) const fn bytes(&self) -> u64 {
-        match self {
-            Self::Fill { bytes, .. } | Self::Copy { bytes, .. } => *bytes,
-        }
-    }
-
-    /// What it counts for in a process's share, in bytes: a packet is work, too.
-    pub(crate) fn cost(&self) -> u64 {
-        self.bytes().max(PAGE_SIZE)
-    }
-
-    /// Where it writes, and where it reads.
-    const fn places(&self) -> [GpuVa; 2] {
-        match *self {
-            Self::Fill { at, .. } => [at, at],
-            Self::Copy { to, from, .. } => [to, from],
-        }
-    }
-
-    /// Whether all of it lies in a range of addresses.
-    pub(crate) fn is_within(&self, range: &Range<u64>) -> bool {
-        let within = |at: &GpuVa| {
-            let end = at.0.checked_add(self.bytes());
-            range.start <= at.0 && end.is_some_and(|end| end <= range.end)
-        };
-        self.places().iter().all(within)
-    }
-
-    /// Whether packets can say it.
-    fn is_legal(&self) -> bool {
-        let [to, from] = self.places();
-        let apart = match self {
-            Self::Fill { .. } => true,
-            Self::Copy { bytes, .. } => to.0.abs_diff(from.0) >= *bytes,
-        };
-        let aligned = [to, from]
-            .iter()
-            .all(|place| place.0.is_multiple_of(submit::BASE_ALIGN));
-        let aligned = aligned && self.is_within(&(0..1 << ADDRESS_BITS));
-        let size = (1..=BLIT_BYTES).contains(&self.bytes());
-        aligned && apart && size && self.bytes().is_multiple_of(submit::SIZE_ALIGN)
-    }
-
-    fn write(&self, out: &mut Writer<'_>) {
-        match *self {
-            Self::Fill { at, bytes, pattern } => submit::fill(out, at, bytes, pattern),
-            Self::Copy { to, from, bytes } => submit::copy(out, to, from, bytes),
-        }
-    }
-}
-
-/// Whose work it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
-    /// The manager's: it is done again after whatever cut it off.
-    Manager,
-    /// Of this process id.
-    Process(u8),
-}
-
-impl Owner {
-    const fn process_id(self) -> u8 {
-        match self {
-            Self::Manager => 0,
-            Self::Process(id) => id,
-        }
-    }
-}
-
-struct Item<S: Primitives> {
-    owner: Owner,
-    blits: Vec<Blit>,
-    /// What it counts for in its process's share, with what was moved for it.
-    cost: u64,
-    /// How many of them are on the ring, or were.
-    next: usize,
-    /// The ring's fences behind them: the first that is not judged, and the last.
-    pieces: Option<(u64, u64)>,
-    /// Nothing more of it goes on the ring; it ends so when what is there is over.
-    failed: Option<FenceError>,
-    fence: S::Fence,
-    /// Whose job it is.
-    space: Option<SpaceId>,
-    /// In whose share it counts: its process's, or, of the manager's, of whom it is done for.
-    charged: Option<SpaceId>,
-    /// It did not end, and was begun once more.
-    redone: bool,
-}
-
-impl<S: Primitives> Item<S> {
-    /// What goes on the ring next, behind one fence.
-    fn piece(&self) -> &[Blit] {
-        let left = self.blits.get(self.next..).unwrap_or_default();
-        let mut bytes = 0;
-        let fits = |blit: &&Blit| {
-            let first = bytes == 0;
-            bytes += blit.bytes();
-            first || bytes <= PIECE_BYTES
-        };
-        let count = left.iter().take(PIECE).take_while(fits).count();
-        left.get(..count).unwrap_or_default()
-    }
-
-    /// Whether nothing more of it is to be put on the ring.
-    fn is_on_ring(&self) -> bool {
-        self.failed.is_some() || self.next == self.blits.len()
-    }
-}
 
 /// What became of the first item.
 enum First {
@@ -199,7 +57,7 @@ pub(crate) struct Line<O: Os, S: Primitives> {
     first: (u64, u64),
     hang: Option<Hang>,
     /// Nothing is judged and nothing goes on the ring: see [`sleep`](super::sleep).
-    pub(super) stands: bool,
+    pub(in crate::on_chip) stands: bool,
 }
 
 impl<O: Os, S: Primitives> Line<O, S> {
@@ -312,7 +170,7 @@ impl<O: Os, S: Primitives> Line<O, S> {
     }
 
     /// Everything that has not ended does, in [`FenceError::Canceled`].
-    pub(super) fn cancel_all(&mut self, sync: &S) {
+    pub(in crate::on_chip) fn cancel_all(&mut self, sync: &S) {
         self.items.clear();
         self.on_ring = 0;
         let canceled = FenceError::Canceled;
@@ -320,19 +178,19 @@ impl<O: Os, S: Primitives> Line<O, S> {
     }
 
     /// The GPU is not lost any more.
-    pub(super) fn revive(&mut self) {
+    pub(in crate::on_chip) fn revive(&mut self) {
         self.fences.revive();
         self.lost.store(false, Ordering::Release);
     }
 
     /// It stands no more.
-    pub(super) fn go_on(&mut self, sync: &S) {
+    pub(in crate::on_chip) fn go_on(&mut self, sync: &S) {
         self.stands = false;
         self.advance(sync);
     }
 
     /// The fence of the last item.
-    pub(super) fn newest(&self) -> Option<S::Fence> {
+    pub(in crate::on_chip) fn newest(&self) -> Option<S::Fence> {
         self.items.back().map(|item| item.fence.clone())
     }
 
@@ -395,96 +253,6 @@ impl<O: Os, S: Primitives> Line<O, S> {
     /// The first of the ring's fences that are not judged.
     fn first_unjudged(&self) -> Option<u64> {
         Some(self.items.front()?.pieces?.0)
-    }
-
-    /// Whether the first piece on the ring has been that for too long.
-    fn is_hung(&mut self) -> bool {
-        let now = self.adapter.os().now_ns();
-        match self.first_unjudged() {
-            Some(first) if first == self.first.0 => {
-                now.saturating_sub(self.first.1) >= self.deadline_ns
-            }
-            other => {
-                self.first = (other.unwrap_or(0), now);
-                false
-            }
-        }
-    }
-
-    /// Writes down what the ring was doing, and starts it anew. Of a process, the job and
-    /// those of it behind have ended; others' had not begun, and will be done. What is the
-    /// manager's own is begun once more.
-    ///
-    /// # Errors
-    /// [`Error::Lost`] if that does not end either; those of register accesses.
-    fn recover(&mut self, sync: &S) -> Result<(), Error> {
-        let seen = self.adapter.ring0.look()?;
-        self.write_down(sync, 0, seen, Cause::Deadline);
-        let Some(item) = self.items.front_mut() else {
-            return Ok(());
-        };
-        let again = item.owner == Owner::Manager;
-        if again && core::mem::replace(&mut item.redone, true) {
-            return Err(Error::Lost);
-        }
-        let owner = item.owner;
-        self.adapter.ring0.restart_engine(!again)?;
-        self.begin_again();
-        let own = self.items.iter_mut().filter(|item| item.owner == owner);
-        for (n, item) in own.enumerate().filter(|_| !again) {
-            item.failed.get_or_insert(match n {
-                0 => FenceError::TimedOut,
-                _ => FenceError::Canceled,
-            });
-        }
-        Ok(())
-    }
-
-    /// Which item a restart of the ring was for: behind it everything was cut off. Jobs
-    /// before it that were not judged yet may count as failed, too.
-    fn at_fault(&self) -> Option<usize> {
-        let timeline = &self.adapter.ring0.timeline;
-        let failed = |fence: u64| timeline.verdict(fence) == Some(Err(Error::Io));
-        self.items.iter().rposition(|item| {
-            let pieces = item.pieces.map(|(first, last)| first..=last);
-            pieces.into_iter().flatten().any(failed)
-        })
-    }
-
-    /// Writes down that an item hangs, and what the ring was doing: its read and write
-    /// pointer, and what was busy.
-    fn write_down(&mut self, sync: &S, at: usize, [head, tail, busy]: [u32; 3], cause: Cause) {
-        let Some(item) = self.items.get(at) else {
-            return;
-        };
-        let hang = Hang {
-            number: self.hangs() + 1,
-            cause,
-            space: item.space,
-            process_id: item.owner.process_id(),
-            job: sync.identity(&item.fence).1,
-            put: item.next,
-            blits: item.blits.len(),
-            fences: item.pieces.unwrap_or_default(),
-            pointers: (head, tail),
-            busy,
-            behind: self.items.len() - 1 - at,
-            deadline_ns: self.deadline_ns,
-        };
-        self.hang = Some(hang);
-        self.adapter
-            .os()
-            .log(LogLevel::Error, format_args!("GPU: {hang}"));
-    }
-
-    /// How often the ring was started anew because a job did not end.
-    fn hangs(&self) -> u64 {
-        self.hang.as_ref().map_or(0, |hang| hang.number)
-    }
-
-    /// What it was doing the last time.
-    pub(super) const fn hang(&self) -> Option<Hang> {
-        self.hang
     }
 
     fn pop(&mut self, sync: &S, end: impl FnOnce(&mut FenceContext<S>, u64)) {
