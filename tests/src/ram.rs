@@ -8,7 +8,7 @@
 mod tests;
 
 use crate::cpu::{Caches, Lines, PAGE, Random, WriteBuffer, lines_of, mix};
-use presil_device::checker::{CacheLines, OldLoad};
+use presil_device::checker::{CacheLines, Follows, OldLoad};
 use presil_device::{BusAddr, BusError, DmaAccess, Snoop, SystemMemory};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -471,8 +471,8 @@ impl SystemMemory for Ram {
 /// For the driver checker. Bytes that are dirty and equal what memory has are not: nobody
 /// can tell.
 impl CacheLines for Ram {
-    fn follows_loads(&self) -> bool {
-        true
+    fn follows(&self) -> Follows {
+        Follows::StoresAndLoads
     }
 
     fn dirty(&self, line: BusAddr) -> u64 {

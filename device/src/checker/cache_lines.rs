@@ -13,8 +13,8 @@ pub const LINE_BYTES: u64 = 64;
 /// Real caches write lines back whenever they like; here a line stays until it is flushed.
 /// So dirty means that memory may be old, not that it is.
 pub trait CacheLines: Send {
-    /// Whether loads of the CPU are followed too, not only its stores.
-    fn follows_loads(&self) -> bool;
+    /// What of the CPU is followed. It may begin late, and is asked for each time.
+    fn follows(&self) -> Follows;
 
     /// The bytes of a line that the CPU has stored and memory may not have. `line` is a
     /// multiple of [`LINE_BYTES`].
@@ -30,6 +30,18 @@ pub trait CacheLines: Send {
 
     /// The next of the CPU's loads of old bytes that nobody has been told of.
     fn next_load(&mut self) -> Option<OldLoad>;
+}
+
+/// What of a CPU is followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Follows {
+    /// Nothing: no rule of caches judges.
+    #[default]
+    Nothing,
+    /// Stores and flushes.
+    Stores,
+    /// Stores, flushes and loads.
+    StoresAndLoads,
 }
 
 /// The CPU has loaded bytes that it held since before the GPU wrote them unsnooped.

@@ -1,6 +1,6 @@
 //! The GPU's accesses meet what the CPU's caches hold.
 
-use crate::checker::cache_lines::{CacheLines, OldLoad, lines};
+use crate::checker::cache_lines::{CacheLines, Follows, OldLoad, lines};
 use crate::checker::unsnooped::{Unsnooped, Who};
 use crate::memory::{Snoop, Target};
 use crate::mmu::access::{Access, EntryAt};
@@ -40,6 +40,11 @@ impl Caches {
             lines: Some(lines),
             wrote: BTreeMap::new(),
         }
+    }
+
+    pub(crate) fn follows(&self) -> Follows {
+        let lines = self.lines.as_ref();
+        lines.map_or(Follows::Nothing, |lines| lines.follows())
     }
 
     pub(crate) fn next_load(&mut self) -> Option<OldLoad> {
@@ -84,6 +89,10 @@ impl Caches {
         let Target::System(at, Snoop::Unsnooped) = target else {
             return None;
         };
+        let follows = held.follows();
+        if follows == Follows::Nothing {
+            return None;
+        }
         let dirty = |(line, touched): (BusAddr, u64)| {
             let touched = if write { u64::MAX } else { touched };
             let dirty = held.dirty(line) & touched;
@@ -101,7 +110,7 @@ impl Caches {
             dirty: first,
             dirty_lines: u64::from(first.is_some()) + all.count() as u64,
             mixed: mixed.map(|page| BusAddr(page << PAGE_SHIFT)),
-            loads: held.follows_loads(),
+            loads: follows == Follows::StoresAndLoads,
         })
     }
 
@@ -116,7 +125,7 @@ impl Caches {
         for (line, bytes) in lines(at, access.bytes) {
             held.written(line, bytes, snoop);
         }
-        if snoop == Snoop::Unsnooped && held.follows_loads() {
+        if snoop == Snoop::Unsnooped && held.follows() == Follows::StoresAndLoads {
             self.remember(event, at, access);
         }
     }

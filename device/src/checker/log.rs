@@ -1,6 +1,7 @@
 //! What was found so far, shared with whoever reads it. Bounded: repeats and what is
 //! too much are counted.
 
+use crate::checker::cache_lines::Follows;
 use crate::checker::level::Level;
 use crate::checker::report::{Finding, Place, Report, RuleSummary, Summary, Unwatched};
 use crate::checker::suppression::Suppression;
@@ -41,6 +42,8 @@ struct Found {
 struct Lists {
     found: Vec<Found>,
     suppressed: u64,
+    /// What was followed of the CPU last.
+    follows: Follows,
     /// How often each suppression covered something.
     covered: Vec<u64>,
 }
@@ -73,6 +76,7 @@ impl Shared {
         let lists = Lists {
             found: vec![Found::default(); rules.len()],
             suppressed: 0,
+            follows: Follows::Nothing,
             covered: vec![0; suppressions.len()],
         };
         Self {
@@ -94,6 +98,11 @@ impl Shared {
 
     pub(crate) fn access(&self) {
         count(&self.accesses);
+    }
+
+    /// So much is followed of the CPU from now on.
+    pub(crate) fn follow(&self, follows: Follows) {
+        self.lists().follows = follows;
     }
 
     pub(crate) fn packet(&self) {
@@ -182,6 +191,21 @@ impl Log<'_> {
     }
 }
 
+/// What is not known of the CPU.
+fn unwatched(follows: Follows) -> Vec<Unwatched> {
+    match follows {
+        Follows::Nothing => vec![Unwatched {
+            what: "CPU caches of unsnooped memory",
+            why: "the model does not see the CPU's accesses",
+        }],
+        Follows::Stores => vec![Unwatched {
+            what: "what the CPU reads from its caches of unsnooped memory",
+            why: "its stores and flushes are followed, its loads are not",
+        }],
+        Follows::StoresAndLoads => Vec::new(),
+    }
+}
+
 /// A handle to what a [`Checker`](super::Checker) finds, in any thread, at any time, also
 /// when the checker is gone.
 #[derive(Clone)]
@@ -220,7 +244,7 @@ impl Reports {
                 })
                 .collect(),
             off: shared.off.clone(),
-            unwatched: shared.unwatched.clone(),
+            unwatched: [shared.unwatched.clone(), unwatched(lists.follows)].concat(),
             suppressed: lists.suppressed,
             unmatched: unmatched.map(|(known, _)| known.clone()).collect(),
         }

@@ -54,7 +54,7 @@ mod tlbs;
 mod unsnooped;
 mod watcher;
 
-pub use cache_lines::{CacheLines, LINE_BYTES, OldLoad};
+pub use cache_lines::{CacheLines, Follows, LINE_BYTES, OldLoad};
 pub use level::Level;
 pub use levels::{Levels, LevelsError};
 pub use log::Reports;

@@ -1,6 +1,6 @@
 //! The checker itself: tells each rule what it is to judge.
 
-use crate::checker::cache_lines::CacheLines;
+use crate::checker::cache_lines::{CacheLines, Follows};
 use crate::checker::caches::Caches;
 use crate::checker::fact::{Command, Fact};
 use crate::checker::level::Level;
@@ -39,6 +39,8 @@ pub struct Checker {
     seen: Seen,
     /// The rules that are told of accesses.
     hear_accesses: Vec<usize>,
+    /// What of the CPU is followed, as far as was told.
+    follows: Follows,
 }
 
 impl Checker {
@@ -66,10 +68,10 @@ impl Checker {
         }
         let known = options.suppressions.0.clone();
         let hear = (0..).zip(&rules).filter(|(_, rule)| rule.hears_accesses());
-        let unwatched = unwatched(lines.as_deref());
         Self {
-            shared: Arc::new(Shared::new(armed, off, known, unwatched)),
+            shared: Arc::new(Shared::new(armed, off, known, UNWATCHED.to_vec())),
             hear_accesses: hear.map(|(n, _)| n).collect(),
+            follows: Follows::Nothing,
             rules,
             seen: Seen::with(lines.map(Caches::of).unwrap_or_default()),
         }
@@ -150,6 +152,11 @@ impl Checker {
 
     /// What the CPU has done since the last event.
     fn hear_cpu(&mut self, limit: usize) {
+        let follows = self.seen.caches.follows();
+        if follows != self.follows {
+            self.follows = follows;
+            self.shared.follow(follows);
+        }
         for _ in 0..limit {
             let Some(load) = self.seen.caches.next_load() else {
                 return;
@@ -283,23 +290,7 @@ const LOADS: usize = 256;
 /// The same at the end.
 const LAST_LOADS: usize = 4096;
 
-/// What no rule has the knowledge for.
-fn unwatched(lines: Option<&dyn CacheLines>) -> Vec<Unwatched> {
-    let caches = match lines {
-        None => Some(Unwatched {
-            what: "CPU caches of unsnooped memory",
-            why: "the model does not see the CPU's accesses",
-        }),
-        Some(lines) if !lines.follows_loads() => Some(Unwatched {
-            what: "what the CPU reads from its caches of unsnooped memory",
-            why: "its stores and flushes are followed, its loads are not",
-        }),
-        Some(_) => None,
-    };
-    UNWATCHED.iter().cloned().chain(caches).collect()
-}
-
-/// The same in every run.
+/// What no rule has the knowledge for, in any run.
 const UNWATCHED: &[Unwatched] = &[
     Unwatched {
         what: "what the driver did before the checker began to look",

@@ -3,7 +3,7 @@
 use crate::bench::watched_with;
 use crate::rig::{MIB, Rig, copy, fill};
 use crate::tables::{snooped, unsnooped};
-use presil_device::checker::{CacheLines, LINE_BYTES, OldLoad, Report, Reports};
+use presil_device::checker::{CacheLines, Follows, LINE_BYTES, OldLoad, Report, Reports};
 use presil_device::{BusAddr, FaultCause, Snoop};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,6 +21,7 @@ struct Held {
     lines: BTreeMap<u64, Line>,
     mixed: Vec<u64>,
     loads: VecDeque<OldLoad>,
+    follows: Option<Follows>,
 }
 
 /// A CPU that does nothing with its caches unless it is told to.
@@ -75,8 +76,8 @@ impl Cpu {
 }
 
 impl CacheLines for Cpu {
-    fn follows_loads(&self) -> bool {
-        true
+    fn follows(&self) -> Follows {
+        self.held().follows.unwrap_or(Follows::StoresAndLoads)
     }
 
     fn dirty(&self, line: BusAddr) -> u64 {
@@ -318,9 +319,31 @@ fn what_the_cpu_loads_at_last_is_judged_at_the_end() {
 
 #[test]
 fn a_run_says_which_of_the_cpu_s_accesses_it_followed() {
-    let said = |reports: &Reports| reports.summary().to_string();
-    let (_rig, reports) = watched_with("", Box::new(Cpu::default()));
-    assert!(!said(&reports).contains("cache"));
-    let (_rig, reports) = crate::bench::watched("");
-    assert!(said(&reports).contains("not watched: CPU caches of unsnooped memory"));
+    let said = |follows| {
+        let cpu = Cpu::default();
+        cpu.held().follows = Some(follows);
+        let (mut rig, reports) = watched_with("", Box::new(cpu.clone()));
+        let page = rig.page(unsnooped(FIRST));
+        rig.map(0, VA, page);
+        cpu.store(FIRST, 8);
+        rig.submit(|w| fill(w, VA, 2, 1, 7));
+        let found = reports.list().len();
+        let summary = reports.summary();
+        let judged = summary.without_input().all(|rule| rule.0 != 30021);
+        (found, judged, summary.to_string())
+    };
+    let (found, judged, text) = said(Follows::StoresAndLoads);
+    assert!(found == 1 && judged && !text.contains("cache"), "{text}");
+    let (found, judged, text) = said(Follows::Stores);
+    assert!(found == 1 && !judged, "{text}");
+    assert!(
+        text.contains("not watched: what the CPU reads from its caches"),
+        "{text}"
+    );
+    let (found, judged, text) = said(Follows::Nothing);
+    assert!(found == 0 && !judged, "{text}");
+    assert!(
+        text.contains("not watched: CPU caches of unsnooped memory"),
+        "{text}"
+    );
 }
