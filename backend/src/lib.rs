@@ -11,6 +11,7 @@
 //! waits for signals, and one serves each control client. None of them can be
 //! ended by what a guest does.
 
+pub mod caches;
 pub mod command_line;
 pub mod control;
 pub mod count;

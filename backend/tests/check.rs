@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use serde_json::Value;
 use support::gpu;
@@ -61,6 +62,32 @@ fn what_a_driver_does_wrong_is_answered_logged_written_down_and_the_exit_code() 
     let written: Value = serde_json::from_str(&written).unwrap();
     assert_eq!(rules(&written), [MISUSE]);
     assert_eq!(written["gpu"], 0);
+}
+
+#[test]
+fn caches_are_watched_from_when_qemu_s_plugin_comes() {
+    let server = Server::start(&[
+        "--check",
+        "warn",
+        "--check-caches",
+        "lines",
+        "--check-caches-ram",
+        "1M",
+    ]);
+    let mut qemu = Qemu::attach(&server.socket());
+    qemu.start();
+    let unwatched = |qemu: &mut Qemu| {
+        gpu::write(qemu, CLOCK, 1);
+        server.query(&["reports"])["summary"]["text"].to_string()
+    };
+    assert!(unwatched(&mut qemu).contains("not watched: CPU caches of unsnooped memory"));
+    let lines = server.dir.path().join("lines");
+    let lines = fs::OpenOptions::new().write(true).open(lines).unwrap();
+    assert_eq!(lines.metadata().unwrap().mode() & 0o777, 0o600);
+    lines.write_all_at(&2_u64.to_ne_bytes(), 16).unwrap();
+    assert!(!unwatched(&mut qemu).contains("cache"));
+    lines.write_all_at(&1_u64.to_ne_bytes(), 16).unwrap();
+    assert!(unwatched(&mut qemu).contains("not watched: what the CPU reads from its caches"));
 }
 
 #[test]

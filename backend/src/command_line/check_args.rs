@@ -7,6 +7,8 @@ use std::sync::Arc;
 use clap::Args;
 use presil_device::checker::{self, Level, Levels, LevelsError, Suppressions};
 
+use crate::caches::CacheFile;
+use crate::command_line::qemu_args;
 use crate::service::check::CheckOptions;
 
 /// Who judges the guest's driver.
@@ -26,6 +28,16 @@ pub struct CheckArgs {
     /// Write the reports there, a line of JSON for each QEMU that has left.
     #[arg(long, value_name = "FILE", requires = "check")]
     check_report: Option<PathBuf>,
+
+    /// Follow the caches of the guest's CPUs: make FILE, which presil's plugin for QEMU keeps
+    /// (docs/checker.md), and judge what the GPU reads and writes unsnooped by it. For one QEMU
+    /// without an IOMMU.
+    #[arg(long, value_name = "FILE", requires = "check", conflicts_with = "keep")]
+    check_caches: Option<PathBuf>,
+
+    /// RAM of the guest whose caches are followed.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = qemu_args::guest_ram, requires = "check_caches")]
+    check_caches_ram: u64,
 }
 
 impl CheckArgs {
@@ -54,11 +66,19 @@ impl CheckArgs {
             None => None,
             Some(path) => Some(File::create(path).map_err(|error| cannot(path, "write", error))?),
         };
+        let caches = match &self.check_caches {
+            None => None,
+            Some(path) => Some(
+                CacheFile::create(path, self.check_caches_ram)
+                    .map_err(|error| cannot(path, "make", error))?,
+            ),
+        };
         Ok(Some(CheckOptions {
             rules: checker::Options {
                 levels: levels.clone(),
                 suppressions,
             },
+            caches: caches.map(Arc::new),
             report: report.map(Arc::new),
         }))
     }

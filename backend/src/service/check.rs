@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use presil_device::checker::{Checker, Options, Report, Reports, Summary};
 use serde_json::{Value, json};
 
+use crate::caches::CacheFile;
 use crate::shared_gpu::SharedGpu;
 use crate::told::told;
 
@@ -16,6 +17,8 @@ use crate::told::told;
 pub struct CheckOptions {
     /// Levels and suppressions.
     pub rules: Options,
+    /// What a plugin of QEMU's tells of the CPUs' caches, if it is to.
+    pub caches: Option<Arc<CacheFile>>,
     /// Gets a line of JSON when a QEMU has left, opened already: the sandbox has no files.
     pub report: Option<Arc<File>>,
 }
@@ -30,13 +33,13 @@ pub struct Check {
 impl Check {
     /// Judges what is done to `gpu` from now on.
     pub(crate) fn begin(options: CheckOptions, gpu: &SharedGpu) -> Self {
-        let reports = Mutex::new(watch(&options.rules, gpu));
+        let reports = Mutex::new(watch(&options, gpu));
         Self { options, reports }
     }
 
     /// The same anew: the GPU's power was cycled.
     pub(crate) fn begin_anew(&self, gpu: &SharedGpu) {
-        *self.reports.lock() = watch(&self.options.rules, gpu);
+        *self.reports.lock() = watch(&self.options, gpu);
     }
 
     /// QEMU has left GPU number `number`: what only the end can tell is told, and all of it
@@ -80,8 +83,11 @@ impl Check {
 }
 
 /// Puts a checker on a GPU. A lost one does nothing that could be judged.
-fn watch(rules: &Options, gpu: &SharedGpu) -> Reports {
-    let checker = Checker::new(rules);
+fn watch(options: &CheckOptions, gpu: &SharedGpu) -> Reports {
+    let checker = match &options.caches {
+        Some(file) => Checker::with_caches(&options.rules, Box::new(file.follower())),
+        None => Checker::new(&options.rules),
+    };
     let reports = checker.reports();
     let _ = gpu
         .enter()
