@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..getting import compiler
 from ..getting.debian import Debian
 from ..progress import Progress, Silent
 from ..running import model, patience, session
+from . import cache_cases
 from .jobs import Job, kernel_option
 from .results import Result
 
@@ -45,6 +47,10 @@ class Trial:
     """Whether it is worth the time on every kernel."""
     long: bool = False
     """Whether it takes far longer than the others."""
+    emulated: bool = False
+    """Whether QEMU must emulate the CPUs for it."""
+    judged: Callable[[dict[str, Any]], str] = lambda report: ""
+    """What else is wrong with report.json."""
 
 
 def trials() -> list[Trial]:
@@ -94,6 +100,13 @@ def trials() -> list[Trial]:
               ["--module", "{gpu}", "--gpus", "2", "--iommu", "--fail-on", "all",
                "--guest-exec", str(SOURCES / "two.sh")], 0,
               r"(?s)ok +no misuse: none.* copies +2\n"),
+        Trial("what is right and wrong with CPU caches is told apart",
+              ["--module", "{caches}", "--guest-exec", str(SOURCES / "caches.sh"),
+               "--check-caches=loads"], 3, r"ok +CPU caches: followed",
+              emulated=True, judged=cache_cases.judge),
+        *(Trial(f"presil's driver leaves no line in a CPU's cache, {door}",
+                ["--door", door, "--check-caches=loads"], 0, r"ok +CPU caches: followed",
+                emulated=True, judged=cache_cases.is_clean) for door in session.DOORS),
         Trial("a script's exit status is the run's, on the other door too",
               ["--door", "vhost-user"], 3, r"FAIL +script script.sh: exit status 3",
               script="exit 3"),
@@ -135,6 +148,9 @@ def build(progress: Progress, prepared: Prepared) -> None:
 
 def job(trial: Trial, prepared: Prepared, directory: Path) -> list[Result]:
     """What came of a trial."""
+    if trial.emulated and prepared.accel != "tcg":
+        reason = "KVM runs the guest's CPUs: nobody follows their caches"
+        return [Result(suite(prepared), PREFIX + trial.name, skipped=reason)]
     return [Result(suite(prepared), PREFIX + trial.name, tried(trial, prepared, directory))]
 
 
@@ -148,6 +164,7 @@ def command(trial: Trial, prepared: Prepared, directory: Path) -> list[str]:
     built = modules(prepared)
     places = {
         "{gpu}": built / "e3k_first_fence.ko", "{bad}": built / "misbehave.ko",
+        "{caches}": built / "e3k_caches.ko",
         "{image}": prepared.kernel.vmlinux, "{tree}": prepared.kernel.needs[0].parent,
         "{foreign}": directory / "other/misbehave.ko",
     }
@@ -210,9 +227,11 @@ def tried(trial: Trial, prepared: Prepared, directory: Path) -> str:
     if run.returncode != trial.status:
         last = (errors.splitlines() or [""])[-1]
         return f"exit status {run.returncode}, expected {trial.status}: {last} {where}"
-    told = json.loads((directory / "report.json").read_text("utf-8"))["exit_status"]
+    report = json.loads((directory / "report.json").read_text("utf-8"))
+    told = report["exit_status"]
     if told != trial.status:
         return f"report.json says exit status {told}, expected {trial.status} {where}"
     if not re.search(trial.shows, output):
         return f"the report does not have {trial.shows!r} {where}"
-    return ""
+    problem = trial.judged(report)
+    return f"{problem} {where}" if problem else ""

@@ -91,7 +91,8 @@ FAULTS = [
         "no-write-combining", "unsnooped pages are not write-combined", PAGES,
         "pages->write_combined = write_combined;",
         "pages->write_combined = write_combined = false;",
-        ("unsnooped RAM is write-combined, snooped RAM is not",),
+        ("unsnooped RAM is write-combined, snooped RAM is not", "driver checker"),
+        options=("--check-caches=loads",),
     ),
     Fault(
         "everything-snooped", "unsnooped RAM is bound as snooped", BUFFERS,

@@ -11,7 +11,7 @@ from ..building import own_driver
 from ..errors import Refused
 from ..getting.kernel import SUITES
 from ..judging import driver_checker, fail_on
-from . import defects, session, vm
+from . import caches, defects, session, vm
 
 MOST_CPUS = 64
 MOST_GPUS = 8
@@ -82,6 +82,8 @@ examples:
                                            your kernel and a driver of its tree
   scripts/run --module mygpu.ko --guest-exec test.sh --check warn,6=off
                                            without the checker's rules of rings
+  scripts/run --module mygpu.ko --guest-exec test.sh --check-caches=loads
+                                           and with the guest's CPU caches in view
   scripts/run --module mygpu.ko --shell    ... loaded, and you at the console
   scripts/run --module mygpu.ko --guest-exec test.sh --defect copies
                                            does your test notice lost copies?
@@ -125,6 +127,10 @@ def check_together(parser: argparse.ArgumentParser, options: argparse.Namespace)
     options.door = options.door or (OWN_DOOR if is_own(options) else session.DOORS[0])
     if options.iommu and options.door != OWN_DOOR:
         parser.error(f"--iommu: needs --door {OWN_DOOR}")
+    if options.check_caches and options.check == driver_checker.OFF:
+        parser.error("--check-caches: needs the driver checker, which --check off leaves out")
+    if options.check_caches and options.iommu:
+        parser.error("--check-caches: knows the GPU's addresses only without --iommu")
     if options.gpus > 1 and not is_own(options):
         parser.error("--gpus: the demo uses one; give a driver or script of your own")
     if options.reboots and (options.shell or options.setup_only):
@@ -198,6 +204,12 @@ def add_checker(parser: argparse.ArgumentParser) -> None:
                        f" GPU nothing to do then fails (default: {driver_checker.DEFAULT})")
     group.add_argument("--check-suppressions", type=Path, metavar="FILE",
                        help="findings that are known, one a line: RULE [KEY=VALUE ...] # REASON")
+    group.add_argument("--check-caches", nargs="?", const=caches.STORES, metavar="loads",
+                       choices=[caches.STORES, caches.LOADS],
+                       help="judge unsnooped memory by what the guest's CPU caches hold: its stores"
+                       " and flushes, with =loads what it reads, too. Emulated CPUs only: where KVM"
+                       " runs the guest the report says that nobody watched. The guest takes up to"
+                       " three times as long, with loads six times")
 
 
 def kinds() -> str:
@@ -311,7 +323,7 @@ def guest(options: argparse.Namespace) -> session.Guest:
         ],
         devices=vm.IOMMU if options.iommu else [], more_qemu=options.qemu_arg,
         ram=options.ram, cpus=options.cpus, gpus=options.gpus, boots=options.reboots + 1,
-        limit_seconds=options.timeout, checker=checker(options),
+        limit_seconds=options.timeout, checker=checker(options), caches=options.check_caches,
     )
 
 
@@ -319,7 +331,7 @@ def checker(options: argparse.Namespace) -> driver_checker.Request | None:
     """What judges the driver: with a GPU that is broken on purpose only what is asked for."""
     if options.check == driver_checker.OFF:
         return None
-    if not options.check and defects.asked(options.serve_options):
+    if not (options.check or options.check_caches) and defects.asked(options.serve_options):
         return None
     if options.check_suppressions:
         own_driver.existing(options.check_suppressions, "--check-suppressions")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..errors import Misused, Refused
 from ..judging import driver_checker, guest_log
 from ..judging.checks import check
 from ..progress import Progress
-from . import console, control, model, monitor, patience, scratch
+from . import caches, console, control, model, monitor, patience, scratch
 from .processes import Processes, end_with
 from .vm import GUEST_CPUS, GUEST_MEMORY, Machine
 
@@ -73,6 +73,8 @@ class Guest:
     """How long the guest may take from QEMU's start to its end; see `patience` for what counts."""
     checker: driver_checker.Request | None = None
     """What judges the guest's driver, if anything does."""
+    caches: str | None = None
+    """What of its CPUs' caches is followed for that: `caches.STORES`, or `caches.LOADS` as well."""
 
     def skips(self) -> list[str]:
         """Why checks may be skipped: what this GPU does not have."""
@@ -128,6 +130,7 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
     expired: list[patience.Clock] = []
     plugged: list[str] = []
     with sockets() as paths, Processes() as processes:
+        guest, followed = with_caches(prepared, guest, paths)
         board = board_of(prepared.server, guest, paths)
         gpu = json.loads(board[-1]) if guest.hotplug else {}
         if guest.hotplug:
@@ -185,6 +188,8 @@ def run(progress: Progress, prepared: Prepared, guest: Guest, logs: Path) -> Out
     checks.append(check("server ended normally", server_ended, server_detail))
     if guest.checker:
         checks.append(driver_checker.judge(guest.checker, told, guest.gpus))
+    if followed:
+        checks.append(caches.judge(followed, told))
     return Outcome(
         transcript, checks, answers, phases(transcript), bool(expired),
         findings=guest_log.findings(transcript.lines, prepared.accel == "tcg"),
@@ -204,6 +209,9 @@ def interactive(prepared: Prepared, guest: Guest, logs: Path) -> int:
     """A guest on the user's terminal; returns QEMU's exit status."""
     logs.mkdir(parents=True, exist_ok=True)
     with sockets() as paths, Processes() as processes:
+        guest, followed = with_caches(prepared, guest, paths)
+        if followed and followed.why_not:
+            print(f"CPU caches are not watched: {followed.why_not}", file=sys.stderr)
         board = board_of(prepared.server, guest, paths)
         server = start_server(processes, prepared, guest, paths, logs)
         print(f"ask the model: {prepared.server} query {paths.control} help", file=sys.stderr)
@@ -214,6 +222,19 @@ def interactive(prepared: Prepared, guest: Guest, logs: Path) -> int:
         )
         end_with(process, server)
         return process.wait()
+
+
+def with_caches(
+    prepared: Prepared, guest: Guest, paths: "Sockets"
+) -> tuple[Guest, caches.Followed | None]:
+    """The guest with what follows its CPUs' caches, and what that is; None: it was not asked for."""
+    if not guest.caches:
+        return guest, None
+    followed = caches.follow(prepared, guest.caches, guest.ram, paths.gpu.parent)
+    return replace(
+        guest, server_options=[*guest.server_options, *followed.server],
+        more_qemu=[*followed.qemu, *guest.more_qemu],
+    ), followed
 
 
 @dataclass(frozen=True)
