@@ -26,8 +26,13 @@ PACKAGES = ("vidmm", "presil-tests")
 LIMIT = 4 << 30
 """Bytes that a test may allocate: some changes do so for ever."""
 NOT_CONSTANT = re.compile(r"cannot call non-const [^`]*`(?:.*::)?(\w+)(?:::<.*>)?` in ")
-QUICK = 5.0
-"""Seconds of a test that `--quick` still runs."""
+QUICK = 1.0
+"""Seconds of a processor of a test that `--quick` still runs."""
+LONGEST = 10.0
+"""Seconds of a processor that any tests may take, and twenty times what they take without a
+change. On a busy host that is longer, so the host does not decide."""
+STILL = 60.0
+"""Seconds after which tests do not end that have not worked in the meantime."""
 CHUNKS = (1, 4, 16, 64)
 """How many tests are run together, one after another, until one of them fails."""
 
@@ -51,6 +56,7 @@ class Test:
     binary: Binary
     name: str
     seconds: float
+    """Of a processor."""
     places: frozenset[int]
 
 
@@ -203,10 +209,47 @@ def limits() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def worked(process: int) -> float:
+    """Seconds that a process has worked, also when it has ended and nobody knows yet."""
+    stat = Path(f"/proc/{process}/stat").read_text("utf-8")
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def ends(process: int, most: float | None, still: float = STILL) -> bool:
+    """Wait for a process, whose status stays to be asked. Whether it ends.
+
+    It does not if it works longer than `most`, or not at all for a while.
+    """
+    before = -1.0
+    since = time.monotonic()
+    # As often as it matters: most tests end at once.
+    look = 0.002
+    while not os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+        time.sleep(look)
+        look = min(look * 1.5, 1.0)
+        now = worked(process)
+        if now > before:
+            before, since = now, time.monotonic()
+        if most is not None and (now > most or time.monotonic() - since > still):
+            return False
+    return True
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What became of tests."""
+
+    good: bool | None
+    """Whether all pass; `None`: they do not end."""
+    seconds: float
+    """How long they worked."""
+
+
 def run_tests(
     binary: Binary, names: Sequence[str], asked: str, passed: Path | None, seconds: float | None
-) -> bool | None:
-    """Run tests with a change on. Whether all pass; `None`: they did not end in time."""
+) -> Ran:
+    """Run tests with a change on, for so many seconds of a processor at most."""
     with tempfile.TemporaryFile() as on, open(passed or os.devnull, "ab") as places:
         on.write(asked.encode())
         on.flush()
@@ -227,16 +270,21 @@ def run_tests(
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             preexec_fn=prepare, close_fds=False, start_new_session=True,
         )
-        try:
-            return process.wait(seconds) == 0
-        except subprocess.TimeoutExpired:
+        ended = ends(process.pid, seconds)
+        took = worked(process.pid)
+        if not ended:
             os.killpg(process.pid, 9)
-            process.wait()
-            return None
+        status = process.wait()
+        return Ran(status == 0 if ended else None, took)
 
 
-def covered(binaries: list[Binary], jobs: int, work: Path, progress: Progress) -> list[Test]:
-    """All tests, each run once by itself, with the places that it reaches."""
+def covered(
+    binaries: list[Binary], jobs: int, work: Path, most: float | None, progress: Progress
+) -> list[Test]:
+    """All tests, each run once by itself, with the places that it reaches.
+
+    Without those that work longer than `most` seconds.
+    """
     wanted = []
     for binary in binaries:
         told = subprocess.run(
@@ -252,19 +300,18 @@ def covered(binaries: list[Binary], jobs: int, work: Path, progress: Progress) -
         nonlocal done
         passed = work / f"passed.{number}"
         passed.unlink(missing_ok=True)
-        start = time.monotonic()
-        # A test that is not to fail has what time it needs.
-        good = run_tests(binary, [name], "cover", passed, None)
-        seconds = time.monotonic() - start
+        ran = run_tests(binary, [name], "cover", passed, most)
         data = passed.read_bytes()
         passed.unlink()
         places = {int.from_bytes(data[at:at + 4], sys.byteorder) for at in range(0, len(data), 4)}
         done += 1
         progress.detail(f"{done} of {len(wanted)} tests")
-        if not good:
+        if ran.good is None:
+            return None
+        if not ran.good:
             print(f"  {name}: fails in the woven copy without a change; not asked", flush=True)
             return None
-        return Test(binary, name, seconds, frozenset(places))
+        return Test(binary, name, ran.seconds, frozenset(places))
 
     with ThreadPoolExecutor(jobs) as pool:
         tests = pool.map(lambda numbered: cover(numbered[0], *numbered[1]), enumerate(wanted))
@@ -282,10 +329,10 @@ def noticed_by(number: int, first: int, tests: list[Test]) -> str | None:
             return None
         for binary in dict.fromkeys(test.binary for test in chunk):
             ours = [test for test in chunk if test.binary == binary]
-            seconds = 60 + 20 * sum(test.seconds for test in ours)
-            good = run_tests(binary, [test.name for test in ours], str(number), None, seconds)
-            if not good:
-                return ours[0].name + (" (does not end)" if good is None else "")
+            most = LONGEST + 20 * sum(test.seconds for test in ours)
+            ran = run_tests(binary, [test.name for test in ours], str(number), None, most)
+            if not ran.good:
+                return ours[0].name + (" (does not end)" if ran.good is None else "")
     return None
 
 
@@ -303,8 +350,7 @@ def run(files: Sequence[str], jobs: int, quick: bool, progress: Progress) -> int
     with progress.phase("build", f"{len(mutants)} changes, built at once"):
         binaries = woven.build()
     with progress.phase("cover", "which test reaches what"):
-        tests = covered(binaries, jobs, work, progress)
-    tests = [test for test in tests if not quick or test.seconds <= QUICK]
+        tests = covered(binaries, jobs, work, QUICK if quick else None, progress)
     left = [at for at in woven.numbers if known.get(mutants[at]["name"]) is None]
     missed: list[str] = []
     tried = 0
