@@ -16,6 +16,10 @@ use core::cmp::Reverse;
 /// One client of an adapter, from [`Adapter::open_client`] to
 /// [`Adapter::close_client`]. Its fences are its own: numbers from 1 on, one for
 /// each job, over in that order.
+///
+/// # Invariants
+/// The adapter that made it has an account and a queue of its number until
+/// [`Adapter::close_client`], which takes it away from who has it.
 #[derive(Debug)]
 pub struct Client {
     pub(crate) id: ClientId,

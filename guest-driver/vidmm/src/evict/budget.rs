@@ -8,6 +8,13 @@ use crate::placement::SegmentId;
 pub struct OwnerId(pub(super) Id);
 
 /// What a client is promised and allowed of one memory type, in bytes.
+///
+/// ```
+/// use vidmm::evict::Budget;
+/// // A compositor: 16 MiB are its own, and it never has more than 64.
+/// let budget = Budget { min: 16 << 20, limit: 64 << 20, ..Budget::OPEN };
+/// assert!(budget.min <= budget.limit && budget.low == 0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Nobody else evicts it below this.

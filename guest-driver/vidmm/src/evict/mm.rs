@@ -17,6 +17,15 @@ use crate::sync::{Deadline, Primitives};
 use e3k_regs::PAGE_SIZE;
 
 /// How an operation may wait, and what it did (8.5).
+///
+/// ```
+/// use vidmm::{Patience, evict::Context, sync::Deadline};
+/// let now = 5_000_000;
+/// let mut context = Context::until(Deadline(now + 1_000_000_000), Patience::UntilSignal);
+/// // Of a caller that others wait for: what is not there at once is busy.
+/// context.no_wait = true;
+/// assert_eq!((context.moved_pages, context.evicted, context.cause), (0, 0, None));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Context {
     /// Whether a signal ends a wait.

@@ -81,6 +81,19 @@ impl<W: World> PartialEq for Mark<W> {
 }
 
 /// What a buffer object is, for its life.
+///
+/// ```
+/// use vidmm::{Caching, SegmentId, bo::Kind, evict::Info};
+/// let info = Info {
+///     kind: Kind::Device,
+///     pages: 256,
+///     align: 1,
+///     caching: Caching::WriteCombined,
+///     priority: 0,
+///     owner: None,
+/// };
+/// assert_eq!(info.pcie(), SegmentId::PcieUnsnoop, "in RAM it is past the CPU's caches");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Info {
     /// Who it is for.

@@ -82,6 +82,10 @@ type ProcessIds<O, H> = Slots<SpaceId, FenceOf<OnChip<O, H>>, PROCESSES>;
 ///
 /// `tests/examples/evict.rs` fills local memory, evicts from it and reads everything back,
 /// `processes.rs` beside it has two processes at one address, both on the model.
+///
+/// # Invariants
+/// Neither the line nor the process ids are locked while the other is. A process id that is
+/// loaded leads to its owner's tables, and no other process believes that it is its own.
 pub struct OnChip<O: Os + 'static, H: Host + 'static> {
     pub(super) host: H,
     pub(super) line: H::Lock<Line<O, H::Sync>>,

@@ -76,6 +76,10 @@ impl<F> Booking<F> {
 
 /// Proof that pages of a memory type are booked for a buffer. No mapping, no
 /// pages of RAM.
+///
+/// # Invariants
+/// The manager of `segment` has booked exactly these pages, for nobody else, until it is
+/// given this value back. It cannot be copied.
 #[derive(Debug)]
 pub struct Resource<F = NoFence> {
     pub(crate) segment: SegmentId,

@@ -16,6 +16,10 @@ pub const WIDTH: usize = 64;
 /// bar.add(6399..6400, 'a');
 /// assert_eq!(bar.to_string(), format!("[{}{}a]", "K".repeat(16), ".".repeat(47)));
 /// ```
+///
+/// # Invariants
+/// Whose letter has more than half of the pages that were added to a cell, that one's leads
+/// there.
 #[derive(Clone, Debug)]
 pub struct Bar {
     pages: u64,

@@ -25,6 +25,18 @@ impl CreateFlags {
 }
 
 /// What an application asks for.
+///
+/// ```
+/// use vidmm::{CreateFlags, CreateRequest, Window};
+/// // 4 MiB in one of two windows of local visible, the first of them if it has room.
+/// let windows = [Window::new(64 << 10, 68 << 10), Window::new(88 << 10, 92 << 10)];
+/// let request = CreateRequest {
+///     bytes: 4 << 20,
+///     flags: CreateFlags::GPU_MOSTLY.0,
+///     windows: &windows,
+/// };
+/// assert!(request.windows.len() <= vidmm::MAX_WINDOWS);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct CreateRequest<'a> {
     /// Size, not 0; rounded up to pages.

@@ -8,6 +8,15 @@ use e3k_regs::{GpuVa, PAGE_SIZE};
 
 /// A range of GPU addresses and what lies there. `O` names an object, `F` is what
 /// else its page-table entries say.
+///
+/// ```
+/// use e3k_regs::GpuVa;
+/// use vidmm::vm::Mapping;
+/// // The second page of "bo", and behind it a range that leads nowhere.
+/// let bo = Mapping { at: GpuVa(2 << 32), bytes: 4096, object: Some(("bo", 4096)), flags: () };
+/// let sparse = Mapping { at: GpuVa(bo.end()), bytes: 8192, object: None, ..bo };
+/// assert_eq!(sparse.end(), (2 << 32) + 3 * 4096);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping<O, F> {
     /// Its first byte, on a page.

@@ -5,6 +5,21 @@ use super::{EntryId, Lru, PRIORITIES};
 use crate::Error;
 
 /// A walk on its way, to be ended by [`Lru::end`].
+///
+/// ```
+/// use vidmm::evict::lru::{Facts, Lru};
+/// let mut lru: Lru<&str, 1> = Lru::new();
+/// let facts = Facts { mem_type: 0, priority: 0, pinned: false, swapped: false, group: None };
+/// let first = lru.insert("first", facts)?;
+/// lru.insert("second", facts)?;
+/// let walk = lru.walk(0)?;
+/// // What is used meanwhile has left the walk, which goes on behind it.
+/// lru.touch(first)?;
+/// assert_eq!(lru.next(walk).map(|(_, bo)| bo), Some("second"));
+/// assert_eq!(lru.next(walk), None);
+/// lru.end(walk);
+/// # Ok::<(), vidmm::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor {
     slot: u32,
