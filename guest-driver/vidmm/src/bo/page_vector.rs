@@ -240,11 +240,6 @@ impl<B: Linked> PageVector<B> {
         }
     }
 
-    /// Contents are of no use any more: the next pages are zeros.
-    pub const fn clear_next(&mut self) {
-        self.zero = true;
-    }
-
     /// Makes pages exist, with the contents they had. Again is harmless.
     ///
     /// # Errors
