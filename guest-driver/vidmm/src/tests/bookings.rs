@@ -1,6 +1,7 @@
 //! What clients may book: against a naive reference, page by page.
 
 use super::fake::{Fake, OPTIONS};
+use crate::bo::accounts::Accounts;
 use crate::{Adapter, BoId, CLIENT_BYTES, Client, CreateFlags, CreateRequest, Error, SegmentId};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -30,6 +31,50 @@ fn complete(fake: &Fake, a: &mut Adapter<Fake>) {
             return;
         }
     }
+}
+
+#[test]
+fn clients_have_letters_that_come_again_after_25() {
+    let mut accounts = Accounts::new(50);
+    let letters: String = (0..27).map(|_| accounts.open().unwrap().letter()).collect();
+    assert_eq!(letters, "abcdefghijklmnopqrstuvwxyab");
+}
+
+/// An account goes with the last of what is booked on it, and not before its client.
+#[test]
+fn an_account_outlives_its_client_as_long_as_it_has_buffers() {
+    let fake = Fake::new();
+    let mut a = fake.start();
+    let readback = request(CreateFlags::READBACK, MIB);
+    let client = a.open_client().unwrap();
+    let bo = a.create_for(&client, &readback).unwrap();
+    a.destroy(bo).unwrap();
+    assert_eq!(a.memory.accounts.len(), 1, "its client is there");
+    let bo = a.create_for(&client, &readback).unwrap();
+    a.close_client(client);
+    assert_eq!(a.memory.accounts.len(), 1, "its buffer is there");
+    a.destroy(bo).unwrap();
+    assert_eq!(a.memory.accounts.len(), 0);
+    let client = a.open_client().unwrap();
+    a.close_client(client);
+    assert_eq!(a.memory.accounts.len(), 0, "it never had a buffer");
+    fake.check(&a);
+}
+
+#[test]
+fn what_the_driver_pins_is_pinned_no_more_when_it_is_given_back() {
+    let fake = Fake::new();
+    let mut a = fake.start();
+    let pinned = |a: &Adapter<Fake>| a.segments().map(|segment| (segment.pinned, segment.usage));
+    let before = pinned(&a);
+    let kernel = a
+        .memory
+        .book_kernel(SegmentId::LocalVisible, 3 * 4096)
+        .unwrap();
+    assert_ne!(pinned(&a), before);
+    a.memory.release(kernel);
+    assert_eq!(pinned(&a), before);
+    fake.check(&a);
 }
 
 #[test]

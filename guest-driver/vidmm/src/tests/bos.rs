@@ -61,6 +61,29 @@ fn buffers_never_hold_more_than_half_of_ram_r_7_13() {
 }
 
 #[test]
+fn buffers_hold_half_of_ram_and_no_page_more_r_7_13() {
+    let fake = Fake::new();
+    fake.ram_bytes.set(4 * MIB);
+    let mut a = fake.start();
+    // With the driver's own two pages.
+    let half = |a: &mut _, flags| {
+        let bo = create(a, MIB - 4096, flags).unwrap();
+        a.fault(bo, 0).unwrap();
+        bo
+    };
+    half(&mut a, CreateFlags::READBACK);
+    let one_more = create(&mut a, 4096, CreateFlags::READBACK).unwrap();
+    // As often as it comes and goes.
+    for _ in 0..3 {
+        let other = half(&mut a, CreateFlags::UPLOAD);
+        assert_eq!(a.fault(one_more, 0), Err(Error::NoMemory));
+        a.destroy(other).unwrap();
+    }
+    a.fault(one_more, 0).unwrap();
+    fake.check(&a);
+}
+
+#[test]
 fn the_first_touch_populates_and_binds_then_finds_the_page_r_1_8() {
     let fake = Fake::new();
     let mut a = fake.start();

@@ -1,6 +1,6 @@
 //! Budgets of clients (D-20).
 
-use super::mm::{Machine, SIZES, anywhere, create, ctx, info, manager, manager_with, with};
+use super::mm::{Machine, SIZES, anywhere, create, ctx, info, job, manager, manager_with, with};
 use crate::Error;
 use crate::arena::Id;
 use crate::evict::{Budget, Info, Mm, Options, OwnerId};
@@ -198,6 +198,54 @@ fn a_charge_stays_with_the_range_until_the_gpu_is_done_with_it() {
     mm.world().work(usize::MAX);
     mm.reap();
     assert_eq!(balance(VISIBLE), Err(Error::NotFound));
+    mm.check();
+}
+
+/// An account is there as long as its client or one buffer that is for it, be it nowhere.
+#[test]
+fn an_account_is_there_while_its_client_or_a_buffer_of_it_is() {
+    let mm = manager(SIZES);
+    let owner = client(&mm);
+    let booked = || mm.balance(owner, VISIBLE).map(|it| it.booked);
+    let first = visible(&mm, owner, 8);
+    mm.world().work(usize::MAX);
+    mm.release(first).unwrap();
+    assert_eq!(booked(), Ok(0), "its client is there");
+    let placed = visible(&mm, owner, 8);
+    let nowhere = book(&mm, Some(owner), 4, &[]).unwrap();
+    mm.close_account(owner).unwrap();
+    mm.world().work(usize::MAX);
+    mm.release(placed).unwrap();
+    assert_eq!(booked(), Ok(0), "a buffer is there");
+    with(&mm, nowhere, |set| {
+        mm.validate(set, nowhere, &[anywhere(VISIBLE)], &mut ctx())
+    })
+    .unwrap();
+    assert_eq!(booked(), Ok(4 * PAGE));
+    mm.world().work(usize::MAX);
+    mm.release(nowhere).unwrap();
+    assert_eq!(booked(), Err(Error::NotFound));
+    mm.check();
+}
+
+/// A stop on the way is booked as one, and not after it was left.
+#[test]
+fn a_stop_counts_as_passing_until_it_is_left() {
+    let mm = manager(SIZES);
+    let owner = client(&mm);
+    let info = Info {
+        owner: Some(owner),
+        ..info(8)
+    };
+    let bo = create(&mm, &info, &[anywhere(VISIBLE)]).unwrap();
+    job(&mm, bo, 3, 71, Ok(())).unwrap();
+    mm.world().work(usize::MAX);
+    let parked = [anywhere(SegmentId::System)];
+    with(&mm, bo, |set| mm.validate(set, bo, &parked, &mut ctx())).unwrap();
+    mm.world().work(usize::MAX);
+    mm.reap();
+    let balance = mm.balance(owner, SegmentId::PcieUnsnoop).unwrap();
+    assert_eq!((balance.booked, balance.passing), (0, 0));
     mm.check();
 }
 

@@ -121,6 +121,12 @@ fn accesses_that_follow_each_other_map_more_and_more_d_15() {
             page += pages;
             windows.push(pages);
         }
+        // Each counts once, and so do those that are mapped at once.
+        let mapped = || mm.report().counters.mapped_pages;
+        assert_eq!(mapped(), page);
+        let mut caller = Caller::enter(mm.world().sync.as_ref());
+        let whole = mm.map_whole(&mut caller, bo, &mut ctx(), |_| true);
+        assert_eq!((whole, mapped()), (Ok(2000), page + 2000));
         if grows {
             assert_eq!(windows, [16, 32, 64, 128, 256, 512, 512]);
         } else {

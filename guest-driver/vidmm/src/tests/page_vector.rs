@@ -228,6 +228,16 @@ fn a_swap_out_that_finds_no_room_leaves_everything_as_it_was() {
     assert_eq!(vector.swap_out(&world), Err(Error::Busy), "R-13.7");
     check_contents(&world, &vector);
     assert_eq!((vector.has(), world.stored()), (Has::Pages, 0));
+    // Nor does what the GPU does not reach lack a mapping.
+    let unmapped = Shape {
+        mapped: false,
+        ..shape(1, Caching::WriteCombined)
+    };
+    let mut vector = PageVector::new(unmapped, true);
+    vector.populate(&world).unwrap();
+    world.shelf.room.set(0);
+    assert_eq!(vector.back_up(&world, 1), Err(Error::Busy));
+    assert_eq!((vector.has(), world.stored()), (Has::Pages, 0));
 }
 
 #[test]
@@ -341,6 +351,20 @@ fn a_vector_that_dies_in_any_state_leaves_nothing_behind_r_7_6() {
 }
 
 #[test]
+fn a_vector_that_was_to_be_written_as_a_whole_is_zeros_once_it_was_purged_r_7_8() {
+    let system = System::new();
+    let world = World::new(&system);
+    // Somebody has left something in the pages of the pool.
+    let mut before = filled(&world, 6);
+    before.unpopulate(&world).unwrap();
+    let mut vector = PageVector::new(shape(6, Caching::WriteCombined), false);
+    assert_eq!(vector.purge(&world), Ok(0));
+    vector.populate(&world).unwrap();
+    assert!((0..6).all(|slot| world.read(&vector, slot) == 0));
+    vector.unpopulate(&world).unwrap();
+}
+
+#[test]
 fn what_was_purged_comes_back_as_zeros_r_7_8() {
     let system = System::new();
     let world = World::new(&system);
@@ -364,6 +388,7 @@ fn somebody_elses_pages_are_left_alone_r_7_5() {
         assert_eq!(vector.back_up(&world, 4), Err(Error::Busy));
         assert_eq!(vector.purge(&world), Ok(0));
         assert_eq!((vector.has(), vector.held()), (Has::External, 0));
+        assert_eq!(vector.lacks(), 0, "nobody makes some for it");
         assert_eq!(vector.may_fault(), mappable);
     }
     assert_eq!(system.pages_out(), 0);

@@ -2,6 +2,7 @@
 
 use super::mm::{SIZES, anywhere, create, ctx, info, manager, manager_with, with, word};
 use crate::Error;
+use crate::bo::Kind;
 use crate::bo::pool::{Lists, SmallLock};
 use crate::evict::{Budget, Info, Options, Promotion};
 use crate::placement::{Flags, Place, SegmentId, Window};
@@ -10,6 +11,46 @@ use crate::sync::Caller;
 
 const VISIBLE: SegmentId = SegmentId::LocalVisible;
 const PAGE: u64 = 4096;
+
+/// A page for each character, and everything once.
+#[test]
+fn a_picture_shows_whose_each_page_is_and_how_many_are_in_use() {
+    let mm = manager([64; 4]);
+    let of = |kind, pages| {
+        let info = Info {
+            kind,
+            ..info(pages)
+        };
+        create(&mm, &info, &[anywhere(VISIBLE)]).unwrap()
+    };
+    let kernel = of(Kind::Kernel, 2);
+    let pinned = of(Kind::Device, 4);
+    for bo in [kernel, pinned] {
+        with(&mm, bo, |set| mm.pin(set, bo)).unwrap();
+    }
+    let gone = of(Kind::Device, 8);
+    mm.release(gone).unwrap();
+    of(Kind::Device, 16);
+    let mut text = String::new();
+    mm.write_picture(&mut text).unwrap();
+    let mut lines = text.lines();
+    let visible = lines.next().unwrap();
+    let (bar, used) = visible.split_once(']').unwrap();
+    assert_eq!(used, " 30 of 64 pages");
+    let bar = bar.strip_prefix("local-visible   [").unwrap();
+    let count = |letter| bar.chars().filter(|it| *it == letter).count();
+    assert_eq!(['K', 'P', 'z', '.'].map(count), [2, 4, 8, 34]);
+    let others: Vec<_> = bar.chars().filter(|it| !"KPz.".contains(*it)).collect();
+    assert_eq!(
+        (others.len(), others.iter().all(|it| *it == others[0])),
+        (16, true)
+    );
+    for line in lines {
+        let empty = format!("[{}] 0 of 64 pages", ".".repeat(64));
+        assert!(line.ends_with(&empty), "{line}");
+    }
+    assert_eq!(text.lines().count(), 4);
+}
 
 #[test]
 fn every_byte_of_a_memory_type_is_a_clients_the_drivers_or_free() {

@@ -1,7 +1,7 @@
 //! The system ends, and another one finds the GPU in the same machine.
 
 use super::fake::Fake;
-use crate::{Adapter, BoId, CreateFlags, CreateRequest, Error};
+use crate::{Adapter, BoId, CreateFlags, CreateRequest, Error, Leftovers};
 use e3k_regs::fields::RingWord;
 
 const PAGE: u64 = 4096;
@@ -68,5 +68,21 @@ fn wherever_shutting_down_fails_the_gpu_has_no_dma_and_is_lost() {
         }
         // The drain alone may fail, and nothing but time is lost.
         assert!(ended.is_err() || call == 1, "call {call}");
+    }
+}
+
+#[test]
+fn whatever_is_left_behind_is_told() {
+    let idle = Leftovers {
+        idle: true,
+        ..Leftovers::default()
+    };
+    assert!(!idle.is_any());
+    for left in [
+        Leftovers { bos: 1, ..idle },
+        Leftovers { pages: 1, ..idle },
+        Leftovers::default(),
+    ] {
+        assert!(left.is_any(), "{left}");
     }
 }

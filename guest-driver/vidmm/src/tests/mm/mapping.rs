@@ -8,7 +8,7 @@ use super::{
 use crate::Error;
 use crate::arena::Id;
 use crate::bo::pool::SmallLock;
-use crate::evict::{Mm, Options, Page};
+use crate::evict::{Info, Mm, Options, Page};
 use crate::placement::SegmentId;
 use crate::platform::Patience;
 use crate::sync::Caller;
@@ -165,4 +165,33 @@ fn each_device_has_a_file_of_its_own_in_which_buffers_are_found_r_4_1() {
 fn a_device_without_memory_is_refused_and_nothing_is_left_r_4_1() {
     let made = Mm::new(Machine::new(), [32, 0, 48, 48], Options::default());
     assert_eq!(made.err(), Some(Error::Invalid));
+}
+
+/// Each has a place of 1 TiB in the device's file.
+#[test]
+fn a_buffer_that_is_larger_than_its_place_in_the_file_has_none() {
+    let mm = manager(SIZES);
+    let of = |pages| {
+        let bo = create(&mm, &info(pages), &[]).unwrap();
+        mm.file_page(bo).map(drop)
+    };
+    assert_eq!(of(1 << 28), Ok(()));
+    assert_eq!(of((1 << 28) + 1), Err(Error::NeverFits));
+}
+
+#[test]
+fn a_buffer_has_pages_and_a_priority_that_exists() {
+    let mm = manager(SIZES);
+    let last = Info {
+        priority: 3,
+        ..info(1)
+    };
+    assert!(create(&mm, &last, &[]).is_ok());
+    let beyond = Info {
+        priority: 4,
+        ..info(1)
+    };
+    for wrong in [beyond, info(0)] {
+        assert_eq!(create(&mm, &wrong, &[]), Err(Error::Invalid));
+    }
 }

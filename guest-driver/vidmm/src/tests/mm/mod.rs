@@ -14,6 +14,7 @@ mod moves;
 mod purge;
 mod random;
 mod rules;
+mod shrink;
 mod swap;
 mod threads;
 
@@ -166,7 +167,7 @@ pub(super) fn first_page<K: Threads>(mm: &Mm<Machine<K>>, id: Id) -> u64 {
 }
 
 /// Writes a word to a page by a job: behind all that the buffer waits for.
-fn job<K: Threads>(
+pub(super) fn job<K: Threads>(
     mm: &Mm<Machine<K>>,
     id: Id,
     page: usize,
