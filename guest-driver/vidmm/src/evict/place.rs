@@ -90,10 +90,14 @@ impl<W: World + 'static> Mm<W> {
         } else {
             None
         };
-        let placement = near.as_deref().unwrap_or(placement);
-        self.place_at(set, id, placement, ctx)?;
+        let wanted = near.as_deref().unwrap_or(placement);
+        match self.place_at(set, id, wanted, ctx) {
+            // To be near is a wish: it may have needed pages that nobody gives up.
+            Err(Error::NoMemory) if near.is_some() => self.place_at(set, id, placement, ctx)?,
+            placed => placed?,
+        }
         self.state.with(|state| {
-            state.objects.get_mut(id)?.best = best(placement);
+            state.objects.get_mut(id)?.best = best(wanted);
             Ok::<_, Error>(())
         })?;
         if self.options.eager_pages && self.segment(id)? == Some(self.info(id)?.pcie()) {

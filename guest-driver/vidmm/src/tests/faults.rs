@@ -69,6 +69,28 @@ fn a_buffer_that_the_cpu_uses_does_not_make_others_leave_to_be_near_d_16() {
     assert_eq!(mm.segment(other), Ok(Some(VISIBLE)));
 }
 
+/// To be near is a wish: who finds no pages of RAM for it stays where it is good enough.
+#[test]
+fn a_buffer_that_the_cpu_uses_is_not_refused_for_want_of_pages_to_be_near_d_16() {
+    let mm = manager(SIZES);
+    let bo = create(&mm, &info(8), &gpu_only()).unwrap();
+    assert_eq!(word(&mm, bo, 0), Ok(0));
+    let mut caller = Caller::enter(mm.world().sync.as_ref());
+    mm.evict_all(&mut caller, VISIBLE, &mut ctx()).unwrap();
+    pinned(&mm, 32, VISIBLE);
+    let full = pinned(&mm, 48, PCIE);
+    assert_eq!(validate(&mm, bo), INVISIBLE);
+    with(&mm, full, |set| mm.unpin(set, full)).unwrap();
+    mm.release(full).unwrap();
+    // There is room in the GART, and no page that anybody could give up.
+    let pages = pinned(&mm, 8, PCIE);
+    with(&mm, pages, |set| mm.make_resident(set, pages, &mut ctx())).unwrap();
+    mm.limit_ram(8);
+    assert_eq!(validate(&mm, bo), INVISIBLE);
+    assert_eq!(word(&mm, pages, 0), Ok(0));
+    mm.check();
+}
+
 #[test]
 fn an_access_faults_only_if_there_is_no_place_that_the_cpu_reaches_d_16() {
     let mm = manager(SIZES);
