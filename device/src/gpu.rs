@@ -14,7 +14,6 @@ use crate::storage::Storage;
 use crate::watch::{Event, Off, On, Onlooker, Watch, Watcher};
 use e3k_regs::GpuVa;
 use e3k_regs::fields::{EngineReset, FaultClient};
-use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
@@ -62,7 +61,7 @@ impl Gpu {
         } else {
             Some(Box::new(Broken::new(defects.iter()).beside(watch)) as Box<dyn Watch>)
         };
-        self.watch = watch.map(RefCell::new);
+        self.watch = watch.map(Watcher::new);
     }
 
     /// Lets the engines work until about `budget` is spent: every four bytes copied or

@@ -172,6 +172,12 @@ pub trait Watch: Send {
         true
     }
 
+    /// Is asked once, by [`Gpu::set_watch`](crate::Gpu::set_watch), whether
+    /// [`Self::bends`] ever says yes; who says no here is not asked there.
+    fn may_bend(&self) -> bool {
+        true
+    }
+
     /// Is asked wherever a defect would show, each time, whether it does. So a chip can be
     /// broken always, or now and then.
     fn bends(&mut self, defect: Defect) -> bool {
@@ -213,7 +219,19 @@ impl Onlooker for Off {
 
 /// Where a GPU keeps who watches it. Nobody is told anything while it is being told
 /// something, so it is never borrowed twice.
-pub(crate) type Watcher = RefCell<Box<dyn Watch>>;
+pub(crate) struct Watcher {
+    watch: RefCell<Box<dyn Watch>>,
+    may_bend: bool,
+}
+
+impl Watcher {
+    pub(crate) fn new(watch: Box<dyn Watch>) -> Self {
+        Self {
+            may_bend: watch.may_bend(),
+            watch: RefCell::new(watch),
+        }
+    }
+}
 
 /// Somebody.
 #[derive(Clone, Copy)]
@@ -221,15 +239,15 @@ pub(crate) struct On<'a>(pub(crate) &'a Watcher);
 
 impl Onlooker for On<'_> {
     fn saw(self, event: &Event<'_>, look: &Look<'_>) {
-        self.0.borrow_mut().saw(event, look);
+        self.0.watch.borrow_mut().saw(event, look);
     }
 
     fn admits(self, access: &Access, look: &Look<'_>) -> bool {
-        self.0.borrow_mut().admits(access, look)
+        self.0.watch.borrow_mut().admits(access, look)
     }
 
     fn bends(self, defect: Defect) -> bool {
-        self.0.borrow_mut().bends(defect)
+        self.0.may_bend && self.0.watch.borrow_mut().bends(defect)
     }
 }
 
