@@ -14,6 +14,7 @@ use e3k_regs::fields::RingWord;
 use e3k_regs::packet::Writer;
 use e3k_regs::pte::{L2Entry, L3Entry, Ttbr};
 use e3k_regs::{PAGE_SIZE, Reg, VramOffset};
+use presil_device::checker::{Checker, Options};
 use presil_device::{Chip, Config, Gpu, MmuOptions, NoInterrupts, Progress, Width};
 
 pub const MIB: u64 = 1 << 20;
@@ -75,6 +76,12 @@ pub fn gpu(mmu: MmuOptions, map: Option<Map>) -> Gpu {
     let page = u32::try_from(RING_AT >> 12).unwrap();
     set(&mut gpu, RingWord::Address.offset(0), 1 << 31 | page);
     gpu
+}
+
+/// Has the driver checker look.
+pub fn watch(gpu: &mut Gpu) {
+    let checker = Checker::new(&Options::default());
+    gpu.set_watch(Some(Box::new(checker)));
 }
 
 fn write_tables(gpu: &mut Gpu, map: Map) {

@@ -1,7 +1,7 @@
 //! Memory that belongs to the kernel and no process may write: tables that are linked,
 //! rings that run, the rings' own fences.
 
-use crate::checker::tlbs::{leads_to, target};
+use crate::checker::path::{leads_to, target};
 use crate::csp::fences::FenceRecord;
 use crate::memory::Target;
 use crate::mmu::access::{Access, EntryAt};

@@ -33,15 +33,18 @@
 
 mod cache_lines;
 mod caches;
+mod criteria;
 mod dirty;
 mod fact;
 mod halted;
+mod held;
 mod kernel;
 mod level;
 mod levels;
 mod log;
 mod misused;
 mod padding;
+mod path;
 mod report;
 mod rule;
 mod rules;

@@ -2,7 +2,7 @@
 //! stop the ring before the chip has skipped what stands behind.
 
 use crate::checker::fact::Command;
-use crate::checker::tlbs::leads_to;
+use crate::checker::path::leads_to;
 use crate::memory::Target;
 use crate::mmu::look::Look;
 use e3k_regs::packet::{CspCommand, Header, Skip, opcode};

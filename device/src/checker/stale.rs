@@ -1,9 +1,11 @@
 //! What several rules say of a stale use: which of them it is for, and its words.
 
 use crate::checker::fact::Fact;
+use crate::checker::held::Missed;
 use crate::checker::log::Log;
+use crate::checker::path::leads_to;
 use crate::checker::report::{Finding, Place};
-use crate::checker::tlbs::{Missed, StaleUse, leads_to};
+use crate::checker::tlbs::StaleUse;
 use crate::mmu::access::{Access, Hit};
 
 /// What made an entry stale, or kept it.

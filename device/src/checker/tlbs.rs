@@ -5,193 +5,24 @@
 //! than the tables is due: whoever uses it from then on uses a stale translation. What
 //! was changed behind the last doorbell may still be under way, and is nobody's mistake.
 
+use crate::checker::criteria::{Criteria, Key, Tlb};
+use crate::checker::held::{Change, Slot};
+use crate::checker::path::{LINE_PAGES, Path};
 use crate::index::index;
-use crate::memory::{Snoop, Target};
-use crate::mmu::access::{Access, Hit, Invalidation};
+use crate::mmu::access::{Access, Hit};
 use crate::mmu::look::Look;
-use e3k_regs::fields::{FaultClient, TlbTarget};
-use e3k_regs::pte::{L2Entry, L3Entry, Ttbr};
-use e3k_regs::{BusAddr, GpuVa, VramOffset};
-use std::collections::{BTreeMap, VecDeque};
+use e3k_regs::GpuVa;
+use e3k_regs::fields::FaultClient;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
-/// Lines of the shared TLB that are remembered, and for each client lines of which its own
-/// one has pages: what one client uses much does not push out another's.
+/// Lines of the shared TLB that are remembered.
 const LINES: usize = 384;
-const PAGES: usize = 36;
-const LINE_PAGES: usize = 16;
-/// Bits of a page's number (hardware reference 4.1).
-const PAGE_NUMBERS: u64 = (1 << 28) - 1;
-/// Invalidations that are remembered of one that they missed.
-const MISSED: usize = 2;
-
-/// A client's own one; `None`: the shared one.
-pub(crate) type Tlb = Option<FaultClient>;
-
-/// The entries that a walk reads before the last one, and where the second is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Path {
-    l1: u32,
-    l2: Option<(Target, u32)>,
-}
-
-impl Path {
-    fn now(look: &Look<'_>, process_id: u8, va: GpuVa) -> Self {
-        let index = usize::from(process_id) * 256 + index(va.0 >> 32 & 0xff);
-        let raw = look.l1(index).unwrap_or(0);
-        let l1 = Ttbr::from_bits(raw);
-        let at = target(l1.segment(), l1.snoop(), u64::from(l1.page()) << 12);
-        let at = at.add((va.0 >> 22 & 0x3ff) * 4);
-        let l2 = l1.valid().then(|| Some((at, look.dword(at)?))).flatten();
-        Self { l1: raw, l2 }
-    }
-
-    /// Where the line's L3 entries are, if it has 16 of them.
-    fn line_at(self, va: GpuVa) -> Option<Target> {
-        let l2 = L2Entry::from_bits(self.l2?.1);
-        let at = target(l2.segment(), l2.snoop(), u64::from(l2.page()) << 12);
-        (l2.valid() && !l2.large_page()).then(|| at.add((va.0 >> 12 & 0x3f0) * 4))
-    }
-
-    /// The first level where they differ; 3: not in these.
-    fn differs(self, now: Self) -> u8 {
-        if self.l1 != now.l1 {
-            1
-        } else if self.l2 != now.l2 {
-            2
-        } else {
-            3
-        }
-    }
-}
-
-/// Where an entry leads.
-pub(crate) fn target(local: bool, snoop: bool, at: u64) -> Target {
-    let snoop = if snoop {
-        Snoop::Snooped
-    } else {
-        Snoop::Unsnooped
-    };
-    if local {
-        Target::Vram(VramOffset(at))
-    } else {
-        Target::System(BusAddr(at), snoop)
-    }
-}
-
-/// Where a TLB's entry leads; `None`: it is not valid.
-pub(crate) fn leads_to(entry: u32) -> Option<Target> {
-    let entry = L3Entry::from_bits(entry);
-    let to = || {
-        target(
-            entry.segment(),
-            entry.snoop(),
-            u64::from(entry.page()) << 12,
-        )
-    };
-    entry.valid().then(to)
-}
-
-/// How an invalidation missed an entry that the tables did not say any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Missed {
-    /// It was for the other TLBs.
-    Unit,
-    /// It was for another process id.
-    Process,
-    /// It was for other pages.
-    Page,
-    /// It was for a part of what had changed.
-    Part,
-}
-
-/// The tables say something else.
-#[derive(Clone, Debug)]
-pub(crate) struct Change {
-    /// They agreed at this event, and did not at that one.
-    pub(crate) between: (u64, u64),
-    /// The level of the entry that changed.
-    pub(crate) level: u8,
-    /// What they say of the page; `None`: nothing valid.
-    pub(crate) now: Option<u32>,
-    /// The first doorbell since.
-    pub(crate) doorbell: Option<u64>,
-    /// Whether an access is wrong.
-    pub(crate) due: bool,
-    /// Invalidations since, that missed it.
-    pub(crate) missed: [Option<(u64, Missed)>; MISSED],
-}
-
-/// The entry of one page.
-#[derive(Clone, Debug, Default)]
-struct Slot {
-    /// Not valid: nothing that a TLB would answer with.
-    entry: u32,
-    /// When it was filled, and when it was last seen to be right.
-    filled: u64,
-    agreed: u64,
-    /// If it is wrong.
-    change: Option<Box<Change>>,
-}
-
-/// The pages of one line, or those of them that a client's own TLB holds.
-#[derive(Debug)]
-struct Line {
-    path: Path,
-    slots: [Slot; LINE_PAGES],
-    /// When it was inserted.
-    since: u64,
-}
-
-/// Where it is: process id, number of its first page.
-type Key = (u8, u64);
-
-/// Those of one TLB, by their places, so that lines with one path are neighbours.
-#[derive(Default)]
-struct Table {
-    all: BTreeMap<Key, Box<Line>>,
-    order: VecDeque<(u64, Key)>,
-}
-
-impl Table {
-    fn insert(&mut self, key: Key, line: Box<Line>, most: usize) {
-        self.order.push_back((line.since, key));
-        self.all.insert(key, line);
-        if self.order.len() > 4 * most {
-            let all = &self.all;
-            self.order
-                .retain(|(since, key)| all.get(key).is_some_and(|line| line.since == *since));
-        }
-        while self.all.len() > most {
-            let Some((since, key)) = self.order.pop_front() else {
-                return;
-            };
-            // Inserted anew since: its place is further on.
-            if self.all.get(&key).is_some_and(|line| line.since == since) {
-                self.all.remove(&key);
-            }
-        }
-    }
-
-    fn changes(&mut self) -> impl Iterator<Item = &mut Change> {
-        let slots = self.all.values_mut().flat_map(|line| &mut line.slots);
-        slots.filter_map(|slot| slot.change.as_deref_mut())
-    }
-
-    /// Compares everything with the tables.
-    fn compare(&mut self, at: u64, look: &Look<'_>) {
-        let mut last = None;
-        for ((process_id, page), line) in &mut self.all {
-            let va = GpuVa(page << 12);
-            let span = (*process_id, va.0 >> 22);
-            let path = match last {
-                Some((same, path)) if same == span => path,
-                _ => Path::now(look, *process_id, va),
-            };
-            last = Some((span, path));
-            line.compare(at, *process_id, va, path, look);
-        }
-    }
-}
+/// Pages of each client's own one: by the low bits of their numbers, as there. A larger one
+/// has pages that are not remembered.
+const PAGES: usize = 64;
+/// Entries that are compared for each event at most, where a ring asks for it.
+const ENTRIES_PER_EVENT: u64 = 16;
 
 /// A use of an entry that the tables do not say any more.
 #[derive(Clone, Debug)]
@@ -203,12 +34,119 @@ pub(crate) struct StaleUse {
     pub(crate) change: Change,
 }
 
+/// The pages of one line of the shared TLB.
+#[derive(Debug)]
+struct Line {
+    path: Path,
+    slots: [Slot; LINE_PAGES],
+    /// Whether a slot may have a change.
+    changed: bool,
+    /// When it was inserted.
+    since: u64,
+}
+
+/// Lines by their first pages. Each fill of a client's own TLB asks for one.
+#[derive(Default)]
+struct Lines {
+    all: HashMap<Key, Box<Line>, BuildHasherDefault<Mixed>>,
+    order: VecDeque<(u64, Key)>,
+}
+
+/// Hashes a [`Key`] in two multiplications. Whoever chooses keys that collide makes a guest
+/// slower by the few hundred lines that there are.
+#[derive(Default)]
+struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u8(*byte);
+        }
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(value.into());
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // The odd number is 2^64 over the golden ratio; the table uses the low bits, too.
+        self.0 = (self.0 ^ value)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            .rotate_left(32);
+    }
+}
+
+impl Lines {
+    fn insert(&mut self, key: Key, line: Box<Line>) {
+        self.order.push_back((line.since, key));
+        self.all.insert(key, line);
+        if self.order.len() > 4 * LINES {
+            let all = &self.all;
+            self.order
+                .retain(|(since, key)| all.get(key).is_some_and(|line| line.since == *since));
+        }
+        while self.all.len() > LINES {
+            let Some((since, key)) = self.order.pop_front() else {
+                return;
+            };
+            // Inserted anew since: its place is further on.
+            if self.all.get(&key).is_some_and(|line| line.since == since) {
+                self.all.remove(&key);
+            }
+        }
+    }
+}
+
+/// A page in a client's own TLB; none as long as its slot is not valid.
+#[derive(Clone, Debug)]
+struct Page {
+    key: Key,
+    slot: Slot,
+    path: Path,
+}
+
+/// What the tables say of one line after another; a client's pages are often of the same.
+struct Walker<'a, 'b> {
+    look: &'a Look<'b>,
+    last: Option<(Key, Path, [u32; LINE_PAGES])>,
+}
+
+impl Walker<'_, '_> {
+    /// The way to a line, and its entries.
+    fn line(&mut self, key: Key) -> (Path, [u32; LINE_PAGES]) {
+        let (same, path, entries) = match self.last {
+            Some(last) if last.0 == key => last,
+            _ => {
+                let va = GpuVa(key.1 << 12);
+                let path = Path::now(self.look, key.0, va);
+                (key, path, path.entries(va, self.look))
+            }
+        };
+        self.last = Some((same, path, entries));
+        (path, entries)
+    }
+}
+
+/// The first page of the line around one, and the page's place in it.
+fn in_line(page: u64) -> (u64, usize) {
+    (page & !(LINE_PAGES as u64 - 1), index(page) % LINE_PAGES)
+}
+
 /// All of them.
 #[derive(Default)]
 pub(crate) struct Tlbs {
-    tables: BTreeMap<Tlb, Table>,
-    /// Some entry is due.
+    shared: Lines,
+    /// By client, as far as it has used any.
+    own: [Vec<Page>; FaultClient::COUNT],
+    /// Some entry may have a change, and some is due.
+    changed: bool,
     due: bool,
+    /// When they were compared last.
+    compared: u64,
 }
 
 impl Tlbs {
@@ -222,36 +160,44 @@ impl Tlbs {
         look: &Look<'_>,
     ) {
         let page = va.0 >> 12;
-        let (first, n) = (page & !15, index(page & 15));
-        let fresh = |entry| Slot {
-            entry,
-            filled: at,
-            agreed: at,
-            change: None,
-        };
-        let key = (process_id, first);
-        // A client's comes from the shared TLB, which may have been wrong already, or from
-        // a walk, and leaves it the line's other pages.
-        let own = tlb.and_then(|_| self.tables.get_mut(&tlb)?.all.remove(&key));
-        let shared = tlb.and_then(|_| self.tables.get(&None)?.all.get(&key));
-        let mut line = Box::new(Line {
-            path: shared.map_or_else(|| Path::now(look, process_id, va), |shared| shared.path),
-            slots: own.map_or_else(Default::default, |own| own.slots),
-            since: at,
-        });
-        let slots = line.slots.iter_mut().enumerate().skip(n);
-        for ((n, slot), entry) in slots.zip(entries) {
-            let known = shared.and_then(|shared| shared.slots.get(n));
-            *slot = match known.filter(|known| known.entry == *entry) {
-                Some(known) => Slot {
-                    filled: at,
-                    ..known.clone()
-                },
-                None => fresh(*entry),
-            };
+        let (first, n) = in_line(page);
+        let shared = self.shared.all.get(&(process_id, first));
+        let path = || shared.map_or_else(|| Path::now(look, process_id, va), |line| line.path);
+        let known = |n: usize| shared.and_then(|line| line.slots.get(n));
+        let filled = (n..).zip(entries);
+        let filled = filled.map(|(n, entry)| (n, Slot::filled(at, *entry, known(n))));
+        if let Some(client) = tlb {
+            let own = &mut self.own[client as usize];
+            let path = path();
+            if own.is_empty() {
+                let none = Page {
+                    key: (0, 0),
+                    slot: Slot::default(),
+                    path,
+                };
+                own.resize(PAGES, none);
+            }
+            for (n, slot) in filled {
+                let page = first + n as u64;
+                own[index(page) % PAGES] = Page {
+                    key: (process_id, page),
+                    slot,
+                    path,
+                };
+            }
+        } else {
+            let mut line = Box::new(Line {
+                path: path(),
+                slots: Default::default(),
+                changed: false,
+                since: at,
+            });
+            for ((_, slot), place) in filled.zip(&mut line.slots[n..]) {
+                line.changed |= slot.change.is_some();
+                *place = slot;
+            }
+            self.shared.insert((process_id, first), line);
         }
-        let most = if tlb.is_some() { PAGES } else { LINES };
-        self.tables.entry(tlb).or_default().insert(key, line, most);
     }
 
     /// All TLBs are empty.
@@ -260,16 +206,55 @@ impl Tlbs {
     }
 
     fn compare(&mut self, at: u64, look: &Look<'_>) {
-        for table in self.tables.values_mut() {
-            table.compare(at, look);
+        self.compared = at;
+        let mut walker = Walker { look, last: None };
+        self.changed = false;
+        for (key, line) in &mut self.shared.all {
+            let (path, entries) = walker.line(*key);
+            let level = line.path.differs(path);
+            line.changed = false;
+            for (slot, found) in line.slots.iter_mut().zip(entries) {
+                line.changed |= slot.compare(at, level, found);
+            }
+            if !line.changed {
+                line.path = path;
+            }
+            self.changed |= line.changed;
         }
+        for page in self
+            .own
+            .iter_mut()
+            .flatten()
+            .filter(|page| page.slot.is_valid())
+        {
+            let (first, n) = in_line(page.key.1);
+            let (path, entries) = walker.line((page.key.0, first));
+            if page.slot.compare(at, page.path.differs(path), entries[n]) {
+                self.changed = true;
+            } else {
+                page.path = path;
+            }
+        }
+    }
+
+    /// Whether there were events enough since that comparing adds little to each.
+    fn may_compare(&self, at: u64) -> bool {
+        let own: usize = self.own.iter().map(Vec::len).sum();
+        let entries = self.shared.all.len() * LINE_PAGES + own;
+        (at - self.compared) * ENTRIES_PER_EVENT >= entries as u64
+    }
+
+    fn slots(&mut self) -> impl Iterator<Item = &mut Slot> {
+        let lines = self.shared.all.values_mut().filter(|line| line.changed);
+        let own = self.own.iter_mut().flatten().map(|page| &mut page.slot);
+        lines.flat_map(|line| &mut line.slots).chain(own)
     }
 
     /// The driver has rung a doorbell: what is wrong now is due.
     pub(crate) fn doorbell(&mut self, at: u64, look: &Look<'_>) {
         self.compare(at, look);
         let mut due = false;
-        for change in self.tables.values_mut().flat_map(Table::changes) {
+        for change in self.slots().filter_map(|slot| slot.change.as_deref_mut()) {
             // A page that was only unmapped may be used until its memory is given away,
             // which the next submission at the earliest does.
             change.due = change.now.is_some() || change.doorbell.is_some();
@@ -279,66 +264,59 @@ impl Tlbs {
         self.due = due;
     }
 
-    /// An invalidation is done. Says how many entries it drops.
+    /// An invalidation is done, by a packet of a ring or over the bus. Says how many
+    /// entries it drops.
     pub(crate) fn invalidated(
         &mut self,
         at: u64,
-        (target, both): (TlbTarget, bool),
-        what: Invalidation,
+        criteria: &Criteria,
+        by_ring: bool,
         look: &Look<'_>,
     ) -> usize {
-        self.compare(at, look);
-        // Which of its criteria a page meets: TLB, process id, page number.
-        let meets = |tlb: Tlb, (process_id, first): Key, n: u64| {
-            let unit = match tlb {
-                None => target == TlbTarget::Dtlb,
-                Some(_) => target == TlbTarget::Utlb || both,
-            };
-            let compared = if target == TlbTarget::Dtlb { !0xf } else { !0 };
-            let process = (process_id ^ what.process_id) & what.process_mask == 0;
-            let page = (first + n) ^ what.page;
-            (
-                unit,
-                process,
-                page & what.page_mask & compared & PAGE_NUMBERS == 0,
-            )
-        };
-        let part = self.tables.iter().any(|(tlb, table)| {
-            table.all.iter().any(|(key, line)| {
-                (0..).zip(&line.slots).any(|(n, slot)| {
-                    slot.change.is_some() && meets(*tlb, *key, n) == (true, true, true)
-                })
-            })
-        });
+        // A ring may hold nothing but invalidations, and each would cost more than all
+        // else that a packet does. What is not compared now is compared at the next
+        // doorbell: only which rule an entry is for may be another one then.
+        if !by_ring || self.may_compare(at) {
+            self.compare(at, look);
+        }
+        let changed = self.changed;
+        let part = changed && self.drops_a_change(criteria);
         let mut dropped = 0;
-        let tables = self.tables.iter_mut();
-        let lines = tables.flat_map(|(tlb, table)| table.all.iter_mut().map(|line| (*tlb, line)));
-        for (tlb, (key, line)) in lines {
-            for (n, slot) in (0..).zip(&mut line.slots) {
-                // What misses by one thing may have been meant for it.
-                let how = match meets(tlb, *key, n) {
-                    (true, true, true) => {
-                        dropped += usize::from(leads_to(slot.entry).is_some());
-                        *slot = Slot::default();
-                        continue;
-                    }
-                    (true, true, false) if part => Missed::Part,
-                    (true, true, false) => Missed::Page,
-                    (true, false, true) if !part => Missed::Process,
-                    (false, true, true) => Missed::Unit,
-                    _ => continue,
-                };
-                let missed = slot.change.iter_mut().flat_map(|change| &mut change.missed);
-                if let Some(free) = { missed }.find(|missed| missed.is_none()) {
-                    *free = Some((at, how));
-                }
+        self.shared.all.retain(|key, line| {
+            let reached = criteria.reaches(None, *key);
+            if !reached && !line.changed {
+                return true;
+            }
+            for (page, slot) in (key.1..).zip(&mut line.slots) {
+                let place = (None, (key.0, page));
+                dropped += usize::from(criteria.apply(at, place, slot, part));
+            }
+            line.slots.iter().any(Slot::is_valid)
+        });
+        for (client, own) in FaultClient::ALL.iter().zip(&mut self.own) {
+            let tlb = Some(*client);
+            let asked = |page: &&mut Page| changed || criteria.drops(tlb, page.key);
+            for page in own.iter_mut().filter(asked) {
+                let place = (tlb, page.key);
+                dropped += usize::from(criteria.apply(at, place, &mut page.slot, part));
             }
         }
-        let held = |line: &Line| line.slots.iter().any(|slot| leads_to(slot.entry).is_some());
-        for table in self.tables.values_mut() {
-            table.all.retain(|_, line| held(line));
-        }
         dropped
+    }
+
+    /// Whether an invalidation drops an entry that is wrong.
+    fn drops_a_change(&self, criteria: &Criteria) -> bool {
+        let lines = self.shared.all.iter().filter(|(_, line)| line.changed);
+        let shared = lines.flat_map(|(key, line)| {
+            let slots = (key.1..).zip(&line.slots);
+            slots.map(|(page, slot)| (None, (key.0, page), slot))
+        });
+        let own = FaultClient::ALL.iter().zip(&self.own);
+        let own = own
+            .flat_map(|(client, own)| own.iter().map(|page| (Some(*client), page.key, &page.slot)));
+        shared
+            .chain(own)
+            .any(|(tlb, key, slot)| slot.change.is_some() && criteria.drops(tlb, key))
     }
 
     /// The first page of an access that uses an entry which was due, and which the tables
@@ -347,16 +325,9 @@ impl Tlbs {
         if !self.due {
             return None;
         }
-        let tlb = match access.by {
-            Hit::Utlb => Some(access.client),
-            Hit::Dtlb => None,
-            Hit::Walk | Hit::Untranslated => return None,
-        };
-        let table = self.tables.get(&tlb)?;
         let pages = access.va.0 >> 12..=access.va.0.wrapping_add(access.bytes.max(1) - 1) >> 12;
         pages.into_iter().find_map(|page| {
-            let held = table.all.get(&(access.process_id, page & !15))?;
-            let slot = held.slots.get(index(page & 15))?;
+            let slot = self.slot(access, page)?;
             let change = slot.change.as_deref().filter(|change| change.due)?;
             let va = GpuVa(page << 12);
             let now = look.entry(access.process_id, va);
@@ -368,62 +339,26 @@ impl Tlbs {
             })
         })
     }
-}
 
-impl Line {
-    /// Compares it with what the tables say, on their path of now.
-    fn compare(&mut self, at: u64, process_id: u8, va: GpuVa, now: Path, look: &Look<'_>) {
-        if now == self.path && self.is_in_memory(va, look) {
-            for slot in &mut self.slots {
-                slot.agreed = at;
-                slot.change = None;
+    /// What answers an access to a page.
+    fn slot(&self, access: &Access, page: u64) -> Option<&Slot> {
+        match access.by {
+            Hit::Utlb => {
+                let own = self
+                    .own
+                    .get(access.client as usize)?
+                    .get(index(page) % PAGES)?;
+                (own.key == (access.process_id, page)).then_some(&own.slot)
             }
-            return;
+            Hit::Dtlb => {
+                let (first, n) = in_line(page);
+                self.shared
+                    .all
+                    .get(&(access.process_id, first))?
+                    .slots
+                    .get(n)
+            }
+            Hit::Walk | Hit::Untranslated => None,
         }
-        let level = self.path.differs(now);
-        let mut right = true;
-        for (n, slot) in (0..).zip(&mut self.slots) {
-            if leads_to(slot.entry).is_none() {
-                continue;
-            }
-            let found = look.entry(process_id, GpuVa(va.0 + (n << 12)));
-            if found == Some(slot.entry) {
-                slot.agreed = at;
-                slot.change = None;
-                continue;
-            }
-            right = false;
-            if let Some(change) = &mut slot.change {
-                change.now = found;
-            } else {
-                slot.change = Some(Box::new(Change {
-                    between: (slot.agreed, at),
-                    level,
-                    now: found,
-                    doorbell: None,
-                    due: false,
-                    missed: [None; MISSED],
-                }));
-            }
-        }
-        if right {
-            self.path = now;
-        }
-    }
-
-    /// Whether the valid entries are those in the table, with the path unchanged.
-    fn is_in_memory(&self, va: GpuVa, look: &Look<'_>) -> bool {
-        let Some(Target::Vram(at)) = self.path.line_at(va) else {
-            return false;
-        };
-        let mut bytes = [0; LINE_PAGES * 4];
-        let read = look.vram().read(at, &mut bytes).is_ok();
-        let words = bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|raw| u32::from_le_bytes(*raw));
-        let mut both = self.slots.iter().zip(words);
-        read && both.all(|(slot, word)| slot.entry == word || leads_to(slot.entry).is_none())
     }
 }

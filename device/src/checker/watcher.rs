@@ -2,6 +2,7 @@
 
 use crate::checker::cache_lines::{CacheLines, Follows};
 use crate::checker::caches::Caches;
+use crate::checker::criteria::Criteria;
 use crate::checker::fact::{Command, Fact};
 use crate::checker::level::Level;
 use crate::checker::levels::Levels;
@@ -41,6 +42,8 @@ pub struct Checker {
     hear_accesses: Vec<usize>,
     /// What of the CPU is followed, as far as was told.
     follows: Follows,
+    /// Whether the register that was written last was written by a packet.
+    by_ring: bool,
 }
 
 impl Checker {
@@ -74,6 +77,7 @@ impl Checker {
             follows: Follows::Nothing,
             rules,
             seen: Seen::with(lines.map(Caches::of).unwrap_or_default()),
+            by_ring: false,
         }
     }
 
@@ -187,7 +191,9 @@ impl Checker {
                 self.seen.tlbs.filled(at, key, va, entries, look);
             }
             Event::Invalidated { target, what, both } => {
-                let dropped = self.seen.tlbs.invalidated(at, (target, both), what, look);
+                let criteria = Criteria { target, both, what };
+                let tlbs = &mut self.seen.tlbs;
+                let dropped = tlbs.invalidated(at, &criteria, self.by_ring, look);
                 self.tell(&Fact::Invalidated { what, dropped });
             }
             Event::Flushed => self.seen.tlbs.flushed(),
@@ -206,10 +212,16 @@ impl Watch for Checker {
                 offset,
                 width,
                 value,
-            } => return self.write(offset, width, value, look),
+            } => {
+                self.by_ring = false;
+                return self.write(offset, width, value, look);
+            }
             Event::Set {
                 reg, index, value, ..
-            } => return self.seen.store(reg.at(index), value, u32::MAX),
+            } => {
+                self.by_ring = true;
+                return self.seen.store(reg.at(index), value, u32::MAX);
+            }
             Event::Read {
                 offset,
                 value,
@@ -274,6 +286,10 @@ impl Watch for Checker {
             self.seen.caches.made(self.seen.at, access);
         }
         admitted
+    }
+
+    fn may_bend(&self) -> bool {
+        false
     }
 }
 

@@ -213,6 +213,33 @@ impl Look<'_> {
     pub fn entry(&self, process_id: u8, va: GpuVa) -> Option<u32> {
         Walk::leaf(*self, process_id, va).map(L3Entry::into_bits)
     }
+
+    /// The L3 entries of the 64 KiB around an address below an L2 entry, as a line of a
+    /// TLB has them; some may be invalid. `None`: there are none. One look into memory.
+    pub(crate) fn entries_below(&self, l2: u32, va: GpuVa) -> Option<[u32; LINE_ENTRIES]> {
+        let l2 = Some(L2Entry::from_bits(l2)).filter(L2Entry::valid)?;
+        match self.below_l2(l2, false)? {
+            Below::Pages(table) => {
+                let first = va.l3_index() & !(LINE_ENTRIES as u64 - 1);
+                let mut line = [0; LINE_ENTRIES];
+                let origin = table.origin(FaultClient::RingFetch);
+                let read = self
+                    .memory
+                    .load_entries(table.entry(first), &mut line, origin);
+                read.ok().map(|()| line)
+            }
+            Below::LargePages(table) => {
+                let raw = self
+                    .load(table, va.l3_index_64k(), FaultClient::RingFetch)
+                    .ok()?;
+                Some(pieces(first_piece(L3Entry64K::from_bits(raw))))
+            }
+            Below::Leaf(first) => {
+                let piece = u32::try_from(va.l3_index()).ok()? & !0xf;
+                Some(pieces(first.with_page(first.page() | piece)))
+            }
+        }
+    }
 }
 
 /// A failure at L1 register `index`.

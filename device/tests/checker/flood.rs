@@ -1,7 +1,9 @@
 //! A guest that does wrong all the time.
 
 use crate::bench::watched;
-use crate::rig::{ENGINE_RESET, TAIL, TOP_BUSY};
+use crate::rig::{ENGINE_RESET, MIB, TAIL, TOP_BUSY, write_as};
+use crate::tables::vram;
+use e3k_regs::packet::block;
 use presil_device::{GpuVa, Width};
 
 #[test]
@@ -28,4 +30,31 @@ fn a_flood_of_wrong_things_is_counted_in_bounded_lists() {
     let listed: u64 = list.iter().map(|report| report.count).sum();
     let unlisted: u64 = summary.rules.iter().map(|rule| rule.unlisted).sum();
     assert_eq!(listed + unlisted, found);
+}
+
+#[test]
+fn a_ring_that_invalidates_all_the_time_hides_no_stale_use() {
+    const LINES: u64 = 300;
+    const VA: u64 = 64 << 20;
+    let (mut rig, reports) = watched("");
+    rig.enter_va_mode();
+    for line in 0..LINES {
+        let va = VA + (line << 16);
+        rig.map(1, va, vram(va));
+        write_as(&mut rig, 1, va, 1);
+    }
+    // Of a process that has nothing: more of them than the tables are compared for.
+    rig.queue(|w| {
+        for _ in 0..200 {
+            w.set_register(block::MXU, 6, &[0xF000_0000, 0xF000_0000, 2 << 5]);
+        }
+    });
+    let last = VA + ((LINES - 1) << 16);
+    rig.map(1, last, vram(last + MIB));
+    rig.run();
+    assert_eq!(reports.list().len(), 0);
+    write_as(&mut rig, 1, last, 2);
+    // Which of them depends on when the tables were compared.
+    let rules: Vec<_> = reports.list().iter().map(|report| report.rule.0).collect();
+    assert!(matches!(rules[..], [10001 | 10003]), "{rules:?}");
 }

@@ -3,11 +3,11 @@
 use crate::checker::fact::{Fact, Written};
 use crate::checker::level::Level;
 use crate::checker::log::Log;
+use crate::checker::path::leads_to;
 use crate::checker::report::Finding;
 use crate::checker::rule::Rule;
 use crate::checker::seen::{RINGS, Seen};
 use crate::checker::text::{RuleId, Text};
-use crate::checker::tlbs::leads_to;
 use crate::memory::{Snoop, Target};
 use crate::mmu::look::Look;
 use e3k_regs::fields::RingWord;
