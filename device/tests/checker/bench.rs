@@ -5,12 +5,17 @@ use presil_device::checker::{CacheLines, Checker, Options, Report, Reports};
 
 /// A checker that looks at a GPU from its function reset on, with the rig's ring set up.
 pub(crate) fn watched(levels: &str) -> (Rig, Reports) {
-    looked_at(Checker::new(&options(levels)))
+    watched_on(Rig::new(), levels)
+}
+
+/// The same of another rig.
+pub(crate) fn watched_on(rig: Rig, levels: &str) -> (Rig, Reports) {
+    looked_at(rig, Checker::new(&options(levels)))
 }
 
 /// The same, with a CPU's caches in view.
 pub(crate) fn watched_with(levels: &str, lines: Box<dyn CacheLines>) -> (Rig, Reports) {
-    looked_at(Checker::with_caches(&options(levels), lines))
+    looked_at(Rig::new(), Checker::with_caches(&options(levels), lines))
 }
 
 fn options(levels: &str) -> Options {
@@ -20,8 +25,7 @@ fn options(levels: &str) -> Options {
     }
 }
 
-fn looked_at(checker: Checker) -> (Rig, Reports) {
-    let mut rig = Rig::new();
+fn looked_at(mut rig: Rig, checker: Checker) -> (Rig, Reports) {
     let reports = checker.reports();
     rig.gpu.set_watch(Some(Box::new(checker)));
     rig.gpu.reset();
@@ -38,11 +42,11 @@ pub(crate) fn finds(levels: &str, drive: impl FnOnce(&mut Rig)) -> Vec<Report> {
     reports.list()
 }
 
-/// Fails unless the fault is found by rule `id` alone, and nothing is found in the near
-/// miss, which the rule had to judge.
-pub(crate) fn fires(id: u32, fault: impl FnOnce(&mut Rig), near: impl FnOnce(&mut Rig)) {
+/// Fails unless the fault is found by rule `id` alone, also by nothing else where that is
+/// off, and nothing is found in the near miss, which the rule had to judge.
+pub(crate) fn fires(id: u32, fault: impl Fn(&mut Rig), near: impl FnOnce(&mut Rig)) {
     let levels = format!("{id}=warn");
-    let found = finds(&levels, fault);
+    let found = finds(&levels, &fault);
     let ids: Vec<_> = found.iter().map(|report| report.rule.0).collect();
     let text = |found: &[Report]| {
         let lines: Vec<_> = found.iter().map(Report::to_string).collect();
@@ -50,6 +54,8 @@ pub(crate) fn fires(id: u32, fault: impl FnOnce(&mut Rig), near: impl FnOnce(&mu
     };
     assert!(!ids.is_empty(), "the fault of {id} fires nothing");
     assert!(ids.iter().all(|found| *found == id), "{}", text(&found));
+    let without = finds(&format!("{id}=off"), fault);
+    assert!(without.is_empty(), "{id} is off: {}", text(&without));
     let (mut rig, reports) = watched(&levels);
     near(&mut rig);
     rig.gpu.set_watch(None);

@@ -7,7 +7,7 @@ const PT_INV_ADDR: u32 = 0x49018;
 const PT_INV_MASK: u32 = 0x4901C;
 const PT_INV_TRIG: u32 = 0x49020;
 
-fn invalidate(address: u32, mask: u32, trigger: u32) -> impl FnOnce(&mut Rig) {
+fn invalidate(address: u32, mask: u32, trigger: u32) -> impl Fn(&mut Rig) {
     move |rig| {
         rig.set(PT_INV_ADDR, address);
         rig.set(PT_INV_MASK, mask);

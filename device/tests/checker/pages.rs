@@ -1,4 +1,4 @@
-//! docs/rules/ is what the rules say.
+//! docs/rules/ is what the rules say, and each rule has its test.
 
 use presil_device::checker::texts;
 use std::fs;
@@ -25,5 +25,22 @@ fn every_rule_has_its_page_and_every_page_its_rule() {
     for entry in fs::read_dir(root).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(names.contains(&name), "docs/rules/{name} is of no rule");
+    }
+}
+
+#[test]
+fn every_rule_has_a_fault_that_fires_it_and_a_near_miss() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checker");
+    let files = fs::read_dir(tests)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut code: String = files
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    code.retain(|c| !c.is_whitespace());
+    for text in texts() {
+        // It fails where the rule is silent: see there.
+        let call = format!("fires({},", text.id);
+        assert!(code.contains(&call), "no test calls {call} ...");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::bench::{finds, fires, watched};
 use crate::rig::{BUFFERS_AT, MIB, PAGE_A, PAGE_B, RING_AT, Rig, write_as};
-use crate::tables::{entry, l1_offset, plus, snooped, unsnooped, vram};
+use crate::tables::{LARGE, LOCAL, VALID, entry, l1_offset, plus, snooped, unsnooped, vram};
 use presil_device::{BusAddr, BusError, DmaAccess, FaultCause, GpuVa, SystemMemory, Target};
 use vm_memory::VolatileSlice;
 
@@ -107,6 +107,34 @@ fn a_page_that_is_unmapped_may_be_used_until_its_memory_can_have_been_given_away
         write_as(rig, 1, VA, 3);
     };
     fires(10001, twice, once);
+}
+
+#[test]
+fn a_piece_of_a_large_page() {
+    // 64 KiB, of which another piece than the first is used.
+    const AT: u64 = VA + 0x40_0000;
+    const PIECE: u64 = AT + 0x5000;
+    let leads_to = |rig: &mut Rig, to: u64| {
+        rig.l3_entry_at(1, AT);
+        let l2 = l2_entry_at(rig, AT);
+        rig.store(l2, rig.load(l2) | LARGE);
+        let l3 = vram(u64::from(rig.load(l2) >> 4 & 0xff_ffff) << 12);
+        let valid = VALID | LOCAL | u32::try_from(to >> 16).unwrap() << 8;
+        let entry = if to == 0 { 0 } else { valid };
+        rig.store(plus(l3, (AT >> 16 & 0x3f) * 4), entry);
+    };
+    let changes = |to: u64, uses: u32| {
+        move |rig: &mut Rig| {
+            rig.enter_va_mode();
+            leads_to(rig, 32 * MIB);
+            write_as(rig, 1, PIECE, 1);
+            write_as(rig, 1, PIECE, 2);
+            leads_to(rig, to);
+            (0..uses).for_each(|_| write_as(rig, 1, PIECE, 3));
+        }
+    };
+    fires(10001, changes(33 * MIB, 1), changes(32 * MIB, 2));
+    fires(10001, changes(0, 2), changes(0, 1));
 }
 
 #[test]
