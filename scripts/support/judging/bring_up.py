@@ -165,6 +165,7 @@ def command(trial: Trial, prepared: Prepared, directory: Path) -> list[str]:
     places = {
         "{gpu}": built / "e3k_first_fence.ko", "{bad}": built / "misbehave.ko",
         "{caches}": built / "e3k_caches.ko",
+        "{mistakes}": built / "e3k_mistakes.ko",
         "{image}": prepared.kernel.vmlinux, "{tree}": prepared.kernel.needs[0].parent,
         "{foreign}": directory / "other/misbehave.ko",
     }

@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import commands
 from ..building import module
 from ..cache import REPO, cache_root
 from ..errors import Refused
 from ..progress import Progress
+from . import driver_checker
 
 WORK = "broken-drivers"
 IGNORED = {".git", ".cache", "target", "__pycache__"}
@@ -163,10 +165,21 @@ def failures(tree: Path, fault: Fault, door: str, progress: Progress) -> list[st
         cwd=tree, environment=environment, on_line=progress.detail,
     )
     try:
-        checks = json.loads((logs / "report.json").read_text("utf-8"))["checks"]
+        report = json.loads((logs / "report.json").read_text("utf-8"))
     except FileNotFoundError:
-        checks = []
-    return explained([told["name"] for told in checks if told.get("ok") is not True], run)
+        report = {"checks": []}
+    return explained(names(report), run)
+
+
+def names(report: dict[str, Any]) -> list[str]:
+    """The checks that failed; first the driver checker's, with the rules that found something."""
+    failed = [str(told["name"]) for told in report["checks"] if told.get("ok") is not True]
+    found = driver_checker.reports(report.get("driver_checker", []))
+    rules = sorted({str(one["rule"]) for one in found})
+    if not rules:
+        return failed
+    judged = f"{driver_checker.NAME} ({' '.join(rules)})"
+    return [judged, *(name for name in failed if name != driver_checker.NAME)]
 
 
 def explained(failed: list[str], run: commands.Result) -> list[str]:

@@ -34,6 +34,14 @@ class BrokenDrivers(unittest.TestCase):
         self.assertTrue(broken_drivers.verdict(hidden, [])[0])
         self.assertFalse(broken_drivers.verdict(hidden, ["copy y"])[0])
 
+    def test_the_rules_that_found_something_are_named(self) -> None:
+        checks = [{"name": "copy x", "ok": False}, {"name": "fill", "ok": True},
+                  {"name": "driver checker", "ok": False}]
+        gpu = {"reports": [{"rule": 50002}, {"rule": 10001}, {"rule": 10001}]}
+        self.assertEqual(broken_drivers.names({"checks": checks, "driver_checker": [gpu]}),
+                         ["driver checker (10001 50002)", "copy x"])
+        self.assertEqual(broken_drivers.names({"checks": checks[:2]}), ["copy x"])
+
     def test_names_that_are_not_there_are_refused(self) -> None:
         self.assertEqual(broken_drivers.named([]), FAULTS)
         self.assertEqual(broken_drivers.named([FAULTS[1].name]), FAULTS[1:2])

@@ -13,7 +13,7 @@ from unittest import mock
 
 from support.building import module
 from support.errors import Refused
-from support.judging import bring_up, jobs, lifecycle, suite
+from support.judging import bring_up, jobs, lifecycle, mistakes, suite
 from support.judging.jobs import Job
 from support.judging.results import Result
 from support.progress import Progress, Silent
@@ -156,13 +156,13 @@ class Names(unittest.TestCase):
     """What --list shows and --case looks for."""
 
     def test_every_job_has_a_name_and_a_directory_of_its_own(self) -> None:
-        names = [job.name for part in (suite, lifecycle, bring_up) for job in part.jobs()]
+        names = [job.name for part in (suite, lifecycle, bring_up, mistakes) for job in part.jobs()]
         self.assertEqual(len(names), len({"".join(filter(str.isalnum, name)) for name in names}))
         self.assertIn("own driver: a module that oopses is called out", names)
         self.assertIn("scripts/run: Ctrl-C ends everything that was started", names)
 
     def test_other_kernels_run_what_a_kernel_can_change(self) -> None:
-        again = {job.name for part in (suite, lifecycle, bring_up) for job in part.jobs()
+        again = {job.name for part in (suite, lifecycle, bring_up, mistakes) for job in part.jobs()
                  if not job.once}
         for door in ("vhost-user", "vfio-user"):
             for case in ("demo", "selftest", "driver reloaded 20 times"):
