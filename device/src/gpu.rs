@@ -12,8 +12,8 @@ use crate::mmu::{FaultRecord, Mxu, Place, Request, TlbEntry, Walk};
 use crate::power::Power;
 use crate::storage::Storage;
 use crate::watch::{Event, Off, On, Onlooker, Watch, Watcher};
-use e3k_regs::GpuVa;
 use e3k_regs::fields::{EngineReset, FaultClient};
+use e3k_regs::{BusAddr, GpuVa};
 use std::io;
 use std::sync::Arc;
 
@@ -50,6 +50,14 @@ impl Gpu {
     /// used any more.
     pub fn set_memory(&mut self, memory: Box<dyn SystemMemory>) {
         self.mxu.memory.system = memory;
+    }
+
+    /// Tells whoever watches that the bus addresses `first..=last` are about to be unmapped
+    /// for DMA. Call it before the memory of [`Self::set_memory`] stops to answer there;
+    /// the GPU itself does nothing.
+    pub fn dma_unmaps(&mut self, first: BusAddr, last: BusAddr) {
+        let watch = self.watch.as_ref().map(On);
+        watch.saw(&Event::DmaUnmaps { first, last }, &self.mxu.look());
     }
 
     /// From now on tells `watch` of everything that happens, and asks it; `None`: nobody.

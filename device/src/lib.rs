@@ -55,7 +55,7 @@ pub use e3k_regs::fields::{FaultClient, TlbTarget};
 pub use e3k_regs::{BusAddr, Chip, GpuVa, VramOffset};
 pub use gpu::Gpu;
 pub use latched::Latched;
-pub use memory::{BusError, DmaAccess, NoMemory, Snoop, SystemMemory, Target, Vram};
+pub use memory::{BusError, DmaAccess, DmaMapping, NoMemory, Snoop, SystemMemory, Target, Vram};
 pub use misuse::Misuse;
 pub use mmu::{Access, EntryAt, FaultCause, FaultRecord, Hit, Invalidation, Look, TlbEntry, Walk};
 pub use state::RestoreError;

@@ -11,7 +11,7 @@ use crate::mmu::look::Look;
 use crate::mmu::record::FaultRecord;
 use crate::width::Width;
 use e3k_regs::fields::{FaultClient, TlbTarget};
-use e3k_regs::{GpuVa, Reg, VramOffset};
+use e3k_regs::{BusAddr, GpuVa, Reg, VramOffset};
 use std::cell::RefCell;
 
 /// What has happened, or begins.
@@ -136,6 +136,14 @@ pub enum Event<'a> {
     Flushed,
     /// An access was not done; it is on record, and in the registers if they were free.
     Fault(&'a FaultRecord),
+    /// The machine unmaps bus addresses for DMA, from now on: they can still be read
+    /// ([`Gpu::dma_unmaps`](crate::Gpu::dma_unmaps)).
+    DmaUnmaps {
+        /// The first one.
+        first: BusAddr,
+        /// The last one.
+        last: BusAddr,
+    },
     /// A packet writes compression flags in VRAM, by their place there: no client and
     /// no translation.
     Flags {

@@ -3,7 +3,7 @@
 mod system;
 mod vram;
 
-pub use system::{BusError, DmaAccess, NoMemory, Snoop, SystemMemory};
+pub use system::{BusError, DmaAccess, DmaMapping, NoMemory, Snoop, SystemMemory};
 pub use vram::Vram;
 
 use e3k_regs::fields::FaultClient;

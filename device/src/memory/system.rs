@@ -37,6 +37,17 @@ pub struct DmaAccess {
 #[error("no memory answers at this bus address")]
 pub struct BusError;
 
+/// Whether the driver has mapped a page for the GPU's DMA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DmaMapping {
+    /// The machine does not tell: without an IOMMU the GPU reaches all memory.
+    Unknown,
+    /// Not now: its IOMMU lets nothing through there.
+    Unmapped,
+    /// Yes, by its IOMMU.
+    Mapped,
+}
+
 /// The machine's memory. An access that is not entirely inside it is a
 /// [`BusError`]; then nothing or a part of the buffer has been transferred.
 pub trait SystemMemory: Send {
@@ -44,6 +55,13 @@ pub trait SystemMemory: Send {
     /// every access is a [`BusError`].
     fn bus_master(&self) -> bool {
         true
+    }
+
+    /// Whether the page at `at` is mapped for DMA; [`crate::Gpu::dma_unmaps`] tells when
+    /// that ends. Who cannot tell it of every page says [`DmaMapping::Unknown`] of all.
+    fn dma_mapping(&self, at: BusAddr) -> DmaMapping {
+        let _ = at;
+        DmaMapping::Unknown
     }
 
     /// Reads `buf.len()` bytes.

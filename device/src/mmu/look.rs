@@ -2,7 +2,8 @@
 //! watches may look at.
 
 use crate::config::LargePage;
-use crate::memory::{Memory, Origin, Target, Vram};
+use crate::memory::{DmaMapping, Memory, Origin, Target, Vram};
+use e3k_regs::BusAddr;
 use e3k_regs::fields::{FaultClient, MmuMode};
 
 /// The tables as they are at the moment of an event. Looking has no effect: nothing is
@@ -32,6 +33,16 @@ impl<'a> Look<'a> {
             non_secure: false,
         };
         self.memory.load_u32(at, origin).ok()
+    }
+
+    /// Whether the driver has mapped the page of system memory at `at` for DMA.
+    pub fn dma_mapping(&self, at: BusAddr) -> DmaMapping {
+        self.memory.system.dma_mapping(at)
+    }
+
+    /// Whether the machine lets the GPU use its memory at all.
+    pub fn bus_master(&self) -> bool {
+        self.memory.system.bus_master()
     }
 
     /// The L1 register with this number in the bank, 16 times 256 of them.
