@@ -63,6 +63,7 @@ fn map_line(rig: &Rig, n: u64, page: u64) {
 #[test]
 fn what_it_keeps_is_at_most_one_percent_of_the_smallest_vram() {
     let mut rig = Rig::new();
+    rig.ram.put_behind_iommu();
     rig.enter_va_mode();
     for page in 0..STEPS {
         rig.page(snooped(page << 12));

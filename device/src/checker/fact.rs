@@ -1,6 +1,7 @@
 //! What rules are told of: the model's events, decoded.
 
 use crate::checker::cache_lines::OldLoad;
+use crate::checker::owners::Unmapped;
 use crate::checker::tlbs::StaleUse;
 use crate::checker::unsnooped::Unsnooped;
 use crate::csp::error::{CspError, UnmetWait};
@@ -188,6 +189,8 @@ pub(crate) enum Fact<'a> {
         what: Invalidation,
         dropped: usize,
     },
+    /// Bus addresses are about to be unmapped for DMA; what leads there, if anything.
+    DmaUnmaps(Option<Unmapped>),
     /// An access is about to be made.
     Access(&'a Access, &'a Look<'a>),
     /// It is answered by an entry that was due.

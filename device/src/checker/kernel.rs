@@ -7,7 +7,7 @@ use crate::memory::Target;
 use crate::mmu::access::{Access, EntryAt};
 use crate::mmu::look::Look;
 use e3k_regs::pte::{L2Entry, Ttbr};
-use e3k_regs::{GpuVa, Reg};
+use e3k_regs::{BusAddr, GpuVa, Reg};
 use std::collections::BTreeMap;
 
 /// Tables, pages of rings, and fences that are remembered.
@@ -133,6 +133,30 @@ impl Kernel {
         let mut tables = self.tables.range(pages);
         let linked = tables.any(|(page, _)| self.is_linked(*page, look));
         linked.then_some(Kernels::Table)
+    }
+
+    /// Pages of these bus addresses that rings have read, with the ring.
+    pub(crate) fn rings_in(
+        &self,
+        first: BusAddr,
+        last: BusAddr,
+    ) -> impl Iterator<Item = (BusAddr, usize)> {
+        let pages = (false, first.page())..=(false, last.page());
+        let rings = self.rings.range(pages);
+        rings.map(|((_, page), ring)| (BusAddr(page << 12), *ring))
+    }
+
+    /// The first page of these bus addresses that is a table.
+    pub(crate) fn table_in(
+        &self,
+        first: BusAddr,
+        last: BusAddr,
+        look: &Look<'_>,
+    ) -> Option<BusAddr> {
+        let pages = (false, first.page())..=(false, last.page());
+        let mut tables = self.tables.range(pages);
+        let (table, _) = tables.find(|(table, _)| self.is_linked(**table, look))?;
+        Some(BusAddr(table.1 << 12))
     }
 
     /// Whether a page still is a table that an L1 register leads to.

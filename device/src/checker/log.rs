@@ -44,6 +44,7 @@ struct Lists {
     suppressed: u64,
     /// What was followed of the CPU last.
     follows: Follows,
+    unwatched: Vec<Unwatched>,
     /// How often each suppression covered something.
     covered: Vec<u64>,
 }
@@ -52,7 +53,6 @@ pub(crate) struct Shared {
     pub(crate) rules: Vec<Armed>,
     off: Vec<RuleId>,
     suppressions: Vec<Suppression>,
-    unwatched: Vec<Unwatched>,
     events: AtomicU64,
     packets: AtomicU64,
     accesses: AtomicU64,
@@ -77,13 +77,13 @@ impl Shared {
             found: vec![Found::default(); rules.len()],
             suppressed: 0,
             follows: Follows::Nothing,
+            unwatched,
             covered: vec![0; suppressions.len()],
         };
         Self {
             rules,
             off,
             suppressions,
-            unwatched,
             events: AtomicU64::new(0),
             packets: AtomicU64::new(0),
             accesses: AtomicU64::new(0),
@@ -107,6 +107,11 @@ impl Shared {
 
     pub(crate) fn packet(&self) {
         count(&self.packets);
+    }
+
+    /// From now on this is watched.
+    pub(crate) fn watches(&self, what: &Unwatched) {
+        self.lists().unwatched.retain(|other| other != what);
     }
 
     fn lists(&self) -> MutexGuard<'_, Lists> {
@@ -244,7 +249,7 @@ impl Reports {
                 })
                 .collect(),
             off: shared.off.clone(),
-            unwatched: [shared.unwatched.clone(), unwatched(lists.follows)].concat(),
+            unwatched: [lists.unwatched.clone(), unwatched(lists.follows)].concat(),
             suppressed: lists.suppressed,
             unmatched: unmatched.map(|(known, _)| known.clone()).collect(),
         }

@@ -43,8 +43,10 @@ mod level;
 mod levels;
 mod log;
 mod misused;
+mod owners;
 mod padding;
 mod path;
+mod queued;
 mod report;
 mod rule;
 mod rules;
@@ -54,6 +56,7 @@ mod suppression;
 mod suppressions;
 mod text;
 mod tlbs;
+mod unmapped;
 mod unsnooped;
 mod watcher;
 

@@ -2,11 +2,10 @@
 //! stop the ring before the chip has skipped what stands behind.
 
 use crate::checker::fact::Command;
-use crate::checker::path::leads_to;
-use crate::memory::Target;
+use crate::checker::path::place;
 use crate::mmu::look::Look;
 use e3k_regs::packet::{CspCommand, Header, Skip, opcode};
-use e3k_regs::{GpuVa, PAGE_SIZE, VramOffset};
+use e3k_regs::{GpuVa, PAGE_SIZE};
 
 /// Packets that are looked at; more are taken for work.
 const MOST: usize = 128;
@@ -34,7 +33,8 @@ pub(crate) fn alone(left: &Left, look: &Look<'_>) -> bool {
         if at == tail {
             return true;
         }
-        let header = place(look, base + u64::from(at)).and_then(|place| look.dword(place));
+        let header =
+            place(look, 0, GpuVa(base + u64::from(at))).and_then(|place| look.dword(place));
         let Some(len) = header.and_then(|header| padding(ring, at, header)) else {
             return false;
         };
@@ -67,13 +67,4 @@ fn padding(ring: usize, offset: u32, header: u32) -> Option<u32> {
         u32::from(CspCommand::from_bits(header).count())
     };
     command.is_padding().then_some(1 + behind)
-}
-
-/// Where an address of a ring leads now.
-fn place(look: &Look<'_>, va: u64) -> Option<Target> {
-    if va < look.untranslated_bytes() {
-        return Some(Target::Vram(VramOffset(va)));
-    }
-    let page = look.entry(0, GpuVa(va)).and_then(leads_to)?;
-    Some(page.add(va % PAGE_SIZE))
 }

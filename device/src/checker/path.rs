@@ -71,3 +71,13 @@ pub(crate) fn leads_to(entry: u32) -> Option<Target> {
     };
     entry.valid().then(to)
 }
+
+/// Where an address leads by the tables of now; `None`: nowhere.
+pub(crate) fn place(look: &Look<'_>, process_id: u8, va: GpuVa) -> Option<Target> {
+    if va.0 < look.untranslated_bytes() {
+        return Some(Target::Vram(VramOffset(va.0)));
+    }
+    let process_id = if look.va_mode() { process_id } else { 0 };
+    let page = leads_to(look.entry(process_id, va)?)?;
+    Some(page.add(va.in_page()))
+}

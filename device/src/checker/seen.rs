@@ -4,13 +4,15 @@
 use crate::checker::caches::Caches;
 use crate::checker::fact::{Command, Fact, Written};
 use crate::checker::kernel::Kernel;
+use crate::checker::owners::Owners;
 use crate::checker::padding::{self, Left};
+use crate::checker::queued::{Queued, Ring};
 use crate::checker::tlbs::Tlbs;
 use crate::mmu::look::Look;
 use e3k_regs::fields::{AdapterControl, EngineReset, MmuMode, RingAddress, RingWord};
 use e3k_regs::packet::CspCommand;
 use e3k_regs::register::Word;
-use e3k_regs::{Access, Reg};
+use e3k_regs::{Access, GpuVa, Reg};
 use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) const RINGS: usize = 10;
@@ -36,6 +38,8 @@ pub(crate) struct RingSeen {
     pub(crate) lost: Option<u64>,
     /// The Indicator in force that has Info but "off", and its event.
     pub(crate) indicator: Option<(u64, CspCommand)>,
+    /// What packets name that wait.
+    pub(crate) queued: Queued,
     notes: VecDeque<(u64, RingWord, u32)>,
 }
 
@@ -89,6 +93,7 @@ impl RingSeen {
         match word {
             RingWord::Head => self.position = Some(value),
             RingWord::Address => {
+                self.queued.clear();
                 if RingAddress::from_bits(value).kickoff() {
                     self.lost = None;
                 } else {
@@ -97,6 +102,25 @@ impl RingSeen {
             }
             RingWord::Size | RingWord::Tail => {}
         }
+    }
+
+    /// Tail is moved to `tail`: what waits there is looked at.
+    fn doorbell(&mut self, at: u64, number: usize, tail: u32, look: &Look<'_>) {
+        if self.position == self.word(RingWord::Tail) {
+            self.queued.clear();
+        }
+        let words = [RingWord::Address, RingWord::Size, RingWord::Tail];
+        let [Some(address), Some(size), Some(from)] = words.map(|word| self.word(word)) else {
+            return;
+        };
+        let ring = Ring {
+            number,
+            base: GpuVa(u64::from(RingAddress::from_bits(address).page()) << 12),
+            size,
+            from,
+            process_id: self.process_id(),
+        };
+        self.queued.doorbell(at, &ring, tail, look);
     }
 
     /// Everything is as after power-on.
@@ -129,6 +153,7 @@ pub(crate) struct Seen {
     pub(crate) tlbs: Tlbs,
     pub(crate) kernel: Kernel,
     pub(crate) caches: Caches,
+    pub(crate) owners: Owners,
 }
 
 impl Seen {
@@ -171,6 +196,15 @@ impl Seen {
         let ring = self.rings.get(command.ring)?;
         let id = ring.process_id();
         (command.in_buffer && id != 0 && self.va_mode()).then_some((ring, id))
+    }
+
+    /// Tail of a ring is about to be moved to `tail`, a doorbell.
+    pub(crate) fn doorbell(&mut self, ring: usize, tail: u32, look: &Look<'_>) {
+        self.tlbs.doorbell(self.at, look);
+        self.owners.doorbell(look);
+        if let Some(state) = self.rings.get_mut(ring).filter(|_| self.owners.known) {
+            state.doorbell(self.at, ring, tail, look);
+        }
     }
 
     /// What was written to a ring's registers last, in words.
@@ -255,10 +289,13 @@ impl Seen {
                 }
             }
             Fact::Fence(fence) => {
+                self.kernel.fenced(self.at, fence);
                 if let Some(ring) = self.rings.get_mut(usize::from(fence.ring)) {
                     ring.settled = true;
+                    if !fence.in_buffer {
+                        ring.queued.fenced(fence.ring_offset);
+                    }
                 }
-                self.kernel.fenced(self.at, fence);
             }
             Fact::Interrupt => self.risen = Some(self.at),
             Fact::Latched => self.risen = None,
@@ -272,6 +309,7 @@ impl Seen {
                 (self.reset, self.risen) = (Some(at), None);
                 self.tlbs.flushed();
                 self.kernel.reset();
+                self.owners.reset();
             }
             _ => {}
         }

@@ -200,6 +200,21 @@ impl Tlbs {
         }
     }
 
+    /// Whether any TLB has an entry for this page that `is_it`.
+    pub(crate) fn hold(&self, process_id: u8, va: GpuVa, is_it: impl Fn(u32) -> bool) -> bool {
+        let page = va.0 >> 12;
+        let (first, n) = in_line(page);
+        let line = self.shared.all.get(&(process_id, first));
+        let shared = line.and_then(|line| line.slots.get(n));
+        let own = self
+            .own
+            .iter()
+            .filter_map(|own| own.get(index(page) % PAGES));
+        let own = own.filter(|own| own.key == (process_id, page));
+        let own = own.map(|own| &own.slot);
+        shared.into_iter().chain(own).any(|slot| is_it(slot.entry))
+    }
+
     /// All TLBs are empty.
     pub(crate) fn flushed(&mut self) {
         *self = Self::default();

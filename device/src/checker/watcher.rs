@@ -12,6 +12,7 @@ use crate::checker::rule::Rule;
 use crate::checker::rules;
 use crate::checker::seen::Seen;
 use crate::checker::suppressions::Suppressions;
+use crate::checker::unmapped::Unmapping;
 use crate::mmu::access::Access;
 use crate::mmu::look::Look;
 use crate::watch::{Event, Watch};
@@ -128,10 +129,19 @@ impl Checker {
                 if address || written.reg == Reg::MmuMode {
                     self.seen.look_ahead(look);
                 }
+                let rung = match written.of_ring() {
+                    Some((ring, RingWord::Tail)) => Some(ring),
+                    _ => None,
+                };
+                if let Some(ring) = rung {
+                    let knew = self.seen.owners.known;
+                    self.seen.doorbell(ring, written.value, look);
+                    if self.seen.owners.known && !knew {
+                        self.shared.watches(&OWNERS);
+                    }
+                }
                 self.tell(&Fact::Register(written));
-                if let Some((_, RingWord::Tail)) = written.of_ring() {
-                    let at = self.seen.at;
-                    self.seen.tlbs.doorbell(at, look);
+                if rung.is_some() {
                     self.tell(&Fact::Doorbell);
                 }
             }
@@ -188,6 +198,10 @@ impl Checker {
                 entries,
             } => {
                 let key = (client, process_id);
+                if client.is_none() {
+                    let owners = &mut self.seen.owners;
+                    owners.walked(at, process_id, va, entries, look);
+                }
                 self.seen.tlbs.filled(at, key, va, entries, look);
             }
             Event::Invalidated { target, what, both } => {
@@ -197,6 +211,13 @@ impl Checker {
                 self.tell(&Fact::Invalidated { what, dropped });
             }
             Event::Flushed => self.seen.tlbs.flushed(),
+            Event::DmaUnmaps { first, last } => {
+                let owners = &mut self.seen.owners;
+                if let Some(unmapping) = Unmapping::of_driver(owners, (first, last), look) {
+                    let lead = unmapping.lead(&self.seen, look);
+                    self.tell(&Fact::DmaUnmaps(lead));
+                }
+            }
             Event::Fault(fault) => _ = self.tell(&Fact::Fault(fault)),
             _ => {}
         }
@@ -305,6 +326,11 @@ impl Drop for Checker {
 const LOADS: usize = 256;
 /// The same at the end.
 const LAST_LOADS: usize = 4096;
+/// What only an IOMMU tells.
+const OWNERS: Unwatched = Unwatched {
+    what: "owners of pages of system memory: what is given away while the GPU may still use it",
+    why: "the guest's IOMMU does not tell of mappings",
+};
 
 /// What no rule has the knowledge for, in any run.
 const UNWATCHED: &[Unwatched] = &[
@@ -317,8 +343,9 @@ const UNWATCHED: &[Unwatched] = &[
                filled, and sleep (D3) with work in flight",
         why: "there is no rule for it yet",
     },
+    OWNERS,
     Unwatched {
-        what: "owners of pages: memory given away while the GPU may still use it",
-        why: "the guest's IOMMU does not tell of mappings",
+        what: "owners of pages of VRAM",
+        why: "nobody tells whom a driver gives them",
     },
 ];

@@ -9,7 +9,7 @@ pub(crate) mod error;
 mod execute;
 pub(crate) mod fences;
 mod flags;
-mod packet;
+pub(crate) mod packet;
 mod registers;
 mod ring;
 mod saved;

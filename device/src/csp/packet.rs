@@ -96,6 +96,11 @@ pub(super) fn packet_dwords(header: u32, dialect: Dialect) -> Result<u32, CspErr
     }
 }
 
+/// The same by the ring's number; `None` where that is an error.
+pub(crate) fn ring_packet_dwords(ring: usize, header: u32) -> Option<u32> {
+    packet_dwords(header, Dialect::of(ring)).ok()
+}
+
 fn common_dwords(header: u32) -> Result<u32, CspErrorKind> {
     let fields = packet::Header::from_bits(header);
     let to_block = matches!(

@@ -13,6 +13,7 @@ mod fences;
 mod flood;
 mod frame;
 mod invalidations;
+mod lifetime;
 mod oracle;
 mod pages;
 mod protection;

@@ -1,7 +1,7 @@
 //! The machine around the GPU: memory with holes that remembers who touched
 //! it, and an interrupt line that is counted.
 
-use presil_device::{BusAddr, BusError, DmaAccess, InterruptSink, SystemMemory};
+use presil_device::{BusAddr, BusError, DmaAccess, DmaMapping, InterruptSink, SystemMemory};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use vm_memory::VolatileSlice;
@@ -22,6 +22,9 @@ pub(crate) struct Touch {
 struct Inner {
     pages: BTreeMap<u64, Box<Page>>,
     touches: Vec<Touch>,
+    /// It tells of DMA mappings: the pages that were added are those.
+    iommu: bool,
+    cut_off: bool,
 }
 
 /// System memory: only the pages that were added answer.
@@ -78,6 +81,24 @@ impl Ram {
     }
 }
 
+#[allow(dead_code, reason = "for the tests of the driver checker")]
+impl Ram {
+    /// From now on there is an IOMMU.
+    pub(crate) fn put_behind_iommu(&self) {
+        self.inner().iommu = true;
+    }
+
+    /// Takes the page at bus address `at` away.
+    pub(crate) fn remove_page(&self, at: u64) {
+        self.inner().pages.remove(&(at / PAGE));
+    }
+
+    /// The GPU is no bus master any more, or one again.
+    pub(crate) fn set_bus_master(&self, on: bool) {
+        self.inner().cut_off = !on;
+    }
+}
+
 impl Inner {
     /// Runs `each` on every piece of a page with its place in the whole.
     fn copy(
@@ -109,6 +130,19 @@ impl Inner {
 }
 
 impl SystemMemory for Ram {
+    fn bus_master(&self) -> bool {
+        !self.inner().cut_off
+    }
+
+    fn dma_mapping(&self, at: BusAddr) -> DmaMapping {
+        let inner = self.inner();
+        match (inner.iommu, inner.pages.contains_key(&(at.0 / PAGE))) {
+            (false, _) => DmaMapping::Unknown,
+            (true, true) => DmaMapping::Mapped,
+            (true, false) => DmaMapping::Unmapped,
+        }
+    }
+
     fn read(&self, at: BusAddr, buf: &mut [u8], access: DmaAccess) -> Result<(), BusError> {
         let mut inner = self.inner();
         inner.touch(at, buf.len(), false, access);

@@ -1,5 +1,6 @@
 //! The rules, one file each: its id, its state, its events and its text.
 
+mod access_of_unmapped;
 mod buffer_cuts_packet;
 mod bus_master_off;
 mod bus_page_snooped_and_not;
@@ -48,6 +49,12 @@ mod stale_translation;
 mod surface_of_another_submission;
 mod tables_lost_by_reset;
 mod unknown_register;
+mod unmapped_fence;
+mod unmapped_ring;
+mod unmapped_table;
+mod unmapped_under_entry;
+mod unmapped_under_tlb;
+mod unmapped_under_work;
 mod upper_level_changed;
 mod user_changes_process;
 mod user_sets_registers;
@@ -78,6 +85,13 @@ rules! {
     invalidation_of_nothing,
     invalidation_ids_disagree,
     invalidation_inside_a_line,
+    unmapped_under_entry,
+    unmapped_under_tlb,
+    access_of_unmapped,
+    unmapped_table,
+    unmapped_ring,
+    unmapped_fence,
+    unmapped_under_work,
     bus_page_snooped_and_not,
     dirty_lines_read,
     old_lines_loaded,
