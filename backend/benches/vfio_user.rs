@@ -88,6 +88,7 @@ fn serve_ours(path: &Path, core: usize) -> Client {
         presence: Arc::default(),
         counters: Arc::default(),
         identity: Identity::default(),
+        is_watched: false,
     };
     std::thread::spawn(move || {
         stay_on(core);

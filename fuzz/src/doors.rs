@@ -44,6 +44,7 @@ type Wrap = fn(&[u8], &[u8]) -> Vec<u8>;
 pub fn vfio_user(data: &[u8]) {
     play(data, vfio_message, |gpu, stream| {
         let door = vfio_user::Door {
+            is_watched: true,
             gpu: Arc::clone(gpu),
             presence: Arc::default(),
             counters: Arc::default(),

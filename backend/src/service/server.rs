@@ -339,6 +339,7 @@ fn serve_vfio_user(
 ) -> Result<(), ServerError> {
     let (stream, _) = socket.listener().accept().map_err(ServerError::Accept)?;
     let door = vfio_user::Door {
+        is_watched: served.check.is_some(),
         gpu: Arc::clone(&served.gpu),
         presence: Arc::clone(&served.presence),
         counters: Arc::clone(counters),

@@ -495,6 +495,7 @@ fn connect(
         presence: Arc::default(),
         counters: Arc::clone(counters),
         identity,
+        is_watched: true,
     };
     let server = std::thread::spawn(move || door.serve(theirs));
     (Client::new(ours), server)

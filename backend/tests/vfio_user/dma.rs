@@ -1,10 +1,14 @@
 //! The machine's memory, as the client lends it.
 
 use std::fs::File;
+use std::sync::{Arc, Mutex};
 
 use e3k_regs::fields::RingWord;
+use presil_device::checker::{Checker, Options, Report, Reports};
+use presil_device::{DmaMapping, Event, Gpu, Look, Watch};
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use crate::FENCE_AT;
 use crate::support::vfio::*;
 
 #[test]
@@ -227,4 +231,137 @@ fn ram_that_the_client_takes_away_ends_its_connection_and_nothing_else() {
     rig.ram = memory(RAM_BYTES);
     rig.reconnect();
     rig.client.write(RingWord::Size.offset(0), 0x1000);
+}
+
+/// A page of an IOMMU's.
+const PAGE: u64 = 0xFFFF_F000;
+
+/// Remembers what is about to be unmapped, and how its first page was mapped then.
+#[derive(Clone, Default)]
+struct Unmaps(Arc<Mutex<Vec<(u64, u64, DmaMapping)>>>);
+
+impl Watch for Unmaps {
+    fn saw(&mut self, event: &Event<'_>, look: &Look<'_>) {
+        if let Event::DmaUnmaps { first, last } = *event {
+            let told = (first.0, last.0, look.dma_mapping(first));
+            self.0.lock().unwrap().push(told);
+        }
+    }
+}
+
+#[test]
+fn what_is_taken_away_is_told_while_it_is_still_there() {
+    let mut rig = Rig::new();
+    let unmaps = Unmaps::default();
+    let watch = Box::new(unmaps.clone());
+    rig.gpu
+        .enter()
+        .run(|gpu| gpu.set_watch(Some(watch)))
+        .unwrap();
+    let told = || std::mem::take(&mut *unmaps.0.lock().unwrap());
+    let ram = rig.ram.try_clone().unwrap();
+    let all = (0, RAM_BYTES - 1, DmaMapping::Unknown);
+    rig.client.dma_map(3, 0, 0, 3 << 20, Some(&ram)).unwrap();
+    rig.client.dma_unmap(0, 0, RAM_BYTES).unwrap();
+    assert_eq!(told(), [all], "all RAM");
+    rig.client.dma_map(3, 0, PAGE, 0x1000, Some(&ram)).unwrap();
+    rig.client
+        .dma_map(3, 0, PAGE - 0x5000, 0x2000, Some(&ram))
+        .unwrap();
+    assert_eq!(rig.client.dma_unmap(0, PAGE - 0x5000, 0x1000), Err(EINVAL));
+    assert_eq!(rig.client.dma_unmap(0, PAGE, 0), Ok(()));
+    assert_eq!(told(), [], "nothing was taken away");
+    rig.client.dma_unmap(0, PAGE, 0x1000).unwrap();
+    rig.client.dma_unmap(0, 1 << 63, 1 << 63).unwrap();
+    rig.client.dma_unmap(2, 0, 0).unwrap();
+    let page = (PAGE, PAGE + 0xFFF, DmaMapping::Mapped);
+    let end = (1 << 63, u64::MAX, DmaMapping::Unmapped);
+    assert_eq!(told(), [page, end, (0, u64::MAX, DmaMapping::Unmapped)]);
+}
+
+/// Lets the rules of lifetime look at a GPU.
+fn check(rig: &Rig) -> Reports {
+    let levels = "off,2=warn".parse().unwrap();
+    let checker = Box::new(Checker::new(&Options {
+        levels,
+        ..Options::default()
+    }));
+    let reports = checker.reports();
+    let watch = |gpu: &mut Gpu| gpu.set_watch(Some(checker));
+    rig.gpu.enter().run(watch).unwrap();
+    reports
+}
+
+/// What the checker finds of a page that is unmapped behind the GPU's last use of it, where
+/// RAM comes in ranges of so many bytes.
+fn found_in_ranges_of(bytes: u64) -> (Vec<u32>, Reports) {
+    let mut rig = Rig::new();
+    let reports = check(&rig);
+    let ram = rig.ram.try_clone().unwrap();
+    for at in (0..RAM_BYTES).step_by(usize::try_from(bytes).unwrap()) {
+        rig.client.dma_map(3, at, at, bytes, Some(&ram)).unwrap();
+    }
+    rig.client.set_config(4, 2, 6);
+    rig.start_gpu();
+    rig.submit_fence(FENCE_AT, 1);
+    rig.until_idle();
+    assert_eq!(rig.ram_u64(FENCE_AT), 1);
+    rig.client
+        .dma_unmap(0, FENCE_AT & !(bytes - 1), bytes)
+        .unwrap();
+    // Nothing is judged of a client that leaves.
+    rig.await_end();
+    rig.gpu.enter().run(|gpu| gpu.set_watch(None)).unwrap();
+    let found = reports
+        .list()
+        .iter()
+        .map(|report: &Report| report.rule.0)
+        .collect();
+    (found, reports)
+}
+
+#[test]
+fn a_page_that_a_driver_unmaps_too_early_is_found_where_an_iommu_tells() {
+    let (found, reports) = found_in_ranges_of(0x1000);
+    assert_eq!(found, [20001]);
+    assert!(
+        !reports
+            .summary()
+            .to_string()
+            .contains("owners of pages of system memory")
+    );
+    let (found, reports) = found_in_ranges_of(RAM_BYTES);
+    assert_eq!(found, [0_u32; 0]);
+    assert!(
+        reports
+            .summary()
+            .to_string()
+            .contains("owners of pages of system memory")
+    );
+}
+
+#[test]
+fn a_client_that_maps_and_unmaps_without_end_is_judged_in_time() {
+    let mut rig = Rig::new();
+    let reports = check(&rig);
+    rig.client.set_config(4, 2, 6);
+    let ram = rig.ram.try_clone().unwrap();
+    for n in 0..20_000_u64 {
+        let at = 0x1000_0000 + (n * 0x9E37 % 0x1_0000) * 0x1000;
+        // Some of them twice, or never mapped.
+        let _ = rig.client.dma_map(3, 0, at, 0x1000, Some(&ram));
+        if n % 3 != 0 {
+            rig.client.dma_unmap(0, at, 0x1000).unwrap();
+        }
+        if n % 5000 == 0 {
+            rig.client.dma_unmap(0, 0, 1 << 40).unwrap();
+        }
+    }
+    let judged = |rule| {
+        let summary = reports.summary();
+        let rule = summary.rules.iter().find(|one| one.rule.0 == rule).unwrap();
+        rule.checked
+    };
+    assert!(judged(20001) > 10_000);
+    assert_eq!(reports.list().len(), 0);
 }

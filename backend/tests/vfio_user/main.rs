@@ -1,5 +1,6 @@
 //! The vfio-user door, by messages of our own client. What QEMU makes of it is
 //! in `qemu.rs`.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use e3k_regs::BusAddr;
 use e3k_regs::addr::ADDRESS_BITS;
 use parking_lot::RwLock;
-use presil_device::{BusError, DmaAccess, SystemMemory, Vram};
+use presil_device::{BusError, DmaAccess, DmaMapping, SystemMemory, Vram};
 use rustix::io::Errno;
 use vm_memory::{Bytes, VolatileSlice};
 
 use super::lent_files::{LentFiles, Place};
+use super::page_by_page::PageByPage;
 use super::wire::{DmaMap, DmaUnmap};
 use crate::doors::lent::{Lent, LentMemory};
 use crate::doors::system_memory::{FileKey, MEMORY_NOT_SHARED, NEVER_WRITTEN};
@@ -43,6 +44,7 @@ struct Table {
     /// By their first address; they do not overlap.
     ranges: BTreeMap<u64, Range>,
     files: LentFiles,
+    pages: PageByPage,
     /// The function is a bus master.
     enabled: bool,
 }
@@ -114,33 +116,30 @@ impl Dma {
             place,
         };
         table.ranges.insert(address, range);
+        table.pages.lent(address, last);
         Ok(())
+    }
+
+    /// The first and the last address that a request takes away; `None`: it is for none.
+    ///
+    /// # Errors
+    /// `EINVAL`: it would cut a range in two, or ends beyond the address space.
+    pub(super) fn taken_by(&self, request: DmaUnmap) -> Result<Option<(u64, u64)>, Errno> {
+        self.table.read().taken_by(request)
     }
 
     /// Takes every range inside the request's away.
     ///
     /// # Errors
-    /// `EINVAL`: it would cut one in two, or ends beyond the address space.
+    /// As [`Self::taken_by`].
     pub(super) fn unmap(&self, request: DmaUnmap) -> Result<(), Errno> {
         let mut table = self.table.write();
-        if request.is_all() {
-            table.ranges.clear();
+        let Some((start, end)) = table.taken_by(request)? else {
             return Ok(());
-        }
-        if request.bytes == 0 {
-            return Ok(());
-        }
-        let start = request.address;
-        let last = last_of(start, request.bytes).ok_or(Errno::INVAL)?;
-        let cuts_first = table.find(start).is_some_and(|(first, _)| first != start);
-        let cuts_last = table
-            .find(last)
-            .is_some_and(|(_, range)| range.last != last);
-        if cuts_first || cuts_last {
-            return Err(Errno::INVAL);
-        }
-        while let Some((&first, _)) = table.ranges.range(start..=last).next() {
+        };
+        while let Some((&first, &Range { last, .. })) = table.ranges.range(start..=end).next() {
             table.ranges.remove(&first);
+            table.pages.taken(first, last);
         }
         Ok(())
     }
@@ -244,6 +243,24 @@ impl Table {
         self.enabled && end.is_some_and(|end| end <= BUS_END)
     }
 
+    /// As [`Dma::taken_by`].
+    fn taken_by(&self, request: DmaUnmap) -> Result<Option<(u64, u64)>, Errno> {
+        if request.is_all() {
+            return Ok(Some((0, u64::MAX)));
+        }
+        if request.bytes == 0 {
+            return Ok(None);
+        }
+        let start = request.address;
+        let last = last_of(start, request.bytes).ok_or(Errno::INVAL)?;
+        let cuts_first = self.find(start).is_some_and(|(first, _)| first != start);
+        let cuts_last = self.find(last).is_some_and(|(_, range)| range.last != last);
+        if cuts_first || cuts_last {
+            return Err(Errno::INVAL);
+        }
+        Ok(Some((start, last)))
+    }
+
     /// The range that contains `at`, with its first address.
     fn find(&self, at: u64) -> Option<(u64, &Range)> {
         let (first, range) = self.ranges.range(..=at).next_back()?;
@@ -261,6 +278,11 @@ pub(super) struct Bus(pub(super) Arc<Dma>);
 impl SystemMemory for Bus {
     fn bus_master(&self) -> bool {
         self.0.table.read().enabled
+    }
+
+    fn dma_mapping(&self, at: BusAddr) -> DmaMapping {
+        let table = self.0.table.read();
+        table.pages.says(table.find(at.0).is_some())
     }
 
     fn read(&self, at: BusAddr, buf: &mut [u8], _: DmaAccess) -> Result<(), BusError> {

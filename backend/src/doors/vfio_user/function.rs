@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use e3k_regs::Reg;
-use presil_device::{Gpu, NoMemory, Vram, VramOffset, Width};
+use presil_device::{BusAddr, Gpu, NoMemory, Vram, VramOffset, Width};
 use rustix::io::Errno;
 use vfio_bindings::bindings::vfio;
 
@@ -12,7 +12,7 @@ use super::config_space::{BAR0_BYTES, CONFIG_BYTES, ConfigSpace, MSI, Written};
 use super::counters::VfioUserCounters;
 use super::dma::{Bus, Dma};
 use super::interrupts::{Interrupts, Port};
-use super::wire::{Access, SetIrqs};
+use super::wire::{Access, DmaUnmap, SetIrqs};
 use crate::doors::lent::LentEvent;
 use crate::doors::pci::Identity;
 use crate::shared_gpu::SharedGpu;
@@ -29,6 +29,7 @@ pub(super) struct Function {
     pub(super) dma: Arc<Dma>,
     interrupts: Arc<Interrupts>,
     counters: Arc<VfioUserCounters>,
+    is_watched: bool,
 }
 
 impl Function {
@@ -38,6 +39,7 @@ impl Function {
         identity: Identity,
         counters: Arc<VfioUserCounters>,
         dma: Arc<Dma>,
+        is_watched: bool,
     ) -> Self {
         let vram = gpu.vram();
         let interrupts = Arc::new(Interrupts::new(Arc::clone(&counters)));
@@ -53,6 +55,7 @@ impl Function {
             dma,
             interrupts,
             counters,
+            is_watched,
         };
         function.apply();
         function
@@ -213,6 +216,22 @@ impl Function {
         session.hold_engine(!self.config.is_powered());
         self.dma.set_enabled(self.config.bus_master());
         self.interrupts.set_route(self.config.route());
+    }
+
+    /// Takes memory away. Who watches the GPU hears of it before, while it can still be
+    /// looked at.
+    ///
+    /// # Errors
+    /// As [`Dma::unmap`].
+    pub(super) fn dma_unmap(&self, request: DmaUnmap) -> Result<(), Errno> {
+        if self.is_watched
+            && let Some((first, last)) = self.dma.taken_by(request)?
+        {
+            let unmaps = |gpu: &mut Gpu| gpu.dma_unmaps(BusAddr(first), BusAddr(last));
+            // A lost GPU is not watched.
+            let _ = self.gpu.enter().run(unmaps);
+        }
+        self.dma.unmap(request)
     }
 
     /// # Errors

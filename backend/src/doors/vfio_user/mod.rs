@@ -15,6 +15,7 @@ mod dma;
 mod function;
 mod interrupts;
 mod lent_files;
+mod page_by_page;
 mod wire;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -49,6 +50,8 @@ pub struct Door {
     pub counters: Arc<VfioUserCounters>,
     /// What the function says it is.
     pub identity: Identity,
+    /// Somebody watches the GPU and is to hear what is unmapped for DMA.
+    pub is_watched: bool,
 }
 
 impl Door {
@@ -132,7 +135,7 @@ impl Client<'_> {
             }
             Command::DmaUnmap(request) => {
                 self.door.counters.dma_unmaps.add(1);
-                function.dma.unmap(request)?;
+                function.dma_unmap(request)?;
                 reply.dma_unmap(request);
             }
             Command::DeviceInfo => reply.device_info(),
@@ -180,6 +183,7 @@ impl Client<'_> {
             door.identity,
             counters,
             Arc::clone(&self.dma),
+            door.is_watched,
         ));
         Ok(())
     }
