@@ -401,6 +401,7 @@ impl Platform for Machine {
 
     fn free_pages(&self, pages: Pages) {
         for at in &pages.0 {
+            lock(&self.0.gpu).dma_unmaps(BusAddr(*at), BusAddr(at + 0xfff));
             self.0.ram.set_caching(*at, Caching::Cached);
         }
         self.0.ram.free(pages.0);

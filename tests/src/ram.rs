@@ -9,7 +9,7 @@ mod tests;
 
 use crate::cpu::{Caches, Lines, PAGE, Random, WriteBuffer, lines_of, mix};
 use presil_device::checker::{CacheLines, Follows, OldLoad};
-use presil_device::{BusAddr, BusError, DmaAccess, Snoop, SystemMemory};
+use presil_device::{BusAddr, BusError, DmaAccess, DmaMapping, Snoop, SystemMemory};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use vidmm::Caching;
@@ -443,6 +443,16 @@ impl Frames {
 }
 
 impl SystemMemory for Ram {
+    /// As an IOMMU would have it: who owns a frame has mapped it.
+    fn dma_mapping(&self, at: BusAddr) -> DmaMapping {
+        let owned = frame_at(at.0).is_some_and(|frame| self.lock().owned.contains_key(&frame));
+        if owned {
+            DmaMapping::Mapped
+        } else {
+            DmaMapping::Unmapped
+        }
+    }
+
     fn read(&self, at: BusAddr, buf: &mut [u8], access: DmaAccess) -> Result<(), BusError> {
         let len = buf.len();
         self.lock().dma(at, len, access, false, |memory, done| {

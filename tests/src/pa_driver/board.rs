@@ -7,7 +7,7 @@ use crate::checked;
 use crate::machine::Line;
 use crate::ram::Ram;
 use presil_device::checker::Reports;
-use presil_device::{Config, Counters, Gpu, Progress, VramOffset, Width};
+use presil_device::{BusAddr, Config, Counters, Gpu, Progress, VramOffset, Width};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vidmm::Caching;
@@ -151,8 +151,9 @@ impl Board {
     }
 
     /// Gives pages of RAM back.
-    pub(super) fn free(&self, frames: Vec<u64>) {
+    pub(super) fn free(&mut self, frames: Vec<u64>) {
         for at in &frames {
+            self.gpu.dma_unmaps(BusAddr(*at), BusAddr(at + 0xfff));
             self.ram.set_caching(*at, Caching::Cached);
         }
         self.ram.free(frames);

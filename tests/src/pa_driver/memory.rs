@@ -185,8 +185,17 @@ impl Memory {
     /// Unmaps a block and frees its pages.
     fn release_pages(&mut self, block: &Block) -> Result<()> {
         self.unmap(block)?;
-        self.board.free(block.frames.clone());
+        self.free_pages(block.frames.clone());
         Ok(())
+    }
+
+    /// Frees pages that no entry leads to. No TLB may either: an IOMMU takes their
+    /// addresses away.
+    pub(super) fn free_pages(&mut self, frames: Vec<u64>) {
+        if !frames.is_empty() {
+            self.tables.flush(&mut self.board);
+        }
+        self.board.free(frames);
     }
 
     /// The dummy page behind a GART block.

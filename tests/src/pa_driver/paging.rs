@@ -102,7 +102,7 @@ impl Driver {
             .board
             .pages(block.bytes / 4096, Caching::WriteCombined, u64::MAX)?;
         let Some(window) = self.mm.open_window(&frames)? else {
-            self.mm.board.free(frames);
+            self.mm.free_pages(frames);
             return Err(format!(
                 "{:#x} bytes do not fit into the paging window",
                 block.bytes
@@ -183,7 +183,7 @@ impl Driver {
             return Err(format!("{id:?} has no pages in the system cache"));
         }
         let content = self.mm.board.get(&block, 0, block.bytes)?;
-        self.mm.board.free(block.frames);
+        self.mm.free_pages(block.frames);
         let allocation = self.get_mut(id)?;
         allocation.block.frames = Vec::new();
         allocation.file = Some(content);

@@ -274,7 +274,7 @@ impl Scheduler {
             for window in &task.held.windows {
                 mm.close_window(window)?;
             }
-            mm.board.free(task.held.frames);
+            mm.free_pages(task.held.frames);
         }
         Ok(())
     }
