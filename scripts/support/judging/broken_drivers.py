@@ -78,6 +78,21 @@ FAULTS = [
         ("fill RAM beside RAM in use",),
     ),
     Fault(
+        "unmapped-while-bound", "RAM is unmapped for DMA, and the page tables still lead to it",
+        BUFFERS, "            self.gart.unbind(&*self.memory.os, chip, va, count)?;\n",
+        "            let _ = (chip, va, count);\n",
+        ("driver checker (20001",), options=("--door", "vfio-user", "--iommu"),
+    ),
+    Fault(
+        "unmapped-before-the-invalidation",
+        "RAM is unbound and unmapped for DMA, and the TLBs are not told",
+        GART, "|_| self.dummy_pte);\n        os.write_barrier();\n"
+        "        os.access(&mut chip.invalidate(va, count * PAGE_SIZE))",
+        "|_| self.dummy_pte);\n        os.write_barrier();\n"
+        "        let _ = chip;\n        Ok(())",
+        ("driver checker (20002",), options=("--door", "vfio-user", "--iommu"),
+    ),
+    Fault(
         "freed-before-its-fence", "memory is given back before its fence", BUFFERS,
         " || last_use > self.ring0.timeline.completed()", " || last_use == u64::MAX",
         ("copy from RAM that is freed meanwhile",),

@@ -45,6 +45,12 @@ def reports(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [report for one in told for report in one["reports"]]
 
 
+def with_input(told: list[dict[str, Any]]) -> set[int]:
+    """The rules that had something to judge, of whatever GPU."""
+    rules = [rule for one in told for rule in one["summary"]["rules"]]
+    return {rule["rule"] for rule in rules if rule["checked"]}
+
+
 def judge(request: Request, told: list[dict[str, Any]], gpus: int) -> dict[str, Any]:
     """The checker's own check of a run."""
     if len(told) != gpus:

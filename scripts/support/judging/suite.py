@@ -38,6 +38,8 @@ class Case:
     """What the driver checker judges, as `--check` says it; nothing where checks must fail."""
     least_ranges: int = 0
     """How often QEMU must lend memory, at least: that a virtual IOMMU is in use shows in it."""
+    has_input: tuple[int, ...] = ()
+    """Rules of the driver checker that must have had something to judge."""
 
 
 def cases() -> list[Case]:
@@ -100,7 +102,8 @@ def on_the_pci_function() -> list[Case]:
                      server_options=[*session.SEEDED, "--on-fault", policy]), once=True)
           for policy in ("halt", "retry")),
         Case("behind a virtual IOMMU", Guest("selftest", door, **behind_iommu), tap=True,
-             least_ranges=2000),
+             # Without these, that nothing was unmapped too early would say nothing.
+             least_ranges=2000, has_input=(20001, 20003)),
         Case("pci=nomsi", Guest("intx", door, kernel_arguments=["pci=nomsi"]), once=True),
         Case("10 reboots, then everything again",
              Guest("reboot", door, boots=11, limit_seconds=600), once=True),
@@ -166,6 +169,8 @@ def judge(case: Case, outcome: session.Outcome) -> str:
         lent = outcome.model.get("device", {}).get("door", {}).get("dma_maps", 0)
         if lent < case.least_ranges:
             problems.append(f"{lent} ranges were lent, expected {case.least_ranges} or more")
+        idle = set(case.has_input) - driver_checker.with_input(outcome.driver_checker)
+        problems += [f"rule {rule} of the driver checker had no input" for rule in sorted(idle)]
         return "; ".join(problems)
     # What came behind a GPU that hangs was not run: that is no second failure.
     names = [str(check.get("name")) for check in bad if "not_run" not in check]

@@ -54,6 +54,14 @@ class Judge(unittest.TestCase):
             seen.model["device"] = {"door": {"dma_maps": ranges}}
             self.assertEqual(suite.judge(case, seen), problem)
 
+    def test_rule_without_input_fails_where_it_must_have_some(self) -> None:
+        case = suite.Case("x", session.Guest("demo"), has_input=(20001,))
+        for checked, problem in [(1, ""), (0, "rule 20001 of the driver checker had no input")]:
+            seen = outcome(GOOD)
+            rules = [{"rule": 20001, "checked": checked}, {"rule": 20002, "checked": 0}]
+            seen.driver_checker = [{"summary": {"rules": rules}}]
+            self.assertEqual(suite.judge(case, seen), problem)
+
     def test_gpu_that_hangs_at_once_is_no_negative_control(self) -> None:
         hangs = [check("tables", ok=False), check("copy VRAM", not_run="it hangs")]
         self.assertNotEqual(self.judged(*hangs, fails=("copy ",)), "")
