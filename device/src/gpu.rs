@@ -52,6 +52,13 @@ impl Gpu {
         self.mxu.memory.system = memory;
     }
 
+    /// Tells whoever watches that the function leaves D0: [`Self::step`] is not called until
+    /// it is back, and that is a reset. The GPU itself does nothing.
+    pub fn sleeps(&mut self) {
+        let watch = self.watch.as_ref().map(On);
+        watch.saw(&Event::Sleeps, &self.mxu.look());
+    }
+
     /// Tells whoever watches that the bus addresses `first..=last` are about to be unmapped
     /// for DMA. Call it before the memory of [`Self::set_memory`] stops to answer there;
     /// the GPU itself does nothing.

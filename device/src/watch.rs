@@ -65,6 +65,8 @@ pub enum Event<'a> {
     /// A function reset; all is as after power-on but VRAM, history and counters. The
     /// TLBs are empty.
     Reset,
+    /// The function leaves D0 ([`Gpu::sleeps`](crate::Gpu::sleeps)).
+    Sleeps,
     /// A ring begins a packet: once more when a page fault had it stand.
     Packet {
         /// The ring.

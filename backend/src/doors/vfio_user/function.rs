@@ -181,8 +181,15 @@ impl Function {
     }
 
     fn write_config(&mut self, offset: u64, data: &[u8]) {
+        let was_powered = self.config.is_powered();
         match self.config.write(offset, data) {
-            Written::Bits => self.apply(),
+            Written::Bits => {
+                if was_powered && !self.config.is_powered() {
+                    // A lost GPU has no work.
+                    let _ = self.gpu.enter().run(Gpu::sleeps);
+                }
+                self.apply();
+            }
             Written::FunctionReset => {
                 self.counters.function_resets.add(1);
                 self.reset();
