@@ -1,7 +1,7 @@
 //! What rules are told of: the model's events, decoded.
 
 use crate::checker::cache_lines::OldLoad;
-use crate::checker::owners::Unmapped;
+use crate::checker::owners::{Name, Unmapped};
 use crate::checker::tlbs::StaleUse;
 use crate::checker::unsnooped::Unsnooped;
 use crate::csp::error::{CspError, UnmetWait};
@@ -10,9 +10,9 @@ use crate::misuse::Misuse;
 use crate::mmu::access::{Access, Invalidation};
 use crate::mmu::look::Look;
 use crate::mmu::record::FaultRecord;
-use e3k_regs::Reg;
 use e3k_regs::fields::RingWord;
 use e3k_regs::packet::{self, CspCommand, Header, SgCommand, block, opcode, video_opcode};
+use e3k_regs::{GpuVa, Reg, VramOffset};
 
 /// A declared register that is written over the bus.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +152,18 @@ impl Command<'_> {
     }
 }
 
+/// An entry in VRAM that a walk has read, where untouched VRAM can be told.
+pub(crate) struct WalkedEntry {
+    pub(crate) process_id: u8,
+    /// The address that is translated.
+    pub(crate) va: GpuVa,
+    /// 2 or 3.
+    pub(crate) level: u8,
+    pub(crate) at: VramOffset,
+    /// Nobody has written it since power-on.
+    pub(crate) untouched: bool,
+}
+
 /// One thing that happens.
 pub(crate) enum Fact<'a> {
     Register(Written),
@@ -182,15 +194,22 @@ pub(crate) enum Fact<'a> {
     Latched,
     /// A function reset.
     Reset,
+    /// The function leaves D0.
+    Sleeps,
     /// A Tail was moved; told behind the register, with the TLBs compared.
     Doorbell,
     /// TLB entries were dropped, so many.
     Invalidated {
         what: Invalidation,
         dropped: usize,
+        /// What waits in a ring, of that number, and leads nowhere any more; not where a
+        /// packet invalidates.
+        forgotten: Option<(usize, Name)>,
     },
     /// Bus addresses are about to be unmapped for DMA; what leads there, if anything.
     DmaUnmaps(Option<Unmapped>),
+    /// A walk has read the entry of its address.
+    Walked(WalkedEntry),
     /// An access is about to be made.
     Access(&'a Access, &'a Look<'a>),
     /// It is answered by an entry that was due.

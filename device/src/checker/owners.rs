@@ -7,7 +7,7 @@ use e3k_regs::{BusAddr, GpuVa};
 use std::collections::BTreeMap;
 
 /// Entries that are remembered.
-const ENTRIES: usize = 16384;
+const ENTRIES: usize = 8192;
 
 /// How a packet uses what it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) struct Name {
     pub(crate) va: GpuVa,
     pub(crate) named: Named,
     /// Where it was by the tables of the doorbell.
-    pub(crate) at: BusAddr,
+    pub(crate) at: Target,
     /// The doorbell's event.
     pub(crate) since: u64,
 }

@@ -4,7 +4,6 @@ use crate::checker::fact::Command;
 use crate::checker::owners::{Name, Named};
 use crate::checker::path::place;
 use crate::csp::packet::ring_packet_dwords;
-use crate::memory::Target;
 use crate::mmu::look::Look;
 use e3k_regs::GpuVa;
 use e3k_regs::packet::{CspCommand, block, ff};
@@ -32,7 +31,7 @@ pub(crate) struct Ring {
 pub(crate) struct Queued(VecDeque<Name>);
 
 impl Queued {
-    /// Tail of a ring has gone to `tail`. Only what is in system memory is remembered.
+    /// Tail of a ring has gone to `tail`. Names that lead nowhere are not remembered.
     pub(crate) fn doorbell(&mut self, at: u64, ring: &Ring, tail: u32, look: &Look<'_>) {
         let Ring {
             number,
@@ -76,7 +75,7 @@ impl Queued {
             }
             for (named, va) in names(&command).into_iter().flatten() {
                 let process_id = if named == Named::Fence { 0 } else { process_id };
-                let Some(Target::System(place, _)) = place(look, process_id, va) else {
+                let Some(place) = place(look, process_id, va) else {
                     continue;
                 };
                 if self.0.len() == NAMES {

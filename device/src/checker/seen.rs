@@ -202,7 +202,7 @@ impl Seen {
     pub(crate) fn doorbell(&mut self, ring: usize, tail: u32, look: &Look<'_>) {
         self.tlbs.doorbell(self.at, look);
         self.owners.doorbell(look);
-        if let Some(state) = self.rings.get_mut(ring).filter(|_| self.owners.known) {
+        if let Some(state) = self.rings.get_mut(ring) {
             state.doorbell(self.at, ring, tail, look);
         }
     }

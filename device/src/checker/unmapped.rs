@@ -3,7 +3,7 @@
 use crate::checker::fact::Fact;
 use crate::checker::log::Log;
 use crate::checker::owners::{Key, Lead, Name, Named, Owners, Unmapped};
-use crate::checker::path::leads_to;
+use crate::checker::path::{leads_to, place};
 use crate::checker::report::{Finding, Place};
 use crate::checker::seen::{RingSeen, Seen};
 use crate::memory::{DmaMapping, Target};
@@ -79,20 +79,35 @@ fn runs(seen: &Seen, ring: usize) -> bool {
 /// of another page.
 fn name_in(seen: &Seen, first: BusAddr, last: BusAddr, look: &Look<'_>) -> Option<Unmapped> {
     let stands = |name: &&Name| {
-        let page = name.at.page();
-        let now = look.entry(name.process_id, name.va).and_then(leads_to);
+        let Target::System(at, _) = name.at else {
+            return false;
+        };
+        let page = at.page();
+        let now = place(look, name.process_id, name.va);
         let same = now.is_none_or(|now| matches!(now, Target::System(to, _) if to.page() == page));
         (first.page()..=last.page()).contains(&page) && same
     };
-    seen.rings.iter().enumerate().find_map(|(n, ring)| {
-        let goes_on = ring.runs() == Some(true) && ring.halted.is_none() && ring.held.is_none();
-        let waits = goes_on && ring.left().is_some();
-        let name = waits.then(|| ring.queued.iter().find(stands)).flatten()?;
-        Some(Unmapped {
-            page: BusAddr(name.at.page() << 12),
-            lead: Lead::Name(n, *name),
-        })
+    let (ring, name) = waiting(seen).find(|(_, name)| stands(name))?;
+    Some(Unmapped {
+        page: BusAddr(name.at.address() & !0xfff),
+        lead: Lead::Name(ring, *name),
     })
+}
+
+/// What packets name that wait in rings which go on by themselves, with their ring.
+fn waiting(seen: &Seen) -> impl Iterator<Item = (usize, &Name)> {
+    let rings = seen.rings.iter().enumerate().filter(|(_, ring)| {
+        let goes_on = ring.runs() == Some(true) && ring.halted.is_none() && ring.held.is_none();
+        goes_on && ring.left().is_some()
+    });
+    rings.flat_map(|(n, ring)| ring.queued.iter().map(move |name| (n, name)))
+}
+
+/// A name that waits and that the tables do not know any more.
+pub(crate) fn forgotten(seen: &Seen, look: &Look<'_>) -> Option<(usize, Name)> {
+    let mut all = waiting(seen);
+    let (ring, name) = all.find(|(_, name)| place(look, name.process_id, name.va).is_none())?;
+    Some((ring, *name))
 }
 
 /// An entry that was read of a page, if the tables or a TLB still have it.
@@ -130,7 +145,7 @@ pub(crate) fn judge(
     let Some(unmapped) = found.filter(|unmapped| is_mine(&unmapped.lead)) else {
         return;
     };
-    log.report(place(&unmapped), || Finding {
+    log.report(keys(&unmapped), || Finding {
         now: format!("{} is unmapped for DMA", unmapped.page),
         before: before(&unmapped.lead),
         history: Vec::new(),
@@ -138,7 +153,7 @@ pub(crate) fn judge(
     });
 }
 
-fn place(unmapped: &Unmapped) -> Place {
+fn keys(unmapped: &Unmapped) -> Place {
     let mut place = vec![("bus", format!("{:#x}", unmapped.page.0))];
     match unmapped.lead {
         Lead::Ring(ring) => place.push(("ring", ring.to_string())),
@@ -158,18 +173,7 @@ fn place(unmapped: &Unmapped) -> Place {
 fn before(lead: &Lead) -> Option<(u64, String)> {
     Some(match lead {
         Lead::Ring(_) | Lead::Table => return None,
-        Lead::Name(ring, name) => {
-            let what = match name.named {
-                Named::Fence => "a fence is to be written",
-                Named::Buffer => "a buffer is to be called",
-                Named::Surface => "a surface is to be used",
-            };
-            let said = format!(
-                "{what} at {}, process id {}, by the packet at offset {:#x} of ring {ring}, which was submitted",
-                name.va, name.process_id, name.offset
-            );
-            (name.since, said)
-        }
+        Lead::Name(ring, name) => (name.since, said_of(*ring, name)),
         Lead::Entry(key, at) => {
             let said = format!(
                 "the tables still lead there from {}, process id {}, and a walk has read that",
@@ -185,4 +189,17 @@ fn before(lead: &Lead) -> Option<(u64, String)> {
             (*at, said)
         }
     })
+}
+
+/// What a packet that waits does, in words.
+pub(crate) fn said_of(ring: usize, name: &Name) -> String {
+    let what = match name.named {
+        Named::Fence => "a fence is to be written",
+        Named::Buffer => "a buffer is to be called",
+        Named::Surface => "a surface is to be used",
+    };
+    format!(
+        "{what} at {}, process id {}, by the packet at offset {:#x} of ring {ring}, which was submitted",
+        name.va, name.process_id, name.offset
+    )
 }

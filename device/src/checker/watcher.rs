@@ -3,7 +3,7 @@
 use crate::checker::cache_lines::{CacheLines, Follows};
 use crate::checker::caches::Caches;
 use crate::checker::criteria::Criteria;
-use crate::checker::fact::{Command, Fact};
+use crate::checker::fact::{Command, Fact, WalkedEntry};
 use crate::checker::level::Level;
 use crate::checker::levels::Levels;
 use crate::checker::log::{Armed, Log, Reports, Shared};
@@ -12,15 +12,16 @@ use crate::checker::rule::Rule;
 use crate::checker::rules;
 use crate::checker::seen::Seen;
 use crate::checker::suppressions::Suppressions;
-use crate::checker::unmapped::Unmapping;
-use crate::mmu::access::Access;
+use crate::checker::unmapped::{self, Unmapping};
+use crate::memory::Target;
+use crate::mmu::access::{Access, EntryAt};
 use crate::mmu::look::Look;
 use crate::watch::{Event, Watch};
 use crate::width::Width;
-use e3k_regs::Reg;
 use e3k_regs::fields::{FaultClient, RingWord};
 use e3k_regs::packet::halves;
 use e3k_regs::register::Word;
+use e3k_regs::{Reg, VramOffset};
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -39,12 +40,12 @@ pub struct Checker {
     shared: Arc<Shared>,
     rules: Vec<Box<dyn Rule>>,
     seen: Seen,
+    /// What happens comes of a register that the CPU has written.
+    by_cpu: bool,
     /// The rules that are told of accesses.
     hear_accesses: Vec<usize>,
     /// What of the CPU is followed, as far as was told.
     follows: Follows,
-    /// Whether the register that was written last was written by a packet.
-    by_ring: bool,
 }
 
 impl Checker {
@@ -78,7 +79,7 @@ impl Checker {
             follows: Follows::Nothing,
             rules,
             seen: Seen::with(lines.map(Caches::of).unwrap_or_default()),
-            by_ring: false,
+            by_cpu: false,
         }
     }
 
@@ -139,6 +140,9 @@ impl Checker {
                     if self.seen.owners.known && !knew {
                         self.shared.watches(&OWNERS);
                     }
+                    if look.is_untouched(VramOffset(0)).is_some() {
+                        self.shared.watches(&UNWRITTEN);
+                    }
                 }
                 self.tell(&Fact::Register(written));
                 if rung.is_some() {
@@ -190,6 +194,9 @@ impl Checker {
                 if let Some(met) = self.seen.caches.walk(event) {
                     self.tell(&Fact::Unsnooped(&met));
                 }
+                if let Some(entry) = walked_entry(event, look) {
+                    self.tell(&Fact::Walked(entry));
+                }
             }
             Event::Filled {
                 client,
@@ -207,8 +214,14 @@ impl Checker {
             Event::Invalidated { target, what, both } => {
                 let criteria = Criteria { target, both, what };
                 let tlbs = &mut self.seen.tlbs;
-                let dropped = tlbs.invalidated(at, &criteria, self.by_ring, look);
-                self.tell(&Fact::Invalidated { what, dropped });
+                let dropped = tlbs.invalidated(at, &criteria, !self.by_cpu, look);
+                let by_cpu = self.by_cpu.then_some(());
+                let forgotten = by_cpu.and_then(|()| unmapped::forgotten(&self.seen, look));
+                self.tell(&Fact::Invalidated {
+                    what,
+                    dropped,
+                    forgotten,
+                });
             }
             Event::Flushed => self.seen.tlbs.flushed(),
             Event::DmaUnmaps { first, last } => {
@@ -228,19 +241,22 @@ impl Watch for Checker {
     fn saw(&mut self, event: &Event<'_>, look: &Look<'_>) {
         self.seen.at = self.shared.event();
         self.hear_cpu(LOADS);
+        match event {
+            Event::Write { .. } => self.by_cpu = true,
+            Event::Packet { .. } | Event::Set { .. } => self.by_cpu = false,
+            _ => {}
+        }
         let fact = match *event {
             Event::Write {
                 offset,
                 width,
                 value,
             } => {
-                self.by_ring = false;
                 return self.write(offset, width, value, look);
             }
             Event::Set {
                 reg, index, value, ..
             } => {
-                self.by_ring = true;
                 return self.seen.store(reg.at(index), value, u32::MAX);
             }
             Event::Read {
@@ -261,6 +277,10 @@ impl Watch for Checker {
                 bits,
             },
             Event::Reset => Fact::Reset,
+            Event::Sleeps => {
+                self.seen.look_ahead(look);
+                Fact::Sleeps
+            }
             Event::Packet {
                 ring,
                 offset,
@@ -322,10 +342,47 @@ impl Drop for Checker {
     }
 }
 
+/// The entry that a walk has read of its address, in VRAM that shows whether it is untouched.
+fn walked_entry(event: &Event<'_>, look: &Look<'_>) -> Option<WalkedEntry> {
+    let Event::Walked {
+        process_id,
+        va,
+        level,
+        at: EntryAt::Memory(Target::Vram(first)),
+        entries,
+        ..
+    } = *event
+    else {
+        return None;
+    };
+    // Of a line the entry of the address itself.
+    let n = if entries.len() > 1 {
+        va.page() & 0xf
+    } else {
+        0
+    };
+    let at = first.add(4 * n);
+    let untouched = look.is_untouched(at)?;
+    Some(WalkedEntry {
+        process_id,
+        va,
+        level,
+        at,
+        untouched,
+    })
+}
+
 /// Loads of the CPU's that are judged at one event; further ones are at the next.
 const LOADS: usize = 256;
 /// The same at the end.
 const LAST_LOADS: usize = 4096;
+
+/// What only seeded VRAM shows.
+const UNWRITTEN: Unwatched = Unwatched {
+    what: "VRAM that is read and was never written",
+    why: "it has no pattern (--vram-seed)",
+};
+
 /// What only an IOMMU tells.
 const OWNERS: Unwatched = Unwatched {
     what: "owners of pages of system memory: what is given away while the GPU may still use it",
@@ -339,11 +396,12 @@ const UNWATCHED: &[Unwatched] = &[
         why: "it is not known",
     },
     Unwatched {
-        what: "VRAM that is read and was never written, tables that are linked before they are \
-               filled, and sleep (D3) with work in flight",
-        why: "there is no rule for it yet",
+        what: "what the last owner left in VRAM, packets of an earlier lap, and values of fences \
+               that were never submitted",
+        why: "nobody tells who shares what is left or how a driver counts",
     },
     OWNERS,
+    UNWRITTEN,
     Unwatched {
         what: "owners of pages of VRAM",
         why: "nobody tells whom a driver gives them",

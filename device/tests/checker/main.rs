@@ -21,6 +21,7 @@ mod registers;
 mod resets;
 mod rings;
 mod translations;
+mod unwritten;
 
 #[allow(dead_code, reason = "shared with the tests of the model")]
 #[path = "../model/machine.rs"]

@@ -118,3 +118,23 @@ fn work_that_is_nobody_s() {
         },
     );
 }
+
+#[test]
+fn a_page_that_two_processes_write() {
+    let write = |first_leaves: bool, other: u64| {
+        move |rig: &mut Rig| {
+            rig.enter_va_mode();
+            rig.map(1, 64 << 20, vram(16 << 20));
+            crate::rig::write_as(rig, 1, 64 << 20, 1);
+            if first_leaves {
+                let entry = rig.l3_entry_at(1, 64 << 20);
+                rig.store(entry, 0);
+            }
+            rig.map(2, 64 << 20, vram(other));
+            crate::rig::write_as(rig, 2, 64 << 20, 2);
+        }
+    };
+    fires(40005, write(false, 16 << 20), write(true, 16 << 20));
+    fires(40005, write(false, 16 << 20), write(false, 17 << 20));
+    assert!(crate::bench::finds("", write(false, 16 << 20)).is_empty());
+}

@@ -128,3 +128,22 @@ fn the_l1_registers() {
     };
     fires(70015, again(false), again(true));
 }
+
+#[test]
+fn a_sleep_with_work() {
+    let sleep = |idle: bool| {
+        move |rig: &mut Rig| {
+            rig.queue(|w| w.fence(presil_device::GpuVa(4 << 20), 1, false));
+            if idle {
+                rig.run();
+            }
+            rig.gpu.sleeps();
+        }
+    };
+    fires(70017, sleep(false), sleep(true));
+    fires(70017, sleep(false), |rig| {
+        rig.queue(|w| w.fence(presil_device::GpuVa(4 << 20), 1, false));
+        rig.set(crate::rig::RING_ADDRESS, 0);
+        rig.gpu.sleeps();
+    });
+}

@@ -24,7 +24,7 @@ pub(super) struct State;
 
 impl Rule for State {
     fn saw(&mut self, fact: &Fact<'_>, _: &Seen, log: &Log<'_>) {
-        let Fact::Invalidated { what, dropped } = fact else {
+        let Fact::Invalidated { what, dropped, .. } = fact else {
             return;
         };
         log.checked();

@@ -1,6 +1,7 @@
 //! The rules, one file each: its id, its state, its events and its text.
 
 mod access_of_unmapped;
+mod asleep_with_work;
 mod buffer_cuts_packet;
 mod bus_master_off;
 mod bus_page_snooped_and_not;
@@ -34,8 +35,10 @@ mod no_such_packet;
 mod no_such_power_state;
 mod old_lines_loaded;
 mod page_cached_and_combined;
+mod page_of_two_processes;
 mod process_id_reused;
 mod process_writes_kernel_memory;
+mod range_unmapped_under_work;
 mod read_only_register;
 mod reserved_bits;
 mod ring_changed_while_running;
@@ -48,6 +51,7 @@ mod spin;
 mod stale_translation;
 mod surface_of_another_submission;
 mod tables_lost_by_reset;
+mod unfilled_table;
 mod unknown_register;
 mod unmapped_fence;
 mod unmapped_ring;
@@ -55,6 +59,8 @@ mod unmapped_table;
 mod unmapped_under_entry;
 mod unmapped_under_tlb;
 mod unmapped_under_work;
+mod unwritten_packets;
+mod unwritten_read;
 mod upper_level_changed;
 mod user_changes_process;
 mod user_sets_registers;
@@ -82,6 +88,7 @@ rules! {
     invalidation_too_short,
     process_id_reused,
     invalidation_of_what_is_not_there,
+    unfilled_table,
     invalidation_of_nothing,
     invalidation_ids_disagree,
     invalidation_inside_a_line,
@@ -92,7 +99,9 @@ rules! {
     unmapped_ring,
     unmapped_fence,
     unmapped_under_work,
+    range_unmapped_under_work,
     bus_page_snooped_and_not,
+    unwritten_read,
     dirty_lines_read,
     old_lines_loaded,
     dirty_lines_overwritten,
@@ -101,6 +110,7 @@ rules! {
     user_changes_process,
     work_without_indicator,
     process_writes_kernel_memory,
+    page_of_two_processes,
     fence_goes_back,
     fence_of_another_route,
     work_behind_last_fence,
@@ -122,6 +132,7 @@ rules! {
     call_of_nothing,
     doorbell_without_clock,
     copy_not_flushed,
+    unwritten_packets,
     read_only_register,
     reserved_bits,
     wrong_width,
@@ -138,6 +149,7 @@ rules! {
     enables_lost_by_reset,
     tables_lost_by_reset,
     bus_master_off,
+    asleep_with_work,
 }
 
 /// The texts of all rules, in the order of their numbers.

@@ -16,7 +16,7 @@ pub(super) static TEXT: Text = Text {
     why: "The bus address is soon another buffer's. Until the entry is gone, whatever uses it reads or writes that buffer, or faults in the IOMMU.",
     happened: "amdkfd, \"Move dma unmapping after TLB flush\" (2023-09); Mali, CVE-2022-33917, is of this kind.",
     mend: "First the entry, then the TLB invalidation, then the DMA mapping.",
-    limits: "Only entries are known that a walk has read, 16384 of them; a walk reads the 16 entries of 64 KiB. A function that is no bus master reaches nothing and is not judged. Needs a machine that tells of DMA mappings (scripts/run --iommu); else it has nothing to judge.",
+    limits: "Only entries are known that a walk has read, 8192 of them; a walk reads the 16 entries of 64 KiB. A function that is no bus master reaches nothing and is not judged. Needs a machine that tells of DMA mappings (scripts/run --iommu); else it has nothing to judge.",
     level: Level::Warn,
 };
 
