@@ -83,9 +83,9 @@ fn name_in(seen: &Seen, first: BusAddr, last: BusAddr, look: &Look<'_>) -> Optio
             return false;
         };
         let page = at.page();
-        let now = place(look, name.process_id, name.va);
-        let same = now.is_none_or(|now| matches!(now, Target::System(to, _) if to.page() == page));
-        (first.page()..=last.page()).contains(&page) && same
+        let same = |now| matches!(now, Target::System(to, _) if to.page() == page);
+        (first.page()..=last.page()).contains(&page)
+            && place(look, name.process_id, name.va).is_none_or(same)
     };
     let (ring, name) = waiting(seen).find(|(_, name)| stands(name))?;
     Some(Unmapped {

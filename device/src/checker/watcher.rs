@@ -140,7 +140,7 @@ impl Checker {
                     if self.seen.owners.known && !knew {
                         self.shared.watches(&OWNERS);
                     }
-                    if look.is_untouched(VramOffset(0)).is_some() {
+                    if look.vram().is_untouched(VramOffset(0)).is_some() {
                         self.shared.watches(&UNWRITTEN);
                     }
                 }
@@ -362,7 +362,7 @@ fn walked_entry(event: &Event<'_>, look: &Look<'_>) -> Option<WalkedEntry> {
         0
     };
     let at = first.add(4 * n);
-    let untouched = look.is_untouched(at)?;
+    let untouched = look.vram().is_untouched(at)?;
     Some(WalkedEntry {
         process_id,
         va,

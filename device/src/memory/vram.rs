@@ -19,6 +19,8 @@ pub struct Vram {
     region: MmapRegion,
     visible_bytes: u64,
     file: File,
+    /// What it was filled with at power-on.
+    seed: Option<u64>,
 }
 
 impl Vram {
@@ -38,6 +40,7 @@ impl Vram {
             region,
             visible_bytes,
             file,
+            seed,
         };
         if let Some(seed) = seed {
             vram.fill_with_pattern(seed)?;
@@ -66,6 +69,17 @@ impl Vram {
         let mut x = seed ^ offset.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         x = (x ^ x >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
         x ^ x >> 32
+    }
+
+    /// Whether the aligned 8 bytes around `at` still are what VRAM was seeded with: then
+    /// nobody has written any of them since power-on, or only the same. `None`: without a
+    /// seed, as also in a GPU that was restored, and beyond the end.
+    pub fn is_untouched(&self, at: VramOffset) -> Option<bool> {
+        let seed = self.seed?;
+        let word = at.0 & !7;
+        let mut bytes = [0; 8];
+        self.read(VramOffset(word), &mut bytes).ok()?;
+        Some(u64::from_le_bytes(bytes) == Self::pattern(seed, word))
     }
 
     /// Reads; the range must lie in VRAM.
@@ -209,6 +223,18 @@ mod tests {
         assert!(vram.load_u32(VramOffset(end)).is_err());
         assert!(vram.load_u32(VramOffset(2)).is_err(), "misaligned");
         assert!(vram.store_u64(VramOffset(end - 4), 0).is_err());
+    }
+
+    #[test]
+    fn what_was_written_is_told_from_the_pattern_by_words() {
+        let vram = Vram::new(1 << 20, 1 << 20, Some(7)).unwrap();
+        vram.write(VramOffset(17), &[!Vram::pattern(7, 16).to_le_bytes()[1]])
+            .unwrap();
+        let untouched = [8, 15, 16, 23, 24].map(|at| vram.is_untouched(VramOffset(at)));
+        assert_eq!(untouched, [true, true, false, false, true].map(Some));
+        assert_eq!(vram.is_untouched(VramOffset(1 << 20)), None);
+        let zeros = Vram::new(1 << 20, 1 << 20, None).unwrap();
+        assert_eq!(zeros.is_untouched(VramOffset(0)), None);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use crate::config::LargePage;
 use crate::memory::{DmaMapping, Memory, Origin, Target, Vram};
+use e3k_regs::BusAddr;
 use e3k_regs::fields::{FaultClient, MmuMode};
-use e3k_regs::{BusAddr, VramOffset};
 
 /// The tables as they are at the moment of an event. Looking has no effect: nothing is
 /// counted, nothing faults, and no TLB is asked.
@@ -17,24 +17,12 @@ pub struct Look<'a> {
     pub(super) bank: &'a [u32],
     pub(super) mode: MmuMode,
     pub(super) large_page: LargePage,
-    pub(super) vram_seed: Option<u64>,
 }
 
 impl<'a> Look<'a> {
     /// Local memory.
     pub fn vram(&self) -> &'a Vram {
         &self.memory.vram
-    }
-
-    /// Whether the aligned 8 bytes around `at` still are what VRAM was seeded with: then
-    /// nobody has written any of them since power-on, or only the same. `None`: without a
-    /// seed, and beyond the end.
-    pub fn is_untouched(&self, at: VramOffset) -> Option<bool> {
-        let seed = self.vram_seed?;
-        let word = at.0 & !7;
-        let mut bytes = [0; 8];
-        self.vram().read(VramOffset(word), &mut bytes).ok()?;
-        Some(u64::from_le_bytes(bytes) == Vram::pattern(seed, word))
     }
 
     /// The dword at a place, a multiple of 4, as a walk would load it; `None` where

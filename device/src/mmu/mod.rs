@@ -478,7 +478,6 @@ impl Mxu {
             bank: &self.ttbr,
             mode: self.mode,
             large_page: self.config.mmu.large_page,
-            vram_seed: self.config.vram_seed,
         }
     }
 

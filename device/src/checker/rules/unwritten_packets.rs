@@ -37,12 +37,12 @@ impl Rule for State {
             FaultClient::BufferFetch => true,
             _ => return,
         };
-        if look.is_untouched(at).is_none() {
+        if look.vram().is_untouched(at).is_none() {
             return;
         }
         log.checked();
         let mut dwords = (0..access.bytes).step_by(4).map(|n| at.add(n));
-        let Some(unwritten) = dwords.find(|at| look.is_untouched(*at) == Some(true)) else {
+        let Some(unwritten) = dwords.find(|at| look.vram().is_untouched(*at) == Some(true)) else {
             return;
         };
         let place = vec![

@@ -37,7 +37,7 @@ impl Rule for State {
         if access.write || access.process_id == 0 || fetches.contains(&access.client) {
             return;
         }
-        if look.is_untouched(at).is_none() {
+        if look.vram().is_untouched(at).is_none() {
             return;
         }
         log.checked();
@@ -46,7 +46,8 @@ impl Rule for State {
             let page = page << 12;
             [page.max(at.0), (page | 0xfff).min(last)]
         });
-        let Some(unwritten) = ends.find(|at| look.is_untouched(VramOffset(*at)) == Some(true))
+        let Some(unwritten) =
+            ends.find(|at| look.vram().is_untouched(VramOffset(*at)) == Some(true))
         else {
             return;
         };
