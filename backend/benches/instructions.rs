@@ -21,11 +21,11 @@ const WALK: f64 = 400.0;
 /// The same where the driver checker looks.
 const CHECKED_UTLB_HIT: f64 = 3.0 * UTLB_HIT;
 const CHECKED_DTLB_HIT: f64 = 500.0;
-const CHECKED_WALK: f64 = 3000.0;
+const CHECKED_WALK: f64 = 3300.0;
 /// With the driver checker, and with as many entries as it remembers: most for an
 /// invalidation that a packet posts, and for a doorbell.
 const RING_INVALIDATION: f64 = 30_000.0;
-const DOORBELL: f64 = 350_000.0;
+const DOORBELL: f64 = 420_000.0;
 /// Lines in the default DTLB.
 const LINES: u64 = 256;
 /// Every access of a register is like the others.
