@@ -79,8 +79,8 @@ impl Gpu {
         self.watch = watch.map(Watcher::new);
     }
 
-    /// Lets the engines work until about `budget` is spent: every four bytes copied or
-    /// filled cost 1, each packet, piece and table walk has its price. 64 Ki are some
+    /// Lets the engines work until about `budget` is spent: every four bytes copied and
+    /// every eight filled cost 1, each packet, piece and table walk has its price. 64 Ki are some
     /// 20 to 50 µs of a host's time, whatever the work is. At least one piece is
     /// done, so repeated calls with any budget come to an end of any finite work.
     pub fn step(&mut self, budget: u32) -> Progress {
