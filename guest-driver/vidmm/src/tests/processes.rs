@@ -569,11 +569,9 @@ fn a_buffer_that_is_private_to_one_process_is_refused_in_another_r_19_2() {
     test.end();
 }
 
-/// When other processes have all tables, a job takes those of the one that has used its
-/// own least recently, of those without a job on its way; these get them back with
-/// their next one. Nobody is told that there are too few.
-#[test]
-fn tables_go_from_who_does_not_use_them_to_who_needs_them_r_19_13() {
+/// Four processes with a buffer each, mapped at `page(48)`, and as many tables as
+/// three of them need.
+fn four_with_tables_for_three() -> (Test, [usize; 4]) {
     let mut test = Test::new(SIZES);
     // An L2 and an L3 table each.
     test.tables.set(6);
@@ -585,6 +583,15 @@ fn tables_go_from_who_does_not_use_them_to_who_needs_them_r_19_13() {
         test.map(process, 8, bo, 0, 4).unwrap();
         process
     });
+    (test, all)
+}
+
+/// When other processes have all tables, a job takes those of the one that has used its
+/// own least recently, of those without a job on its way; these get them back with
+/// their next one. Nobody is told that there are too few.
+#[test]
+fn tables_go_from_who_does_not_use_them_to_who_needs_them_r_19_13() {
+    let (mut test, all) = four_with_tables_for_three();
     for process in 0..3 {
         test.job(process, 1).unwrap();
     }
@@ -623,15 +630,7 @@ fn tables_go_from_who_does_not_use_them_to_who_needs_them_r_19_13() {
 /// while others may have tables to give.
 #[test]
 fn tables_come_from_another_while_the_first_process_that_has_some_hangs_r_19_13() {
-    let mut test = Test::new(SIZES);
-    test.tables.set(6);
-    let all = [(); 4].map(|()| {
-        let process = test.start();
-        let bo = test.create(None, 4, SegmentId::LocalVisible).unwrap();
-        test.mm.world().work(usize::MAX);
-        test.map(process, 8, bo, 0, 4).unwrap();
-        process
-    });
+    let (mut test, all) = four_with_tables_for_three();
     let hang = |test: &Test, hung| test.mm.world().gpu.hung.set(hung);
     hang(&test, [true, false]);
     for (process, ring) in [(0, 0), (1, 1), (2, 0)] {
