@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from . import driver_checker
+
 READ, OLD, OVERWRITTEN, MIXED = 30020, 30021, 30022, 30023
 CASE_BYTES = 0x10000
 EXPECTED: dict[str, set[int]] = {
@@ -37,7 +39,7 @@ def judge(report: dict[str, Any]) -> str:
     cases = {name: int(at, 16) for name, at in re.findall(r"([a-z-]+) at (0x[0-9a-f]+)", printed)}
     if cases.keys() != EXPECTED.keys():
         return f"the cases were {', '.join(cases)}"
-    reports = [one for gpu in report["driver_checker"] for one in gpu["reports"]]
+    reports = driver_checker.reports(report["driver_checker"])
     left = list(reports)
     for name, at in cases.items():
         here = [one for one in reports if at <= int(one["place"].get("bus", "0"), 16) < at + CASE_BYTES]
@@ -53,6 +55,5 @@ def judge(report: dict[str, Any]) -> str:
 
 def is_clean(report: dict[str, Any]) -> str:
     """What is wrong with a run of a driver that makes no mistake, which the rules had to judge."""
-    rules = {one["rule"]: one for gpu in report["driver_checker"] for one in gpu["summary"]["rules"]}
-    idle = [rule for rule in (READ, OLD, OVERWRITTEN, MIXED) if not rules[rule]["checked"]]
-    return f"nothing to judge for {idle}" if idle else ""
+    idle = {READ, OLD, OVERWRITTEN, MIXED} - driver_checker.with_input(report["driver_checker"])
+    return f"nothing to judge for {sorted(idle)}" if idle else ""
